@@ -1,0 +1,1 @@
+//! Directives, declared once: file, flags, CONFIG GET and SET.

@@ -1,0 +1,1 @@
+//! Values and databases: Redis without the wire.

@@ -1,0 +1,28 @@
+//! kvorum: a Redis-compatible distributed cache and store in which every shard is a Raft group.
+//!
+//! Modules stand in floor order: a module imports only from floors below it (see ARCHITECTURE.md).
+
+pub mod ids;
+pub mod slot;
+pub mod stdx;
+
+pub mod keyspace;
+pub mod resp;
+pub mod ring;
+pub mod transport;
+pub mod wal;
+
+pub mod command;
+pub mod raft;
+
+pub mod meta;
+pub mod shard;
+
+pub mod router;
+
+pub mod config;
+pub mod node;
+
+pub mod session;
+
+pub mod server;

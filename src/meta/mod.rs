@@ -1,0 +1,1 @@
+//! The Raft group that replicates the topology.

@@ -1,0 +1,1 @@
+//! This process: the shards it hosts, its peers, what operators ask of it.

@@ -1,0 +1,1 @@
+//! Adapters that make openraft run over wal and transport, for any state machine.

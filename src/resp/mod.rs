@@ -1,0 +1,1 @@
+//! REdis Serialization Protocol 2 and 3: bytes to requests, replies to bytes.

@@ -1,0 +1,1 @@
+//! Consistent hashing: which nodes hold which shard. Pure arithmetic over the topology.

@@ -1,0 +1,1 @@
+//! Opens the doors: sockets, admin HTTP, start and stop.

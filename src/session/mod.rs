@@ -1,0 +1,1 @@
+//! One connected client: bytes in, replies out.

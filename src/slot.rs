@@ -1,0 +1,98 @@
+//! Key to slot, exactly as Redis Cluster: CRC16/XMODEM of the key or of its hash tag, modulo 16384.
+//!
+//! Source: Redis cluster specification, "Key distribution model" and "Hash tags".
+
+use std::fmt;
+
+/// One of the 16384 hash slots of the key space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// How many slots there are.
+    pub const COUNT: u16 = 16_384;
+
+    /// The slot of `key`: of the text between its first `{` and the next `}`, when that is not empty.
+    pub fn of(key: &[u8]) -> Self {
+        Self(crc16(hash_tag(key)) & (Self::COUNT - 1))
+    }
+
+    /// The slot numbered `number`, when there is one.
+    pub const fn new(number: u16) -> Option<Self> {
+        if number < Self::COUNT { Some(Self(number)) } else { None }
+    }
+
+    /// Its number, 0..16384.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Its number as an index into a table of [`Slot::COUNT`] rows.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn hash_tag(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let after = &key[open + 1..];
+    match after.iter().position(|&byte| byte == b'}') {
+        Some(length) if length > 0 => &after[..length],
+        Some(_) | None => key,
+    }
+}
+
+const TABLE: [u16; 256] = crc16_table();
+
+const fn crc16_table() -> [u16; 256] {
+    let mut table = [0_u16; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_value_of_crc16_xmodem() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+
+    #[test]
+    fn slots_agree_with_redis_cluster() {
+        for (key, slot) in [("foo", 12182), ("bar", 5061), ("hello", 866), ("", 0), ("somekey", 11058)] {
+            assert_eq!(Slot::of(key.as_bytes()).number(), slot, "{key}");
+        }
+    }
+
+    #[test]
+    fn hash_tags_choose_the_slot() {
+        let slot = |key: &str| Slot::of(key.as_bytes());
+        assert_eq!(slot("{user1000}.following"), slot("{user1000}.followers"));
+        assert_eq!(slot("foo{}{bar}").number(), crc16(b"foo{}{bar}") % Slot::COUNT);
+        assert_eq!(slot("foo{{bar}}zap").number(), crc16(b"{bar") % Slot::COUNT);
+        assert_eq!(slot("foo{bar}{zap}").number(), slot("bar").number());
+        assert_eq!(slot("foo{bar").number(), crc16(b"foo{bar") % Slot::COUNT);
+    }
+}
