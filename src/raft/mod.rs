@@ -1,1 +1,25 @@
-//! Adapters that make openraft run over wal and transport, for any state machine.
+//! Adapters that make openraft run over `wal` and `transport`, for any state machine.
+//!
+//! The rooms above see [`Group`] and [`StateMachine`]; openraft's traits end here. Reading order: the
+//! machine's contract, the group, then the three adapters (log, snapshot, network).
+//!
+//! Source: Ongaro, "Consensus: Bridging Theory and Practice" (the Raft thesis).
+
+mod limits;
+
+mod codec;
+mod group;
+mod log_store;
+mod network;
+mod snapshot;
+mod state_machine;
+mod type_config;
+
+pub use group::{
+    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, ReadRefused, StartError, Timing,
+};
+pub use log_store::LogStore;
+pub use network::kind;
+pub use snapshot::{SnapshotHandle, SnapshotStore};
+pub use state_machine::{EntryPosition, SnapshotProgress, StateMachine};
+pub use type_config::{Proposal, TypeConfig};

@@ -1,0 +1,261 @@
+//! Bytes of Raft's hot messages and log entries, encoded by hand; the cold ones go through postcard.
+//!
+//! Log record (the WAL adds index, length and checksum): `tag u8 | term u64 | body`, where the tag is
+//! 0 blank, 1 normal (body = proposal), 2 membership (body = postcard). All integers little endian.
+//!
+//! AppendEntries: `vote | prev_log_id? | leader_commit? | count u32 | count × (index u64 | length u32 | record)`;
+//! a vote is `term u64 | node u64 | committed u8`, an optional log id is `present u8 [term u64 | index u64]`.
+//! Its answer: `tag u8` 0 success, 1 partial success (log id?), 2 conflict, 3 higher vote (vote).
+
+use bytes::{Buf, Bytes};
+use openraft::EntryPayload;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::vote::RaftVote;
+
+use super::type_config::{Entry, LogId, Proposal, TypeConfig, Vote};
+use crate::ids::NodeId;
+
+/// Bytes that are not what a peer or this log could have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed raft message: {0}")]
+pub struct CodecError(pub &'static str);
+
+const TAG_BLANK: u8 = 0;
+const TAG_NORMAL: u8 = 1;
+const TAG_MEMBERSHIP: u8 = 2;
+
+/// Length of a record's head: tag and term.
+pub const RECORD_HEAD_BYTES: usize = 9;
+
+/// The head of `entry`'s record.
+pub fn record_head(entry: &Entry) -> [u8; RECORD_HEAD_BYTES] {
+    let tag = match &entry.payload {
+        EntryPayload::Blank => TAG_BLANK,
+        EntryPayload::Normal(_) => TAG_NORMAL,
+        EntryPayload::Membership(_) => TAG_MEMBERSHIP,
+    };
+    let mut head = [tag; RECORD_HEAD_BYTES];
+    head[1..].copy_from_slice(&entry.log_id.leader_id.term.to_le_bytes());
+    head
+}
+
+/// The body of `entry`'s record. Cheap for proposals: their bytes are shared.
+pub fn record_body(entry: &Entry) -> Bytes {
+    match &entry.payload {
+        EntryPayload::Blank => Bytes::new(),
+        EntryPayload::Normal(proposal) => proposal.0.clone(),
+        EntryPayload::Membership(membership) => postcard::to_stdvec(membership)
+            .expect("a membership is plain data that postcard can always encode")
+            .into(),
+    }
+}
+
+/// The entry at `index` whose record is `record`.
+///
+/// # Errors
+/// When `record` is not one that [`record_head`] and [`record_body`] make.
+pub fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, CodecError> {
+    if record.len() < RECORD_HEAD_BYTES {
+        return Err(CodecError("record shorter than its head"));
+    }
+    let tag = record.get_u8();
+    let term = record.get_u64_le();
+    let payload = match tag {
+        TAG_BLANK => EntryPayload::Blank,
+        TAG_NORMAL => EntryPayload::Normal(Proposal(record)),
+        TAG_MEMBERSHIP => EntryPayload::Membership(
+            postcard::from_bytes(&record).map_err(|_| CodecError("membership"))?,
+        ),
+        _ => return Err(CodecError("unknown record tag")),
+    };
+    Ok(Entry { log_id: LogId::new_term_index(term, index), payload })
+}
+
+/// Appends the bytes of `request` to `out`.
+pub fn put_append_entries(request: &AppendEntriesRequest<TypeConfig>, out: &mut Vec<u8>) {
+    put_vote(&request.vote, out);
+    put_log_id(request.prev_log_id.as_ref(), out);
+    put_log_id(request.leader_commit.as_ref(), out);
+    put_u32(request.entries.len(), out);
+    for entry in &request.entries {
+        let body = record_body(entry);
+        out.extend_from_slice(&entry.log_id.index.to_le_bytes());
+        put_u32(RECORD_HEAD_BYTES + body.len(), out);
+        out.extend_from_slice(&record_head(entry));
+        out.extend_from_slice(&body);
+    }
+}
+
+/// The AppendEntries in `body`; its proposals share `body`'s memory.
+///
+/// # Errors
+/// When `body` is malformed.
+pub fn take_append_entries(mut body: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+    let vote = take_vote(&mut body)?;
+    let prev_log_id = take_log_id(&mut body)?;
+    let leader_commit = take_log_id(&mut body)?;
+    let count = take_u32(&mut body)?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let index = take_u64(&mut body)?;
+        let length = take_u32(&mut body)? as usize;
+        if body.len() < length {
+            return Err(CodecError("entry cut short"));
+        }
+        entries.push(entry_of_record(index, body.split_to(length))?);
+    }
+    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+}
+
+/// Appends the bytes of `response` to `out`.
+pub fn put_append_response(response: &AppendEntriesResponse<TypeConfig>, out: &mut Vec<u8>) {
+    match response {
+        AppendEntriesResponse::Success => out.push(0),
+        AppendEntriesResponse::PartialSuccess(log_id) => {
+            out.push(1);
+            put_log_id(log_id.as_ref(), out);
+        }
+        AppendEntriesResponse::Conflict => out.push(2),
+        AppendEntriesResponse::HigherVote(vote) => {
+            out.push(3);
+            put_vote(vote, out);
+        }
+    }
+}
+
+/// The answer in `body`.
+///
+/// # Errors
+/// When `body` is malformed.
+pub fn take_append_response(
+    mut body: Bytes,
+) -> Result<AppendEntriesResponse<TypeConfig>, CodecError> {
+    Ok(match take_u8(&mut body)? {
+        0 => AppendEntriesResponse::Success,
+        1 => AppendEntriesResponse::PartialSuccess(take_log_id(&mut body)?),
+        2 => AppendEntriesResponse::Conflict,
+        3 => AppendEntriesResponse::HigherVote(take_vote(&mut body)?),
+        _ => return Err(CodecError("unknown answer to AppendEntries")),
+    })
+}
+
+fn put_u32(number: usize, out: &mut Vec<u8>) {
+    let number = u32::try_from(number).expect("lengths are bounded far below 4 GiB by the WAL");
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
+    let leader = vote.leader_id();
+    out.extend_from_slice(&leader.term.to_le_bytes());
+    out.extend_from_slice(&leader.voted_for.0.to_le_bytes());
+    out.push(u8::from(vote.is_committed()));
+}
+
+fn put_log_id(log_id: Option<&LogId>, out: &mut Vec<u8>) {
+    let Some(log_id) = log_id else { return out.push(0) };
+    out.push(1);
+    out.extend_from_slice(&log_id.leader_id.term.to_le_bytes());
+    out.extend_from_slice(&log_id.index.to_le_bytes());
+}
+
+fn take_u8(body: &mut Bytes) -> Result<u8, CodecError> {
+    body.try_get_u8().map_err(|_| CodecError("cut short"))
+}
+
+fn take_u32(body: &mut Bytes) -> Result<u32, CodecError> {
+    body.try_get_u32_le().map_err(|_| CodecError("cut short"))
+}
+
+fn take_u64(body: &mut Bytes) -> Result<u64, CodecError> {
+    body.try_get_u64_le().map_err(|_| CodecError("cut short"))
+}
+
+fn take_vote(body: &mut Bytes) -> Result<Vote, CodecError> {
+    let term = take_u64(body)?;
+    let node = NodeId(take_u64(body)?);
+    Ok(match take_u8(body)? {
+        0 => Vote::new(term, node),
+        1 => Vote::new_committed(term, node),
+        _ => return Err(CodecError("vote")),
+    })
+}
+
+fn take_log_id(body: &mut Bytes) -> Result<Option<LogId>, CodecError> {
+    Ok(match take_u8(body)? {
+        0 => None,
+        1 => {
+            let term = take_u64(body)?;
+            Some(LogId::new_term_index(term, take_u64(body)?))
+        }
+        _ => return Err(CodecError("log id")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use openraft::Membership;
+
+    use super::*;
+
+    fn entries() -> Vec<Entry> {
+        let voters = BTreeSet::from([NodeId(1), NodeId(2)]);
+        vec![
+            Entry { log_id: LogId::new_term_index(3, 7), payload: EntryPayload::Blank },
+            Entry {
+                log_id: LogId::new_term_index(3, 8),
+                payload: EntryPayload::Normal(Proposal(Bytes::from_static(b"SET a b"))),
+            },
+            Entry {
+                log_id: LogId::new_term_index(4, 9),
+                payload: EntryPayload::Membership(Membership::new_with_defaults(
+                    vec![voters],
+                    BTreeSet::new(),
+                )),
+            },
+        ]
+    }
+
+    fn request() -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(4, NodeId(9)),
+            prev_log_id: Some(LogId::new_term_index(2, 6)),
+            leader_commit: None,
+            entries: entries(),
+        }
+    }
+
+    #[test]
+    fn append_entries_round_trip() {
+        let mut bytes = Vec::new();
+        put_append_entries(&request(), &mut bytes);
+        let back = take_append_entries(bytes.into()).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{:?}", request()));
+        assert_eq!(back.entries, entries());
+    }
+
+    #[test]
+    fn every_cut_of_append_entries_is_an_error() {
+        let mut bytes = Vec::new();
+        put_append_entries(&request(), &mut bytes);
+        for length in 0..bytes.len() {
+            assert!(take_append_entries(Bytes::copy_from_slice(&bytes[..length])).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn answers_round_trip() {
+        for response in [
+            AppendEntriesResponse::Success,
+            AppendEntriesResponse::PartialSuccess(Some(LogId::new_term_index(1, 2))),
+            AppendEntriesResponse::PartialSuccess(None),
+            AppendEntriesResponse::Conflict,
+            AppendEntriesResponse::HigherVote(Vote::new(7, NodeId(3))),
+        ] {
+            let mut bytes = Vec::new();
+            put_append_response(&response, &mut bytes);
+            assert_eq!(take_append_response(bytes.into()).unwrap(), response);
+        }
+    }
+}

@@ -1,0 +1,589 @@
+//! One replica of one Raft group: start it, propose to it, ask whether it may answer reads.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::raft::ReadPolicy;
+use openraft::{Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::codec;
+use super::limits::{APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX};
+use super::log_store::LogStore;
+use super::network::{GroupNetworkFactory, kind, take_transfer};
+use super::snapshot::{SnapshotHandle, SnapshotStore, decode_meta};
+use super::state_machine::{Adapter, AppliedTerm, StateMachine};
+use super::type_config::{Callback, Proposal, Snapshot, SnapshotMeta, TypeConfig, Vote, WriteResponder};
+use crate::ids::{GroupId, NodeId};
+use crate::transport::{Message, Peers, Responder};
+use crate::wal::snapshot_file::SnapshotWriter;
+use crate::wal::{GroupState, Wal};
+
+/// The clock of consensus. A follower that heard from a leader refuses votes for `lease` after it, and
+/// campaigns after `lease` + a random time from `election`; a leader trusts its lease for a little less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader that is otherwise silent sends a heartbeat.
+    pub heartbeat: Duration,
+    /// How long a leader's word binds a follower; also the upper end of the election timeout.
+    pub lease: Duration,
+    /// The lower end of the election timeout.
+    pub election_min: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            lease: Duration::from_millis(400),
+            election_min: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Timing {
+    /// How long after a quorum-acknowledged message was *sent* the leader may answer reads alone: the
+    /// followers' lease less 15 % for clocks that run at different rates.
+    pub fn read_lease(&self) -> Duration {
+        self.lease * 85 / 100
+    }
+}
+
+/// What a replica is started with.
+#[derive(Debug)]
+pub struct GroupOptions {
+    /// Which group.
+    pub group: GroupId,
+    /// This node.
+    pub node: NodeId,
+    /// The node's shared log.
+    pub wal: Wal,
+    /// What the log remembers of this group.
+    pub recovered: Option<GroupState>,
+    /// Where its snapshots are.
+    pub snapshots: SnapshotStore,
+    /// The ways to its replicas.
+    pub peers: Peers,
+    /// Its clock.
+    pub timing: Timing,
+}
+
+/// A group could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its log or its snapshot cannot be used.
+    #[error("group {group}: cannot restore from disk: {source}")]
+    Storage {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// openraft refused to start.
+    #[error("group {group}: {reason}")]
+    Raft {
+        /// The group.
+        group: GroupId,
+        /// openraft's words.
+        reason: String,
+    },
+}
+
+/// The fate of a proposal, as far as this replica can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposalFate {
+    /// Committed and applied here.
+    Applied,
+    /// Refused before it entered any log: it may be proposed elsewhere freely.
+    NotAppended {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// It was in a log that changed hands: it may or may not be committed.
+    Unknown {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+}
+
+/// Why a linearizable read could not be vouched for; nothing happened, it may be asked again anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRefused {
+    /// This replica does not lead.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// It leads, but no quorum confirmed it in time.
+    #[error("no quorum")]
+    NoQuorum,
+}
+
+/// Who leads the group, as this replica sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// This replica.
+    Here,
+    /// Another one.
+    There(NodeId),
+    /// Nobody known.
+    Unknown,
+}
+
+/// A replica's state for operators.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// Raft term.
+    pub term: u64,
+    /// Leader, if known.
+    pub leader: Option<NodeId>,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    pub role: &'static str,
+    /// Index of the newest entry in this replica's log.
+    pub last_log_index: Option<u64>,
+    /// Index of the newest entry applied here.
+    pub applied_index: Option<u64>,
+    /// Index the newest snapshot covers.
+    pub snapshot_index: Option<u64>,
+    /// Set when this replica has stopped for good.
+    pub stopped: Option<String>,
+}
+
+/// One replica of a group whose state machine is `S`. Cheap to clone.
+pub struct Group<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S: StateMachine> {
+    group: GroupId,
+    node: NodeId,
+    raft: Raft<TypeConfig, Adapter<S>>,
+    metrics: tokio::sync::watch::Receiver<openraft::RaftMetrics<TypeConfig>>,
+    machine: Arc<S>,
+    applied: Arc<AppliedTerm>,
+    timing: Timing,
+    /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
+    votes_from: Instant,
+    /// Term whose lease was given up by starting a leader transfer; 0 = none. Followers drop a leader's
+    /// lease early when it hands over, so from then on only a quorum can vouch for its reads.
+    transferring_term: AtomicU64,
+    snapshots: SnapshotStore,
+    incoming: Mutex<Option<IncomingSnapshot>>,
+}
+
+struct IncomingSnapshot {
+    transfer: u64,
+    meta: SnapshotMeta,
+    writer: SnapshotWriter,
+}
+
+impl<S: StateMachine> Clone for Group<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: StateMachine> fmt::Debug for Group<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("group", &self.shared.group).finish_non_exhaustive()
+    }
+}
+
+impl<S: StateMachine> Group<S> {
+    /// Restores the replica from disk and starts it on the current runtime.
+    ///
+    /// # Errors
+    /// When its log or snapshot cannot be used.
+    pub async fn start(options: GroupOptions, machine: Arc<S>) -> Result<Self, StartError> {
+        let group = options.group;
+        let storage = |source| StartError::Storage { group, source };
+        let refused = |reason: String| StartError::Raft { group, reason };
+
+        let log = LogStore::open(group, options.wal, options.recovered).map_err(storage)?;
+        let votes_from = if log.has_voted() {
+            Instant::now() + options.timing.lease
+        } else {
+            Instant::now()
+        };
+        let applied = Arc::new(AppliedTerm::default());
+        let adapter =
+            Adapter::open(Arc::clone(&machine), options.snapshots.clone(), Arc::clone(&applied))
+                .map_err(storage)?;
+        let config = raft_config(group, &options.timing).map_err(&refused)?;
+        let network = GroupNetworkFactory::new(group, options.peers);
+        let raft = Raft::new(options.node, Arc::new(config), network, log, adapter)
+            .await
+            .map_err(|fatal| refused(fatal.to_string()))?;
+        let metrics = raft.metrics();
+        let shared = Shared {
+            group,
+            node: options.node,
+            metrics,
+            raft,
+            machine,
+            applied,
+            timing: options.timing,
+            votes_from,
+            transferring_term: AtomicU64::new(0),
+            snapshots: options.snapshots,
+            incoming: Mutex::new(None),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The state machine.
+    pub fn machine(&self) -> &Arc<S> {
+        &self.shared.machine
+    }
+
+    /// Which group this is.
+    pub fn id(&self) -> GroupId {
+        self.shared.group
+    }
+
+    /// Gives a group without any history its first members. Harmless when it has some already.
+    ///
+    /// # Errors
+    /// When the replica has stopped.
+    pub async fn initialize(&self, members: BTreeSet<NodeId>) -> Result<(), String> {
+        let members: std::collections::BTreeMap<_, _> =
+            members.into_iter().map(|node| (node, openraft::EmptyNode::new())).collect();
+        match self.shared.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(_)) => Ok(()),
+            Err(RaftError::Fatal(fatal)) => Err(fatal.to_string()),
+        }
+    }
+
+    /// Proposes `proposal`; `done` learns its fate, once, on this group's runtime.
+    pub async fn propose(&self, proposal: Bytes, done: impl FnOnce(ProposalFate) + Send + 'static) {
+        // Shared so that a replica that has stopped, which drops the responder, is told from one that answered.
+        let done = Mutex::new(Some(done));
+        let done = Arc::new(move |fate| {
+            if let Some(done) = done.lock().take() {
+                done(fate);
+            }
+        });
+        let answer = Arc::clone(&done);
+        let responder: WriteResponder = Callback::new(move |result| {
+            answer(match result {
+                Ok(_) => ProposalFate::Applied,
+                Err(ClientWriteError::ForwardToLeader(forward)) => {
+                    ProposalFate::NotAppended { leader: forward.leader_id }
+                }
+                Err(ClientWriteError::LogEntryDiscarded(forward)) => {
+                    ProposalFate::Unknown { leader: forward.leader_id }
+                }
+                // Only membership changes and conditional writes can answer anything else.
+                Err(_) => ProposalFate::Unknown { leader: None },
+            });
+        });
+        if self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)).await.is_err() {
+            done(ProposalFate::Unknown { leader: None });
+        }
+    }
+
+    /// Who leads, as this replica sees it.
+    pub fn leadership(&self) -> Leadership {
+        let metrics = self.shared.metrics.borrow();
+        match metrics.current_leader {
+            Some(leader) if leader == self.shared.node => {
+                if metrics.state == ServerState::Leader { Leadership::Here } else { Leadership::Unknown }
+            }
+            Some(leader) => Leadership::There(leader),
+            None => Leadership::Unknown,
+        }
+    }
+
+    /// Waits until `condition` holds of the leadership.
+    pub async fn wait_for_leadership(&self, condition: impl Fn(Leadership) -> bool) {
+        let mut metrics = self.shared.metrics.clone();
+        loop {
+            if condition(self.leadership()) {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                // The replica has stopped; its leadership will not change again.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// A receiver that wakes whenever anything about this replica changes.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<openraft::RaftMetrics<TypeConfig>> {
+        self.shared.metrics.clone()
+    }
+
+    /// Whether this replica may answer a linearizable read from its applied state right now, without asking
+    /// anyone: it leads, has applied an entry of its own term, and its lease holds.
+    ///
+    /// Source: Raft thesis §6.4.1. The check must come after the request arrived; being paused after it
+    /// is harmless, for the state read is the one that was current at the check.
+    pub fn may_read(&self) -> bool {
+        let metrics = self.shared.metrics.borrow();
+        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.node) {
+            return false;
+        }
+        let term = metrics.current_term;
+        if self.shared.applied.get() != term {
+            return false;
+        }
+        if self.shared.applied.is_sole_voter() {
+            return true;
+        }
+        if self.shared.transferring_term.load(Ordering::Acquire) == term {
+            return false;
+        }
+        // openraft stamps acknowledgements with the time the message was *sent*, on this same clock.
+        metrics
+            .last_quorum_acked
+            .is_some_and(|acked| acked.into_inner().elapsed() < self.shared.timing.read_lease())
+    }
+
+    /// Asks a quorum whether this replica still leads and waits until all that was committed is applied
+    /// here (ReadIndex, thesis §6.4). One round serves every read that waits for it.
+    ///
+    /// # Errors
+    /// When it does not lead, or no quorum answers within the lease.
+    pub async fn read_index(&self) -> Result<(), ReadRefused> {
+        let linearizer = match self.shared.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => linearizer,
+            Err(RaftError::APIError(openraft::error::LinearizableReadError::ForwardToLeader(
+                forward,
+            ))) => return Err(ReadRefused::NotLeader { leader: forward.leader_id }),
+            Err(_) => return Err(ReadRefused::NoQuorum),
+        };
+        linearizer.await_ready(&self.shared.raft).await.map_err(|_| ReadRefused::NoQuorum)?;
+        Ok(())
+    }
+
+    /// Starts to hand leadership to `target`. Nothing happens when this replica does not lead.
+    pub async fn transfer_leader(&self, target: NodeId) {
+        let term = self.shared.metrics.borrow().current_term;
+        // Before the followers are told to forget the lease, this leader must have.
+        self.shared.transferring_term.store(term, Ordering::Release);
+        if let Err(fatal) = self.shared.raft.trigger().transfer_leader(target).await {
+            tracing::warn!(group = %self.shared.group, %fatal, "cannot hand over leadership");
+        }
+    }
+
+    /// Campaigns now (with a pre-vote) instead of waiting for the election timer.
+    pub async fn campaign(&self) {
+        if let Err(fatal) = self.shared.raft.trigger().elect(true).await {
+            tracing::warn!(group = %self.shared.group, %fatal, "cannot campaign");
+        }
+    }
+
+    /// Starts to write a snapshot; the log it covers is purged when it is complete.
+    pub async fn snapshot(&self) {
+        if let Err(fatal) = self.shared.raft.trigger().snapshot().await {
+            tracing::warn!(group = %self.shared.group, %fatal, "cannot take a snapshot");
+        }
+    }
+
+    /// This replica's state for operators.
+    pub fn status(&self) -> GroupStatus {
+        let metrics = self.shared.metrics.borrow();
+        GroupStatus {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            role: match metrics.state {
+                ServerState::Leader => "leader",
+                ServerState::Follower => "follower",
+                ServerState::Candidate => "candidate",
+                ServerState::Learner => "learner",
+                ServerState::Shutdown => "stopped",
+            },
+            last_log_index: metrics.last_log_index,
+            applied_index: metrics.last_applied.map(|log_id| log_id.index),
+            snapshot_index: metrics.snapshot.map(|log_id| log_id.index),
+            stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    /// Index of the last applied entry that every voter's log is known to hold; `None` when not leading.
+    pub fn replicated_to(&self, node: NodeId) -> Option<u64> {
+        let metrics = self.shared.metrics.borrow();
+        let log_id = metrics.replication.as_ref()?.get(&node)?.as_ref()?;
+        Some(log_id.index)
+    }
+
+    /// Stops the replica and waits for its tasks.
+    pub async fn stop(&self) {
+        if let Err(error) = self.shared.raft.shutdown().await {
+            tracing::warn!(group = %self.shared.group, %error, "a task of the group panicked");
+        }
+    }
+
+    /// Takes a message of this room from a peer. Returns at once; the answer follows.
+    pub fn handle(&self, message: Message, responder: Responder) {
+        match message.kind {
+            kind::APPEND_ENTRIES => self.handle_append(message.body, responder),
+            kind::VOTE => self.handle_cold(message.body, responder, VoteKind::Vote),
+            kind::PRE_VOTE => self.handle_cold(message.body, responder, VoteKind::PreVote),
+            kind::TRANSFER_LEADER => self.handle_cold(message.body, responder, VoteKind::Transfer),
+            kind::SNAPSHOT_BEGIN => self.handle_snapshot_begin(message.body, responder),
+            kind::SNAPSHOT_CHUNK => self.handle_snapshot_chunk(message.body, responder),
+            kind::SNAPSHOT_END => self.handle_snapshot_end(message.body, responder),
+            // An unanswered responder tells the peer that nobody handles this.
+            _ => drop(responder),
+        }
+    }
+
+    fn handle_append(&self, body: Bytes, responder: Responder) {
+        let request = match codec::take_append_entries(body) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::warn!(group = %self.shared.group, %error, "refused a message");
+                return;
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
+        // they not to, the core would answer Conflict and the leader would send them again.
+        tokio::spawn(async move {
+            if let Ok(answer) = shared.raft.append_entries(request).await {
+                responder.send_with(|out| codec::put_append_response(&answer, out));
+            }
+        });
+    }
+
+    fn handle_cold(&self, body: Bytes, responder: Responder, what: VoteKind) {
+        if what != VoteKind::Transfer && Instant::now() < self.shared.votes_from {
+            return; // Not answering is refusing: see `votes_from`.
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let raft = &shared.raft;
+            let answer = match what {
+                VoteKind::Vote => match postcard::from_bytes(&body) {
+                    Ok(request) => encode(raft.vote(request).await),
+                    Err(error) => Err(error.to_string()),
+                },
+                VoteKind::PreVote => match postcard::from_bytes(&body) {
+                    Ok(request) => encode(raft.pre_vote(request).await),
+                    Err(error) => Err(error.to_string()),
+                },
+                VoteKind::Transfer => match postcard::from_bytes(&body) {
+                    Ok(request) => encode(raft.handle_transfer_leader(request).await),
+                    Err(error) => Err(error.to_string()),
+                },
+            };
+            match answer {
+                Ok(answer) => responder.send(answer),
+                Err(error) => tracing::warn!(group = %shared.group, error, "refused a message"),
+            }
+        });
+    }
+
+    fn handle_snapshot_begin(&self, body: Bytes, responder: Responder) {
+        let Some((transfer, meta)) = take_transfer(body) else { return };
+        let begun = decode_meta(&meta)
+            .and_then(|meta| Ok((self.shared.snapshots.create(&meta)?, meta)));
+        match begun {
+            Ok((writer, meta)) => {
+                *self.shared.incoming.lock() = Some(IncomingSnapshot { transfer, meta, writer });
+                responder.send(Bytes::new());
+            }
+            Err(error) => {
+                tracing::warn!(group = %self.shared.group, %error, "cannot receive a snapshot");
+            }
+        }
+    }
+
+    fn handle_snapshot_chunk(&self, body: Bytes, responder: Responder) {
+        let Some((transfer, chunk)) = take_transfer(body) else { return };
+        let mut incoming = self.shared.incoming.lock();
+        let Some(receiving) = incoming.as_mut().filter(|receiving| receiving.transfer == transfer)
+        else {
+            return;
+        };
+        // A chunk is a page-cache write of at most a few hundred KiB; the fsync comes at the end, elsewhere.
+        match receiving.writer.write_chunk(&chunk) {
+            Ok(()) => responder.send(Bytes::new()),
+            Err(error) => {
+                tracing::warn!(group = %self.shared.group, %error, "cannot receive a snapshot");
+                *incoming = None;
+            }
+        }
+    }
+
+    fn handle_snapshot_end(&self, body: Bytes, responder: Responder) {
+        let Some((transfer, vote)) = take_transfer(body) else { return };
+        let Some(received) =
+            self.shared.incoming.lock().take().filter(|receiving| receiving.transfer == transfer)
+        else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            match install(&shared, &vote, received).await {
+                Ok(answer) => responder.send(answer),
+                Err(error) => {
+                    tracing::warn!(group = %shared.group, error, "cannot install a snapshot");
+                }
+            }
+        });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum VoteKind {
+    Vote,
+    PreVote,
+    Transfer,
+}
+
+async fn install<S: StateMachine>(
+    shared: &Shared<S>,
+    vote: &[u8],
+    received: IncomingSnapshot,
+) -> Result<Vec<u8>, String> {
+    let vote: Vote = postcard::from_bytes(vote).map_err(|error| error.to_string())?;
+    let IncomingSnapshot { meta, writer, .. } = received;
+    let file = tokio::task::spawn_blocking(move || writer.finish())
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    let snapshot = Snapshot { meta, snapshot: SnapshotHandle::new(file) };
+    encode(shared.raft.install_full_snapshot(vote, snapshot).await.map(|answer| answer.vote))
+}
+
+fn encode<A: serde::Serialize, E: fmt::Display>(answer: Result<A, E>) -> Result<Vec<u8>, String> {
+    let answer = answer.map_err(|error| error.to_string())?;
+    postcard::to_stdvec(&answer).map_err(|error| error.to_string())
+}
+
+fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, String> {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: group.to_string(),
+        heartbeat_interval: ms(timing.heartbeat),
+        // A write's acknowledgement proves what a heartbeat would; under load none are sent.
+        heartbeat_min_interval: Some(ms(timing.heartbeat) / 2),
+        election_timeout_min: ms(timing.election_min),
+        election_timeout_max: ms(timing.lease),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        max_payload_entries: APPEND_ENTRIES_COUNT_MAX,
+        // The shard decides when, by bytes; see shard::housekeeping.
+        snapshot_policy: SnapshotPolicy::Never,
+        // A replica gets a snapshot when the log it needs is gone, not when it merely lags.
+        replication_lag_threshold: u64::MAX,
+        max_in_snapshot_log_to_keep: 4 * APPEND_PIPELINE_MAX as u64,
+        purge_batch_size: 64,
+        backoff: "20ms 40ms 80ms ...250ms".to_string(),
+        removed_leader_step_down: StepDownPolicy::After(150),
+        broadcast_submitted_on_append: Some(true),
+        ..Config::default()
+    };
+    config.validate().map_err(|error| error.to_string())
+}

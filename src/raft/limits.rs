@@ -1,0 +1,29 @@
+//! Bounds of the raft room, with units.
+
+use std::time::Duration;
+
+/// Bytes of entries in one AppendEntries message: large enough to be efficient, small enough that a
+/// lagging follower's stream shares the connection fairly with heartbeats.
+pub(super) const APPEND_ENTRIES_BYTES_MAX: usize = 1024 * 1024;
+
+/// Entries in one AppendEntries message.
+pub(super) const APPEND_ENTRIES_COUNT_MAX: u64 = 1024;
+
+/// Bytes of the log's tail kept in memory per group; older entries are read back from disk.
+pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// AppendEntries of one follower that may be unanswered at a time.
+pub(super) const APPEND_PIPELINE_MAX: usize = 64;
+
+/// Bytes of one snapshot chunk on the wire and on disk.
+pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Snapshot chunks sent ahead of their acknowledgement.
+pub(super) const SNAPSHOT_WINDOW: usize = 4;
+
+/// How long the receiver may take for one snapshot chunk, or to load the whole at the end.
+pub(super) const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Snapshots of a group kept on disk: the newest, and the one being replaced.
+pub(super) const SNAPSHOTS_KEPT: usize = 1;

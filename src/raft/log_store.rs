@@ -1,0 +1,354 @@
+//! A group's log: openraft's storage traits over the node's shared WAL, with the tail in memory.
+//!
+//! Rules that must hold, and where they do:
+//! - An entry is readable as soon as `append` returns: it enters the tail before the WAL sees it.
+//! - `IOFlushed` fires when the WAL says the entry is as durable as `appendfsync` demands; the tail
+//!   knows entries the WAL has not, never the other way round.
+//! - Votes are on disk before `save_vote` returns, whatever the policy (Raft thesis §3.8).
+//! - Votes, appends and truncations of a group reach the WAL in the order openraft made them: all are
+//!   called by its one core task, and the WAL keeps the order of calls.
+//!
+//! The commit index is not stored: a restarted node learns it from the next leader, and a leader that
+//! restarts is elected anew (`enable_leader_restore` is off), as in the thesis (§3.8).
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use parking_lot::Mutex;
+
+use super::codec;
+use super::limits::{APPEND_ENTRIES_BYTES_MAX, TAIL_BYTES_MAX};
+use super::type_config::{Entry, LogId, TypeConfig, Vote};
+use crate::ids::GroupId;
+use crate::wal::{GroupState, Record, Wal};
+
+/// The log of one group; clones share it, and a clone is the reader openraft asks for.
+#[derive(Clone, Debug)]
+pub struct LogStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    group: GroupId,
+    wal: Wal,
+    tail: Mutex<Tail>,
+}
+
+/// The newest entries of the log, and what is known of the whole.
+#[derive(Debug)]
+struct Tail {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Highest index the WAL has reported durable; entries above it live only here.
+    flushed: u64,
+    last: Option<LogId>,
+    purged: Option<LogId>,
+    vote: Option<Vote>,
+}
+
+impl LogStore {
+    /// The log of `group` as the WAL recovered it (`None` for a group it has never seen).
+    ///
+    /// # Errors
+    /// When a recovered record cannot be read or is not one this version writes.
+    pub fn open(group: GroupId, wal: Wal, recovered: Option<GroupState>) -> io::Result<Self> {
+        let mut tail = Tail {
+            entries: VecDeque::new(),
+            bytes: 0,
+            flushed: 0,
+            last: None,
+            purged: None,
+            vote: None,
+        };
+        if let Some(state) = recovered {
+            if let Some(vote) = state.vote {
+                tail.vote = Some(decode_cold(&vote)?);
+            }
+            if let Some((_, marker)) = state.purged {
+                tail.purged = Some(decode_cold(&marker)?);
+            }
+            tail.last = tail.purged;
+            if let Some(last_index) = state.last_index {
+                let records = wal.read(group, last_index..last_index + 1, 1).map_err(io::Error::other)?;
+                let (index, record) =
+                    records.into_iter().next().ok_or_else(|| io::Error::other("last log record is missing"))?;
+                tail.last = Some(entry_of(index, record)?.log_id);
+                tail.flushed = last_index;
+            }
+        }
+        Ok(Self { shared: Arc::new(Shared { group, wal, tail: Mutex::new(tail) }) })
+    }
+
+    /// Whether this replica has ever voted: a fresh one owes nobody a lease.
+    pub fn has_voted(&self) -> bool {
+        self.shared.tail.lock().vote.is_some()
+    }
+
+    /// Entries `[start, end)` as far as they exist, at least one if there is one, up to `bytes_max`.
+    async fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let cached_from = {
+            let tail = self.shared.tail.lock();
+            let from = tail.first_index();
+            if start >= from {
+                return Ok(tail.range(start, end, bytes_max));
+            }
+            from
+        };
+        let (wal, group) = (self.shared.wal.clone(), self.shared.group);
+        let until = end.min(cached_from);
+        // A lagging follower or a restart reads old segments: that may wait for the disk, so not here.
+        let records = tokio::task::spawn_blocking(move || wal.read(group, start..until, bytes_max))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        records.into_iter().map(|(index, record)| entry_of(index, record)).collect()
+    }
+}
+
+impl Tail {
+    /// Index of the first cached entry; one past the last entry when nothing is cached.
+    fn first_index(&self) -> u64 {
+        match self.entries.front() {
+            Some(entry) => entry.log_id.index,
+            None => self.last.map_or(0, |last| last.index + 1),
+        }
+    }
+
+    fn range(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Entry> {
+        let skip = usize::try_from(start - self.first_index()).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let mut out = Vec::new();
+        for entry in self.entries.iter().skip(skip).take_while(|entry| entry.log_id.index < end) {
+            bytes += bytes_of(entry);
+            if bytes > bytes_max && !out.is_empty() {
+                break;
+            }
+            out.push(entry.clone());
+        }
+        out
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.bytes += bytes_of(&entry);
+        self.last = Some(entry.log_id);
+        self.entries.push_back(entry);
+    }
+
+    /// Drops cached entries that can be read back from disk until the cache is within its bound.
+    fn shrink(&mut self) {
+        while self.bytes > TAIL_BYTES_MAX {
+            let Some(front) = self.entries.front() else { return };
+            if front.log_id.index > self.flushed {
+                return;
+            }
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes -= bytes_of(&entry);
+        }
+    }
+}
+
+/// Bytes an entry is counted with: its proposal and about what its bookkeeping costs.
+fn bytes_of(entry: &Entry) -> usize {
+    const OVERHEAD: usize = 64;
+    match &entry.payload {
+        openraft::EntryPayload::Normal(proposal) => OVERHEAD + proposal.0.len(),
+        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => OVERHEAD,
+    }
+}
+
+fn entry_of(index: u64, record: Bytes) -> io::Result<Entry> {
+    codec::entry_of_record(index, record).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn decode_cold<'a, T: serde::Deserialize<'a>>(bytes: &'a Bytes) -> io::Result<T> {
+    postcard::from_bytes(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn encode_cold<T: serde::Serialize>(value: &T) -> io::Result<Bytes> {
+    postcard::to_stdvec(value).map(Bytes::from).map_err(io::Error::other)
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&end) => end.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let (mut start, end) = bounds(&range);
+        let mut out = Vec::new();
+        loop {
+            let mut part = self.read(start, end, usize::MAX).await?;
+            let Some(last) = part.last() else { return Ok(out) };
+            start = last.log_id.index + 1;
+            out.append(&mut part);
+            if start >= end {
+                return Ok(out);
+            }
+        }
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.shared.tail.lock().vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, APPEND_ENTRIES_BYTES_MAX).await
+    }
+
+    /// What apply reads: in portions, so that replaying a long log never holds it all in memory.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (start, end) = bounds(&range);
+        let portion = Portion { store: self.clone(), next: start, end, ready: Vec::new().into_iter() };
+        stream::unfold(portion, |mut portion| async move {
+            let item = portion.next().await?;
+            Some((item, portion))
+        })
+    }
+}
+
+/// A walk over a range of the log, a bounded portion at a time.
+struct Portion {
+    store: LogStore,
+    next: u64,
+    end: u64,
+    ready: std::vec::IntoIter<Entry>,
+}
+
+impl Portion {
+    async fn next(&mut self) -> Option<io::Result<Entry>> {
+        if let Some(entry) = self.ready.next() {
+            return Some(Ok(entry));
+        }
+        if self.next >= self.end {
+            return None;
+        }
+        match self.store.read(self.next, self.end, APPEND_ENTRIES_BYTES_MAX).await {
+            Ok(entries) => {
+                self.next = entries.last().map_or(self.end, |last| last.log_id.index + 1);
+                self.ready = entries.into_iter();
+                self.ready.next().map(Ok)
+            }
+            Err(error) => {
+                self.next = self.end;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let tail = self.shared.tail.lock();
+        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: tail.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let saved = self.shared.wal.save_vote(self.shared.group, encode_cold(vote)?);
+        saved.await.map_err(io::Error::other)?;
+        self.shared.tail.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let Some(last) = entries.last().map(|entry| entry.log_id.index) else {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        };
+        let parts: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.log_id.index, codec::record_head(entry), codec::record_body(entry)))
+            .collect();
+        let records: Vec<_> = parts
+            .iter()
+            .map(|(index, head, body)| Record { index: *index, head, body })
+            .collect();
+        {
+            let mut tail = self.shared.tail.lock();
+            entries.into_iter().for_each(|entry| tail.push(entry));
+        }
+        let shared = Arc::clone(&self.shared);
+        let done = move |result: Result<(), Arc<crate::wal::WalError>>| {
+            if result.is_ok() {
+                let mut tail = shared.tail.lock();
+                tail.flushed = tail.flushed.max(last);
+                tail.shrink();
+            }
+            callback.io_completed(result.map_err(io::Error::other));
+        };
+        self.shared.wal.append(self.shared.group, &records, Box::new(done));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_kept: Option<LogId>) -> io::Result<()> {
+        let kept = last_kept.map_or(0, |log_id| log_id.index + 1);
+        self.shared
+            .wal
+            .truncate_after(self.shared.group, last_kept.map(|log_id| log_id.index))
+            .map_err(io::Error::other)?;
+        let mut tail = self.shared.tail.lock();
+        while tail.entries.back().is_some_and(|entry| entry.log_id.index >= kept) {
+            if let Some(entry) = tail.entries.pop_back() {
+                tail.bytes -= bytes_of(&entry);
+            }
+        }
+        tail.flushed = tail.flushed.min(kept.saturating_sub(1));
+        tail.last = last_kept;
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.shared
+            .wal
+            .purge(self.shared.group, upto.index, encode_cold(&upto)?)
+            .map_err(io::Error::other)?;
+        let mut tail = self.shared.tail.lock();
+        while tail.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
+            tail.drop_front();
+        }
+        tail.purged = Some(upto);
+        if tail.last.is_none_or(|last| last.index < upto.index) {
+            tail.last = Some(upto);
+        }
+        Ok(())
+    }
+}

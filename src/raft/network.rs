@@ -1,0 +1,270 @@
+//! How a group reaches its replicas: openraft's network traits over the node's peer connections.
+//!
+//! All groups of a peer pair share one connection; a call is queued when it is made and everything
+//! queued leaves in one write, so pipelined entries and the heartbeats of many groups travel together.
+
+use std::future::Future;
+use std::io;
+
+use bytes::Bytes;
+use futures::future::{self, Either};
+use futures::stream::{BoxStream, FuturesOrdered, Stream, StreamExt};
+use futures::{FutureExt, TryFutureExt};
+use openraft::error::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::EmptyNode;
+
+use super::codec;
+use super::limits::{
+    APPEND_PIPELINE_MAX, SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
+};
+use super::snapshot::{SnapshotHandle, encode_meta};
+use super::type_config::{Snapshot, TypeConfig, Vote};
+use crate::ids::{GroupId, NodeId};
+use crate::transport::{Kind, PeerClient, Peers, TransportError};
+
+/// The messages of this room. Codes are part of the wire format: append only.
+pub mod kind {
+    use crate::transport::Kind;
+
+    /// AppendEntries, also as heartbeat.
+    pub const APPEND_ENTRIES: Kind = Kind(1);
+    /// RequestVote.
+    pub const VOTE: Kind = Kind(2);
+    /// RequestVote without a new term (thesis §9.6).
+    pub const PRE_VOTE: Kind = Kind(3);
+    /// The leader hands over (thesis §3.10).
+    pub const TRANSFER_LEADER: Kind = Kind(4);
+    /// Starts a snapshot: `transfer u64 | SnapshotMeta`.
+    pub const SNAPSHOT_BEGIN: Kind = Kind(5);
+    /// One chunk: `transfer u64 | bytes`.
+    pub const SNAPSHOT_CHUNK: Kind = Kind(6);
+    /// Ends a snapshot: `transfer u64 | Vote`; answered with the receiver's vote once it is installed.
+    pub const SNAPSHOT_END: Kind = Kind(7);
+    /// Highest code of this room; rooms above number their own from 32.
+    pub const LAST: Kind = Kind(31);
+}
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Makes the network objects of one group.
+#[derive(Clone, Debug)]
+pub struct GroupNetworkFactory {
+    group: GroupId,
+    peers: Peers,
+}
+
+impl GroupNetworkFactory {
+    /// The network of `group` over `peers`.
+    pub fn new(group: GroupId, peers: Peers) -> Self {
+        Self { group, peers }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
+    type Network = GroupNetwork;
+
+    async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> GroupNetwork {
+        GroupNetwork { group: self.group, target, peers: self.peers.clone() }
+    }
+}
+
+/// One group's way to one replica.
+#[derive(Clone, Debug)]
+pub struct GroupNetwork {
+    group: GroupId,
+    target: NodeId,
+    peers: Peers,
+}
+
+impl GroupNetwork {
+    fn peer(&self) -> Result<PeerClient, RpcError> {
+        self.peers.get(self.target).ok_or_else(|| {
+            let error = io::Error::other(format!("no address is known for node {}", self.target));
+            RpcError::Unreachable(Unreachable::new(&error))
+        })
+    }
+
+    /// Calls with a postcard body and answer, as the cold messages do.
+    async fn call_cold<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+        &self,
+        kind: Kind,
+        request: &Q,
+        option: &RPCOption,
+    ) -> Result<A, RpcError> {
+        let body = postcard::to_stdvec(request).map_err(|error| network_error(&error))?;
+        let answer = self
+            .peer()?
+            .call(self.group, kind, body.into(), option.hard_ttl())
+            .await
+            .map_err(rpc_error)?;
+        postcard::from_bytes(&answer).map_err(|error| network_error(&error))
+    }
+
+    fn append(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+        option: &RPCOption,
+    ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + Send + 'static
+    {
+        let peer = match self.peer() {
+            Ok(peer) => peer,
+            Err(error) => return Either::Left(future::ready(Err(error))),
+        };
+        let answer =
+            peer.call_with(self.group, kind::APPEND_ENTRIES, option.hard_ttl(), |out| {
+                codec::put_append_entries(request, out);
+            });
+        Either::Right(answer.map_err(rpc_error).map(|answer| {
+            codec::take_append_response(answer?).map_err(|error| network_error(&error))
+        }))
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: &Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let peer = self.peer()?;
+        let call = |kind, transfer: u64, body: &[u8], timeout| {
+            let answer = peer.call_with(self.group, kind, timeout, |out| {
+                out.extend_from_slice(&transfer.to_le_bytes());
+                out.extend_from_slice(body);
+            });
+            answer.map_err(|error| StreamingError::from(rpc_error(error)))
+        };
+        let local = |error: io::Error| StreamingError::from(network_error(&error));
+
+        // The covered index names the transfer: a resent one starts over under the same name.
+        let transfer = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
+        let meta = encode_meta(&snapshot.meta).map_err(local)?;
+        call(kind::SNAPSHOT_BEGIN, transfer, &meta, SNAPSHOT_CHUNK_TIMEOUT).await?;
+        let mut chunks = snapshot.snapshot.chunks().map_err(local)?;
+        let mut in_flight = FuturesOrdered::new();
+        loop {
+            // File reads leave this runtime: commands go on while a replica is brought up to date.
+            let (next, back) = tokio::task::spawn_blocking(move || (chunks.next(), chunks))
+                .await
+                .map_err(|error| local(io::Error::other(error)))?;
+            chunks = back;
+            let Some(chunk) = next else { break };
+            let chunk = chunk.map_err(local)?;
+            in_flight.push_back(call(
+                kind::SNAPSHOT_CHUNK,
+                transfer,
+                &chunk,
+                SNAPSHOT_CHUNK_TIMEOUT,
+            ));
+            if in_flight.len() >= SNAPSHOT_WINDOW
+                && let Some(acknowledged) = in_flight.next().await
+            {
+                acknowledged?;
+            }
+        }
+        while let Some(acknowledged) = in_flight.next().await {
+            acknowledged?;
+        }
+        let vote = postcard::to_stdvec(vote).map_err(|error| local(io::Error::other(error)))?;
+        let answer = call(kind::SNAPSHOT_END, transfer, &vote, SNAPSHOT_INSTALL_TIMEOUT).await?;
+        let vote = postcard::from_bytes(&answer).map_err(|error| local(io::Error::other(error)))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+fn network_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
+    RpcError::Network(NetworkError::new(error))
+}
+
+/// Not sent: back off before the next try. Sent or lost: try again at once.
+fn rpc_error(error: TransportError) -> RpcError {
+    if error.was_sent() { network_error(&error) } else { RpcError::Unreachable(Unreachable::new(&error)) }
+}
+
+impl RaftNetworkV2<TypeConfig> for GroupNetwork {
+    type SnapshotData = SnapshotHandle;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        self.append(&request, &option).await
+    }
+
+    /// Pipelined (thesis §10.2.1): a request is queued as soon as openraft makes it, and the
+    /// answers are awaited in order. Each carries its own deadline, so a half-open connection ends the stream.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> future::BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let network = self.clone();
+        let answers = input
+            .map(move |request| {
+                let previous = request.prev_log_id;
+                let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                let answer = network.append(&request, &option);
+                async move { Ok(answer.await?.into_stream_result(previous, last)) }
+            })
+            .buffered(APPEND_PIPELINE_MAX);
+        future::ready(Ok(answers.boxed())).boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.call_cold(kind::VOTE, &request, &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.call_cold(kind::PRE_VOTE, &request, &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let sending = std::pin::pin!(self.send_snapshot(&vote, snapshot));
+        let cancelled = std::pin::pin!(cancel);
+        match future::select(sending, cancelled).await {
+            Either::Left((result, _)) => result,
+            Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        self.call_cold(kind::TRANSFER_LEADER, &request, &option).await
+    }
+}
+
+/// Splits `transfer u64 | rest`.
+pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
+    use bytes::Buf;
+    let transfer = body.try_get_u64_le().ok()?;
+    Some((transfer, body))
+}
