@@ -1,0 +1,40 @@
+//! Bounds of the shard room, with units.
+
+use std::time::Duration;
+
+/// Bytes of commands in one packet, and so about one log entry. A single larger submission travels alone.
+pub(super) const PACKET_BYTES_SOFT_MAX: usize = 512 * 1024;
+
+/// Log entries of one shard that may be proposed and not yet applied. More would not raise
+/// throughput (waiting commands join the next entry) but would delay the first of them.
+pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+
+/// Packets of one front end toward one shard that may be unanswered.
+pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;
+
+/// Bytes of commands that may wait in one front end for one shard; beyond, clients get an error.
+pub(super) const OUTBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Bytes of packets from other nodes that may wait at a leader; beyond, they are asked to come again.
+pub(super) const INBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// How long a command may wait for a leader and a quorum before its client gets an error (design §10).
+pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long one try at another node may take before the packet is sent again.
+pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause between two tries while no leader is known or the known one refuses.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Keys one purge proposal removes at most.
+pub(super) const PURGE_KEYS_MAX: usize = 512;
+
+/// How often a leader looks for keys past their deadline.
+pub(super) const PURGE_PERIOD: Duration = Duration::from_millis(100);
+
+/// Log bytes of one shard after which a snapshot is taken, unless its last snapshot was larger.
+pub(super) const SNAPSHOT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often a replica looks whether a snapshot is due.
+pub(super) const SNAPSHOT_PERIOD: Duration = Duration::from_secs(1);

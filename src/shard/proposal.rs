@@ -1,0 +1,461 @@
+//! What a shard's log holds: the bytes of a proposal, hand-coded, versioned, with argv kept as argv.
+//!
+//! ```text
+//! proposal   version u8 = 1 | kind u8 | now u64 (Unix ms) | seed u64 | body        little endian
+//! kind 1     batch: packets u32, then each packet:
+//!            node u64 | epoch u64 | sequence u64 | floor u64 | commands u32 | length u32 | commands
+//! command    flags u8 (bit 0: the client speaks RESP3) | db u8 | argc varint | argc × (length varint | bytes)
+//! kind 2     purge: keys u32, then each key: db u8 | length varint | bytes
+//! ```
+//! Kinds and layouts are append-only: a log written by one version is read by the next. Commands carry their
+//! words, not numbers, so new commands never change the format.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::ids::{DbIndex, NodeId};
+use crate::resp::Protocol;
+use crate::stdx::clock::UnixMillis;
+
+const VERSION: u8 = 1;
+const KIND_BATCH: u8 = 1;
+const KIND_PURGE: u8 = 2;
+const PREFIX_BYTES: usize = 1 + 1 + 8 + 8;
+
+/// Bytes of a packet's header inside a batch and on the wire.
+pub(super) const PACKET_HEADER_BYTES: usize = 8 + 8 + 8 + 8 + 4 + 4;
+
+/// Room to leave in front of a packet's commands so that a batch of this one packet needs no copy.
+pub(super) const HEADROOM: usize = PREFIX_BYTES + 4 + PACKET_HEADER_BYTES;
+
+/// Highest number of words a command may have; matches the front door's limit.
+const ARGC_MAX: u64 = 1024 * 1024;
+
+/// The leader's time and randomness inside an entry: all that replicas may know of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The leader's clock when it proposed.
+    pub now: UnixMillis,
+    /// Random bits.
+    pub seed: u64,
+}
+
+/// Who sent a packet, and which of its packets this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketId {
+    /// The front end's node.
+    pub node: NodeId,
+    /// Which start of that node: sequences begin anew with each.
+    pub epoch: u64,
+    /// Number of the packet within the epoch.
+    pub sequence: u64,
+}
+
+/// A packet: commands of one front end for one shard, applied once as a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Its name.
+    pub id: PacketId,
+    /// The front end has forgotten every packet below this sequence: their replies may be dropped, and
+    /// a late copy of one must not be applied.
+    pub floor: u64,
+    /// How many commands it holds.
+    pub commands: u32,
+    /// The commands' bytes.
+    pub body: Bytes,
+}
+
+/// A decoded proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposal {
+    /// Packets of commands.
+    Batch(Vec<Packet>),
+    /// Keys past their deadline, to be removed.
+    Purge(Vec<(DbIndex, Bytes)>),
+}
+
+/// Bytes that no version of this program wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed proposal: {0}")]
+pub struct MalformedProposal(pub &'static str);
+
+/// One command of a packet.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// How its reply is to be encoded.
+    pub protocol: Protocol,
+    /// The client's database.
+    pub db: DbIndex,
+    /// The command and its arguments.
+    pub argv: SmallVec<[&'a [u8]; 8]>,
+}
+
+/// Appends a command's bytes to a packet's body.
+pub fn put_command(protocol: Protocol, db: DbIndex, argv: &[&[u8]], out: &mut Vec<u8>) {
+    out.push(match protocol {
+        Protocol::Resp2 => 0,
+        Protocol::Resp3 => 1,
+    });
+    out.push(db.0);
+    put_varint(argv.len(), out);
+    for word in argv {
+        put_varint(word.len(), out);
+        out.extend_from_slice(word);
+    }
+}
+
+/// Walks the commands of a packet's body.
+#[derive(Debug)]
+pub struct Commands<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Commands<'a> {
+    /// The commands in `body`.
+    pub fn new(body: &'a [u8]) -> Self {
+        Self { rest: body }
+    }
+
+    fn take(&mut self) -> Result<Command<'a>, MalformedProposal> {
+        let [flags, db, rest @ ..] = self.rest else { return Err(MalformedProposal("command head")) };
+        self.rest = rest;
+        let protocol = if flags & 1 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
+        if *db >= DbIndex::COUNT {
+            return Err(MalformedProposal("database"));
+        }
+        let argc = take_varint(&mut self.rest)?;
+        if argc == 0 || argc > ARGC_MAX {
+            return Err(MalformedProposal("argc"));
+        }
+        let mut argv = SmallVec::new();
+        for _ in 0..argc {
+            argv.push(take_bytes(&mut self.rest)?);
+        }
+        Ok(Command { protocol, db: DbIndex(*db), argv })
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Result<Command<'a>, MalformedProposal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let item = self.take();
+        if item.is_err() {
+            self.rest = &[];
+        }
+        Some(item)
+    }
+}
+
+/// Writes a packet's header.
+pub(super) fn put_packet_header(packet: &Packet, out: &mut [u8; PACKET_HEADER_BYTES]) {
+    let length = u32::try_from(packet.body.len()).expect("packets are far below 4 GiB, see limits");
+    let mut rest = &mut out[..];
+    for word in [packet.id.node.0, packet.id.epoch, packet.id.sequence, packet.floor] {
+        put_fixed(&word.to_le_bytes(), &mut rest);
+    }
+    put_fixed(&packet.commands.to_le_bytes(), &mut rest);
+    put_fixed(&length.to_le_bytes(), &mut rest);
+}
+
+/// Reads a packet from the front of `bytes`; its body shares their memory.
+pub(super) fn take_packet(bytes: &mut Bytes) -> Result<Packet, MalformedProposal> {
+    use bytes::Buf;
+    if bytes.len() < PACKET_HEADER_BYTES {
+        return Err(MalformedProposal("packet header"));
+    }
+    let id = PacketId {
+        node: NodeId(bytes.get_u64_le()),
+        epoch: bytes.get_u64_le(),
+        sequence: bytes.get_u64_le(),
+    };
+    let floor = bytes.get_u64_le();
+    let commands = bytes.get_u32_le();
+    let length = bytes.get_u32_le() as usize;
+    if bytes.len() < length {
+        return Err(MalformedProposal("packet cut short"));
+    }
+    Ok(Packet { id, floor, commands, body: bytes.split_to(length) })
+}
+
+fn put_prefix(kind: u8, stamp: Stamp, count: usize, out: &mut [u8; PREFIX_BYTES + 4]) {
+    let count = u32::try_from(count).expect("an entry holds few packets or keys, see limits");
+    let mut rest = &mut out[..];
+    put_fixed(&[VERSION, kind], &mut rest);
+    put_fixed(&stamp.now.0.to_le_bytes(), &mut rest);
+    put_fixed(&stamp.seed.to_le_bytes(), &mut rest);
+    put_fixed(&count.to_le_bytes(), &mut rest);
+}
+
+fn put_fixed(bytes: &[u8], out: &mut &mut [u8]) {
+    let (head, tail) = std::mem::take(out).split_at_mut(bytes.len());
+    head.copy_from_slice(bytes);
+    *out = tail;
+}
+
+/// The bytes of a batch of `packets`.
+pub(super) fn encode_batch(stamp: Stamp, packets: &[Packet]) -> Bytes {
+    let bodies: usize = packets.iter().map(|packet| packet.body.len()).sum();
+    let mut out = Vec::with_capacity(PREFIX_BYTES + 4 + packets.len() * PACKET_HEADER_BYTES + bodies);
+    let mut prefix = [0; PREFIX_BYTES + 4];
+    put_prefix(KIND_BATCH, stamp, packets.len(), &mut prefix);
+    out.extend_from_slice(&prefix);
+    for packet in packets {
+        let mut header = [0; PACKET_HEADER_BYTES];
+        put_packet_header(packet, &mut header);
+        out.extend_from_slice(&header);
+        out.extend_from_slice(&packet.body);
+    }
+    out.into()
+}
+
+/// The bytes of a purge of `keys`.
+pub(super) fn encode_purge<K: AsRef<[u8]>>(stamp: Stamp, keys: &[(DbIndex, K)]) -> Bytes {
+    let mut prefix = [0; PREFIX_BYTES + 4];
+    put_prefix(KIND_PURGE, stamp, keys.len(), &mut prefix);
+    let mut out = prefix.to_vec();
+    for (db, key) in keys {
+        out.push(db.0);
+        put_varint(key.as_ref().len(), &mut out);
+        out.extend_from_slice(key.as_ref());
+    }
+    out.into()
+}
+
+/// The proposal in `bytes`; packets share their memory.
+///
+/// # Errors
+/// When `bytes` are not what this or an earlier version encodes.
+pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), MalformedProposal> {
+    use bytes::Buf;
+    if bytes.len() < PREFIX_BYTES + 4 {
+        return Err(MalformedProposal("prefix"));
+    }
+    if bytes.get_u8() != VERSION {
+        return Err(MalformedProposal("version"));
+    }
+    let kind = bytes.get_u8();
+    let stamp = Stamp { now: UnixMillis(bytes.get_u64_le()), seed: bytes.get_u64_le() };
+    let count = bytes.get_u32_le();
+    let proposal = match kind {
+        KIND_BATCH => Proposal::Batch(
+            (0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?,
+        ),
+        KIND_PURGE => Proposal::Purge(
+            (0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?,
+        ),
+        _ => return Err(MalformedProposal("kind")),
+    };
+    if bytes.is_empty() { Ok((stamp, proposal)) } else { Err(MalformedProposal("trailing bytes")) }
+}
+
+fn take_key(bytes: &mut Bytes) -> Result<(DbIndex, Bytes), MalformedProposal> {
+    let mut rest = &bytes[..];
+    let [db, after @ ..] = rest else { return Err(MalformedProposal("key")) };
+    if *db >= DbIndex::COUNT {
+        return Err(MalformedProposal("database"));
+    }
+    let db = DbIndex(*db);
+    rest = after;
+    let key = bytes.slice_ref(take_bytes(&mut rest)?);
+    let left = rest.len();
+    let taken = bytes.len() - left;
+    bytes::Buf::advance(bytes, taken);
+    Ok((db, key))
+}
+
+fn put_varint(number: usize, out: &mut Vec<u8>) {
+    let mut number = number as u64;
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take_varint(rest: &mut &[u8]) -> Result<u64, MalformedProposal> {
+    let mut number = 0_u64;
+    for shift in (0..35).step_by(7) {
+        let [byte, after @ ..] = *rest else { return Err(MalformedProposal("varint cut short")) };
+        *rest = after;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(MalformedProposal("varint too long"))
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MalformedProposal> {
+    let length = take_varint(rest)?;
+    let length = usize::try_from(length).map_err(|_| MalformedProposal("length"))?;
+    if rest.len() < length {
+        return Err(MalformedProposal("bytes cut short"));
+    }
+    let (bytes, after) = rest.split_at(length);
+    *rest = after;
+    Ok(bytes)
+}
+
+/// Commands waiting to become a packet, with [`HEADROOM`] in front of them.
+#[derive(Debug)]
+pub(super) struct PacketBuffer {
+    bytes: Vec<u8>,
+    pub(super) commands: u32,
+}
+
+impl PacketBuffer {
+    pub(super) fn new() -> Self {
+        let mut bytes = Vec::with_capacity(4096);
+        bytes.resize(HEADROOM, 0);
+        Self { bytes, commands: 0 }
+    }
+
+    /// Bytes of commands it holds.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - HEADROOM
+    }
+
+    pub(super) fn push(&mut self, commands: &[u8], count: u32) {
+        self.bytes.extend_from_slice(commands);
+        self.commands += count;
+    }
+
+    /// The packet's commands with their headroom, shareable.
+    pub(super) fn freeze(self) -> Framed {
+        Framed { bytes: self.bytes.into(), commands: self.commands }
+    }
+}
+
+/// A packet's commands behind their headroom.
+#[derive(Clone, Debug)]
+pub(super) struct Framed {
+    bytes: Bytes,
+    pub(super) commands: u32,
+}
+
+impl Framed {
+    /// The packet called `id`.
+    pub(super) fn packet(&self, id: PacketId, floor: u64) -> Packet {
+        Packet { id, floor, commands: self.commands, body: self.bytes.slice(HEADROOM..) }
+    }
+
+    /// A batch of this one packet. Fills the headroom in place when nobody else holds the bytes (the first
+    /// try of a packet, the common case), and copies otherwise.
+    pub(super) fn into_batch(self, id: PacketId, floor: u64, stamp: Stamp) -> (Self, Bytes) {
+        let packet = self.packet(id, floor);
+        let mut prefix = [0; PREFIX_BYTES + 4];
+        let mut header = [0; PACKET_HEADER_BYTES];
+        put_prefix(KIND_BATCH, stamp, 1, &mut prefix);
+        put_packet_header(&packet, &mut header);
+        drop(packet);
+        let commands = self.commands;
+        match self.bytes.try_into_mut() {
+            Ok(mut bytes) => {
+                bytes[..prefix.len()].copy_from_slice(&prefix);
+                bytes[prefix.len()..HEADROOM].copy_from_slice(&header);
+                let bytes = bytes.freeze();
+                (Self { bytes: bytes.clone(), commands }, bytes)
+            }
+            Err(bytes) => {
+                let mut copy = Vec::with_capacity(bytes.len());
+                copy.extend_from_slice(&prefix);
+                copy.extend_from_slice(&header);
+                copy.extend_from_slice(&bytes[HEADROOM..]);
+                (Self { bytes, commands }, copy.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body() -> (Bytes, u32) {
+        let mut out = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"key", b"value"], &mut out);
+        put_command(Protocol::Resp3, DbIndex(3), &[b"GET", &[7; 300]], &mut out);
+        (out.into(), 2)
+    }
+
+    fn packet(sequence: u64) -> Packet {
+        let (body, commands) = body();
+        let id = PacketId { node: NodeId(5), epoch: 2, sequence };
+        Packet { id, floor: 1, commands, body }
+    }
+
+    fn stamp() -> Stamp {
+        Stamp { now: UnixMillis(1_700_000_000_000), seed: 42 }
+    }
+
+    #[test]
+    fn commands_round_trip() {
+        let (body, _) = body();
+        let commands: Vec<_> = Commands::new(&body).map(Result::unwrap).collect();
+        assert_eq!(commands.len(), 2);
+        assert_eq!(&commands[0].argv[..], [&b"SET"[..], b"key", b"value"]);
+        assert_eq!((commands[1].db, commands[1].protocol), (DbIndex(3), Protocol::Resp3));
+        assert_eq!(commands[1].argv[1], [7; 300]);
+    }
+
+    #[test]
+    fn batches_and_purges_round_trip() {
+        let batch = encode_batch(stamp(), &[packet(1), packet(9)]);
+        assert_eq!(decode(batch).unwrap(), (stamp(), Proposal::Batch(vec![packet(1), packet(9)])));
+        let keys = vec![(DbIndex(0), Bytes::from_static(b"a")), (DbIndex(15), Bytes::from(vec![1; 200]))];
+        assert_eq!(decode(encode_purge(stamp(), &keys)).unwrap(), (stamp(), Proposal::Purge(keys)));
+    }
+
+    #[test]
+    fn a_batch_of_one_is_framed_in_place() {
+        let mut buffer = PacketBuffer::new();
+        let (body, commands) = body();
+        buffer.push(&body, commands);
+        let before = buffer.bytes.as_ptr();
+        let (framed, batch) = buffer.freeze().into_batch(packet(4).id, 1, stamp());
+        assert_eq!(batch.as_ptr(), before, "no copy");
+        assert_eq!(batch, encode_batch(stamp(), &[packet(4)]));
+        let (_, again) = framed.into_batch(packet(4).id, 3, stamp());
+        assert_eq!(decode(batch).unwrap().1, Proposal::Batch(vec![packet(4)]), "a shared batch is not touched");
+        assert_eq!(again, encode_batch(stamp(), &[Packet { floor: 3, ..packet(4) }]));
+    }
+
+    #[test]
+    fn every_cut_is_an_error_and_never_a_panic() {
+        for bytes in [
+            encode_batch(stamp(), &[packet(1)]),
+            encode_purge(stamp(), &[(DbIndex(1), b"key".as_slice())]),
+        ] {
+            for length in 0..bytes.len() {
+                assert!(decode(bytes.slice(..length)).is_err(), "{length}");
+            }
+        }
+        let (body, _) = body();
+        for length in 1..body.len() {
+            let walked: Vec<_> = Commands::new(&body[..length]).collect();
+            assert!(walked.len() <= 2);
+        }
+    }
+
+    /// The disk format: this text changes only with the version byte.
+    #[test]
+    fn golden_bytes_of_a_batch() {
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"DEL", b"k"], &mut commands);
+        let id = PacketId { node: NodeId(1), epoch: 2, sequence: 3 };
+        let packet = Packet { id, floor: 3, commands: 1, body: commands.into() };
+        let hex: String = encode_batch(Stamp { now: UnixMillis(4), seed: 5 }, &[packet])
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "0101040000000000000005000000000000000100000001000000000000000200000000000000030000000000000003\
+             0000000000000001000000090000000000020344454c016b"
+        );
+    }
+}
