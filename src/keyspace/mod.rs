@@ -1,1 +1,3 @@
 //! Values and databases: Redis without the wire.
+
+pub mod codec;
