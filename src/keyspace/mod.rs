@@ -1,5 +1,6 @@
 //! Values and databases: Redis without the wire.
 
+pub mod codec;
 mod hash;
 mod list;
 mod set;
