@@ -9,8 +9,10 @@
 
 pub mod codec;
 
+mod digest;
 mod hash;
 mod list;
+mod packed;
 mod set;
 mod stream;
 mod string;
@@ -36,8 +38,7 @@ pub use database::Graveyard;
 pub use entry::Entry;
 pub use hash::Hash;
 pub use keyspace::{At, Keyspace};
-pub use list::List;
-pub use scan::ScanCursor;
+pub use list::{End, List, ListRange};
 pub use set::Set;
 pub use stream::Stream;
 pub use string::{INTEGER_TEXT_BYTES_MAX, Str};
