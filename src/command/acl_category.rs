@@ -108,9 +108,9 @@ impl AclCategory {
     /// The category called `name`, given with or without `@`, in any case.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         let name = name.strip_prefix(b"@").unwrap_or(name);
-        Self::ALL.into_iter().find(|category| {
-            category.label().as_bytes()[1..].eq_ignore_ascii_case(name)
-        })
+        Self::ALL
+            .into_iter()
+            .find(|category| category.label().as_bytes()[1..].eq_ignore_ascii_case(name))
     }
 }
 
@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn flags_and_group_imply_categories() {
-        let get = Spec { group: Group::String, flags: &[Flag::ReadOnly, Flag::Fast], ..Spec::EMPTY };
+        let get =
+            Spec { group: Group::String, flags: &[Flag::ReadOnly, Flag::Fast], ..Spec::EMPTY };
         assert_eq!(labels(&get), ["@read", "@string", "@fast"]);
         let config = Spec { group: Group::Server, flags: &[Flag::Admin], ..Spec::EMPTY };
         assert_eq!(labels(&config), ["@admin", "@slow", "@dangerous"]);

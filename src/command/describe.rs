@@ -135,8 +135,7 @@ fn describe_args(args: &[Arg]) -> Reply<'static> {
 }
 
 fn describe_arg(arg: &Arg) -> Reply<'static> {
-    let mut described =
-        vec![(text("name"), text(arg.name)), (text("type"), text(arg.kind.name()))];
+    let mut described = vec![(text("name"), text(arg.name)), (text("type"), text(arg.kind.name()))];
     if !matches!(arg.kind, ArgKind::OneOf(_) | ArgKind::Block(_)) {
         described.push((text("display_text"), text(arg.name)));
     }

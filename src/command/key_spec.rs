@@ -491,10 +491,8 @@ mod tests {
 
     #[test]
     fn channels_are_routed_but_are_no_keys() {
-        const SPEC: Spec = Spec {
-            keys: &[KeySpec::at(1).to_end().access(&[KeyFlag::NotKey])],
-            ..Spec::EMPTY
-        };
+        const SPEC: Spec =
+            Spec { keys: &[KeySpec::at(1).to_end().access(&[KeyFlag::NotKey])], ..Spec::EMPTY };
         let argv: [&[u8]; 3] = [b"SSUBSCRIBE", b"a", b"b"];
         assert!(SPEC.key_positions(&argv).unwrap().is_empty());
         let mut routed = Vec::new();

@@ -18,6 +18,7 @@ mod spec;
 mod table;
 
 mod generic;
+mod server;
 mod string;
 
 #[cfg(test)]
@@ -34,7 +35,5 @@ pub use key_spec::{
     BeginSearch, FindKeys, KeyFlag, KeyPositionError, KeyPositions, KeySpec, LegacyRange,
     LocateKeys,
 };
-pub use spec::{
-    Arity, Deprecated, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip,
-};
+pub use spec::{Arity, Deprecated, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
 pub use table::{all, lookup};

@@ -11,5 +11,5 @@ pub(super) use super::key_spec::KeyFlag::{
 pub(super) use super::key_spec::KeySpec;
 pub(super) use super::spec::Flag::{DenyOom, Fast, ReadOnly, Write};
 pub(super) use super::spec::{Arity, Deprecated, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
-pub(super) use crate::keyspace::Keyspace;
+pub(super) use crate::keyspace::{Keyspace, Str, Value};
 pub(super) use crate::resp::{ErrorReply, Reply};

@@ -401,10 +401,7 @@ mod tests {
     #[test]
     fn policies_are_read_from_tips() {
         let del = Spec {
-            tips: &[
-                Tip::Request(RequestPolicy::MultiShard),
-                Tip::Response(ResponsePolicy::AggSum),
-            ],
+            tips: &[Tip::Request(RequestPolicy::MultiShard), Tip::Response(ResponsePolicy::AggSum)],
             ..Spec::EMPTY
         };
         assert_eq!(del.request_policy(), Some(RequestPolicy::MultiShard));

@@ -1,10 +1,10 @@
 //! Name → data command: the group tables as one, built while compiling.
 
 use super::apply::DataCommand;
-use super::{generic, string};
+use super::{generic, server, string};
 
 /// The tables of the groups.
-const GROUPS: &[&[&DataCommand]] = &[string::COMMANDS, generic::COMMANDS];
+const GROUPS: &[&[&DataCommand]] = &[string::COMMANDS, generic::COMMANDS, server::COMMANDS];
 
 /// Slots of the hash table; a power of two with room for four times the commands there are, so that a miss
 /// ends soon.

@@ -80,8 +80,8 @@ impl Bench {
     /// Runs one argv as dispatch would: unknown names panic, arity is checked first.
     pub(crate) fn run(&mut self, argv: &[&[u8]]) -> Wire {
         let name = argv.first().copied().unwrap_or_default();
-        let command = lookup(name)
-            .unwrap_or_else(|| panic!("no command {}", String::from_utf8_lossy(name)));
+        let command =
+            lookup(name).unwrap_or_else(|| panic!("no command {}", String::from_utf8_lossy(name)));
         if !command.spec.arity.accepts(argv.len()) {
             return Wire::of(&Reply::Error(ErrorReply::wrong_arity(command.spec.name)));
         }
