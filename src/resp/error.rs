@@ -207,6 +207,8 @@ table! {
     LOADING = "LOADING Redis is loading the dataset in memory";
     READ_ONLY = "READONLY You can't write against a read only replica.";
     WRITES_STOPPED = "MISCONF this node cannot write to its disk and has stopped serving writes; see its log";
+    INTERNAL = "ERR internal error; see the log of the node";
+    TOO_MANY_WAITING = "TRYAGAIN too many commands are waiting for this shard on this node";
     NO_QUORUM = "CLUSTERDOWN no quorum: too few replicas of the key's shard can be reached";
     CLUSTER_DOWN = "CLUSTERDOWN The cluster is down";
     SLOT_NOT_SERVED = "CLUSTERDOWN Hash slot not served";

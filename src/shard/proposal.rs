@@ -300,7 +300,7 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MalformedProposal> {
     Ok(bytes)
 }
 
-/// Commands waiting to become a packet, with [`HEADROOM`] in front of them.
+/// Commands waiting to become a packet. Its memory is used again for the next one.
 #[derive(Debug)]
 pub(super) struct PacketBuffer {
     bytes: Vec<u8>,
@@ -309,9 +309,7 @@ pub(super) struct PacketBuffer {
 
 impl PacketBuffer {
     pub(super) fn new() -> Self {
-        let mut bytes = Vec::with_capacity(4096);
-        bytes.resize(HEADROOM, 0);
-        Self { bytes, commands: 0 }
+        Self { bytes: vec![0; HEADROOM], commands: 0 }
     }
 
     /// Bytes of commands it holds.
@@ -324,9 +322,20 @@ impl PacketBuffer {
         self.commands += count;
     }
 
-    /// The packet's commands with their headroom, shareable.
-    pub(super) fn freeze(self) -> Framed {
-        Framed { bytes: self.bytes.into(), commands: self.commands }
+    /// Its commands behind [`HEADROOM`], copied to memory of just their size: the log's tail keeps that
+    /// for long, and a buffer's spare room would be pinned with it.
+    pub(super) fn frame(&self) -> Framed {
+        Framed { bytes: Bytes::copy_from_slice(&self.bytes), commands: self.commands }
+    }
+
+    /// Empties it for the next packet, giving back memory that one huge packet made it grow to.
+    pub(super) fn clear(&mut self) {
+        const KEPT_BYTES_MAX: usize = 1024 * 1024;
+        self.bytes.truncate(HEADROOM);
+        if self.bytes.capacity() > KEPT_BYTES_MAX {
+            self.bytes.shrink_to(HEADROOM);
+        }
+        self.commands = 0;
     }
 }
 
@@ -338,6 +347,11 @@ pub(super) struct Framed {
 }
 
 impl Framed {
+    /// The commands alone.
+    pub(super) fn body(&self) -> Bytes {
+        self.bytes.slice(HEADROOM..)
+    }
+
     /// The packet called `id`.
     pub(super) fn packet(&self, id: PacketId, floor: u64) -> Packet {
         Packet { id, floor, commands: self.commands, body: self.bytes.slice(HEADROOM..) }
@@ -415,8 +429,9 @@ mod tests {
         let mut buffer = PacketBuffer::new();
         let (body, commands) = body();
         buffer.push(&body, commands);
-        let before = buffer.bytes.as_ptr();
-        let (framed, batch) = buffer.freeze().into_batch(packet(4).id, 1, stamp());
+        let framed = buffer.frame();
+        let before = framed.bytes.as_ptr();
+        let (framed, batch) = framed.into_batch(packet(4).id, 1, stamp());
         assert_eq!(batch.as_ptr(), before, "no copy");
         assert_eq!(batch, encode_batch(stamp(), &[packet(4)]));
         let (_, again) = framed.into_batch(packet(4).id, 3, stamp());

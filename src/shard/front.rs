@@ -1,0 +1,333 @@
+//! The front end of this node toward one shard: commands waiting, packets unanswered, who waits for what.
+//!
+//! Commands of all connections gather here while earlier ones are on their way, and leave as one packet:
+//! the busier the node, the larger the packets. Each write packet has a sequence number under which it is
+//! sent until its replies are in; the shard applies it once, however often it was sent (`session`).
+//!
+//! **Invariant:** a sequence number is given up (answered "outcome unknown") before the floor passes it, and
+//! a packet below the floor is never applied; so "unknown" can only turn out applied-before or never.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::limits::{INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, REQUEST_DEADLINE};
+use super::machine::AppliedPackets;
+use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
+use super::reply::{Replies, ReplyCell};
+use super::wire;
+use crate::ids::NodeId;
+use crate::resp::ErrorReply;
+use crate::transport::Responder;
+
+/// Which way a submission goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Through the log. May also carry reads that must see the writes before them.
+    Write,
+    /// Reads only, answered from applied state by whoever leads.
+    Read,
+}
+
+/// A connection that waits for some commands of a packet.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    cell: Arc<ReplyCell>,
+    commands: u32,
+}
+
+/// A packet's commands and those who wait for them.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    buffer: PacketBuffer,
+    waiters: Vec<Waiter>,
+    deadline: Instant,
+}
+
+/// A write packet under way.
+#[derive(Debug)]
+struct Flight {
+    framed: Option<Framed>,
+    waiters: Vec<Waiter>,
+    deadline: Instant,
+    under_way: bool,
+    /// Some try of it may have entered a log.
+    may_be_applied: bool,
+}
+
+/// A write packet to be sent or proposed.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) id: PacketId,
+    pub(super) floor: u64,
+    pub(super) framed: Framed,
+}
+
+/// A read packet to be answered.
+#[derive(Debug)]
+pub(super) struct ReadDeparture {
+    pub(super) framed: Framed,
+    pub(super) deadline: Instant,
+    waiters: Vec<Waiter>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    writes: VecDeque<Outgoing>,
+    reads: VecDeque<Outgoing>,
+    /// Bytes of commands in both.
+    bytes: usize,
+    flights: BTreeMap<u64, Flight>,
+    next_sequence: u64,
+    inbox: VecDeque<(Packet, Responder)>,
+    inbox_bytes: usize,
+    /// Emptied buffers, used again.
+    spare: Vec<PacketBuffer>,
+    /// Packets of other nodes that were proposed here and wait for apply.
+    proposed: HashMap<(NodeId, u64, u64), Responder>,
+}
+
+impl Waiting {
+    fn recycle(&mut self, mut buffer: PacketBuffer) {
+        const SPARE_BUFFERS_MAX: usize = 4;
+        if self.spare.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// One node's front end toward one shard.
+#[derive(Debug)]
+pub(super) struct Front {
+    node: NodeId,
+    epoch: u64,
+    waiting: Mutex<Waiting>,
+    /// Wakes the shard's proposer.
+    pub(super) wake: Notify,
+}
+
+impl Front {
+    pub(super) fn new(node: NodeId, epoch: u64) -> Self {
+        let waiting = Waiting { next_sequence: 1, ..Waiting::default() };
+        Self { node, epoch, waiting: Mutex::new(waiting), wake: Notify::new() }
+    }
+
+    /// Queues `count` encoded commands; `cell` gets their replies, or one error for all.
+    pub(super) fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
+        let mut guard = self.waiting.lock();
+        let waiting = &mut *guard;
+        if waiting.bytes.saturating_add(commands.len()) > OUTBOX_BYTES_MAX {
+            drop(guard);
+            return cell.fail(ErrorReply::TOO_MANY_WAITING);
+        }
+        waiting.bytes += commands.len();
+        let queue = match lane {
+            Lane::Write => &mut waiting.writes,
+            Lane::Read => &mut waiting.reads,
+        };
+        let fits = queue
+            .back()
+            .is_some_and(|last| last.buffer.len() + commands.len() <= PACKET_BYTES_SOFT_MAX);
+        if !fits {
+            let buffer = waiting.spare.pop().unwrap_or_else(PacketBuffer::new);
+            let deadline = Instant::now() + REQUEST_DEADLINE;
+            queue.push_back(Outgoing { buffer, waiters: Vec::new(), deadline });
+        }
+        if let Some(last) = queue.back_mut() {
+            last.buffer.push(commands, count);
+            last.waiters.push(Waiter { cell: Arc::clone(cell), commands: count });
+        }
+        drop(guard);
+        self.wake.notify_one();
+    }
+
+    /// Takes a packet from another node.
+    ///
+    /// # Errors
+    /// The responder, when the inbox is full.
+    pub(super) fn receive(&self, packet: Packet, responder: Responder) -> Result<(), Responder> {
+        let mut waiting = self.waiting.lock();
+        if waiting.inbox_bytes.saturating_add(packet.body.len()) > INBOX_BYTES_MAX {
+            return Err(responder);
+        }
+        waiting.inbox_bytes += packet.body.len();
+        waiting.inbox.push_back((packet, responder));
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The next write packet that is not under way: one to be sent again, or what has gathered.
+    pub(super) fn depart(&self) -> Option<Departure> {
+        let mut waiting = self.waiting.lock();
+        let waiting = &mut *waiting;
+        let id = |sequence| PacketId { node: self.node, epoch: self.epoch, sequence };
+        let floor = waiting.flights.keys().next().copied().unwrap_or(waiting.next_sequence);
+        for (&sequence, flight) in &mut waiting.flights {
+            if !flight.under_way
+                && let Some(framed) = &flight.framed
+            {
+                flight.under_way = true;
+                return Some(Departure { id: id(sequence), floor, framed: framed.clone() });
+            }
+        }
+        let outgoing = waiting.writes.pop_front()?;
+        waiting.bytes -= outgoing.buffer.len();
+        let sequence = waiting.next_sequence;
+        waiting.next_sequence += 1;
+        let flight = Flight {
+            framed: None,
+            waiters: outgoing.waiters,
+            deadline: outgoing.deadline,
+            under_way: true,
+            may_be_applied: false,
+        };
+        waiting.flights.insert(sequence, flight);
+        let framed = outgoing.buffer.frame();
+        waiting.recycle(outgoing.buffer);
+        Some(Departure { id: id(sequence), floor, framed })
+    }
+
+    /// Keeps a packet's bytes in case it has to be sent again. Called once they are in their final place.
+    pub(super) fn keep(&self, sequence: u64, framed: Framed) {
+        if let Some(flight) = self.waiting.lock().flights.get_mut(&sequence) {
+            flight.framed = Some(framed);
+        }
+    }
+
+    /// Write packets under way.
+    pub(super) fn flights_under_way(&self) -> usize {
+        self.waiting.lock().flights.values().filter(|flight| flight.under_way).count()
+    }
+
+    /// Whether a write waits for its next try or its first.
+    pub(super) fn has_departures(&self) -> bool {
+        let waiting = self.waiting.lock();
+        !waiting.writes.is_empty() || waiting.flights.values().any(|flight| !flight.under_way)
+    }
+
+    /// A try of packet `sequence` ended without replies; it is to be sent again.
+    pub(super) fn come_back(&self, sequence: u64, may_be_applied: bool) {
+        if let Some(flight) = self.waiting.lock().flights.get_mut(&sequence) {
+            flight.under_way = false;
+            flight.may_be_applied |= may_be_applied;
+        }
+    }
+
+    /// Packet `sequence` has its replies.
+    pub(super) fn complete(&self, sequence: u64, replies: &Replies) {
+        let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
+        deliver(&flight.waiters, replies);
+    }
+
+    /// All packets other nodes have sent.
+    pub(super) fn take_inbox(&self) -> VecDeque<(Packet, Responder)> {
+        let mut waiting = self.waiting.lock();
+        waiting.inbox_bytes = 0;
+        std::mem::take(&mut waiting.inbox)
+    }
+
+    /// Remembers who is to be told when the packet called `id` is applied.
+    pub(super) fn await_apply(&self, id: PacketId, responder: Responder) {
+        let previous =
+            self.waiting.lock().proposed.insert((id.node, id.epoch, id.sequence), responder);
+        // A packet sent twice is answered at its latest call; the earlier one learns that it is not.
+        drop(previous);
+    }
+
+    /// Whoever waits for packet `id` of another node, no longer to be told by apply.
+    pub(super) fn forget_apply(&self, id: PacketId) -> Option<Responder> {
+        self.waiting.lock().proposed.remove(&(id.node, id.epoch, id.sequence))
+    }
+
+    /// The reads that have gathered.
+    pub(super) fn depart_reads(&self) -> Option<ReadDeparture> {
+        let mut waiting = self.waiting.lock();
+        let outgoing = waiting.reads.pop_front()?;
+        waiting.bytes -= outgoing.buffer.len();
+        let framed = outgoing.buffer.frame();
+        waiting.recycle(outgoing.buffer);
+        Some(ReadDeparture {
+            framed,
+            deadline: outgoing.deadline,
+            waiters: outgoing.waiters,
+        })
+    }
+
+    /// Whether reads wait.
+    pub(super) fn has_reads(&self) -> bool {
+        !self.waiting.lock().reads.is_empty()
+    }
+
+    /// Answers everything whose deadline has passed: what surely did nothing says "no quorum", what may
+    /// have been applied says so.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut late = Vec::new();
+        let mut unknown = Vec::new();
+        {
+            let mut waiting = self.waiting.lock();
+            let waiting = &mut *waiting;
+            for queue in [&mut waiting.writes, &mut waiting.reads] {
+                while queue.front().is_some_and(|outgoing| outgoing.deadline <= now) {
+                    let Some(outgoing) = queue.pop_front() else { break };
+                    waiting.bytes -= outgoing.buffer.len();
+                    late.extend(outgoing.waiters);
+                }
+            }
+            waiting.flights.retain(|_, flight| {
+                if flight.deadline > now {
+                    return true;
+                }
+                let waiters = std::mem::take(&mut flight.waiters);
+                if flight.under_way || flight.may_be_applied {
+                    unknown.extend(waiters);
+                } else {
+                    late.extend(waiters);
+                }
+                false
+            });
+        }
+        late.iter().for_each(|waiter| waiter.cell.fail(ErrorReply::NO_QUORUM));
+        unknown.iter().for_each(|waiter| waiter.cell.fail(ErrorReply::OUTCOME_UNKNOWN));
+    }
+}
+
+impl ReadDeparture {
+    pub(super) fn complete(&self, replies: &Replies) {
+        deliver(&self.waiters, replies);
+    }
+
+    pub(super) fn fail(&self, error: &ErrorReply) {
+        self.waiters.iter().for_each(|waiter| waiter.cell.fail(error.clone()));
+    }
+}
+
+fn deliver(waiters: &[Waiter], replies: &Replies) {
+    let mut from = 0;
+    for waiter in waiters {
+        let count = waiter.commands as usize;
+        if from + count > replies.ends.len() {
+            // A replica answered fewer commands than it was sent: only a damaged or foreign packet does that.
+            waiter.cell.fail(ErrorReply::INTERNAL);
+        } else {
+            waiter.cell.complete(replies, from, count);
+        }
+        from += count;
+    }
+}
+
+impl AppliedPackets for Front {
+    fn applied(&self, id: PacketId, replies: &Arc<Replies>) {
+        if id.node == self.node {
+            if id.epoch == self.epoch {
+                self.complete(id.sequence, replies);
+            }
+        } else if let Some(responder) = self.forget_apply(id) {
+            responder.send_with(|out| wire::put_applied(replies, out));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a shard's log is applied to: a keyspace, the session table, and the replicated clock.
+//!
+//! **Invariant:** apply uses nothing but this state and the entry. Commands see the entry's stamp, clamped
+//! so that it never goes back; the same prefix gives the same state, the same replies and the same hash
+//! on every replica.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::proposal::{self, Command, Commands, Packet, PacketId, Proposal, Stamp};
+use super::reply::Replies;
+use super::session::{Admission, SessionTable};
+use crate::command::{self, Context};
+use crate::ids::{DbIndex, ShardId};
+use crate::keyspace::{At, Keyspace};
+use crate::raft::{EntryPosition, SnapshotProgress, StateMachine};
+use crate::resp::{self, ErrorReply, Reply};
+use crate::stdx::clock::UnixMillis;
+
+/// Version of the head chunk of a snapshot.
+const SNAPSHOT_HEAD_VERSION: u8 = 1;
+
+/// Who wants to know which packets were applied.
+pub(super) trait AppliedPackets: Send + Sync {
+    /// Packet `id` has `replies`. Called once per time it meets apply, so a retried packet may come twice.
+    fn applied(&self, id: PacketId, replies: &Arc<Replies>);
+}
+
+/// The replicated state of one shard.
+#[derive(Debug)]
+struct State {
+    keyspace: Keyspace,
+    sessions: SessionTable,
+    /// The latest stamp applied: time never goes back, whoever leads.
+    now: UnixMillis,
+    /// Hash over all entries applied and all replies given; equal on replicas at an equal index.
+    history: u64,
+    /// Index of the last applied entry that carried a proposal.
+    index: u64,
+    /// Head chunk of the snapshot being taken, until it is written.
+    snapshot_head: Option<Vec<u8>>,
+}
+
+impl State {
+    fn new(slots: std::ops::RangeInclusive<u16>) -> Self {
+        Self {
+            keyspace: Keyspace::new(slots),
+            sessions: SessionTable::default(),
+            now: UnixMillis(0),
+            history: 0,
+            index: 0,
+            snapshot_head: None,
+        }
+    }
+}
+
+/// A replica's hashes for comparison with its peers at an equal index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateHash {
+    /// Index of the last applied proposal.
+    pub index: u64,
+    /// Hash of all proposals and replies so far.
+    pub history: u64,
+    /// Hash of all keys, values and deadlines.
+    pub keyspace: u64,
+    /// Number of keys over all databases, expired ones not yet purged included.
+    pub keys: usize,
+}
+
+/// The state machine of a shard.
+pub(super) struct ShardMachine {
+    shard: ShardId,
+    slots: std::ops::RangeInclusive<u16>,
+    state: RwLock<State>,
+    listener: Arc<dyn AppliedPackets>,
+}
+
+impl ShardMachine {
+    pub(super) fn new(
+        shard: ShardId,
+        slots: std::ops::RangeInclusive<u16>,
+        listener: Arc<dyn AppliedPackets>,
+    ) -> Self {
+        Self { shard, state: RwLock::new(State::new(slots.clone())), slots, listener }
+    }
+
+    /// Runs `read` on the applied state. Its `now` is the later of `clock` and the last stamp applied, so
+    /// a key that a write saw expired never comes back.
+    pub(super) fn read<R>(
+        &self,
+        clock: UnixMillis,
+        read: impl FnOnce(&Keyspace, UnixMillis) -> R,
+    ) -> R {
+        let state = self.state.read();
+        read(&state.keyspace, clock.max(state.now))
+    }
+
+    /// The latest stamp applied.
+    pub(super) fn now(&self) -> UnixMillis {
+        self.state.read().now
+    }
+
+    /// Keys past their deadline at `now`, at most `limit`.
+    pub(super) fn due_keys(
+        &self,
+        now: UnixMillis,
+        limit: usize,
+    ) -> Vec<(DbIndex, crate::keyspace::Bin)> {
+        self.state.read().keyspace.due_keys(now, limit)
+    }
+
+    /// The replica's hashes. Walks all keys: for operators and tests.
+    pub(super) fn hash(&self) -> StateHash {
+        let state = self.state.read();
+        StateHash {
+            index: state.index,
+            history: state.history,
+            keyspace: state.keyspace.digest(),
+            keys: (0..DbIndex::COUNT).map(|db| state.keyspace.len(DbIndex(db))).sum(),
+        }
+    }
+}
+
+impl StateMachine for ShardMachine {
+    fn apply(&self, position: EntryPosition, bytes: &Bytes) {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        state.index = position.index;
+        state.history = xxh3_64_with_seed(bytes, state.history);
+        let (stamp, proposal) = match proposal::decode(bytes.clone()) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                // Every replica sees the same bytes, skips them alike, and nobody's packet is in them.
+                tracing::error!(shard = %self.shard, index = position.index, %error, "skipped an entry");
+                return;
+            }
+        };
+        state.now = state.now.max(stamp.now);
+        let stamp = Stamp { now: state.now, ..stamp };
+        match proposal {
+            Proposal::Batch(packets) => {
+                for (ordinal, packet) in packets.into_iter().enumerate() {
+                    apply_packet(state, &packet, stamp, ordinal as u64, &*self.listener);
+                }
+            }
+            Proposal::Purge(keys) => {
+                for (db, key) in keys {
+                    state.keyspace.purge(db, &key, stamp.now);
+                }
+            }
+        }
+    }
+
+    fn begin_snapshot(&self) {
+        let mut state = self.state.write();
+        let mut head = vec![SNAPSHOT_HEAD_VERSION];
+        for number in [state.now.0, state.history, state.index] {
+            head.extend_from_slice(&number.to_le_bytes());
+        }
+        state.sessions.encode(&mut head);
+        state.snapshot_head = Some(head);
+        state.keyspace.begin_snapshot();
+    }
+
+    fn snapshot_step(&self, budget: usize, out: &mut Vec<u8>) -> SnapshotProgress {
+        let mut state = self.state.write();
+        if let Some(head) = state.snapshot_head.take() {
+            out.extend_from_slice(&head);
+            return SnapshotProgress::More;
+        }
+        match state.keyspace.snapshot_step(budget, out) {
+            crate::keyspace::SnapshotProgress::More => SnapshotProgress::More,
+            crate::keyspace::SnapshotProgress::Done => SnapshotProgress::Done,
+        }
+    }
+
+    fn abort_snapshot(&self) {
+        let mut state = self.state.write();
+        state.snapshot_head = None;
+        state.keyspace.abort_snapshot();
+    }
+
+    fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
+        let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
+        let head = chunks.next().ok_or_else(|| malformed("snapshot without a head"))??;
+        let mut state = decode_head(&head, State::new(self.slots.clone()))
+            .ok_or_else(|| malformed("snapshot head"))?;
+        for chunk in chunks {
+            state.keyspace.load_chunk(&chunk?).map_err(|error| malformed(&error.to_string()))?;
+        }
+        let old = std::mem::replace(&mut *self.state.write(), state);
+        drop(old);
+        Ok(())
+    }
+}
+
+fn decode_head(head: &[u8], mut state: State) -> Option<State> {
+    let (&version, mut rest) = head.split_first()?;
+    if version != SNAPSHOT_HEAD_VERSION {
+        return None;
+    }
+    let mut take = || -> Option<u64> {
+        let (number, tail) = rest.split_first_chunk()?;
+        rest = tail;
+        Some(u64::from_le_bytes(*number))
+    };
+    state.now = UnixMillis(take()?);
+    state.history = take()?;
+    state.index = take()?;
+    state.sessions = SessionTable::decode(&mut rest)?;
+    rest.is_empty().then_some(state)
+}
+
+fn apply_packet(
+    state: &mut State,
+    packet: &Packet,
+    stamp: Stamp,
+    ordinal: u64,
+    listener: &dyn AppliedPackets,
+) {
+    let replies = match state.sessions.admit(packet.id, packet.floor) {
+        Admission::New => {
+            // Each command of an entry draws its own random numbers: ordinals of packets and commands name it.
+            let mut seed = stamp.seed ^ ordinal.rotate_left(32);
+            let mut replies = Replies::default();
+            replies.ends.reserve(packet.commands as usize);
+            replies.bytes.reserve(packet.commands as usize * 8);
+            for command in Commands::new(&packet.body) {
+                seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                run(&mut state.keyspace, command, stamp.now, seed, &mut replies);
+            }
+            state.history = xxh3_64_with_seed(&replies.bytes, state.history);
+            let replies = Arc::new(replies);
+            state.sessions.record(packet.id, Arc::clone(&replies));
+            replies
+        }
+        Admission::Duplicate(replies) => replies,
+        Admission::Stale => return,
+    };
+    listener.applied(packet.id, &replies);
+}
+
+fn run(
+    keyspace: &mut Keyspace,
+    command: Result<Command<'_>, proposal::MalformedProposal>,
+    now: UnixMillis,
+    seed: u64,
+    replies: &mut Replies,
+) {
+    match command {
+        Ok(command) => {
+            let context = Context::new(At { db: command.db, now }, seed);
+            let reply = match command::lookup(command.argv[0]) {
+                Some(found) => command::run(found, keyspace, &command.argv, &context),
+                // A peer of a newer version knows more commands; this replica says so, as every one of its version.
+                None => Reply::Error(ErrorReply::unknown_command(&command.argv)),
+            };
+            resp::encode(&reply, command.protocol, &mut replies.bytes);
+        }
+        Err(error) => {
+            tracing::error!(%error, "skipped the rest of a packet");
+            let reply = Reply::Error(ErrorReply::INTERNAL);
+            resp::encode(&reply, resp::Protocol::Resp2, &mut replies.bytes);
+        }
+    }
+    replies.end();
+}
+
+/// Runs the reads of a packet on the applied state. A write among them answers an error: it would bypass the log.
+pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Replies {
+    let mut replies = Replies::default();
+    for command in Commands::new(body) {
+        let Ok(command) = command else { break };
+        let context = Context::new(At { db: command.db, now }, 0);
+        match command::lookup(command.argv[0]) {
+            Some(found) if !found.is_write() => {
+                let reply = command::run_read(found, keyspace, &command.argv, &context);
+                resp::encode(&reply, command.protocol, &mut replies.bytes);
+            }
+            Some(_) | None => {
+                let reply = Reply::Error(ErrorReply::unknown_command(&command.argv));
+                resp::encode(&reply, command.protocol, &mut replies.bytes);
+            }
+        }
+        replies.end();
+    }
+    replies
+}

@@ -1,0 +1,561 @@
+//! A shard as this node sees it: submit commands, read applied state, and the proposer that drives both.
+//!
+//! Every node holds a [`Shard`] for every shard. Where the node is a replica, a Raft group stands behind it;
+//! elsewhere all commands travel to one. Wherever they come from, commands for one shard become one packet
+//! while earlier ones are under way, and the leader makes one log entry of all packets waiting.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::front::{Departure, Front, Lane, ReadDeparture};
+use super::limits::{
+    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE,
+    SNAPSHOT_LOG_BYTES,
+};
+use super::machine::{self, ShardMachine, StateHash};
+use super::proposal::{self, PacketId, Stamp};
+use super::reply::{Replies, ReplyCell};
+use super::stamp_clock::StampClock;
+use super::wire::{self, Answer, kind};
+use crate::ids::{GroupId, NodeId, ShardId};
+use crate::keyspace::Keyspace;
+use crate::raft::{Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError};
+use crate::resp::ErrorReply;
+use crate::stdx::clock::{Clock, UnixMillis};
+use crate::stdx::prng::SplitMix64;
+use crate::transport::{Message, Peers, Responder};
+use crate::wal::Wal;
+
+/// How a linearizable read makes sure that this node still leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// By its lease: no message. Rests on clocks whose rates differ by less than the lease's margin.
+    Lease,
+    /// By asking a quorum: one round for all reads waiting.
+    Quorum,
+}
+
+/// What a shard is made of on this node.
+#[derive(Debug)]
+pub struct ShardOptions {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Its slots.
+    pub slots: RangeInclusive<u16>,
+    /// This node.
+    pub node: NodeId,
+    /// Which start of this node, counted durably.
+    pub epoch: u64,
+    /// Its replicas, in preference order.
+    pub replicas: Vec<NodeId>,
+    /// How reads are vouched for.
+    pub read_consistency: ReadConsistency,
+    /// The ways to other nodes.
+    pub peers: Peers,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Random bits for the stamps' seeds.
+    pub seed: u64,
+}
+
+/// A shard on this node; shared by connections of all threads.
+pub struct Shard {
+    options: ShardOptions,
+    front: Arc<Front>,
+    machine: Arc<ShardMachine>,
+    /// Set where this node is a replica.
+    replica: OnceLock<Replica>,
+    entries_in_flight: AtomicUsize,
+    reads_in_flight: AtomicUsize,
+    stamps: Mutex<Stamps>,
+    /// The last leader heard of through an answer; for nodes without a replica.
+    hint: Mutex<Option<NodeId>>,
+}
+
+struct Replica {
+    group: Group<ShardMachine>,
+    wal: Wal,
+}
+
+/// What the leader puts in its entries.
+struct Stamps {
+    clock: StampClock,
+    random: SplitMix64,
+    last_entry: Instant,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("shard", &self.options.shard).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// The shard without a replica on this node; see [`Self::start_replica`].
+    pub fn new(options: ShardOptions) -> Arc<Self> {
+        let front = Arc::new(Front::new(options.node, options.epoch));
+        let machine = Arc::new(ShardMachine::new(
+            options.shard,
+            options.slots.clone(),
+            Arc::clone(&front) as Arc<dyn machine::AppliedPackets>,
+        ));
+        let stamps = Stamps {
+            clock: StampClock::start(&*options.clock, UnixMillis(0)),
+            random: SplitMix64::new(options.seed),
+            last_entry: Instant::now(),
+        };
+        Arc::new(Self {
+            front,
+            machine,
+            replica: OnceLock::new(),
+            entries_in_flight: AtomicUsize::new(0),
+            reads_in_flight: AtomicUsize::new(0),
+            stamps: Mutex::new(stamps),
+            hint: Mutex::new(None),
+            options,
+        })
+    }
+
+    /// Starts this node's replica on the current runtime, restored from disk.
+    ///
+    /// # Errors
+    /// When its log or snapshot cannot be used.
+    pub async fn start_replica(&self, options: GroupOptions) -> Result<(), StartError> {
+        let wal = options.wal.clone();
+        let group = Group::start(options, Arc::clone(&self.machine)).await?;
+        self.stamps.lock().clock = StampClock::start(&*self.options.clock, self.machine.now());
+        if self.replica.set(Replica { group, wal }).is_err() {
+            tracing::error!(shard = %self.id(), "a replica was started twice");
+        }
+        Ok(())
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.options.shard
+    }
+
+    /// Its slots.
+    pub fn slots(&self) -> RangeInclusive<u16> {
+        self.options.slots.clone()
+    }
+
+    /// Its replicas, in preference order.
+    pub fn replicas(&self) -> &[NodeId] {
+        &self.options.replicas
+    }
+
+    /// The Raft group, where this node is a replica.
+    pub fn group(&self) -> Option<&Group<impl crate::raft::StateMachine + use<>>> {
+        self.replica.get().map(|replica| &replica.group)
+    }
+
+    /// Who leads the shard, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        match self.leadership() {
+            Leadership::Here => Some(self.options.node),
+            Leadership::There(node) => Some(node),
+            Leadership::Unknown => None,
+        }
+    }
+
+    fn leadership(&self) -> Leadership {
+        match self.replica.get() {
+            Some(replica) => replica.group.leadership(),
+            None => self.hint.lock().map_or(Leadership::Unknown, Leadership::There),
+        }
+    }
+
+    /// Queues commands (encoded by [`proposal::put_command`]); `cell` gets their replies, or one error for all.
+    pub fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
+        self.front.submit(lane, commands, count, cell);
+    }
+
+    /// Runs `read` on this node's applied state if that is a linearizable read right now, without waiting
+    /// or asking anyone. `None` means: submit it to the [`Lane::Read`].
+    pub fn try_read<R>(&self, read: impl FnOnce(&Keyspace, UnixMillis) -> R) -> Option<R> {
+        let replica = self.replica.get()?;
+        if self.options.read_consistency != ReadConsistency::Lease || !replica.group.may_read() {
+            return None;
+        }
+        Some(self.machine.read(self.options.clock.now(), read))
+    }
+
+    /// Whether [`Self::try_read`] would answer now. Checked once for all reads of a pipeline.
+    pub fn may_read(&self) -> bool {
+        self.options.read_consistency == ReadConsistency::Lease
+            && self.replica.get().is_some_and(|replica| replica.group.may_read())
+    }
+
+    /// Runs `read` on this node's replica however stale it is; `None` where there is none.
+    pub fn read_stale<R>(&self, read: impl FnOnce(&Keyspace, UnixMillis) -> R) -> Option<R> {
+        self.replica.get()?;
+        Some(self.machine.read(self.options.clock.now(), read))
+    }
+
+    /// This replica's state for operators.
+    pub fn status(&self) -> Option<GroupStatus> {
+        self.replica.get().map(|replica| replica.group.status())
+    }
+
+    /// Hashes of this replica's state; walks all keys.
+    pub fn state_hash(&self) -> Option<StateHash> {
+        self.replica.get().map(|_| self.machine.hash())
+    }
+
+    /// Takes a message about this shard from a peer.
+    pub fn handle(self: &Arc<Self>, message: Message, responder: Responder) {
+        match message.kind {
+            kind::SUBMIT => self.handle_submit(message, responder),
+            kind::READ => self.handle_read(message, responder),
+            _ => match self.replica.get() {
+                Some(replica) => replica.group.handle(message, responder),
+                None => drop(responder),
+            },
+        }
+    }
+
+    fn handle_submit(&self, message: Message, responder: Responder) {
+        match wire::take_packet(message.body) {
+            Ok(packet) if packet.id.node == message.from => {
+                if let Err(responder) = self.front.receive(packet, responder) {
+                    responder.send_with(|out| wire::put_not_leader(None, out));
+                }
+            }
+            Ok(_) => tracing::warn!(from = %message.from, "refused a packet in another node's name"),
+            Err(error) => tracing::warn!(from = %message.from, %error, "refused a packet"),
+        }
+    }
+
+    fn handle_read(self: &Arc<Self>, message: Message, responder: Responder) {
+        if self.may_read() {
+            let replies = self.run_reads(&message.body);
+            return responder.send_with(|out| wire::put_applied(&replies, out));
+        }
+        let shard = Arc::clone(self);
+        tokio::spawn(async move {
+            match shard.confirmed_reads(&message.body).await {
+                Ok(replies) => responder.send_with(|out| wire::put_applied(&replies, out)),
+                Err(leader) => responder.send_with(|out| wire::put_not_leader(leader, out)),
+            }
+        });
+    }
+
+    fn run_reads(&self, body: &[u8]) -> Replies {
+        self.machine.read(self.options.clock.now(), |keyspace, now| {
+            machine::run_reads(keyspace, now, body)
+        })
+    }
+
+    /// Reads vouched for by a quorum, or by whoever leads.
+    async fn confirmed_reads(&self, body: &[u8]) -> Result<Replies, Option<NodeId>> {
+        let Some(replica) = self.replica.get() else { return Err(*self.hint.lock()) };
+        match replica.group.leadership() {
+            Leadership::Here => {}
+            Leadership::There(leader) => return Err(Some(leader)),
+            Leadership::Unknown => return Err(None),
+        }
+        if !self.may_read() {
+            use crate::raft::ReadRefused;
+            replica.group.read_index().await.map_err(|refused| match refused {
+                ReadRefused::NotLeader { leader } => leader,
+                ReadRefused::NoQuorum => None,
+            })?;
+        }
+        Ok(self.run_reads(body))
+    }
+
+    /// Sends and proposes what gathers, until the task is aborted. One per shard, on the shard's runtime.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            self.front.wake.notified().await;
+            self.step().await;
+        }
+    }
+
+    /// Moves everything that can move.
+    async fn step(self: &Arc<Self>) {
+        self.send_reads();
+        match self.leadership() {
+            Leadership::Here => self.propose_waiting().await,
+            Leadership::There(leader) => {
+                self.turn_away(Some(leader));
+                self.forward_waiting(leader);
+            }
+            Leadership::Unknown => {
+                self.turn_away(None);
+                if self.replica.get().is_none() {
+                    self.ask_any_replica();
+                } else if self.front.has_departures() {
+                    self.wake_later();
+                }
+            }
+        }
+    }
+
+    /// Asks again in a moment.
+    fn wake_later(self: &Arc<Self>) {
+        let shard = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            shard.front.wake.notify_one();
+        });
+    }
+
+    /// Tells other nodes that this one does not lead.
+    fn turn_away(&self, leader: Option<NodeId>) {
+        for (_, responder) in self.front.take_inbox() {
+            responder.send_with(|out| wire::put_not_leader(leader, out));
+        }
+    }
+
+    /// As leader: makes entries of all packets waiting.
+    async fn propose_waiting(self: &Arc<Self>) {
+        while self.entries_in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT_MAX {
+            let own = self.front.depart();
+            let foreign = self.front.take_inbox();
+            if own.is_none() && foreign.is_empty() {
+                return;
+            }
+            let stamp = self.next_stamp();
+            let mut ids = Vec::with_capacity(foreign.len() + 1);
+            let mut packets = Vec::with_capacity(foreign.len() + 1);
+            for (packet, responder) in foreign {
+                self.front.await_apply(packet.id, responder);
+                ids.push(packet.id);
+                packets.push(packet);
+            }
+            let entry = match own {
+                Some(Departure { id, floor, framed }) if packets.is_empty() => {
+                    ids.push(id);
+                    let (framed, entry) = framed.into_batch(id, floor, stamp);
+                    self.front.keep(id.sequence, framed);
+                    entry
+                }
+                Some(Departure { id, floor, framed }) => {
+                    ids.push(id);
+                    packets.push(framed.packet(id, floor));
+                    self.front.keep(id.sequence, framed);
+                    proposal::encode_batch(stamp, &packets)
+                }
+                None => proposal::encode_batch(stamp, &packets),
+            };
+            self.propose(entry, ids).await;
+        }
+    }
+
+    async fn propose(self: &Arc<Self>, entry: bytes::Bytes, ids: Vec<PacketId>) {
+        let Some(replica) = self.replica.get() else { return };
+        self.entries_in_flight.fetch_add(1, Ordering::AcqRel);
+        let shard = Arc::clone(self);
+        replica
+            .group
+            .propose(entry, move |fate| {
+                shard.entries_in_flight.fetch_sub(1, Ordering::AcqRel);
+                shard.learn_fate(fate, &ids);
+            })
+            .await;
+    }
+
+    fn learn_fate(self: &Arc<Self>, fate: ProposalFate, ids: &[PacketId]) {
+        let (leader, may_be_applied) = match fate {
+            // Apply has answered everybody already.
+            ProposalFate::Applied => return self.front.wake.notify_one(),
+            ProposalFate::NotAppended { leader } => (leader, false),
+            ProposalFate::Unknown { leader } => (leader, true),
+        };
+        for id in ids {
+            if id.node == self.options.node {
+                self.front.come_back(id.sequence, may_be_applied);
+            } else if let Some(responder) = self.front.forget_apply(*id) {
+                responder.send_with(|out| {
+                    if may_be_applied {
+                        wire::put_unknown(out);
+                    } else {
+                        wire::put_not_leader(leader, out);
+                    }
+                });
+            }
+        }
+        self.wake_later();
+    }
+
+    fn next_stamp(&self) -> Stamp {
+        let applied = self.machine.now();
+        let mut stamps = self.stamps.lock();
+        stamps.last_entry = Instant::now();
+        let now = stamps.clock.now(&*self.options.clock, applied);
+        Stamp { now, seed: stamps.random.next_u64() }
+    }
+
+    /// As follower or bystander: sends what waits to the leader.
+    fn forward_waiting(self: &Arc<Self>, leader: NodeId) {
+        while self.front.flights_under_way() < PACKETS_IN_FLIGHT_MAX {
+            let Some(departure) = self.front.depart() else { return };
+            self.forward(leader, departure);
+        }
+    }
+
+    fn forward(self: &Arc<Self>, leader: NodeId, departure: Departure) {
+        let Departure { id, floor, framed } = departure;
+        let packet = framed.packet(id, floor);
+        self.front.keep(id.sequence, framed);
+        let Some(peer) = self.options.peers.get(leader) else {
+            self.front.come_back(id.sequence, false);
+            return self.wake_later();
+        };
+        let group = GroupId::of_shard(self.options.shard);
+        let answer = peer
+            .call_with(group, kind::SUBMIT, FORWARD_TIMEOUT, |out| wire::put_packet(&packet, out));
+        let shard = Arc::clone(self);
+        tokio::spawn(async move {
+            let may_be_applied = match answer.await {
+                Ok(body) => match wire::take_answer(body) {
+                    Some(Answer::Applied(replies)) => {
+                        shard.front.complete(id.sequence, &replies);
+                        return shard.front.wake.notify_one();
+                    }
+                    Some(Answer::NotLeader(leader)) => {
+                        *shard.hint.lock() = leader;
+                        false
+                    }
+                    Some(Answer::Unknown) | None => true,
+                },
+                Err(error) => {
+                    *shard.hint.lock() = None;
+                    error.was_sent()
+                }
+            };
+            shard.front.come_back(id.sequence, may_be_applied);
+            shard.wake_later();
+        });
+    }
+
+    /// Without a replica and without a hint: any replica either leads or knows who does.
+    fn ask_any_replica(self: &Arc<Self>) {
+        if !self.front.has_departures() {
+            return;
+        }
+        let random = self.stamps.lock().random.below(self.options.replicas.len() as u64);
+        if let Some(&node) = usize::try_from(random).ok().and_then(|at| self.options.replicas.get(at)) {
+            self.forward_waiting(node);
+        }
+    }
+
+    /// Sends what reads have gathered, each batch in a task of its own that follows the leader.
+    fn send_reads(self: &Arc<Self>) {
+        while self.reads_in_flight.load(Ordering::Acquire) < PACKETS_IN_FLIGHT_MAX {
+            let Some(reads) = self.front.depart_reads() else { return };
+            self.reads_in_flight.fetch_add(1, Ordering::AcqRel);
+            let shard = Arc::clone(self);
+            tokio::spawn(async move {
+                shard.answer_reads(reads).await;
+                shard.reads_in_flight.fetch_sub(1, Ordering::AcqRel);
+                if shard.front.has_reads() {
+                    shard.front.wake.notify_one();
+                }
+            });
+        }
+    }
+
+    async fn answer_reads(&self, reads: ReadDeparture) {
+        let body = reads.framed.body();
+        let mut asked = None;
+        while Instant::now() < reads.deadline {
+            let leader = match (self.leadership(), asked.take()) {
+                (Leadership::Here, _) => self.options.node,
+                (Leadership::There(leader), _) | (Leadership::Unknown, Some(leader)) => leader,
+                (Leadership::Unknown, None) if self.replica.get().is_none() => {
+                    let count = self.options.replicas.len() as u64;
+                    let random = self.stamps.lock().random.below(count);
+                    self.options.replicas[usize::try_from(random).unwrap_or(0)]
+                }
+                (Leadership::Unknown, None) => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+            };
+            let answer = if leader == self.options.node {
+                self.confirmed_reads(&body).await
+            } else {
+                self.forward_reads(leader, &body).await
+            };
+            match answer {
+                Ok(replies) => return reads.complete(&replies),
+                Err(leader) => {
+                    asked = leader.filter(|leader| *leader != self.options.node);
+                    *self.hint.lock() = leader;
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+        reads.fail(&ErrorReply::NO_QUORUM);
+    }
+
+    async fn forward_reads(&self, leader: NodeId, body: &bytes::Bytes) -> Result<Replies, Option<NodeId>> {
+        let Some(peer) = self.options.peers.get(leader) else { return Err(None) };
+        let group = GroupId::of_shard(self.options.shard);
+        match peer.call(group, kind::READ, body.clone(), FORWARD_TIMEOUT).await {
+            Ok(answer) => match wire::take_answer(answer) {
+                Some(Answer::Applied(replies)) => Ok(replies),
+                Some(Answer::NotLeader(leader)) => Err(leader),
+                Some(Answer::Unknown) | None => Err(None),
+            },
+            Err(_) => Err(None),
+        }
+    }
+
+    /// What is due regularly, some ten times a second: overdue answers, the replicated clock, keys past
+    /// their deadline, a snapshot.
+    pub async fn tick(self: &Arc<Self>) {
+        let now = Instant::now();
+        self.front.expire(now);
+        let Some(replica) = self.replica.get() else { return };
+        match replica.group.leadership() {
+            Leadership::Here => self.purge_due_keys().await,
+            Leadership::There(_) => {
+                let applied = self.machine.now();
+                self.stamps.lock().clock.observe(&*self.options.clock, applied);
+            }
+            Leadership::Unknown => {}
+        }
+    }
+
+    /// As leader: proposes the removal of keys past their deadline; and, on a quiet shard, an empty purge
+    /// now and then, so that followers keep hearing the time.
+    async fn purge_due_keys(self: &Arc<Self>) {
+        const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
+        if self.entries_in_flight.load(Ordering::Acquire) >= ENTRIES_IN_FLIGHT_MAX {
+            return;
+        }
+        let (now, quiet) = {
+            let applied = self.machine.now();
+            let mut stamps = self.stamps.lock();
+            (stamps.clock.now(&*self.options.clock, applied), stamps.last_entry.elapsed() > QUIET)
+        };
+        let keys = self.machine.due_keys(now, PURGE_KEYS_MAX);
+        if !keys.is_empty() || (quiet && self.options.replicas.len() > 1) {
+            let stamp = self.next_stamp();
+            self.propose(proposal::encode_purge(stamp, &keys), Vec::new()).await;
+        }
+    }
+
+    /// Starts a snapshot when the log has outgrown the last one, or when this shard's log alone keeps
+    /// the node's oldest log segment alive.
+    pub async fn snapshot_if_due(&self, log_bytes_max: u64) {
+        let Some(replica) = self.replica.get() else { return };
+        let group = replica.group.id();
+        let log_bytes = replica.wal.group_bytes(group);
+        let pins = replica.wal.live_bytes() > log_bytes_max
+            && replica.wal.pinned_by() == Some(group);
+        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes()) || pins {
+            replica.group.snapshot().await;
+        }
+    }
+}
