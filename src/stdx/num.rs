@@ -263,8 +263,7 @@ fn has_digit_but_zero(unsigned: &[u8]) -> bool {
 pub(in crate::stdx) fn split_sign(text: &[u8]) -> (bool, &[u8]) {
     match text {
         [b'-', unsigned @ ..] => (true, unsigned),
-        [b'+', unsigned @ ..] => (false, unsigned),
-        unsigned => (false, unsigned),
+        [b'+', unsigned @ ..] | unsigned => (false, unsigned),
     }
 }
 

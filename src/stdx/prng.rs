@@ -34,9 +34,7 @@ impl SplitMix64 {
     /// most `bound` in 2^64, and one number is drawn per call whatever the bound.
     pub const fn below(&mut self, bound: u64) -> u64 {
         let product = self.next_u64() as u128 * bound as u128;
-        #[expect(clippy::cast_possible_truncation, reason = "the high half has 64 bits")]
-        let high = (product >> 64) as u64;
-        high
+        (product >> 64) as u64
     }
 }
 
