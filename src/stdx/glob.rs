@@ -13,7 +13,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     fits(pattern, text, |byte| byte)
 }
 
-/// [`matches`] with ASCII letters of either case as equal.
+/// [`matches()`] with ASCII letters of either case as equal.
 pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
     fits(pattern, text, |byte| byte.to_ascii_lowercase())
 }
