@@ -1,1 +1,40 @@
-//! Node-to-node messages: frames, one multiplexed connection per peer and direction. Knows envelopes, not meaning.
+//! Node-to-node messages over TCP: frames, one multiplexed connection per peer and direction.
+//!
+//! Knows envelopes, not meaning: a [`Kind`] and a group are numbers it carries. A [`PeerClient`] calls one peer, a
+//! [`PeerServer`] receives the calls of all peers; answers travel back on the connection of their call.
+//!
+//! Invariants:
+//! - Calls of one client that reach the peer reach it in the order in which they were made; answers have no order.
+//! - Every call ends: with an answer, or with a [`TransportError`] that says whether the peer may have acted on it.
+//! - A connection on which nothing arrives is given up within its idle timeout, so a half-open one cannot wedge a caller.
+//! - Bytes from a peer never panic, and never make this node allocate more than in proportion to what has arrived.
+//!
+//! Nothing is retried here except connecting: whether a call may be repeated is for the rooms above to know.
+
+mod client;
+mod error;
+mod limits;
+mod message;
+mod server;
+mod stats;
+mod wire;
+
+mod backoff;
+mod calls;
+mod decode;
+mod link;
+mod log_limit;
+mod outgoing;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Call, PeerClient, PeerOptions};
+pub use error::{BindError, Outcome, TransportError};
+pub use limits::Limits;
+pub use message::{Handler, Kind, Message};
+pub use server::{PeerServer, PeerServerOptions, Responder};
+pub use stats::TransportStats;
+pub use wire::Refusal;

@@ -1,0 +1,95 @@
+//! Limits of the transport: every buffer, queue and wait of this room ends at a number named here.
+
+use std::time::Duration;
+
+/// Bytes in one mebibyte.
+const MIB: usize = 1024 * 1024;
+
+/// Bodies up to this size are read through the shared socket buffer and copied out; a longer body is read
+/// into an allocation of its own. In bytes.
+///
+/// A body must never be a slice of the socket buffer: a 160-byte log entry would keep 128 KiB alive.
+pub(super) const SMALL_BODY_BYTES_MAX: usize = 32 * 1024;
+
+/// Size of the socket buffer of one connection, in bytes. Must hold the longest small frame.
+pub(super) const READ_BUFFER_BYTES: usize = 128 * 1024;
+
+/// What is allocated for a long body before any of it has arrived, in bytes; from there it doubles as bytes come.
+pub(super) const LARGE_BODY_START_BYTES: usize = 256 * 1024;
+
+/// A server tells a caller that it is alive whenever this many more bytes have arrived: the caller's pings wait behind
+/// whatever it has queued, which may take longer than its idle timeout.
+pub(super) const PROGRESS_BYTES: usize = 256 * 1024;
+
+/// Bodies of at least this size are queued as they are instead of being copied into the outgoing buffer. In bytes.
+pub(super) const QUEUED_WHOLE_BYTES_MIN: usize = 64 * 1024;
+
+/// What an outgoing buffer keeps allocated between two writes, in bytes.
+pub(super) const OUTGOING_KEPT_BYTES_MAX: usize = MIB;
+
+/// Socket reads a connection makes before it lets its writer have a turn.
+pub(super) const READS_PER_TURN_MAX: u32 = 8;
+
+/// How much later than its deadline a call may be reported as timed out.
+pub(super) const SWEEP_GRANULARITY: Duration = Duration::from_millis(20);
+
+/// The longest timeout of a call; a longer one is cut to it.
+pub(super) const CALL_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
+/// A silent connection is looked at this many times within its idle timeout.
+pub(super) const CHECKS_PER_IDLE_TIMEOUT: u32 = 4;
+
+/// The first wait between two attempts to connect, after one immediate attempt.
+pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(20);
+
+/// The longest wait between two attempts to connect, before jitter.
+pub(super) const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// A connection that lived at least this long was a good one: the next attempt is immediate again.
+pub(super) const BACKOFF_FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the server waits after a failed accept (usually: out of file descriptors).
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One kind of complaint is logged at most once in this time.
+pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What one connection may use. `Default` is meant for production; tests shrink single fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest frame sent or accepted, header included, in bytes. Room for one 512 MiB value and its envelope.
+    pub frame_bytes_max: usize,
+    /// Bytes that may wait in a client's outgoing queue before calls are refused with
+    /// [`TransportError::Busy`](super::TransportError::Busy). One frame alone in the queue may be longer.
+    pub outgoing_bytes_max: usize,
+    /// Bytes of answers that may wait for one connection of a server; a peer that lets more pile up is cut off.
+    pub answers_bytes_max: usize,
+    /// Calls of one client that may wait for their answer; above it calls are refused with `Busy`.
+    pub calls_max: usize,
+    /// Requests of one connection a server's handler may hold unanswered; above it they are sent back not handled.
+    pub requests_max: usize,
+    /// Connections a server keeps open at once, those still shaking hands included.
+    pub connections_max: usize,
+    /// Time to connect, and time again to exchange hellos.
+    pub handshake_timeout: Duration,
+    /// A client that receives nothing for this long gives the connection up. It pings four times within it.
+    pub idle_timeout: Duration,
+    /// A server that receives nothing for this long closes the connection. At least the clients' `idle_timeout`.
+    pub silence_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 576 * MIB,
+            outgoing_bytes_max: 256 * MIB,
+            answers_bytes_max: 1152 * MIB,
+            calls_max: 65_536,
+            requests_max: 262_144,
+            connections_max: 1024,
+            handshake_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(3),
+            silence_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The two halves of a live connection, the same for client and server: bytes in → frames, queue → bytes out.
+//!
+//! Both halves run in one task: what the reader's frames put into the queue is written in the same turn, and dropping
+//! that one task ends everything.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::decode::{Decoder, Frame};
+use super::limits::READS_PER_TURN_MAX;
+use super::outgoing::Batch;
+use super::stats::Counters;
+use super::wire::{HELLO_BYTES, Hello, HelloError, Refusal, WireError};
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("cannot connect")]
+    Connect(#[source] io::Error),
+    #[error("no connection in time")]
+    ConnectTimeout,
+    #[error("no hello in time")]
+    HelloTimeout,
+    #[error("bad hello")]
+    Hello(#[source] HelloError),
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    #[error("closed by the peer")]
+    Eof,
+    #[error("socket failed")]
+    Socket(#[source] io::Error),
+    #[error("broken frame")]
+    Frame(#[source] WireError),
+    #[error("nothing received for {0:?}")]
+    Silent(Duration),
+    #[error("the peer does not read what it is sent")]
+    Congested,
+    #[error("too many connections")]
+    TooMany,
+}
+
+/// Counts reads, so that a timer can tell silence from life without anybody reading a clock per message.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(AtomicU64);
+
+impl Pulse {
+    fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Notices a pulse that has stopped.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    pulse: &'a Pulse,
+    last: u64,
+    silent_checks: u32,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) const fn new(pulse: &'a Pulse) -> Self {
+        Self { pulse, last: 0, silent_checks: 0 }
+    }
+
+    /// To be called at even intervals: how many checks in a row saw nothing arrive.
+    ///
+    /// Counting checks rather than time means that a machine that was paused does not blame its peers for it.
+    pub(super) fn silent_checks(&mut self) -> u32 {
+        let now = self.pulse.0.load(Ordering::Relaxed);
+        self.silent_checks =
+            if now == self.last { self.silent_checks.saturating_add(1) } else { 0 };
+        self.last = now;
+        self.silent_checks
+    }
+}
+
+/// What a received frame, or the progress of one, means to this side.
+pub(super) trait Receiver {
+    /// Takes a whole frame.
+    fn frame(&mut self, frame: Frame) -> Result<(), Ended>;
+    /// `bytes` more have arrived, whole frames or not.
+    fn progress(&mut self, bytes: usize);
+}
+
+/// Reads frames until the connection ends, and says why it did.
+pub(super) async fn read_frames(
+    mut source: impl AsyncRead + Unpin,
+    mut decoder: Decoder,
+    counters: &Counters,
+    pulse: &Pulse,
+    receiver: &mut impl Receiver,
+) -> Ended {
+    let mut reads = 0;
+    loop {
+        let read = match decoder.fill(&mut source).await {
+            Ok(0) => return Ended::Eof,
+            Ok(read) => read,
+            Err(error) => return Ended::Socket(error),
+        };
+        pulse.beat();
+        counters.reads.add(1);
+        counters.bytes_received.add(read);
+        if let Err(ended) = take_frames(&mut decoder, counters, receiver) {
+            return ended;
+        }
+        receiver.progress(read);
+        reads += 1;
+        if reads % READS_PER_TURN_MAX == 0 {
+            // Input that never pauses must not keep the writer of the same task from its turn.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn take_frames(
+    decoder: &mut Decoder,
+    counters: &Counters,
+    receiver: &mut impl Receiver,
+) -> Result<(), Ended> {
+    let mut frames = 0;
+    let result = loop {
+        match decoder.next() {
+            Ok(Some(frame)) => {
+                frames += 1;
+                if let Err(ended) = receiver.frame(frame) {
+                    break Err(ended);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(Ended::Frame(error)),
+        }
+    };
+    counters.frames_received.add(frames);
+    if let Err(Ended::Frame(_)) = result {
+        counters.broken_frames.add(1);
+    }
+    result
+}
+
+/// Writes whatever `poll_take` hands out, one batch per write, until that returns false because the queue was closed, or the socket fails.
+pub(super) async fn write_batches(
+    mut sink: impl AsyncWrite + Unpin,
+    counters: &Counters,
+    mut poll_take: impl FnMut(&mut Context<'_>, &mut Batch) -> Poll<bool>,
+) -> Ended {
+    let mut batch = Batch::default();
+    while std::future::poll_fn(|context| poll_take(context, &mut batch)).await {
+        if let Err(error) = write_batch(&mut sink, counters, &batch).await {
+            return Ended::Socket(error);
+        }
+    }
+    Ended::Congested
+}
+
+async fn write_batch(
+    sink: &mut (impl AsyncWrite + Unpin),
+    counters: &Counters,
+    batch: &Batch,
+) -> io::Result<()> {
+    let mut written = 0;
+    for (position, body) in &batch.bodies {
+        write_all(sink, counters, &batch.bytes[written..*position]).await?;
+        write_all(sink, counters, body).await?;
+        written = *position;
+    }
+    write_all(sink, counters, &batch.bytes[written..]).await
+}
+
+async fn write_all(
+    sink: &mut (impl AsyncWrite + Unpin),
+    counters: &Counters,
+    mut bytes: &[u8],
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = sink.write(bytes).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        counters.writes.add(1);
+        counters.bytes_sent.add(written);
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Sends a hello.
+pub(super) async fn send_hello(
+    sink: &mut (impl AsyncWrite + Unpin),
+    hello: &Hello,
+    patience: Duration,
+) -> Result<(), Ended> {
+    let sent = timeout(patience, sink.write_all(&hello.encode())).await;
+    sent.map_err(|_| Ended::HelloTimeout)?.map_err(Ended::Socket)
+}
+
+/// Waits for the other side's hello.
+pub(super) async fn receive_hello(
+    source: &mut (impl AsyncRead + Unpin),
+    patience: Duration,
+) -> Result<Hello, Ended> {
+    let mut bytes = [0; HELLO_BYTES];
+    let received = timeout(patience, source.read_exact(&mut bytes)).await;
+    received.map_err(|_| Ended::HelloTimeout)?.map_err(Ended::Socket)?;
+    Hello::decode(&bytes).map_err(Ended::Hello)
+}
