@@ -356,7 +356,7 @@ impl Shared {
             *self.refusal.lock() = Some(*refusal);
             self.counters.refusals.add(1);
         }
-        if let Some(suppressed) = self.complaints.permit() {
+        if let Some(suppressed) = self.complaints.permit(Instant::now()) {
             let cause = ended.source().map(tracing::field::display);
             tracing::warn!(peer = %self.remote, address, suppressed, cause, "peer connection: {ended}");
         }

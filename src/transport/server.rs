@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::decode::{Decoder, Frame};
 use super::error::{BindError, TransportError};
@@ -194,7 +194,7 @@ impl Shared {
         if let Ended::Refused(_) = ended {
             self.counters.refusals.add(1);
         }
-        if let Some(suppressed) = self.complaints.permit() {
+        if let Some(suppressed) = self.complaints.permit(Instant::now()) {
             let cause = ended.source().map(tracing::field::display);
             let from = from.map(tracing::field::display);
             tracing::warn!(%peer, from, suppressed, cause, "connection from a peer: {ended}");

@@ -390,7 +390,7 @@ mod tests {
         let bytes = frame(&HEADER, b"kvorum");
         assert_eq!(
             hex(&bytes),
-            "18000000@@FRAME@@1007040302011817161514131211\
+            "1800000048a6c8671007040302011817161514131211\
              6b766f72756d"
         );
         assert_eq!(parse(&bytes, 1024), Ok(HEADER));
@@ -407,7 +407,7 @@ mod tests {
         };
         assert_eq!(
             hex(&hello.encode()),
-            "4b5650520100030001000000000000000200000000000000a8a7a6a5a4a3a2a1@@HELLO@@"
+            "4b5650520100030001000000000000000200000000000000a8a7a6a5a4a3a2a1145d9f82"
         );
         assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
     }
