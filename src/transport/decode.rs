@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_announced_length_alone_allocates_almost_nothing() {
-        let mut frame = encode(1, &[0; 40_000]);
+        let mut frame = encode(1, &vec![0; 40_000]);
         frame.truncate(HEADER_BYTES + 10);
         frame[0..4].copy_from_slice(&1_000_000u32.to_le_bytes());
         let mut decoder = Decoder::new(1 << 20);
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flipped_bit_in_a_long_body_is_noticed() {
-        let mut frame = encode(1, &[0; 100_000]);
+        let mut frame = encode(1, &vec![0; 100_000]);
         frame[50_000] ^= 1;
         assert_eq!(decode(&frame, 4096).await, Err(WireError::Checksum));
     }

@@ -142,7 +142,7 @@ fn take_frames(
     result
 }
 
-/// Writes whatever `poll_take` hands out, one batch per write, until that returns false because the queue was closed, or the socket fails.
+/// Writes whatever `poll_take` hands out, one batch per write, until the queue is closed (false) or the socket fails.
 pub(super) async fn write_batches(
     mut sink: impl AsyncWrite + Unpin,
     counters: &Counters,

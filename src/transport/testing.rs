@@ -1,6 +1,6 @@
 //! What the tests of this room share.
 
-/// Seeded pseudo-random numbers (SplitMix64); equal seeds give equal tests.
+/// Seeded pseudo-random numbers (`SplitMix64`); equal seeds give equal tests.
 #[derive(Debug)]
 pub(super) struct Random(pub(super) u64);
 
