@@ -6,6 +6,7 @@ mod digest;
 mod hash;
 mod list;
 mod packed;
+mod ranked;
 mod set;
 mod stream;
 mod zset;
@@ -14,7 +15,7 @@ pub use hash::{Hash, HashIter};
 pub use list::{End, List, ListRange};
 pub use set::{Set, SetIter};
 pub use stream::Stream;
-pub use zset::ZSet;
+pub use zset::{Insertion, ZSet, ZSetRange};
 
 /// A key, a field, a member: short ones inline.
 pub type Bin = smallvec::SmallVec<[u8; 16]>;
