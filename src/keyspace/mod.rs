@@ -1,6 +1,14 @@
 //! Values and databases: Redis without the wire.
+//!
+//! A [`Keyspace`] is what one shard holds: sixteen databases of keys in the shard's slots. It returns Rust
+//! values and [`WrongType`]; replies are made elsewhere.
+//!
+//! **Invariant:** nothing here reads a clock, an entropy source or the history of a hash table. What is
+//! visible, picked, listed or written to a snapshot depends on the logical state and on the arguments
+//! alone, so replicas agree byte for byte.
 
 pub mod codec;
+
 mod dense;
 mod digest;
 mod hash;
@@ -9,13 +17,33 @@ mod packed;
 mod ranked;
 mod set;
 mod stream;
+mod string;
 mod zset;
 
+mod value;
+
+mod entry;
+
+mod table;
+
+mod database;
+
+#[expect(clippy::module_inception, reason = "the room is named after its main type")]
+mod keyspace;
+
+mod typed;
+
+mod expire;
+mod scan;
+
+pub use database::Graveyard;
+pub use entry::Entry;
 pub use hash::{Hash, HashIter};
+pub use keyspace::{At, Keyspace};
 pub use list::{End, List, ListRange};
+pub use scan::ScanCursor;
 pub use set::{Set, SetIter};
 pub use stream::Stream;
+pub use string::Str;
+pub use value::{Bin, Value, WrongType};
 pub use zset::{Insertion, ZSet, ZSetRange};
-
-/// A key, a field, a member: short ones inline.
-pub type Bin = smallvec::SmallVec<[u8; 16]>;

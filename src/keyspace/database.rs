@@ -1,0 +1,52 @@
+//! One of the sixteen databases: a table per slot of the shard.
+
+use std::ops::RangeInclusive;
+
+use super::table::{Counts, SlotTable};
+
+/// The keys of one database. Allocated when its first key arrives, so unused databases cost nothing.
+#[derive(Debug)]
+pub(super) struct Database {
+    /// The shard's slots in ascending order.
+    pub(super) tables: Box<[SlotTable]>,
+    pub(super) counts: Counts,
+}
+
+impl Database {
+    pub(super) fn new(slots: &RangeInclusive<u16>) -> Self {
+        let tables = slots.clone().map(|_| SlotTable::default()).collect();
+        Self { tables, counts: Counts::default() }
+    }
+}
+
+/// Databases that were flushed and wait to be freed.
+///
+/// Freeing millions of values takes seconds. Whoever flushes decides where: dropping this on another thread
+/// keeps the shard answering.
+#[must_use = "dropping it frees every key it holds, which may take long: choose the thread"]
+#[derive(Default)]
+pub struct Graveyard {
+    databases: Vec<Box<Database>>,
+}
+
+impl Graveyard {
+    /// How many keys wait to be freed.
+    pub fn len(&self) -> usize {
+        self.databases.iter().map(|database| database.counts.len).sum()
+    }
+
+    /// Whether dropping it is cheap.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn bury(&mut self, database: Option<Box<Database>>) {
+        self.databases.extend(database);
+    }
+}
+
+impl std::fmt::Debug for Graveyard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Graveyard").field("keys", &self.len()).finish()
+    }
+}

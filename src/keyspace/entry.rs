@@ -1,0 +1,50 @@
+//! A key, its value and its deadline: what the tables hold.
+
+use crate::stdx::clock::UnixMillis;
+
+use super::{Bin, Value};
+
+/// A key with its value and, perhaps, a deadline.
+#[derive(Debug)]
+pub struct Entry {
+    key: Bin,
+    /// What the key holds.
+    pub value: Value,
+    /// Milliseconds since the epoch; [`NO_DEADLINE`] when the key never expires.
+    deadline: u64,
+}
+
+const NO_DEADLINE: u64 = 0;
+
+// One cache line. Half of it is key and deadline; every byte more is paid for each key of the store.
+const _: () = assert!(size_of::<Entry>() <= 64);
+
+impl Entry {
+    /// A new entry. A deadline at the epoch itself is kept as one millisecond after it.
+    pub(super) fn new(key: &[u8], value: Value, expire_at: Option<UnixMillis>) -> Self {
+        Self { key: Bin::from_slice(key), value, deadline: deadline_of(expire_at) }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// When the key expires; `None` means never.
+    pub fn expire_at(&self) -> Option<UnixMillis> {
+        (self.deadline != NO_DEADLINE).then_some(UnixMillis(self.deadline))
+    }
+
+    /// Whether the deadline has come at `now`: then no command may see the key.
+    pub fn is_expired(&self, now: UnixMillis) -> bool {
+        self.deadline != NO_DEADLINE && self.deadline <= now.0
+    }
+
+    pub(super) fn set_expire_at(&mut self, expire_at: Option<UnixMillis>) {
+        self.deadline = deadline_of(expire_at);
+    }
+}
+
+fn deadline_of(expire_at: Option<UnixMillis>) -> u64 {
+    expire_at.map_or(NO_DEADLINE, |at| at.0.max(1))
+}

@@ -1,0 +1,300 @@
+//! Strings: bytes that may be an integer.
+//!
+//! A text that is the canonical spelling of an `i64` is kept as that integer, a short one inside the entry,
+//! a longer one on the heap. Which it is never shows in what the string says ([`Str::as_bytes`]) nor in its
+//! digest; only `OBJECT ENCODING` tells ([`Str::encoding`]).
+
+use std::borrow::Cow;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::stdx::num::{IntegerText, parse_i64};
+
+use super::codec::{self, DecodeError};
+use super::digest::feed_bytes;
+
+/// The longest text that is kept inside the entry, in bytes: what 32 bytes leave beside the tag and length.
+const SHORT_BYTES_MAX: usize = 30;
+
+/// The longest string that Redis calls `embstr`, in bytes.
+const EMBSTR_BYTES_MAX: usize = 44;
+
+/// A Redis string.
+#[derive(Clone, Debug)]
+pub struct Str {
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// The canonical text of this integer.
+    Integer(i64),
+    /// At most [`SHORT_BYTES_MAX`] bytes, set as a whole.
+    Short { length: u8, bytes: [u8; SHORT_BYTES_MAX] },
+    /// More than that, set as a whole.
+    Long(Vec<u8>),
+    /// Edited in place since it was set: Redis calls it `raw` whatever its length.
+    Edited(Vec<u8>),
+}
+
+/// How a string is kept, as snapshots spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StrForm {
+    Text,
+    Integer,
+    Edited,
+}
+
+impl Str {
+    /// The empty string.
+    pub fn new() -> Self {
+        Self::short(b"")
+    }
+
+    /// The string of `bytes`; a canonical integer is recognised.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        if let Some(number) = parse_i64(bytes) {
+            return Self::from_i64(number);
+        }
+        if bytes.len() <= SHORT_BYTES_MAX {
+            Self::short(bytes)
+        } else {
+            Self { form: Form::Long(bytes.to_vec()) }
+        }
+    }
+
+    /// As [`Str::from_bytes`], without a copy when the bytes stay on the heap.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        if bytes.len() <= SHORT_BYTES_MAX {
+            Self::from_bytes(&bytes)
+        } else {
+            Self { form: Form::Long(bytes) }
+        }
+    }
+
+    /// The decimal text of `number`.
+    pub fn from_i64(number: i64) -> Self {
+        Self { form: Form::Integer(number) }
+    }
+
+    /// What the string says. Copies only when it is an integer; see [`Str::bytes_in`] for none at all.
+    pub fn as_bytes(&self) -> Cow<'_, [u8]> {
+        match &self.form {
+            Form::Integer(number) => Cow::Owned(IntegerText::new(*number).as_bytes().to_vec()),
+            Form::Short { length, bytes } => Cow::Borrowed(&bytes[..usize::from(*length)]),
+            Form::Long(bytes) | Form::Edited(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// What the string says; an integer's text is put into `text`, which starts as `None`.
+    pub fn bytes_in<'a>(&'a self, text: &'a mut Option<IntegerText>) -> &'a [u8] {
+        match &self.form {
+            Form::Integer(number) => text.insert(IntegerText::new(*number)).as_bytes(),
+            Form::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Form::Long(bytes) | Form::Edited(bytes) => bytes,
+        }
+    }
+
+    /// The integer whose canonical text this is. `None` for `+1`, ` 1`, `01`, `-0` and what exceeds `i64`.
+    pub fn as_i64(&self) -> Option<i64> {
+        match &self.form {
+            Form::Integer(number) => Some(*number),
+            // A text set as a whole would have become an integer.
+            Form::Short { .. } | Form::Long(_) => None,
+            Form::Edited(bytes) => parse_i64(bytes),
+        }
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes_in(&mut None).len()
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes to edit in place (APPEND, SETRANGE, SETBIT). The string is `raw` from then on.
+    pub fn make_mut(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.form, Form::Edited(_)) {
+            let bytes = std::mem::take(self).into_vec();
+            self.form = Form::Edited(bytes);
+        }
+        let Form::Edited(bytes) = &mut self.form else {
+            unreachable!("the form was changed to Edited above")
+        };
+        bytes
+    }
+
+    /// What the string says, without a copy when it is on the heap.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.form {
+            Form::Long(bytes) | Form::Edited(bytes) => bytes,
+            Form::Integer(_) | Form::Short { .. } => self.as_bytes().into_owned(),
+        }
+    }
+
+    /// Its encoding in Redis' words: `int`, `embstr` or `raw`.
+    ///
+    /// Source: Redis docs, OBJECT ENCODING.
+    pub fn encoding(&self) -> &'static str {
+        match &self.form {
+            Form::Integer(_) => "int",
+            Form::Short { .. } => "embstr",
+            Form::Long(bytes) if bytes.len() <= EMBSTR_BYTES_MAX => "embstr",
+            Form::Long(_) | Form::Edited(_) => "raw",
+        }
+    }
+
+    fn short(bytes: &[u8]) -> Self {
+        let mut inline = [0; SHORT_BYTES_MAX];
+        inline[..bytes.len()].copy_from_slice(bytes);
+        let length = u8::try_from(bytes.len()).expect("copy_from_slice holds it to 30 bytes");
+        Self { form: Form::Short { length, bytes: inline } }
+    }
+
+    pub(super) fn form(&self) -> StrForm {
+        match &self.form {
+            Form::Integer(_) => StrForm::Integer,
+            Form::Short { .. } | Form::Long(_) => StrForm::Text,
+            Form::Edited(_) => StrForm::Edited,
+        }
+    }
+
+    /// Feeds what the string says, whatever its form.
+    pub fn digest(&self, digest: &mut Xxh3) {
+        feed_bytes(digest, self.bytes_in(&mut None));
+    }
+
+    /// Appends the string as its form is spelled; the form itself is the entry's type code.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match &self.form {
+            Form::Integer(number) => codec::put_signed(out, *number),
+            Form::Short { length, bytes } => codec::put_bytes(out, &bytes[..usize::from(*length)]),
+            Form::Long(bytes) | Form::Edited(bytes) => codec::put_bytes(out, bytes),
+        }
+    }
+
+    /// Takes a string of `form`.
+    pub(super) fn decode(form: StrForm, bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        match form {
+            StrForm::Integer => codec::take_signed(bytes).map(Self::from_i64),
+            StrForm::Edited => Ok(Self { form: Form::Edited(codec::take_bytes(bytes)?.to_vec()) }),
+            StrForm::Text => {
+                let string = Self::from_bytes(codec::take_bytes(bytes)?);
+                if string.form() != StrForm::Text {
+                    return Err(DecodeError::Invalid("an integer is spelled as text"));
+                }
+                Ok(string)
+            }
+        }
+    }
+}
+
+impl Default for Str {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Strings are equal when they say the same.
+impl PartialEq for Str {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Str {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_integers_are_recognised() {
+        for number in [0, 7, -7, 10, 1_234_567, i64::MAX, i64::MIN, i64::MIN + 1] {
+            let string = Str::from_bytes(number.to_string().as_bytes());
+            assert_eq!(string.encoding(), "int", "{number}");
+            assert_eq!(string.as_i64(), Some(number));
+            assert_eq!(string.as_bytes(), number.to_string().as_bytes());
+            assert_eq!(string.len(), number.to_string().len());
+        }
+    }
+
+    #[test]
+    fn other_spellings_stay_text() {
+        for text in [
+            "",
+            "-",
+            "+1",
+            " 1",
+            "1 ",
+            "01",
+            "-0",
+            "00",
+            "-01",
+            "1e3",
+            "1.0",
+            "x",
+            "0x1",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "99999999999999999999",
+            "111111111111111111111",
+        ] {
+            let string = Str::from_bytes(text.as_bytes());
+            assert_eq!(string.as_i64(), None, "{text}");
+            assert_eq!(string.as_bytes(), text.as_bytes());
+            assert_eq!(string.encoding(), "embstr");
+        }
+    }
+
+    #[test]
+    fn every_length_comes_back() {
+        for length in [0, 1, 15, 16, 29, 30, 31, 44, 45, 1000] {
+            let text = vec![b'a'; length];
+            for string in [Str::from_bytes(&text), Str::from_vec(text.clone())] {
+                assert_eq!(string.len(), length);
+                assert_eq!(string.is_empty(), length == 0);
+                assert_eq!(string.as_bytes(), &text[..]);
+                assert_eq!(string.encoding(), if length <= 44 { "embstr" } else { "raw" });
+                assert_eq!(string.into_vec(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn editing_turns_any_form_raw_and_keeps_the_text() {
+        for text in ["12", "abc", "a text that is longer than thirty bytes"] {
+            let mut string = Str::from_bytes(text.as_bytes());
+            string.make_mut().extend_from_slice(b"3");
+            assert_eq!(string.as_bytes(), format!("{text}3").as_bytes());
+            assert_eq!(string.encoding(), "raw");
+        }
+        let mut number = Str::from_i64(12);
+        number.make_mut().push(b'3');
+        assert_eq!(number.as_i64(), Some(123));
+    }
+
+    #[test]
+    fn digest_and_equality_ignore_the_form() {
+        let digest = |string: &Str| {
+            let mut digest = Xxh3::new();
+            string.digest(&mut digest);
+            digest.digest()
+        };
+        let mut edited = Str::from_bytes(b"1");
+        edited.make_mut().push(b'2');
+        assert_eq!(edited, Str::from_i64(12));
+        assert_eq!(digest(&edited), digest(&Str::from_i64(12)));
+        assert_ne!(digest(&edited), digest(&Str::from_i64(13)));
+    }
+
+    #[test]
+    fn an_integer_spelled_as_text_is_refused() {
+        assert!(Str::decode(StrForm::Text, &mut &[2, b'1', b'2'][..]).is_err());
+        let edited = Str::decode(StrForm::Edited, &mut &[2, b'1', b'2'][..]).unwrap();
+        assert_eq!(edited.encoding(), "raw");
+    }
+}

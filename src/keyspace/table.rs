@@ -1,0 +1,358 @@
+//! The keys of one slot of one database.
+//!
+//! A slot is one hash table until it holds [`SEGMENT_ENTRIES_MAX`] keys. Then it is cut in two by hash, and
+//! so on: each [`Segment`] owns a contiguous range of *positions*, so a slot that a hash tag has filled with
+//! millions of keys is never rehashed, scanned or written to a snapshot in one go.
+//!
+//! The position of a key is the low 48 bits of its hash. It is the order in which keys are listed; segments
+//! are cut by its highest bits, hash tables place by its lowest, and SwissTable tags use the bits above it,
+//! so none of the three spoils another.
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::{Entry as TableEntry, OccupiedEntry};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::stdx::clock::UnixMillis;
+
+use super::{Entry, Value};
+
+/// How many bits of a hash make a position.
+pub(super) const POSITION_BITS: u32 = 48;
+
+/// The entries at which a segment is cut in two: what 2048 buckets hold at SwissTable's load of 7/8.
+pub(super) const SEGMENT_ENTRIES_MAX: usize = 1792;
+
+/// A table of at most this capacity is kept when its entries go: it is the smallest there is.
+const KEPT_CAPACITY_MAX: usize = 3;
+
+/// The hash of a key, taken once per command. The same on every node: SCAN cursors depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct KeyHash(u64);
+
+impl KeyHash {
+    pub(super) fn of(key: &[u8]) -> Self {
+        Self(xxh3_64(key))
+    }
+
+    pub(super) fn position(self) -> u64 {
+        self.0 & ((1 << POSITION_BITS) - 1)
+    }
+}
+
+/// How many keys a database holds, and how many of them with a deadline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    pub(super) len: usize,
+    pub(super) expires: usize,
+    /// No deadline of the database is earlier.
+    pub(super) earliest: UnixMillis,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { len: 0, expires: 0, earliest: NEVER }
+    }
+}
+
+/// The bound of what has no deadline.
+pub(super) const NEVER: UnixMillis = UnixMillis(u64::MAX);
+
+/// The keys whose positions lie in one range of one slot.
+#[derive(Debug)]
+pub(super) struct Segment {
+    entries: HashTable<Entry>,
+    /// No deadline of the segment is earlier.
+    earliest: UnixMillis,
+    /// How many entries have a deadline.
+    expires: u32,
+    /// The last snapshot that has this segment, by its number.
+    pub(super) saved_in: u32,
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self { entries: HashTable::new(), earliest: NEVER, expires: 0, saved_in: 0 }
+    }
+}
+
+fn rehash(entry: &Entry) -> u64 {
+    KeyHash::of(entry.key()).0
+}
+
+impl Segment {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn earliest(&self) -> UnixMillis {
+        self.earliest
+    }
+
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
+        self.entries.find(hash.0, |entry| entry.key() == key)
+    }
+
+    /// The entries in table order, which differs between replicas: only for what does not depend on it.
+    pub(super) fn unordered(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The entries at `from` or after it, in the order of positions; keys break ties.
+    pub(super) fn ordered_from(&self, from: u64) -> Vec<(u64, &Entry)> {
+        let mut entries: Vec<(u64, &Entry)> = self
+            .unordered()
+            .map(|entry| (KeyHash::of(entry.key()).position(), entry))
+            .filter(|&(position, _)| position >= from)
+            .collect();
+        entries.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.key().cmp(y.key())));
+        entries
+    }
+
+    /// Forgets the deadlines that are gone and states the earliest one left.
+    pub(super) fn tighten_earliest(&mut self) {
+        let deadlines = self.entries.iter().filter_map(Entry::expire_at);
+        self.earliest = deadlines.min().unwrap_or(NEVER);
+    }
+
+    /// Moves what lies at `middle` or after it to a new segment.
+    fn cut(&mut self, middle: u64) -> Self {
+        let mut upper =
+            Self { saved_in: self.saved_in, earliest: self.earliest, ..Self::default() };
+        let moved = self.entries.extract_if(|entry| KeyHash::of(entry.key()).position() >= middle);
+        for entry in moved {
+            upper.expires += u32::from(entry.expire_at().is_some());
+            upper.entries.insert_unique(rehash(&entry), entry, rehash);
+        }
+        self.expires -= upper.expires;
+        upper
+    }
+
+    fn shrink_if_sparse(&mut self) {
+        let capacity = self.entries.capacity();
+        if capacity > KEPT_CAPACITY_MAX && self.entries.len() < capacity / 8 {
+            self.entries.shrink_to(self.entries.len() * 2, rehash);
+        }
+    }
+}
+
+/// The keys of one slot: segments in the order of their ranges.
+#[derive(Debug, Default)]
+pub(super) struct SlotTable {
+    /// The range from position 0. In the entry itself: nearly every slot has no other.
+    first: Segment,
+    /// The other ranges, each with the position at which it begins.
+    more: Vec<(u64, Segment)>,
+}
+
+impl SlotTable {
+    pub(super) fn len(&self) -> usize {
+        self.segments().map(|(_, segment)| segment.len()).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments().all(|(_, segment)| segment.len() == 0)
+    }
+
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
+        let segment = match self.index_of(hash.position()) {
+            0 => &self.first,
+            index => &self.more[index - 1].1,
+        };
+        segment.find(hash, key)
+    }
+
+    /// The segments with the positions at which they begin, ascending.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        std::iter::once((0, &self.first)).chain(self.more.iter().map(|(from, rest)| (*from, rest)))
+    }
+
+    /// The segments to be marked or tightened. Entries change through [`SlotMut`] alone.
+    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
+        std::iter::once(&mut self.first).chain(self.more.iter_mut().map(|(_, rest)| rest))
+    }
+
+    /// The entries at `from` or after it in the order of positions, segment by segment.
+    pub(super) fn ordered_from(&self, from: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        let skipped = self.index_of(from);
+        self.segments().skip(skipped).flat_map(move |(_, segment)| segment.ordered_from(from))
+    }
+
+    /// The entry with `skipped` others before it in the order of positions.
+    pub(super) fn nth(&self, mut skipped: usize) -> Option<&Entry> {
+        for (_, segment) in self.segments() {
+            if skipped < segment.len() {
+                return segment.ordered_from(0).get(skipped).map(|&(_, entry)| entry);
+            }
+            skipped -= segment.len();
+        }
+        None
+    }
+
+    pub(super) fn segment_mut(&mut self, hash: KeyHash) -> &mut Segment {
+        match self.index_of(hash.position()) {
+            0 => &mut self.first,
+            index => &mut self.more[index - 1].1,
+        }
+    }
+
+    /// 0 for the first segment, `n + 1` for `more[n]`.
+    fn index_of(&self, position: u64) -> usize {
+        if self.more.is_empty() {
+            return 0;
+        }
+        self.more.partition_point(|&(from, _)| from <= position)
+    }
+
+    /// The segment to insert into, cut before when it is full.
+    fn segment_with_room(&mut self, hash: KeyHash) -> &mut Segment {
+        if self.segment_mut(hash).len() >= SEGMENT_ENTRIES_MAX {
+            self.cut(self.index_of(hash.position()));
+        }
+        self.segment_mut(hash)
+    }
+
+    fn cut(&mut self, index: usize) {
+        let begin = if index == 0 { 0 } else { self.more[index - 1].0 };
+        let end = self.more.get(index).map_or(1 << POSITION_BITS, |&(from, _)| from);
+        let middle = begin + (end - begin) / 2;
+        // Keys of one position cannot be told apart: such a segment grows on. Nobody has found many.
+        if middle == begin {
+            return;
+        }
+        let segment = if index == 0 { &mut self.first } else { &mut self.more[index - 1].1 };
+        let upper = segment.cut(middle);
+        self.more.insert(index, (middle, upper));
+    }
+
+    /// Gives memory back after a removal at `hash`. An empty segment's range joins the one before it.
+    fn shrink(&mut self, hash: KeyHash) {
+        let index = self.index_of(hash.position());
+        let segment = self.segment_mut(hash);
+        segment.shrink_if_sparse();
+        if index > 0 && segment.len() == 0 {
+            drop(self.more.remove(index - 1));
+        }
+    }
+}
+
+/// The right to change the key of one hash in one slot.
+///
+/// Only the keyspace hands it out, after it has kept what a running snapshot still needs.
+#[derive(Debug)]
+pub(super) struct SlotMut<'a> {
+    pub(super) counts: &'a mut Counts,
+    pub(super) table: &'a mut SlotTable,
+    pub(super) hash: KeyHash,
+}
+
+impl<'a> SlotMut<'a> {
+    /// The live entry of `key`. An expired one is dropped.
+    pub(super) fn entry_mut(self, key: &[u8], now: UnixMillis) -> Option<&'a mut Entry> {
+        let Self { counts, table, hash } = self;
+        let segment = table.segment_mut(hash);
+        let occupied = segment.entries.find_entry(hash.0, |entry| entry.key() == key).ok()?;
+        if !occupied.get().is_expired(now) {
+            return Some(occupied.into_mut());
+        }
+        // Memory is given back by the next removal: a second look at the table here would cost every
+        // command a probe.
+        drop(occupied.remove());
+        counts.len -= 1;
+        forget_deadline(counts, &mut segment.expires);
+        None
+    }
+
+    /// The live entry of `key`, or a new one of `make()` without a deadline.
+    pub(super) fn or_insert_with(
+        self,
+        key: &[u8],
+        now: UnixMillis,
+        make: fn() -> Value,
+    ) -> &'a mut Entry {
+        let Self { counts, table, hash } = self;
+        let segment = table.segment_with_room(hash);
+        match segment.entries.entry(hash.0, |entry| entry.key() == key, rehash) {
+            TableEntry::Occupied(mut occupied) => {
+                if occupied.get().is_expired(now) {
+                    forget_deadline(counts, &mut segment.expires);
+                    *occupied.get_mut() = Entry::new(key, make(), None);
+                }
+                occupied.into_mut()
+            }
+            TableEntry::Vacant(vacant) => {
+                counts.len += 1;
+                vacant.insert(Entry::new(key, make(), None)).into_mut()
+            }
+        }
+    }
+
+    /// Puts `entry` in the place of whatever its key holds, which it returns.
+    pub(super) fn insert(self, entry: Entry) -> Option<Entry> {
+        let Self { counts, table, hash } = self;
+        let segment = table.segment_with_room(hash);
+        if let Some(at) = entry.expire_at() {
+            note_deadline(counts, segment, at);
+        }
+        match segment.entries.entry(hash.0, |held| held.key() == entry.key(), rehash) {
+            TableEntry::Occupied(mut occupied) => {
+                let replaced = std::mem::replace(occupied.get_mut(), entry);
+                if replaced.expire_at().is_some() {
+                    forget_deadline(counts, &mut segment.expires);
+                }
+                Some(replaced)
+            }
+            TableEntry::Vacant(vacant) => {
+                counts.len += 1;
+                vacant.insert(entry);
+                None
+            }
+        }
+    }
+
+    /// Takes the entry of `key` out, expired or not.
+    pub(super) fn remove(self, key: &[u8]) -> Option<Entry> {
+        let Self { counts, table, hash } = self;
+        let segment = table.segment_mut(hash);
+        let occupied = segment.entries.find_entry(hash.0, |entry| entry.key() == key).ok();
+        let (removed, _) = occupied.map(OccupiedEntry::remove)?;
+        counts.len -= 1;
+        if removed.expire_at().is_some() {
+            forget_deadline(counts, &mut segment.expires);
+        }
+        table.shrink(hash);
+        Some(removed)
+    }
+
+    /// Gives the entry of `key` another deadline, or none. `false` when there is no live entry.
+    pub(super) fn set_expiry(self, key: &[u8], now: UnixMillis, at: Option<UnixMillis>) -> bool {
+        let Self { counts, table, hash } = self;
+        let Some(entry) =
+            (SlotMut { counts: &mut *counts, table: &mut *table, hash }).entry_mut(key, now)
+        else {
+            return false;
+        };
+        let had_deadline = entry.expire_at().is_some();
+        entry.set_expire_at(at);
+        let now_at = entry.expire_at();
+        let segment = table.segment_mut(hash);
+        if had_deadline {
+            forget_deadline(counts, &mut segment.expires);
+        }
+        if let Some(at) = now_at {
+            note_deadline(counts, segment, at);
+        }
+        true
+    }
+}
+
+fn note_deadline(counts: &mut Counts, segment: &mut Segment, at: UnixMillis) {
+    counts.expires += 1;
+    counts.earliest = counts.earliest.min(at);
+    segment.expires += 1;
+    segment.earliest = segment.earliest.min(at);
+}
+
+fn forget_deadline(counts: &mut Counts, expires_of_segment: &mut u32) {
+    counts.expires -= 1;
+    *expires_of_segment -= 1;
+}
