@@ -1,1 +1,39 @@
 //! What a command means: its declaration (Spec) and its effect on a keyspace.
+//!
+//! Each data command is one file of its group's folder: [`Spec`] first, then the function, then tests.
+//! Commands of the node and of the session declare themselves with the same [`Spec`] in their own rooms.
+//!
+//! **Invariant:** what [`run`] does depends on the keyspace's logical state, argv and [`Context`] alone. No
+//! command fans out, forwards, checks rights or counts: the spec declares, other rooms act.
+
+mod acl_category;
+mod apply;
+mod arg;
+mod args;
+mod context;
+mod describe;
+mod key_spec;
+mod prelude;
+mod spec;
+mod table;
+
+mod generic;
+mod server;
+mod string;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use acl_category::{AclCategory, AclRule};
+pub use apply::{DataCommand, Execute, ReadFn, WriteFn, run, run_read};
+pub use arg::{Arg, ArgKind};
+pub use args::{Args, Pairs, parse_i64};
+pub use context::Context;
+pub use key_spec::{
+    BeginSearch, FindKeys, KeyFlag, KeyPositionError, KeyPositions, KeySpec, LegacyRange,
+    LocateKeys,
+};
+pub use spec::{Arity, Deprecated, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
+pub use table::{all, lookup};

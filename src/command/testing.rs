@@ -1,0 +1,401 @@
+//! Tests of commands as data: lines of commands and the replies they must give.
+//!
+//! Every test compares what RESP2 carries, in one of two spellings:
+//!
+//! | reply | [`check`], on one line | golden script, on lines of its own |
+//! | --- | --- | --- |
+//! | status | `+OK` | `+OK` |
+//! | error | `-ERR syntax error` | `-ERR syntax error` |
+//! | integer | `:1` | `:1` |
+//! | string | `$text`, `$"two words"` | `"text"` |
+//! | missing string | `$-1` | `(nil)` |
+//! | missing array | `*-1` | `(nil array)` |
+//! | array | `*2 $a :1` | `*2`, then its elements indented by two spaces |
+//!
+//! A string is quoted where `check` would misread it: when it is empty, `-1`, or has anything else than
+//! letters, digits and `_-+.:{}[]()/`. Quoting is that of redis-cli: `\n \r \t \" \\ \xff`.
+
+use crate::command::{Context, DataCommand, Execute, Spec, lookup, run, run_read};
+use crate::ids::DbIndex;
+use crate::keyspace::{At, Keyspace};
+use crate::resp::{ErrorReply, Protocol, Reply, encode};
+use crate::slot::Slot;
+use crate::stdx::clock::UnixMillis;
+
+/// The time at which every test starts, in Unix ms: 2023-11-14 22:13:20 UTC.
+pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// Runs `script` on an empty keyspace: `SET k v => +OK; GET k => $v`.
+///
+/// `@+10` instead of a command lets 10 ms pass, `@db 3` goes to another database. A command without `=>`
+/// may reply anything but an error.
+///
+/// # Panics
+/// When a reply differs or a command does not exist.
+#[track_caller]
+pub(crate) fn check(script: &str) {
+    let mut bench = Bench::default();
+    for step in split_unquoted(script, ";") {
+        let step = step.trim();
+        if step.is_empty() || bench.direct(step) {
+            continue;
+        }
+        let (line, expected) = match split_unquoted(step, "=>")[..] {
+            [line, expected] => (line.trim(), Some(expected.trim())),
+            [line] => (line.trim(), None),
+            _ => panic!("more than one => in {step:?}"),
+        };
+        let reply = bench.run_line(line);
+        match expected {
+            Some(expected) => assert_eq!(reply.compact(), expected, "{line}   in: {script}"),
+            None => assert!(!matches!(reply, Wire::Error(_)), "{line} replied {reply:?}"),
+        }
+    }
+}
+
+/// A keyspace with a clock that stands still, and a client's database.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) now: UnixMillis,
+    pub(crate) db: DbIndex,
+    seed: u64,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        let keyspace = Keyspace::new(0..=Slot::COUNT - 1);
+        Self { keyspace, now: START, db: DbIndex(0), seed: 1 }
+    }
+}
+
+impl Bench {
+    /// Runs one line as a client would type it.
+    pub(crate) fn run_line(&mut self, line: &str) -> Wire {
+        let argv = split_args(line).unwrap_or_else(|| panic!("unbalanced quotes in {line:?}"));
+        let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
+        self.run(&argv)
+    }
+
+    /// Runs one argv as dispatch would: unknown names panic, arity is checked first.
+    pub(crate) fn run(&mut self, argv: &[&[u8]]) -> Wire {
+        let name = argv.first().copied().unwrap_or_default();
+        let command =
+            lookup(name).unwrap_or_else(|| panic!("no command {}", String::from_utf8_lossy(name)));
+        if !command.spec.arity.accepts(argv.len()) {
+            return Wire::of(&Reply::Error(ErrorReply::wrong_arity(command.spec.name)));
+        }
+        self.run_unchecked(command, argv)
+    }
+
+    /// Runs one argv whatever its length.
+    pub(crate) fn run_unchecked(&mut self, command: &DataCommand, argv: &[&[u8]]) -> Wire {
+        self.seed += 1;
+        let context = Context::new(At { db: self.db, now: self.now }, self.seed);
+        match command.execute {
+            Execute::Read(_) => Wire::of(&run_read(command, &self.keyspace, argv, &context)),
+            Execute::Write(_) => Wire::of(&run(command, &mut self.keyspace, argv, &context)),
+        }
+    }
+
+    /// Obeys `@+ms` and `@db n`; false for anything else.
+    fn direct(&mut self, step: &str) -> bool {
+        let Some(directive) = step.strip_prefix('@') else { return false };
+        if let Some(ms) = directive.strip_prefix('+') {
+            self.now.0 += ms.parse::<u64>().expect("@+ is followed by milliseconds");
+        } else if let Some(db) = directive.strip_prefix("db ") {
+            self.db = DbIndex(db.parse().expect("@db is followed by a number"));
+        } else {
+            panic!("unknown directive {step:?}");
+        }
+        true
+    }
+}
+
+/// A reply as a RESP2 client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Simple(String),
+    Error(String),
+    Integer(i64),
+    Bulk(Vec<u8>),
+    Nil,
+    NilArray,
+    Array(Vec<Wire>),
+}
+
+impl Wire {
+    /// What a client of RESP2 gets when `reply` is sent.
+    pub(crate) fn of(reply: &Reply<'_>) -> Self {
+        let mut bytes = Vec::new();
+        encode(reply, Protocol::Resp2, &mut bytes);
+        let mut rest = &bytes[..];
+        let wire = Self::decode(&mut rest);
+        assert!(rest.is_empty(), "one reply and nothing after it");
+        wire
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Self {
+        let end = bytes.windows(2).position(|two| two == b"\r\n").expect("a line ends with CRLF");
+        let line = String::from_utf8_lossy(&bytes[1..end]).into_owned();
+        let kind = bytes[0];
+        *bytes = &bytes[end + 2..];
+        let number = || line.parse::<i64>().expect("a number");
+        match kind {
+            b'+' => Self::Simple(line),
+            b'-' => Self::Error(line),
+            b':' => Self::Integer(number()),
+            b'$' if number() < 0 => Self::Nil,
+            b'$' => {
+                let length = usize::try_from(number()).expect("a length");
+                let body = bytes[..length].to_vec();
+                assert_eq!(&bytes[length..length + 2], b"\r\n");
+                *bytes = &bytes[length + 2..];
+                Self::Bulk(body)
+            }
+            b'*' if number() < 0 => Self::NilArray,
+            b'*' => Self::Array((0..number()).map(|_| Self::decode(bytes)).collect()),
+            other => panic!("no RESP2 type {:?}", char::from(other)),
+        }
+    }
+
+    /// On one line, as [`check`] compares it.
+    pub(crate) fn compact(&self) -> String {
+        match self {
+            Self::Simple(text) => format!("+{text}"),
+            Self::Error(text) => format!("-{text}"),
+            Self::Integer(number) => format!(":{number}"),
+            Self::Bulk(bytes) if is_plain(bytes) => format!("${}", String::from_utf8_lossy(bytes)),
+            Self::Bulk(bytes) => format!("${}", quoted(bytes)),
+            Self::Nil => "$-1".into(),
+            Self::NilArray => "*-1".into(),
+            Self::Array(items) => {
+                let mut text = format!("*{}", items.len());
+                for item in items {
+                    text.push(' ');
+                    text.push_str(&item.compact());
+                }
+                text
+            }
+        }
+    }
+
+    /// On lines, as golden scripts have it; each line ends with LF.
+    pub(crate) fn golden(&self) -> String {
+        let mut text = String::new();
+        self.write_golden(0, &mut text);
+        text
+    }
+
+    fn write_golden(&self, depth: usize, out: &mut String) {
+        out.push_str(&"  ".repeat(depth));
+        match self {
+            Self::Simple(_) | Self::Error(_) | Self::Integer(_) => out.push_str(&self.compact()),
+            Self::Bulk(bytes) => out.push_str(&quoted(bytes)),
+            Self::Nil => out.push_str("(nil)"),
+            Self::NilArray => out.push_str("(nil array)"),
+            Self::Array(items) => {
+                out.push_str(&format!("*{}", items.len()));
+            }
+        }
+        out.push('\n');
+        if let Self::Array(items) = self {
+            items.iter().for_each(|item| item.write_golden(depth + 1, out));
+        }
+    }
+}
+
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_plain_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+.:{}[]()/".contains(byte);
+    !bytes.is_empty() && bytes != b"-1" && bytes.iter().all(is_plain_byte)
+}
+
+/// `bytes` in quotes as redis-cli shows them.
+fn quoted(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            b'"' => text.push_str("\\\""),
+            b'\n' => text.push_str("\\n"),
+            b'\r' => text.push_str("\\r"),
+            b'\t' => text.push_str("\\t"),
+            0x07 => text.push_str("\\a"),
+            0x08 => text.push_str("\\b"),
+            0x20..=0x7e => text.push(char::from(byte)),
+            _ => text.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// The arguments of a line quoted as in redis-cli; `None` when a quote is left open.
+pub(crate) fn split_args(line: &str) -> Option<Vec<Vec<u8>>> {
+    let mut bytes = line.bytes().peekable();
+    let mut args = Vec::new();
+    loop {
+        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+        let Some(&first) = bytes.peek() else { return Some(args) };
+        let mut arg = Vec::new();
+        if first == b'"' || first == b'\'' {
+            bytes.next();
+            loop {
+                match bytes.next()? {
+                    byte if byte == first => break,
+                    b'\\' if first == b'"' => arg.push(unescape(&mut bytes)?),
+                    byte => arg.push(byte),
+                }
+            }
+        } else {
+            while let Some(byte) = bytes.next_if(|byte| !byte.is_ascii_whitespace()) {
+                arg.push(byte);
+            }
+        }
+        args.push(arg);
+    }
+}
+
+/// What follows a backslash.
+fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
+    Some(match bytes.next()? {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'a' => 0x07,
+        b'b' => 0x08,
+        b'x' => {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            u8::try_from(digit()? * 16 + digit()?).ok()?
+        }
+        byte => byte,
+    })
+}
+
+/// `text` cut at each `separator` outside double quotes.
+fn split_unquoted<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let (mut start, mut at, mut is_quoted) = (0, 0, false);
+    let bytes = text.as_bytes();
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' if is_quoted => at += 1,
+            b'"' => is_quoted = !is_quoted,
+            _ if !is_quoted && bytes[at..].starts_with(separator.as_bytes()) => {
+                parts.push(&text[start..at]);
+                at += separator.len();
+                start = at;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// Holds `spec` and its subcommands to what Redis 7.2 says of them.
+///
+/// # Panics
+/// When they differ, or Redis has no such command and the spec does not say so by [`Group::Module`].
+///
+/// [`Group::Module`]: crate::command::Group::Module
+#[track_caller]
+pub(crate) fn check_spec(spec: &Spec) {
+    use crate::command::Group;
+
+    let facts = include_str!("../../tests/golden/redis-7.2-commands.txt");
+    if spec.group == Group::Module {
+        return;
+    }
+    let line = fact_line(spec);
+    let redis = facts.lines().find(|fact| fact.split(' ').next() == Some(spec.name));
+    assert_eq!(Some(&line[..]), redis, "{}: ours left, Redis right", spec.name);
+    assert!(!spec.summary.is_empty() && spec.summary.ends_with('.'), "{}: summary", spec.name);
+    assert!(!spec.since.is_empty(), "{}: since", spec.name);
+    spec.subcommands.iter().for_each(|spec| check_spec(spec));
+}
+
+/// A spec as a line of the golden file, which explains the form.
+fn fact_line(spec: &Spec) -> String {
+    use crate::command::{AclCategory, BeginSearch, FindKeys};
+
+    let joined = |mut items: Vec<&'static str>| {
+        items.sort_unstable();
+        items.join(",")
+    };
+    let range = spec.legacy_range();
+    let specs: Vec<String> = spec
+        .keys
+        .iter()
+        .map(|key| {
+            let begin = match key.begin {
+                BeginSearch::Index(index) => format!("index:{index}"),
+                BeginSearch::Keyword { keyword, start_from } => {
+                    format!("keyword:{keyword}:{start_from}")
+                }
+                BeginSearch::Unknown => "unknown".into(),
+            };
+            let find = match key.find {
+                FindKeys::Range { last, step, limit } => format!("range:{last}:{step}:{limit}"),
+                FindKeys::KeyNum { count_at, first, step } => {
+                    format!("keynum:{count_at}:{first}:{step}")
+                }
+                FindKeys::Unknown => "unknown".into(),
+            };
+            let flags = joined(key.flags.iter().map(|flag| flag.name()).collect());
+            format!("{begin}/{find}/{flags}")
+        })
+        .collect();
+    format!(
+        "{} arity={} flags={} keys={},{},{} acl={} tips={} specs={}",
+        spec.name,
+        spec.arity.number(),
+        joined(spec.flag_names()),
+        range.first,
+        range.last,
+        range.step,
+        joined(spec.acl_categories().map(AclCategory::label).collect()),
+        joined(spec.tips.iter().map(|tip| tip.text()).collect()),
+        specs.join(";"),
+    )
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_as_redis_cli_does() {
+        let split = |line| split_args(line).map(|args| args.concat());
+        assert_eq!(split_args("SET  k v").unwrap().len(), 3);
+        assert_eq!(split(r#""a\x00\n\"" 'b\'"#).unwrap(), b"a\0\n\"b\\");
+        assert_eq!(split(r#""a"#), None);
+        assert_eq!(split_args(r#"a """#).unwrap(), [b"a".to_vec(), Vec::new()]);
+    }
+
+    #[test]
+    fn replies_have_one_spelling() {
+        let reply = Reply::Array(vec![
+            Reply::OK,
+            Reply::Integer(-1),
+            Reply::text("a"),
+            Reply::text("two words"),
+            Reply::text("-1"),
+            Reply::Null,
+            Reply::Array(vec![Reply::NullArray]),
+            Reply::Error(ErrorReply::SYNTAX),
+        ]);
+        let wire = Wire::of(&reply);
+        let compact = r#"*8 +OK :-1 $a $"two words" $"-1" $-1 *1 *-1 -ERR syntax error"#;
+        assert_eq!(wire.compact(), compact);
+        let golden = "*8\n  +OK\n  :-1\n  \"a\"\n  \"two words\"\n  \"-1\"\n  (nil)\n  *1\n    \
+                      (nil array)\n  -ERR syntax error\n";
+        assert_eq!(wire.golden(), golden);
+    }
+
+    #[test]
+    fn quotes_hide_separators() {
+        assert_eq!(split_unquoted(r#"a "b;\";" c;d"#, ";"), [r#"a "b;\";" c"#, "d"]);
+    }
+}
