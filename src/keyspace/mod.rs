@@ -9,10 +9,12 @@
 
 pub mod codec;
 
+mod dense;
 mod digest;
 mod hash;
 mod list;
 mod packed;
+mod ranked;
 mod set;
 mod stream;
 mod string;
@@ -36,11 +38,12 @@ mod scan;
 
 pub use database::Graveyard;
 pub use entry::Entry;
-pub use hash::Hash;
+pub use hash::{Hash, HashIter};
 pub use keyspace::{At, Keyspace};
 pub use list::{End, List, ListRange};
-pub use set::Set;
+pub use scan::ScanCursor;
+pub use set::{Set, SetIter};
 pub use stream::Stream;
-pub use string::{INTEGER_TEXT_BYTES_MAX, Str};
+pub use string::Str;
 pub use value::{Bin, Value, WrongType};
-pub use zset::ZSet;
+pub use zset::{Insertion, ZSet, ZSetRange};

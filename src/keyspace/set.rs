@@ -1,24 +1,558 @@
 //! Sets: distinct byte strings.
+//!
+//! Three forms, as in Redis: sorted integers, a packed run, a dense table. The first has the order of the
+//! integers, the other two that of a dense table: a new member goes to the end, a removed one is replaced
+//! by the last. A form is left only for a larger one, and the snapshot says which it is, so that a restored
+//! replica goes on exactly as the others do.
+//!
+//! Commands that pick members at random pick an index of this order with the entry's seed.
+//!
+//! Source: Redis docs, "Memory optimization" (`set-max-intset-entries`, `set-max-listpack-entries`,
+//! `set-max-listpack-value`, since 7.2).
+
+use std::borrow::Cow;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Bin;
+use super::codec::{self, DecodeError};
+use super::dense::{Dense, Keyed};
+use super::digest;
+use super::packed::{self, Packed};
+
+/// The most members of a set of integers.
+const INTEGERS_MAX: usize = 512;
+/// The most members of a packed set.
+const PACKED_MEMBERS_MAX: usize = 128;
+/// The longest member of a packed set, in bytes.
+const PACKED_BYTES_MAX: usize = 64;
+
+/// The longest text of an `i64`, in bytes: 19 digits and a sign.
+const INTEGER_TEXT_BYTES_MAX: usize = 20;
+
+/// The snapshot's code of sorted integers.
+const FORM_INTEGERS: u8 = 0;
+/// The snapshot's code of the packed form.
+const FORM_PACKED: u8 = 1;
+/// The snapshot's code of the table form.
+const FORM_TABLE: u8 = 2;
 
 /// A Redis set.
-#[derive(Debug, Default)]
-pub struct Set {
-    elements: Vec<Vec<u8>>,
+#[derive(Clone, Debug)]
+pub struct Set(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// Ascending, without equals.
+    Integers(Vec<i64>),
+    Packed(Packed),
+    Table(Dense<Bin>),
+}
+
+impl Keyed for Bin {
+    fn key(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Default for Set {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Set {
-    /// An empty set.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty set; allocates nothing.
+    pub const fn new() -> Self {
+        Self(Form::Integers(Vec::new()))
     }
 
     /// How many members there are.
     pub fn len(&self) -> usize {
-        self.elements.len()
+        match &self.0 {
+            Form::Integers(numbers) => numbers.len(),
+            Form::Packed(run) => run.len(),
+            Form::Table(table) => table.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.len() == 0
+    }
+
+    /// What OBJECT ENCODING calls the form.
+    pub const fn encoding_name(&self) -> &'static str {
+        match &self.0 {
+            Form::Integers(_) => "intset",
+            Form::Packed(_) => "listpack",
+            Form::Table(_) => "hashtable",
+        }
+    }
+
+    /// Whether `member` is in the set.
+    pub fn contains(&self, member: &[u8]) -> bool {
+        match &self.0 {
+            Form::Integers(numbers) => {
+                integer(member).is_some_and(|number| numbers.binary_search(&number).is_ok())
+            }
+            Form::Packed(run) => run.iter().any(|other| other == member),
+            Form::Table(table) => table.position(member).is_some(),
+        }
+    }
+
+    /// Adds `member`. Returns whether it is new.
+    pub fn insert(&mut self, member: &[u8]) -> bool {
+        match &mut self.0 {
+            Form::Integers(numbers) => match integer(member) {
+                Some(number) => match numbers.binary_search(&number) {
+                    Ok(_) => return false,
+                    Err(at) if numbers.len() < INTEGERS_MAX => {
+                        numbers.insert(at, number);
+                        return true;
+                    }
+                    Err(_) => {}
+                },
+                None => self.leave_integers(),
+            },
+            Form::Packed(_) | Form::Table(_) => {}
+        }
+        if let Form::Packed(run) = &mut self.0 {
+            if run.iter().any(|other| other == member) {
+                return false;
+            }
+            if run.len() < PACKED_MEMBERS_MAX && member.len() <= PACKED_BYTES_MAX {
+                run.push_back(member);
+                return true;
+            }
+        }
+        self.make_table().insert_with(member, || member.into()).1
+    }
+
+    /// Removes `member`. Returns whether it was there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        let index = match &self.0 {
+            Form::Integers(numbers) => {
+                integer(member).and_then(|number| numbers.binary_search(&number).ok())
+            }
+            Form::Packed(run) => run.iter().position(|other| other == member),
+            Form::Table(table) => table.position(member),
+        };
+        match index {
+            Some(index) => {
+                self.remove_at(index);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The member at `index` of the order.
+    pub fn nth(&self, index: usize) -> Option<Cow<'_, [u8]>> {
+        match &self.0 {
+            Form::Integers(numbers) => numbers.get(index).map(|&number| text(number)),
+            Form::Packed(run) => run.get(index).map(Cow::Borrowed),
+            Form::Table(table) => table.get(index).map(|member| Cow::Borrowed(&**member)),
+        }
+    }
+
+    /// Removes the member at `index` of the order.
+    pub fn take_nth(&mut self, index: usize) -> Option<Vec<u8>> {
+        let member = self.nth(index)?.into_owned();
+        self.remove_at(index);
+        Some(member)
+    }
+
+    /// All members, in the order of the set. Integers are spelled out on the way.
+    pub fn iter(&self) -> SetIter<'_> {
+        SetIter(match &self.0 {
+            Form::Integers(numbers) => FormIter::Integers(numbers.iter()),
+            Form::Packed(run) => FormIter::Packed(run.iter()),
+            Form::Table(table) => FormIter::Table(table.as_slice().iter()),
+        })
+    }
+
+    /// One step of a scan: visits about `count` members, beginning where `cursor` says (0: the beginning),
+    /// and returns the cursor of the next step, 0 when there is none. A small set is visited at once.
+    ///
+    /// Guarantee: a member that is there from the first step to the last is visited at least once. Cursors
+    /// are good on every replica.
+    pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8])) -> u64 {
+        match &self.0 {
+            Form::Integers(_) | Form::Packed(_) => {
+                self.iter().for_each(|member| visit(&member));
+                0
+            }
+            Form::Table(table) => {
+                let (step, next) = table.scan(cursor, count);
+                for member in step {
+                    visit(member);
+                }
+                next
+            }
+        }
+    }
+
+    /// Feeds the members to `hasher`, in the order of the set, which replicas share.
+    pub fn digest(&self, hasher: &mut Xxh3) {
+        digest::feed_count(hasher, self.len());
+        self.iter().for_each(|member| digest::feed_bytes(hasher, &member));
+    }
+
+    /// Appends the snapshot's form: the code of the form, the number of members, then each member; of
+    /// integers the first and then the distance of each to the one before.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match &self.0 {
+            Form::Integers(_) => FORM_INTEGERS,
+            Form::Packed(_) => FORM_PACKED,
+            Form::Table(_) => FORM_TABLE,
+        });
+        codec::put_length(out, self.len());
+        match &self.0 {
+            Form::Integers(numbers) => encode_integers(numbers, out),
+            Form::Packed(_) | Form::Table(_) => {
+                self.iter().for_each(|member| codec::put_bytes(out, &member));
+            }
+        }
+    }
+
+    /// Reads what [`Set::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a form beyond
+    /// its limits, and whatever else is wrong with the bytes.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let form = codec::take_u8(bytes)?;
+        let count = codec::take_count(bytes, 1)?;
+        let mut set = match form {
+            FORM_INTEGERS => return decode_integers(bytes, count),
+            FORM_PACKED => Self(Form::Packed(Packed::new())),
+            FORM_TABLE => Self(Form::Table(Dense::with_capacity(count))),
+            other => return Err(DecodeError::UnknownFormat(other)),
+        };
+        for _ in 0..count {
+            if !set.insert(codec::take_bytes(bytes)?) {
+                return Err(DecodeError::Duplicate("member"));
+            }
+        }
+        if form == FORM_PACKED && matches!(set.0, Form::Table(_)) {
+            return Err(DecodeError::Invalid("a packed set is beyond its limits"));
+        }
+        Ok(set)
+    }
+
+    fn remove_at(&mut self, index: usize) {
+        match &mut self.0 {
+            Form::Integers(numbers) => drop(numbers.remove(index)),
+            Form::Packed(run) => run.swap_remove(index, 1),
+            Form::Table(table) => drop(table.swap_remove(index)),
+        }
+    }
+
+    /// Turns integers into a run, or into a table when they are too many for one.
+    fn leave_integers(&mut self) {
+        if self.len() > PACKED_MEMBERS_MAX {
+            self.make_table();
+        } else if let Form::Integers(numbers) = &self.0 {
+            let mut run = Packed::new();
+            for &number in numbers {
+                run.push_back(&text(number));
+            }
+            self.0 = Form::Packed(run);
+        }
+    }
+
+    fn make_table(&mut self) -> &mut Dense<Bin> {
+        if !matches!(self.0, Form::Table(_)) {
+            let mut table = Dense::with_capacity(self.len() + 1);
+            for member in self.iter() {
+                table.insert_with(&member, || Bin::from_slice(&member));
+            }
+            self.0 = Form::Table(table);
+        }
+        match &mut self.0 {
+            Form::Table(table) => table,
+            Form::Integers(_) | Form::Packed(_) => unreachable!("the form was made a table"),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Set {
+    type Item = Cow<'a, [u8]>;
+    type IntoIter = SetIter<'a>;
+
+    fn into_iter(self) -> SetIter<'a> {
+        self.iter()
+    }
+}
+
+/// The members of a set.
+#[derive(Clone, Debug)]
+pub struct SetIter<'a>(FormIter<'a>);
+
+#[derive(Clone, Debug)]
+enum FormIter<'a> {
+    Integers(std::slice::Iter<'a, i64>),
+    Packed(packed::Iter<'a>),
+    Table(std::slice::Iter<'a, Bin>),
+}
+
+impl<'a> Iterator for SetIter<'a> {
+    type Item = Cow<'a, [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            FormIter::Integers(numbers) => numbers.next().map(|&number| text(number)),
+            FormIter::Packed(run) => run.next().map(Cow::Borrowed),
+            FormIter::Table(members) => members.next().map(|member| Cow::Borrowed(&**member)),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let len = match &self.0 {
+            FormIter::Integers(numbers) => numbers.len(),
+            FormIter::Packed(run) => run.len(),
+            FormIter::Table(members) => members.len(),
+        };
+        (len, Some(len))
+    }
+}
+
+impl ExactSizeIterator for SetIter<'_> {}
+
+fn encode_integers(numbers: &[i64], out: &mut Vec<u8>) {
+    let Some(&first) = numbers.first() else { return };
+    codec::put_signed(out, first);
+    for pair in numbers.windows(2) {
+        codec::put_varint(out, pair[1].wrapping_sub(pair[0]).cast_unsigned());
+    }
+}
+
+fn decode_integers(bytes: &mut &[u8], count: usize) -> Result<Set, DecodeError> {
+    if count > INTEGERS_MAX {
+        return Err(DecodeError::Invalid("a set of integers is beyond its limit"));
+    }
+    let mut numbers = Vec::with_capacity(count);
+    for _ in 0..count {
+        numbers.push(match numbers.last() {
+            None => codec::take_signed(bytes)?,
+            Some(&last) => match codec::take_varint(bytes)? {
+                0 => return Err(DecodeError::Duplicate("member")),
+                distance => i64::checked_add_unsigned(last, distance)
+                    .ok_or(DecodeError::Invalid("an integer of a set exceeds 64 bits"))?,
+            },
+        });
+    }
+    Ok(Set(Form::Integers(numbers)))
+}
+
+/// The integer that `member` spells in the one way in which this file spells it.
+fn integer(member: &[u8]) -> Option<i64> {
+    if member.is_empty() || member.len() > INTEGER_TEXT_BYTES_MAX {
+        return None;
+    }
+    let digits = member.strip_prefix(b"-").unwrap_or(member);
+    let is_canonical = match digits {
+        [b'0'] => member.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if is_canonical { std::str::from_utf8(member).ok()?.parse().ok() } else { None }
+}
+
+fn text(number: i64) -> Cow<'static, [u8]> {
+    Cow::Owned(number.to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(Vec<u8>),
+        InsertMany(i64, i64),
+        Remove(Vec<u8>),
+        TakeNth(usize),
+    }
+
+    fn member() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            40 => (-300..300_i64).prop_map(|number| number.to_string().into_bytes()),
+            4 => any::<i64>().prop_map(|number| number.to_string().into_bytes()),
+            4 => "[a-c]{0,2}".prop_map(String::into_bytes),
+            2 => prop::sample::select(vec!["01", "-0", "+1", "-", "9223372036854775808"])
+                .prop_map(|text| text.as_bytes().to_vec()),
+            1 => (60..70_usize).prop_map(|length| vec![b'm'; length]),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => member().prop_map(Step::Insert),
+            1 => (-300..300_i64, 0..200_i64).prop_map(|(from, count)| Step::InsertMany(from, count)),
+            2 => member().prop_map(Step::Remove),
+            2 => any::<usize>().prop_map(Step::TakeNth),
+        ]
+    }
+
+    /// Applies `step` to both and compares what they say; the model is what the set held, in its order.
+    fn apply(set: &mut Set, model: &mut Vec<Vec<u8>>, step: Step) {
+        let is_single = !matches!(step, Step::InsertMany(..));
+        match step {
+            Step::Insert(member) => {
+                let is_new = !model.contains(&member);
+                assert_eq!(set.contains(&member), !is_new);
+                assert_eq!(set.insert(&member), is_new);
+            }
+            Step::InsertMany(from, count) => {
+                for number in from..from + count {
+                    let member = number.to_string().into_bytes();
+                    assert_eq!(set.insert(&member), !model.contains(&member));
+                }
+            }
+            Step::Remove(member) => assert_eq!(set.remove(&member), model.contains(&member)),
+            Step::TakeNth(index) => {
+                let index = index % (model.len() + 1);
+                assert_eq!(set.take_nth(index), model.get(index).cloned());
+            }
+        }
+        if is_single {
+            assert_change_is_orderly(set, model);
+        }
+        *model = contents(set);
+    }
+
+    /// Whatever happened, the order is ascending integers, or what was there stayed in place but for one
+    /// member that moved into a gap.
+    fn assert_change_is_orderly(set: &Set, before: &[Vec<u8>]) {
+        let after = contents(set);
+        if matches!(set.0, Form::Integers(_)) {
+            let numbers: Vec<_> = after.iter().map(|member| integer(member).unwrap()).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        } else {
+            let moved = before.iter().zip(&after).filter(|(old, new)| old != new).count();
+            assert!(moved <= 1, "{moved} members moved");
+        }
+    }
+
+    fn contents(set: &Set) -> Vec<Vec<u8>> {
+        set.iter().map(Cow::into_owned).collect()
+    }
+
+    fn digest_of(set: &Set) -> u64 {
+        let mut hasher = Xxh3::new();
+        set.digest(&mut hasher);
+        hasher.digest()
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_holds_what_was_put_in(steps in prop::collection::vec(step(), 1..120)) {
+            let (mut set, mut model) = (Set::new(), Vec::new());
+            let mut sorted = std::collections::BTreeSet::new();
+            for step in steps {
+                match &step {
+                    Step::Insert(member) => drop(sorted.insert(member.clone())),
+                    Step::InsertMany(from, count) => sorted
+                        .extend((*from..from + count).map(|number| number.to_string().into_bytes())),
+                    Step::Remove(member) => drop(sorted.remove(member)),
+                    Step::TakeNth(index) => {
+                        let picked = model.get(index % (model.len() + 1));
+                        picked.map(|member: &Vec<u8>| sorted.remove(member));
+                    }
+                }
+                apply(&mut set, &mut model, step);
+                prop_assert_eq!(set.len(), sorted.len());
+            }
+            prop_assert_eq!(contents(&set).into_iter().collect::<std::collections::BTreeSet<_>>(), sorted);
+            for (index, member) in model.iter().enumerate() {
+                prop_assert_eq!(set.nth(index), Some(Cow::Borrowed(&member[..])));
+            }
+        }
+
+        #[test]
+        fn a_restored_set_goes_on_like_the_original(
+            before in prop::collection::vec(step(), 0..60), after in prop::collection::vec(step(), 0..30)
+        ) {
+            let (mut set, mut model) = (Set::new(), Vec::new());
+            for step in before {
+                apply(&mut set, &mut model, step);
+            }
+            let mut bytes = Vec::new();
+            set.encode(&mut bytes);
+            let mut rest = &bytes[..];
+            let mut copy = Set::decode(&mut rest).unwrap();
+            prop_assert!(rest.is_empty());
+            let mut copy_model = model.clone();
+            for step in after {
+                apply(&mut set, &mut model, step.clone());
+                apply(&mut copy, &mut copy_model, step);
+            }
+            prop_assert_eq!(contents(&set), contents(&copy));
+            prop_assert_eq!(set.encoding_name(), copy.encoding_name());
+            prop_assert_eq!(digest_of(&set), digest_of(&copy));
+        }
+
+        #[test]
+        fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..40)) {
+            if let Ok(set) = Set::decode(&mut &bytes[..]) {
+                prop_assert_eq!(set.iter().count(), set.len());
+            }
+        }
+    }
+
+    #[test]
+    fn only_canonical_integers_are_integers() {
+        for number in [0, 1, -1, 10, i64::MAX, i64::MIN] {
+            assert_eq!(integer(number.to_string().as_bytes()), Some(number));
+        }
+        for other in ["", "-", "+1", "01", "-0", "1 ", "1.0", "9223372036854775808", "a"] {
+            assert_eq!(integer(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn bad_snapshots_are_refused() {
+        let mut beyond = vec![FORM_INTEGERS, 2];
+        codec::put_signed(&mut beyond, i64::MAX);
+        codec::put_varint(&mut beyond, 1);
+        let rows: [(&[u8], DecodeError); 6] = [
+            (&[], DecodeError::Truncated),
+            (&[9, 0], DecodeError::UnknownFormat(9)),
+            (&[FORM_INTEGERS, 2, 1, 0], DecodeError::Duplicate("member")),
+            (&beyond, DecodeError::Invalid("an integer of a set exceeds 64 bits")),
+            (&[FORM_PACKED, 2, 1, b'm', 1, b'm'], DecodeError::Duplicate("member")),
+            (&[FORM_TABLE, 2, 1, b'm', 1, b'm'], DecodeError::Duplicate("member")),
+        ];
+        for (bytes, error) in rows {
+            assert_eq!(Set::decode(&mut &bytes[..]).err(), Some(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_form_changes_at_the_limits_of_redis() {
+        let mut set = Set::new();
+        for number in 0..INTEGERS_MAX {
+            set.insert(number.to_string().as_bytes());
+        }
+        assert_eq!(set.encoding_name(), "intset");
+        set.insert(b"1000");
+        assert_eq!(set.encoding_name(), "hashtable");
+
+        let mut set = Set::new();
+        for number in 0..PACKED_MEMBERS_MAX - 1 {
+            set.insert(number.to_string().as_bytes());
+        }
+        set.insert(b"a");
+        assert_eq!((set.len(), set.encoding_name()), (PACKED_MEMBERS_MAX, "listpack"));
+        set.insert(b"b");
+        assert_eq!(set.encoding_name(), "hashtable");
+
+        let mut set = Set::new();
+        set.insert(&[b'm'; PACKED_BYTES_MAX + 1]);
+        assert_eq!(set.encoding_name(), "hashtable");
     }
 }

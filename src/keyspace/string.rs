@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::codec::{self, DecodeError};
+use crate::stdx::num::{IntegerText, parse_i64};
 
-/// The longest text of an `i64`, in bytes: the sign and 19 digits.
-pub const INTEGER_TEXT_BYTES_MAX: usize = 20;
+use super::codec::{self, DecodeError};
+use super::digest::feed_bytes;
 
 /// The longest text that is kept inside the entry, in bytes: what 32 bytes leave beside the tag and length.
 const SHORT_BYTES_MAX: usize = 30;
@@ -53,7 +53,7 @@ impl Str {
 
     /// The string of `bytes`; a canonical integer is recognised.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        if let Some(number) = canonical_integer(bytes) {
+        if let Some(number) = parse_i64(bytes) {
             return Self::from_i64(number);
         }
         if bytes.len() <= SHORT_BYTES_MAX {
@@ -80,19 +80,16 @@ impl Str {
     /// What the string says. Copies only when it is an integer; see [`Str::bytes_in`] for none at all.
     pub fn as_bytes(&self) -> Cow<'_, [u8]> {
         match &self.form {
-            Form::Integer(number) => {
-                let mut buffer = [0; INTEGER_TEXT_BYTES_MAX];
-                Cow::Owned(integer_text(*number, &mut buffer).to_vec())
-            }
+            Form::Integer(number) => Cow::Owned(IntegerText::new(*number).as_bytes().to_vec()),
             Form::Short { length, bytes } => Cow::Borrowed(&bytes[..usize::from(*length)]),
             Form::Long(bytes) | Form::Edited(bytes) => Cow::Borrowed(bytes),
         }
     }
 
-    /// What the string says; the text of an integer is written to `buffer`.
-    pub fn bytes_in<'a>(&'a self, buffer: &'a mut [u8; INTEGER_TEXT_BYTES_MAX]) -> &'a [u8] {
+    /// What the string says; an integer's text is put into `text`, which starts as `None`.
+    pub fn bytes_in<'a>(&'a self, text: &'a mut Option<IntegerText>) -> &'a [u8] {
         match &self.form {
-            Form::Integer(number) => integer_text(*number, buffer),
+            Form::Integer(number) => text.insert(IntegerText::new(*number)).as_bytes(),
             Form::Short { length, bytes } => &bytes[..usize::from(*length)],
             Form::Long(bytes) | Form::Edited(bytes) => bytes,
         }
@@ -104,13 +101,13 @@ impl Str {
             Form::Integer(number) => Some(*number),
             // A text set as a whole would have become an integer.
             Form::Short { .. } | Form::Long(_) => None,
-            Form::Edited(bytes) => canonical_integer(bytes),
+            Form::Edited(bytes) => parse_i64(bytes),
         }
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> usize {
-        self.bytes_in(&mut [0; INTEGER_TEXT_BYTES_MAX]).len()
+        self.bytes_in(&mut None).len()
     }
 
     /// Whether it has no bytes.
@@ -167,10 +164,7 @@ impl Str {
 
     /// Feeds what the string says, whatever its form.
     pub fn digest(&self, digest: &mut Xxh3) {
-        let mut buffer = [0; INTEGER_TEXT_BYTES_MAX];
-        let bytes = self.bytes_in(&mut buffer);
-        digest.update(&(bytes.len() as u64).to_le_bytes());
-        digest.update(bytes);
+        feed_bytes(digest, self.bytes_in(&mut None));
     }
 
     /// Appends the string as its form is spelled; the form itself is the entry's type code.
@@ -212,47 +206,6 @@ impl PartialEq for Str {
 }
 
 impl Eq for Str {}
-
-fn integer_text(number: i64, buffer: &mut [u8; INTEGER_TEXT_BYTES_MAX]) -> &[u8] {
-    let mut rest = number.unsigned_abs();
-    let mut start = buffer.len();
-    loop {
-        start -= 1;
-        buffer[start] = b'0' + (rest % 10).to_le_bytes()[0];
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        start -= 1;
-        buffer[start] = b'-';
-    }
-    &buffer[start..]
-}
-
-/// The integer that `bytes` spell as [`integer_text`] would.
-fn canonical_integer(bytes: &[u8]) -> Option<i64> {
-    // Most values are rejected here, before any arithmetic.
-    let first = *bytes.first()?;
-    if bytes.len() > INTEGER_TEXT_BYTES_MAX || !(first == b'-' || first.is_ascii_digit()) {
-        return None;
-    }
-    let (is_negative, digits) =
-        bytes.strip_prefix(b"-").map_or((false, bytes), |rest| (true, rest));
-    match digits {
-        [] => return None,
-        [b'0'] => return (!is_negative).then_some(0),
-        [b'0', ..] => return None,
-        _ => {}
-    }
-    // Counted downwards, because i64 reaches one further there.
-    let negative = digits.iter().try_fold(0_i64, |sum, digit| {
-        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
-        sum.checked_mul(10)?.checked_sub(digit)
-    })?;
-    if is_negative { Some(negative) } else { negative.checked_neg() }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,24 +1,809 @@
 //! Sorted sets: distinct byte strings in the order of their scores.
+//!
+//! The order is (score, member bytes). A small set is a sorted vector; a larger one a dense table from member
+//! to score beside a counted tree of (score, position in the table), so that a member's bytes are held once.
+//! A set that became a table stays one, and the snapshot says which form it has and spells a table in the
+//! table's own order, so that a restored replica goes on exactly as the others do.
+//!
+//! Scores are never NaN: whoever computes one refuses it before. 0.0 and −0.0 are equal, as in Redis:
+//! setting one over the other changes nothing.
+//!
+//! Every range of Redis (by rank, score or bytes) is a range of ranks here: `ranks_by_score` and
+//! `ranks_by_member` translate, `range` reads, `remove_ranks` removes.
+//!
+//! Source: Redis docs, "Sorted sets"; `zset-max-listpack-entries`, `zset-max-listpack-value`.
+
+use std::cmp::Ordering;
+use std::ops::{Bound, Range};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Bin;
+use super::codec::{self, DecodeError};
+use super::dense::{Dense, Keyed};
+use super::digest;
+use super::ranked::{Item, Ranked, RankedRange};
+
+/// The most members of a sorted vector.
+const SORTED_MEMBERS_MAX: usize = 128;
+/// The longest member of a sorted vector, in bytes.
+const SORTED_BYTES_MAX: usize = 64;
+
+/// The snapshot's code of the sorted vector.
+const FORM_SORTED: u8 = 0;
+/// The snapshot's code of the table form.
+const FORM_TABLE: u8 = 1;
+
+/// The fewest bytes of an encoded member: its length and its score.
+const ENCODED_BYTES_MIN: usize = 9;
 
 /// A Redis sorted set.
-#[derive(Debug, Default)]
-pub struct ZSet {
-    elements: Vec<(f64, Vec<u8>)>,
+#[derive(Clone, Debug)]
+pub struct ZSet(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    Sorted(Vec<Scored>),
+    Table(Box<Table>),
+}
+
+#[derive(Clone, Debug)]
+struct Scored {
+    score: f64,
+    member: Bin,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    members: Dense<Scored>,
+    order: Ranked,
+}
+
+/// What [`ZSet::insert`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// The member is new.
+    Added,
+    /// The member had another score.
+    Updated,
+    /// The member had this score.
+    Unchanged,
+}
+
+impl Keyed for Scored {
+    fn key(&self) -> &[u8] {
+        &self.member
+    }
+}
+
+impl Scored {
+    fn new(score: f64, member: &[u8]) -> Self {
+        Self { score, member: member.into() }
+    }
+
+    fn as_pair(&self) -> (&[u8], f64) {
+        (&self.member, self.score)
+    }
+
+    fn order(&self, score: f64, member: &[u8]) -> Ordering {
+        order((self.score, &self.member), (score, member))
+    }
+}
+
+/// The order of a sorted set. Not `f64::total_cmp`, for which −0.0 is less than 0.0.
+fn order(left: (f64, &[u8]), right: (f64, &[u8])) -> Ordering {
+    left.0.partial_cmp(&right.0).unwrap_or(Ordering::Equal).then_with(|| left.1.cmp(right.1))
+}
+
+impl Default for ZSet {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl ZSet {
-    /// An empty sorted set.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty sorted set; allocates nothing.
+    pub const fn new() -> Self {
+        Self(Form::Sorted(Vec::new()))
     }
 
     /// How many members there are.
     pub fn len(&self) -> usize {
-        self.elements.len()
+        match &self.0 {
+            Form::Sorted(sorted) => sorted.len(),
+            Form::Table(table) => table.members.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.len() == 0
+    }
+
+    /// What OBJECT ENCODING calls the form.
+    pub const fn encoding_name(&self) -> &'static str {
+        match &self.0 {
+            Form::Sorted(_) => "listpack",
+            Form::Table(_) => "skiplist",
+        }
+    }
+
+    /// The score of `member`.
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        match &self.0 {
+            Form::Sorted(sorted) => find(sorted, member).map(|rank| sorted[rank].score),
+            Form::Table(table) => table.find(member).map(|(_, score)| score),
+        }
+    }
+
+    /// Sets the score of `member`, which is added when it is missing.
+    ///
+    /// # Panics
+    /// When `score` is NaN.
+    pub fn insert(&mut self, member: &[u8], score: f64) -> Insertion {
+        assert!(!score.is_nan(), "a score is a number");
+        if let Form::Sorted(sorted) = &mut self.0 {
+            match find(sorted, member) {
+                Some(rank) => return update_sorted(sorted, rank, score),
+                None if sorted.len() < SORTED_MEMBERS_MAX && member.len() <= SORTED_BYTES_MAX => {
+                    insert_sorted(sorted, Scored::new(score, member));
+                    return Insertion::Added;
+                }
+                None => self.0 = Form::Table(Box::new(Table::of_sorted(sorted))),
+            }
+        }
+        match &mut self.0 {
+            Form::Table(table) => table.insert(member, score),
+            Form::Sorted(_) => unreachable!("the form was made a table"),
+        }
+    }
+
+    /// Removes `member`. Returns its score.
+    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        match &mut self.0 {
+            Form::Sorted(sorted) => find(sorted, member).map(|rank| sorted.remove(rank).score),
+            Form::Table(table) => {
+                let (position, score) = table.find(member)?;
+                let rank = table.rank(score, member);
+                table.remove(rank, position);
+                Some(score)
+            }
+        }
+    }
+
+    /// The rank of `member`, 0 being the lowest.
+    pub fn rank(&self, member: &[u8]) -> Option<usize> {
+        match &self.0 {
+            Form::Sorted(sorted) => find(sorted, member),
+            Form::Table(table) => table.find(member).map(|(_, score)| table.rank(score, member)),
+        }
+    }
+
+    /// The member of `rank` and its score.
+    pub fn nth(&self, rank: usize) -> Option<(&[u8], f64)> {
+        self.range(rank..rank.saturating_add(1)).next()
+    }
+
+    /// The members with the ranks `range`, cut to what exists, with their scores, from both ends.
+    pub fn range(&self, range: Range<usize>) -> ZSetRange<'_> {
+        ZSetRange(match &self.0 {
+            Form::Sorted(sorted) => {
+                let end = range.end.min(sorted.len());
+                FormRange::Sorted(sorted[range.start.min(end)..end].iter())
+            }
+            Form::Table(table) => FormRange::Table(table, table.order.range(range)),
+        })
+    }
+
+    /// All members with their scores, from the lowest to the highest.
+    pub fn iter(&self) -> ZSetRange<'_> {
+        self.range(0..self.len())
+    }
+
+    /// The ranks of the members with scores between `min` and `max`; an empty range when there are none.
+    pub fn ranks_by_score(&self, min: Bound<f64>, max: Bound<f64>) -> Range<usize> {
+        let start = match min {
+            Bound::Unbounded => 0,
+            Bound::Included(min) => self.partition_point(|score, _| score < min),
+            Bound::Excluded(min) => self.partition_point(|score, _| score <= min),
+        };
+        let end = match max {
+            Bound::Unbounded => self.len(),
+            Bound::Included(max) => self.partition_point(|score, _| score <= max),
+            Bound::Excluded(max) => self.partition_point(|score, _| score < max),
+        };
+        start..end.max(start)
+    }
+
+    /// The ranks of the members between `min` and `max` as bytes; an empty range when there are none. Only
+    /// meaningful where all members have one score; otherwise the ranks are some, in bounds.
+    pub fn ranks_by_member(&self, min: Bound<&[u8]>, max: Bound<&[u8]>) -> Range<usize> {
+        let start = match min {
+            Bound::Unbounded => 0,
+            Bound::Included(min) => self.partition_point(|_, member| member < min),
+            Bound::Excluded(min) => self.partition_point(|_, member| member <= min),
+        };
+        let end = match max {
+            Bound::Unbounded => self.len(),
+            Bound::Included(max) => self.partition_point(|_, member| member <= max),
+            Bound::Excluded(max) => self.partition_point(|_, member| member < max),
+        };
+        start..end.max(start)
+    }
+
+    /// Removes the member with the lowest score and returns both.
+    pub fn pop_min(&mut self) -> Option<(Vec<u8>, f64)> {
+        self.take_rank(0)
+    }
+
+    /// Removes the member with the highest score and returns both.
+    pub fn pop_max(&mut self) -> Option<(Vec<u8>, f64)> {
+        self.take_rank(self.len().checked_sub(1)?)
+    }
+
+    /// Removes the members with the ranks `range`, cut to what exists. Returns how many those were.
+    pub fn remove_ranks(&mut self, range: Range<usize>) -> usize {
+        let end = range.end.min(self.len());
+        let start = range.start.min(end);
+        match &mut self.0 {
+            Form::Sorted(sorted) => drop(sorted.drain(start..end)),
+            Form::Table(table) => (start..end).for_each(|_| drop(table.take_rank(start))),
+        }
+        end - start
+    }
+
+    /// One step of a scan: visits about `count` members with their scores, beginning where `cursor` says (0:
+    /// the beginning), and returns the cursor of the next step, 0 when there is none. A small set is visited
+    /// at once.
+    ///
+    /// Guarantee: a member that is there from the first step to the last is visited at least once. Cursors
+    /// are good on every replica.
+    pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], f64)) -> u64 {
+        let (step, next) = match &self.0 {
+            Form::Sorted(sorted) => (&sorted[..], 0),
+            Form::Table(table) => table.members.scan(cursor, count),
+        };
+        for scored in step {
+            visit(&scored.member, scored.score);
+        }
+        next
+    }
+
+    /// Feeds the members and scores to `hasher`, in the order of the form, which replicas share.
+    pub fn digest(&self, hasher: &mut Xxh3) {
+        digest::feed_count(hasher, self.len());
+        for scored in self.as_slice() {
+            digest::feed_bytes(hasher, &scored.member);
+            digest::feed_u64(hasher, scored.score.to_bits());
+        }
+    }
+
+    /// Appends the snapshot's form: the code of the form, the number of members, then each member and its
+    /// score, sorted in a small set, in the order of the table in a larger one.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match &self.0 {
+            Form::Sorted(_) => FORM_SORTED,
+            Form::Table(_) => FORM_TABLE,
+        });
+        codec::put_length(out, self.len());
+        for scored in self.as_slice() {
+            codec::put_bytes(out, &scored.member);
+            codec::put_f64(out, scored.score);
+        }
+    }
+
+    /// Reads what [`ZSet::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a score that is
+    /// not a number and for a small set out of order or beyond its limits, and whatever else is wrong with
+    /// the bytes.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let form = codec::take_u8(bytes)?;
+        let count = codec::take_count(bytes, ENCODED_BYTES_MIN)?;
+        match form {
+            FORM_SORTED => decode_sorted(bytes, count).map(|sorted| Self(Form::Sorted(sorted))),
+            FORM_TABLE => {
+                Table::decode(bytes, count).map(|table| Self(Form::Table(Box::new(table))))
+            }
+            other => Err(DecodeError::UnknownFormat(other)),
+        }
+    }
+
+    /// How many members at the beginning of the order satisfy `is_before`.
+    fn partition_point(&self, is_before: impl Fn(f64, &[u8]) -> bool) -> usize {
+        match &self.0 {
+            Form::Sorted(sorted) => {
+                sorted.partition_point(|scored| is_before(scored.score, &scored.member))
+            }
+            Form::Table(table) => {
+                table.order.partition_point(|item| is_before(item.score, table.member(item)))
+            }
+        }
+    }
+
+    fn take_rank(&mut self, rank: usize) -> Option<(Vec<u8>, f64)> {
+        if rank >= self.len() {
+            return None;
+        }
+        let scored = match &mut self.0 {
+            Form::Sorted(sorted) => sorted.remove(rank),
+            Form::Table(table) => table.take_rank(rank),
+        };
+        Some((scored.member.into_vec(), scored.score))
+    }
+
+    fn as_slice(&self) -> &[Scored] {
+        match &self.0 {
+            Form::Sorted(sorted) => sorted,
+            Form::Table(table) => table.members.as_slice(),
+        }
+    }
+}
+
+impl Table {
+    fn of_sorted(sorted: &mut Vec<Scored>) -> Self {
+        let mut members = Dense::with_capacity(sorted.len() + 1);
+        for scored in sorted.drain(..) {
+            let member = scored.member.clone();
+            members.insert_with(&member, || scored);
+        }
+        Self::of_members(members)
+    }
+
+    fn of_members(members: Dense<Scored>) -> Self {
+        let entries = members.as_slice();
+        let mut items: Vec<Item> = (0_u32..)
+            .zip(entries)
+            .map(|(position, scored)| Item { score: scored.score, position })
+            .collect();
+        items.sort_unstable_by(|left, right| {
+            let member = |item: &Item| &*entries[item.position as usize].member;
+            order((left.score, member(left)), (right.score, member(right)))
+        });
+        Self { order: Ranked::build(&items), members }
+    }
+
+    fn decode(bytes: &mut &[u8], count: usize) -> Result<Self, DecodeError> {
+        let mut members = Dense::with_capacity(count);
+        for _ in 0..count {
+            let (member, score) = take_member(bytes)?;
+            if !members.insert_with(member, || Scored::new(score, member)).1 {
+                return Err(DecodeError::Duplicate("member"));
+            }
+        }
+        Ok(Self::of_members(members))
+    }
+
+    fn find(&self, member: &[u8]) -> Option<(usize, f64)> {
+        let position = self.members.position(member)?;
+        self.members.get(position).map(|scored| (position, scored.score))
+    }
+
+    fn member(&self, item: Item) -> &[u8] {
+        self.members.get(item.position as usize).map_or(&[], |scored| &scored.member)
+    }
+
+    /// How many members stand before `member` with `score`, be it there or not.
+    fn rank(&self, score: f64, member: &[u8]) -> usize {
+        self.order
+            .partition_point(|item| order((item.score, self.member(item)), (score, member)).is_lt())
+    }
+
+    fn insert(&mut self, member: &[u8], score: f64) -> Insertion {
+        let (position, is_new) = self.members.insert_with(member, || Scored::new(score, member));
+        let item = Item { score, position: as_u32(position) };
+        if is_new {
+            self.order.insert(self.rank(score, member), item);
+            return Insertion::Added;
+        }
+        let old = self.members.get(position).map_or(score, |scored| scored.score);
+        #[expect(
+            clippy::float_cmp,
+            reason = "the same score is the same, and 0.0 is −0.0, as in Redis"
+        )]
+        if old == score {
+            return Insertion::Unchanged;
+        }
+        self.order.remove(self.rank(old, member));
+        self.order.insert(self.rank(score, member), item);
+        if let Some(scored) = self.members.get_mut(position) {
+            scored.score = score;
+        }
+        Insertion::Updated
+    }
+
+    fn take_rank(&mut self, rank: usize) -> Scored {
+        let item = self.order.get(rank).expect("the caller checked the rank");
+        self.remove(rank, item.position as usize)
+    }
+
+    /// Removes the member with this rank, which stands at `position`.
+    fn remove(&mut self, rank: usize, position: usize) -> Scored {
+        let last = self.members.len() - 1;
+        if position != last {
+            // The last member moves to `position`: its item must follow it.
+            let moved = &self.members.as_slice()[last];
+            let (score, moved_rank) = (moved.score, self.rank(moved.score, &moved.member));
+            self.order.replace(moved_rank, Item { score, position: as_u32(position) });
+        }
+        self.order.remove(rank);
+        self.members.swap_remove(position)
+    }
+}
+
+/// Members of a sorted set between two ranks, with their scores, from both ends.
+#[derive(Clone, Debug)]
+pub struct ZSetRange<'a>(FormRange<'a>);
+
+#[derive(Clone, Debug)]
+enum FormRange<'a> {
+    Sorted(std::slice::Iter<'a, Scored>),
+    Table(&'a Table, RankedRange<'a>),
+}
+
+impl<'a> Iterator for ZSetRange<'a> {
+    type Item = (&'a [u8], f64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            FormRange::Sorted(sorted) => sorted.next().map(Scored::as_pair),
+            FormRange::Table(table, items) => {
+                items.next().map(|item| (table.member(item), item.score))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match &self.0 {
+            FormRange::Sorted(sorted) => sorted.size_hint(),
+            FormRange::Table(_, items) => items.size_hint(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for ZSetRange<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            FormRange::Sorted(sorted) => sorted.next_back().map(Scored::as_pair),
+            FormRange::Table(table, items) => {
+                items.next_back().map(|item| (table.member(item), item.score))
+            }
+        }
+    }
+}
+
+impl ExactSizeIterator for ZSetRange<'_> {}
+
+impl<'a> IntoIterator for &'a ZSet {
+    type Item = (&'a [u8], f64);
+    type IntoIter = ZSetRange<'a>;
+
+    fn into_iter(self) -> ZSetRange<'a> {
+        self.iter()
+    }
+}
+
+fn find(sorted: &[Scored], member: &[u8]) -> Option<usize> {
+    sorted.iter().position(|scored| *scored.member == *member)
+}
+
+fn insert_sorted(sorted: &mut Vec<Scored>, new: Scored) {
+    let rank = sorted.partition_point(|other| other.order(new.score, &new.member).is_lt());
+    sorted.insert(rank, new);
+}
+
+#[expect(clippy::float_cmp, reason = "the same score is the same, and 0.0 is −0.0, as in Redis")]
+fn update_sorted(sorted: &mut Vec<Scored>, rank: usize, score: f64) -> Insertion {
+    if sorted[rank].score == score {
+        return Insertion::Unchanged;
+    }
+    let scored = sorted.remove(rank);
+    insert_sorted(sorted, Scored { score, ..scored });
+    Insertion::Updated
+}
+
+fn decode_sorted(bytes: &mut &[u8], count: usize) -> Result<Vec<Scored>, DecodeError> {
+    const BEYOND_LIMITS: DecodeError =
+        DecodeError::Invalid("a small sorted set is beyond its limits");
+    if count > SORTED_MEMBERS_MAX {
+        return Err(BEYOND_LIMITS);
+    }
+    let mut sorted: Vec<Scored> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (member, score) = take_member(bytes)?;
+        if member.len() > SORTED_BYTES_MAX {
+            return Err(BEYOND_LIMITS);
+        }
+        if find(&sorted, member).is_some() {
+            return Err(DecodeError::Duplicate("member"));
+        }
+        if sorted.last().is_some_and(|last| last.order(score, member).is_gt()) {
+            return Err(DecodeError::Invalid("a sorted set is not sorted"));
+        }
+        sorted.push(Scored::new(score, member));
+    }
+    Ok(sorted)
+}
+
+fn take_member<'a>(bytes: &mut &'a [u8]) -> Result<(&'a [u8], f64), DecodeError> {
+    let member = codec::take_bytes(bytes)?;
+    let score = codec::take_f64(bytes)?;
+    if score.is_nan() {
+        return Err(DecodeError::Invalid("a score is not a number"));
+    }
+    Ok((member, score))
+}
+
+fn as_u32(position: usize) -> u32 {
+    u32::try_from(position).expect("a dense table has fewer than 2^32 entries")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Model = Vec<(f64, Vec<u8>)>;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(Vec<u8>, f64),
+        InsertMany(u16, u16, f64),
+        Remove(Vec<u8>),
+        PopMin,
+        PopMax,
+        RemoveRanks(usize, usize),
+    }
+
+    fn member() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            40 => (0..300_u16).prop_map(|number| number.to_string().into_bytes()),
+            1 => (60..70_usize).prop_map(|length| vec![b'm'; length]),
+        ]
+    }
+
+    /// Few distinct scores, so that ties occur.
+    fn score() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            6 => (-3..4_i8).prop_map(f64::from),
+            3 => any::<f64>().prop_filter("a number", |score| !score.is_nan()),
+            1 => prop::sample::select(vec![0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY]),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (member(), score()).prop_map(|(member, score)| Step::Insert(member, score)),
+            1 => (0..300_u16, 0..200_u16, score())
+                .prop_map(|(from, count, score)| Step::InsertMany(from, count, score)),
+            2 => member().prop_map(Step::Remove),
+            1 => Just(Step::PopMin),
+            1 => Just(Step::PopMax),
+            1 => (any::<usize>(), 0..20_usize).prop_map(|(from, count)| Step::RemoveRanks(from, count)),
+        ]
+    }
+
+    fn insert(zset: &mut ZSet, model: &mut Model, member: Vec<u8>, score: f64) {
+        let old = model.iter().position(|(_, other)| *other == member);
+        let expected = match old.map(|at| model[at].0.partial_cmp(&score).unwrap().is_eq()) {
+            None => Insertion::Added,
+            Some(true) => Insertion::Unchanged,
+            Some(false) => Insertion::Updated,
+        };
+        assert_eq!(zset.insert(&member, score), expected);
+        if expected == Insertion::Unchanged {
+            return;
+        }
+        if let Some(at) = old {
+            model.remove(at);
+        }
+        model.push((score, member));
+        model.sort_by(|(a, x), (b, y)| a.partial_cmp(b).unwrap().then(x.cmp(y)));
+    }
+
+    fn apply(zset: &mut ZSet, model: &mut Model, step: Step) {
+        match step {
+            Step::Insert(member, score) => insert(zset, model, member, score),
+            Step::InsertMany(from, count, score) => {
+                for number in from..from + count {
+                    insert(zset, model, number.to_string().into_bytes(), score);
+                }
+            }
+            Step::Remove(member) => {
+                let at = model.iter().position(|(_, other)| *other == member);
+                let removed = at.map(|at| model.remove(at).0);
+                assert_eq!(zset.remove(&member), removed);
+            }
+            Step::PopMin => {
+                let first = (!model.is_empty()).then(|| model.remove(0));
+                assert_eq!(zset.pop_min(), first.map(|(score, member)| (member, score)));
+            }
+            Step::PopMax => {
+                assert_eq!(zset.pop_max(), model.pop().map(|(score, member)| (member, score)));
+            }
+            Step::RemoveRanks(from, count) => {
+                let from = from % (model.len() + 1);
+                let to = (from + count).min(model.len());
+                assert_eq!(zset.remove_ranks(from..from + count), to - from);
+                model.drain(from..to);
+            }
+        }
+    }
+
+    fn after(steps: Vec<Step>) -> (ZSet, Model) {
+        let (mut zset, mut model) = (ZSet::new(), Vec::new());
+        for step in steps {
+            apply(&mut zset, &mut model, step);
+        }
+        (zset, model)
+    }
+
+    /// Bits, so that −0.0 and 0.0 differ here.
+    fn bits<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>) -> Vec<(Vec<u8>, u64)> {
+        pairs.map(|(member, score)| (member.to_vec(), score.to_bits())).collect()
+    }
+
+    fn digest_of(zset: &ZSet) -> u64 {
+        let mut hasher = Xxh3::new();
+        zset.digest(&mut hasher);
+        hasher.digest()
+    }
+
+    fn scanned(zset: &ZSet) -> Vec<(Vec<u8>, u64)> {
+        let (mut cursor, mut seen) = (0, Vec::new());
+        loop {
+            let mut visit =
+                |member: &[u8], score: f64| seen.push((member.to_vec(), score.to_bits()));
+            cursor = zset.scan(cursor, 7, &mut visit);
+            if cursor == 0 {
+                return seen;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_sorted_set_behaves_as_a_sorted_vector(
+            steps in prop::collection::vec(step(), 1..80), low in score(), high in score()
+        ) {
+            let (zset, model) = after(steps);
+            let pairs = || model.iter().map(|(score, member)| (&member[..], *score));
+            prop_assert_eq!(zset.len(), model.len());
+            prop_assert_eq!(bits(zset.iter()), bits(pairs()));
+            prop_assert_eq!(bits(zset.iter().rev()), bits(pairs().rev()));
+            for (rank, (score, member)) in model.iter().enumerate() {
+                prop_assert_eq!(zset.rank(member), Some(rank));
+                prop_assert_eq!(zset.score(member), Some(*score));
+                prop_assert_eq!(zset.nth(rank), Some((&member[..], *score)));
+            }
+            prop_assert_eq!(zset.nth(model.len()), None);
+            prop_assert_eq!(zset.rank(b"no such member"), None);
+
+            let within = |range: Range<usize>| bits(zset.range(range));
+            let between = |from: &dyn Fn(f64) -> bool, to: &dyn Fn(f64) -> bool| {
+                bits(pairs().filter(|(_, score)| from(*score) && to(*score)))
+            };
+            prop_assert_eq!(
+                within(zset.ranks_by_score(Bound::Included(low), Bound::Excluded(high))),
+                between(&|score| score >= low, &|score| score < high)
+            );
+            prop_assert_eq!(
+                within(zset.ranks_by_score(Bound::Excluded(low), Bound::Included(high))),
+                between(&|score| score > low, &|score| score <= high)
+            );
+            prop_assert_eq!(within(zset.ranks_by_score(Bound::Unbounded, Bound::Unbounded)), bits(pairs()));
+            let (mut seen, mut all) = (scanned(&zset), bits(pairs()));
+            seen.sort();
+            all.sort();
+            prop_assert_eq!(seen, all);
+        }
+
+        #[test]
+        fn members_of_one_score_are_found_by_their_bytes(
+            members in prop::collection::btree_set(prop::collection::vec(any::<u8>(), 0..4), 0..300),
+            low in prop::collection::vec(any::<u8>(), 0..4),
+            high in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let mut zset = ZSet::new();
+            for member in members.iter().rev() {
+                zset.insert(member, 0.0);
+            }
+            let found = zset.range(zset.ranks_by_member(Bound::Included(&low), Bound::Excluded(&high)));
+            let expected = members.iter().filter(|member| **member >= low && **member < high);
+            prop_assert!(found.map(|(member, _)| member).eq(expected.map(Vec::as_slice)));
+            let found = zset.range(zset.ranks_by_member(Bound::Excluded(&low), Bound::Included(&high)));
+            let expected = members.iter().filter(|member| **member > low && **member <= high);
+            prop_assert!(found.map(|(member, _)| member).eq(expected.map(Vec::as_slice)));
+        }
+
+        #[test]
+        fn a_restored_sorted_set_goes_on_like_the_original(
+            before in prop::collection::vec(step(), 0..60), later in prop::collection::vec(step(), 0..30)
+        ) {
+            let (mut zset, mut model) = after(before);
+            let mut bytes = Vec::new();
+            zset.encode(&mut bytes);
+            let mut rest = &bytes[..];
+            let mut copy = ZSet::decode(&mut rest).unwrap();
+            prop_assert!(rest.is_empty());
+            let mut copy_model = model.clone();
+            for step in later {
+                apply(&mut zset, &mut model, step.clone());
+                apply(&mut copy, &mut copy_model, step);
+            }
+            prop_assert_eq!(bits(zset.iter()), bits(copy.iter()));
+            prop_assert_eq!(scanned(&zset), scanned(&copy));
+            prop_assert_eq!(zset.encoding_name(), copy.encoding_name());
+            prop_assert_eq!(digest_of(&zset), digest_of(&copy));
+        }
+
+        #[test]
+        fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..60)) {
+            if let Ok(zset) = ZSet::decode(&mut &bytes[..]) {
+                prop_assert_eq!(zset.iter().count(), zset.len());
+            }
+        }
+    }
+
+    #[test]
+    fn negative_zero_is_kept_but_never_set_over_zero() {
+        let mut zset = ZSet::new();
+        assert_eq!(zset.insert(b"a", 0.0), Insertion::Added);
+        assert_eq!(zset.insert(b"a", -0.0), Insertion::Unchanged);
+        assert_eq!(zset.insert(b"b", -0.0), Insertion::Added);
+        let expected = [(b"a".to_vec(), 0.0_f64.to_bits()), (b"b".to_vec(), (-0.0_f64).to_bits())];
+        assert_eq!(bits(zset.iter()), expected);
+    }
+
+    fn encoded(form: u8, members: &[(&[u8], f64)]) -> Vec<u8> {
+        let mut bytes = vec![form];
+        codec::put_length(&mut bytes, members.len());
+        for (member, score) in members {
+            codec::put_bytes(&mut bytes, member);
+            codec::put_f64(&mut bytes, *score);
+        }
+        bytes
+    }
+
+    #[test]
+    fn bad_snapshots_are_refused() {
+        let beyond = DecodeError::Invalid("a small sorted set is beyond its limits");
+        let rows = [
+            (vec![], DecodeError::Truncated),
+            (vec![FORM_TABLE, 1, 1, b'm'], DecodeError::Truncated),
+            (encoded(5, &[]), DecodeError::UnknownFormat(5)),
+            (encoded(FORM_SORTED, &[(b"m", 1.0), (b"m", 2.0)]), DecodeError::Duplicate("member")),
+            (encoded(FORM_TABLE, &[(b"m", 1.0), (b"m", 2.0)]), DecodeError::Duplicate("member")),
+            (
+                encoded(FORM_SORTED, &[(b"b", 1.0), (b"a", 1.0)]),
+                DecodeError::Invalid("a sorted set is not sorted"),
+            ),
+            (
+                encoded(FORM_TABLE, &[(b"a", f64::NAN)]),
+                DecodeError::Invalid("a score is not a number"),
+            ),
+            (encoded(FORM_SORTED, &[(&[0; SORTED_BYTES_MAX + 1], 1.0)]), beyond),
+            (encoded(FORM_SORTED, &[(&b"a"[..], 1.0); SORTED_MEMBERS_MAX + 1]), beyond),
+        ];
+        for (bytes, error) in rows {
+            assert_eq!(ZSet::decode(&mut &bytes[..]).err(), Some(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_form_changes_at_the_limits_of_redis() {
+        let mut zset = ZSet::new();
+        for number in 0..128_u8 {
+            zset.insert(&[number], f64::from(number));
+        }
+        assert_eq!(zset.encoding_name(), "listpack");
+        zset.insert(b"one more", 0.5);
+        assert_eq!(zset.encoding_name(), "skiplist");
+        assert_eq!(zset.rank(b"one more"), Some(1));
+        let mut zset = ZSet::new();
+        zset.insert(&[b'm'; SORTED_BYTES_MAX + 1], 1.0);
+        assert_eq!(zset.encoding_name(), "skiplist");
     }
 }

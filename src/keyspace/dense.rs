@@ -1,0 +1,259 @@
+//! A dense table: entries in one vector, found by key through a table of their positions.
+//!
+//! The vector's order is the only order there is. New entries go to its end, and a removed one is replaced
+//! by the last. The order is therefore defined by the history of the table alone, the same on every
+//! replica; snapshots spell the entries in it, and so it survives them. The table of positions is an index
+//! that is never iterated.
+//!
+//! Hashes are xxh3 with a fixed seed. A client that constructs collisions slows its own key down.
+//!
+//! Scanning goes from the last position down to the first: a removal moves an entry only downwards, to a
+//! place that is visited later or to one among entries already visited. Hence an entry that is there during
+//! the whole scan is visited at least once, whatever is added and removed meanwhile, as Redis promises for
+//! SCAN.
+//!
+//! Source: the layout of the `indexmap` crate and of Python's dictionaries.
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Something that is found by a key.
+pub(super) trait Keyed {
+    /// The key. Never changes while the entry is in a table.
+    fn key(&self) -> &[u8];
+}
+
+/// Entries in one vector, found by key.
+#[derive(Clone, Debug)]
+pub(super) struct Dense<E> {
+    entries: Vec<E>,
+    places: HashTable<Place>,
+}
+
+/// Where an entry stands. Half of its hash stays beside it, so that a growing index need not visit the
+/// entries, and a lookup visits hardly one that is not the sought one.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    position: u32,
+}
+
+impl<E> Default for Dense<E> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), places: HashTable::new() }
+    }
+}
+
+impl<E: Keyed> Dense<E> {
+    /// An empty table with room for `capacity` entries.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { entries: Vec::with_capacity(capacity), places: HashTable::with_capacity(capacity) }
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// All entries in the table's order.
+    pub(super) fn as_slice(&self) -> &[E] {
+        &self.entries
+    }
+
+    /// The entry at `position`.
+    pub(super) fn get(&self, position: usize) -> Option<&E> {
+        self.entries.get(position)
+    }
+
+    /// The entry at `position`, to change anything but its key.
+    pub(super) fn get_mut(&mut self, position: usize) -> Option<&mut E> {
+        self.entries.get_mut(position)
+    }
+
+    /// The position of the entry with `key`.
+    pub(super) fn position(&self, key: &[u8]) -> Option<usize> {
+        let hash = short_hash(key);
+        self.places
+            .find(spread(hash), |place| place.is(hash, key, &self.entries))
+            .map(|place| place.position as usize)
+    }
+
+    /// Adds the entry that `make` makes unless `key` is there. Returns its position and whether it is new.
+    ///
+    /// # Panics
+    /// At 2³² entries, which take more than 100 GB.
+    pub(super) fn insert_with(&mut self, key: &[u8], make: impl FnOnce() -> E) -> (usize, bool) {
+        let hash = short_hash(key);
+        let is_same = |place: &Place| place.is(hash, key, &self.entries);
+        match self.places.entry(spread(hash), is_same, |place| spread(place.hash)) {
+            Entry::Occupied(entry) => (entry.get().position as usize, false),
+            Entry::Vacant(entry) => {
+                let position = u32::try_from(self.entries.len())
+                    .expect("a table of 2^32 entries exceeds the memory of its machine");
+                entry.insert(Place { hash, position });
+                self.entries.push(make());
+                (position as usize, true)
+            }
+        }
+    }
+
+    /// Removes the entry at `position`, which exists; the last one takes its place.
+    pub(super) fn swap_remove(&mut self, position: usize) -> E {
+        self.forget_place(position);
+        let last = self.entries.len() - 1;
+        if position != last {
+            let hash = short_hash(self.entries[last].key());
+            let place = self
+                .places
+                .find_mut(spread(hash), |place| place.position as usize == last)
+                .expect("every entry has a place");
+            place.position =
+                u32::try_from(position).expect("positions below the length fit 32 bits");
+        }
+        self.give_memory_back();
+        self.entries.swap_remove(position)
+    }
+
+    /// The entries that one step of a scan visits, and the cursor of the next step: 0 when it was the last.
+    pub(super) fn scan(&self, cursor: u64, count: usize) -> (&[E], u64) {
+        let end = match usize::try_from(cursor) {
+            Ok(0) | Err(_) => self.len(),
+            Ok(cursor) => cursor.min(self.len()),
+        };
+        let start = end.saturating_sub(count.max(1));
+        (&self.entries[start..end], start as u64)
+    }
+
+    fn forget_place(&mut self, position: usize) {
+        let hash = short_hash(self.entries[position].key());
+        self.places
+            .find_entry(spread(hash), |place| place.position as usize == position)
+            .expect("every entry has a place")
+            .remove();
+    }
+
+    /// A table that lost seven eighths of its entries lets half of its memory go.
+    fn give_memory_back(&mut self) {
+        let target = self.entries.len() * 8;
+        if self.entries.capacity() > target.max(1024) {
+            self.entries.shrink_to(self.entries.capacity() / 2);
+            self.places.shrink_to(self.places.capacity() / 2, |place| spread(place.hash));
+        }
+    }
+}
+
+impl Place {
+    fn is<E: Keyed>(self, hash: u32, key: &[u8], entries: &[E]) -> bool {
+        self.hash == hash && entries[self.position as usize].key() == key
+    }
+}
+
+fn short_hash(key: &[u8]) -> u32 {
+    let [.., a, b, c, d] = xxh3_64(key).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// Makes 64 bits of 32 for the index, which takes its bucket from the low and its tag from the high ones
+/// (Fibonacci hashing: the odd multiplier is 2⁶⁴ / φ).
+const fn spread(hash: u32) -> u64 {
+    (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Keyed for Vec<u8> {
+        fn key(&self) -> &[u8] {
+            self
+        }
+    }
+
+    fn insert(table: &mut Dense<Vec<u8>>, key: u16) -> bool {
+        let key = key.to_le_bytes();
+        table.insert_with(&key, || key.to_vec()).1
+    }
+
+    fn remove(table: &mut Dense<Vec<u8>>, key: u16) -> bool {
+        match table.position(&key.to_le_bytes()) {
+            Some(position) => {
+                assert_eq!(table.swap_remove(position), key.to_le_bytes());
+                true
+            }
+            None => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_is_found_at_its_position(steps in prop::collection::vec((any::<bool>(), 0..300_u16), 1..900)) {
+            let (mut table, mut model) = (Dense::default(), BTreeSet::new());
+            for (is_insert, key) in steps {
+                if is_insert {
+                    prop_assert_eq!(insert(&mut table, key), model.insert(key));
+                } else {
+                    prop_assert_eq!(remove(&mut table, key), model.remove(&key));
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            for key in 0..300_u16 {
+                let found = table.position(&key.to_le_bytes()).and_then(|position| table.get(position));
+                prop_assert_eq!(found.is_some(), model.contains(&key));
+                prop_assert!(found.is_none_or(|found| *found == key.to_le_bytes()));
+            }
+        }
+
+        /// Redis docs, SCAN: "A full iteration always retrieves all the elements that were present in the
+        /// collection from the start to the end of a full iteration."
+        #[test]
+        fn a_scan_visits_what_stays(
+            initial in 1..200_u16,
+            count in 1..20_usize,
+            changes in prop::collection::vec((any::<bool>(), 0..400_u16), 0..400),
+            changes_per_step in 0..9_usize,
+        ) {
+            let mut table = Dense::default();
+            let mut staying: BTreeSet<u16> = (0..initial).collect();
+            for key in 0..initial {
+                insert(&mut table, key);
+            }
+            let mut changes = changes.into_iter();
+            let (mut cursor, mut visited) = (0, BTreeSet::new());
+            loop {
+                let (entries, next) = table.scan(cursor, count);
+                visited.extend(entries.iter().map(|key| u16::from_le_bytes([key[0], key[1]])));
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
+                for (is_insert, key) in changes.by_ref().take(changes_per_step) {
+                    if is_insert {
+                        insert(&mut table, key);
+                    } else {
+                        remove(&mut table, key);
+                        staying.remove(&key);
+                    }
+                }
+            }
+            prop_assert!(staying.is_subset(&visited), "{:?}", staying.difference(&visited));
+        }
+    }
+
+    #[test]
+    fn a_shrunken_table_gives_memory_back() {
+        let mut table = Dense::default();
+        for key in 0..20_000 {
+            insert(&mut table, key);
+        }
+        for key in 0..19_990 {
+            remove(&mut table, key);
+        }
+        assert!(table.entries.capacity() <= 1024);
+        assert!((19_990..20_000_u16).all(|key| table.position(&key.to_le_bytes()).is_some()));
+    }
+}
