@@ -3,3 +3,4 @@
 //! Knows neither Redis nor Raft.
 
 pub mod clock;
+pub mod fs;
