@@ -3,6 +3,7 @@
 //! Knows neither Redis nor Raft.
 
 pub mod clock;
+pub mod fs;
 pub mod glob;
 pub mod long_double;
 pub mod num;

@@ -1,1 +1,32 @@
 //! The write-ahead log all groups of a node share, and small durable files. Knows bytes and positions only.
+//!
+//! A group is a number here and an entry is an index with bytes; what they mean is `raft`'s affair.
+//!
+//! **Invariants:** what was synced is read back or the log refuses to open; what was never synced may be
+//! missing after a power cut, but only from the end. Votes are on the disk before they count. The log
+//! never retries a failed write or sync: it fails, says why, and stays failed.
+//!
+//! The disk format is in `record.rs` (log) and `snapshot_file.rs` (snapshots).
+
+pub mod limits;
+
+mod cut;
+mod data_dir;
+mod disk;
+mod error;
+mod group;
+mod log;
+mod record;
+mod recovery;
+mod segment;
+mod syncer;
+mod tail;
+
+pub use cut::cut_to_last_sync;
+pub use data_dir::DataDir;
+pub use error::WalError;
+pub use group::GroupState;
+pub use log::{Done, Record, SyncPolicy, Wal, WalOptions, WalStats};
+
+#[cfg(test)]
+mod tests;

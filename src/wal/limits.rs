@@ -1,0 +1,29 @@
+//! What the log refuses or bounds, with units.
+
+/// Payload (head and body together) of the longest record, in bytes: a 512 MiB value with room for
+/// its keys and envelope.
+pub const RECORD_BYTES_MAX: usize = 640 << 20;
+
+/// Longest vote, committed or purge marker, in bytes. Every segment repeats these for every group.
+pub const MARKER_BYTES_MAX: usize = 4 << 10;
+
+/// Size of a segment file unless [`WalOptions`](super::WalOptions) says otherwise, in bytes.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Smallest segment file, in bytes; a smaller option is raised to it.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+
+/// A group gets an index row about once in this many bytes of the log.
+pub(super) const RUN_BYTES: u64 = 256 << 10;
+
+/// The disk is read in pieces of at least this many bytes.
+pub(super) const WINDOW_BYTES: usize = 256 << 10;
+
+/// A buffer that one huge record stretched beyond this many bytes is given back.
+pub(super) const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+/// Purged segment files kept for reuse; more are deleted.
+pub(super) const SPARES_MAX: usize = 2;
+
+/// Longest chunk and longest meta part of a snapshot file, in bytes.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 30;

@@ -1,0 +1,634 @@
+//! The log's face: appending, saving votes, reading, closing; and the thread that syncs.
+//!
+//! One lock guards the tail. With `appendfsync always` an append only encodes its records under it;
+//! the log's thread takes what has gathered, writes it at once, syncs once and completes everyone who
+//! waited: **group commit**. With the other policies the caller writes to the page cache itself, which
+//! costs less than waking a thread, and is done; the thread only syncs.
+//!
+//! **Invariants:** the lock is never held across a sync, a read of the disk or a callback. A failed
+//! write or sync is never retried: the kernel may have dropped the dirty pages, and a second fsync that
+//! succeeds would prove nothing (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::ids::GroupId;
+
+use super::data_dir::lock_dir;
+use super::disk::{Disk, SystemDisk};
+use super::error::WalError;
+use super::group::GroupState;
+use super::limits::{MARKER_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+use super::record::{Kind, Position, RECORD_HEAD_BYTES};
+use super::recovery::recover;
+use super::segment::{Segment, Window};
+use super::syncer::{self, SyncMarkFile};
+use super::tail::{Batch, Held, Tail};
+
+/// When entries are forced to the disk: `appendfsync`. Votes always are, before they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// `always`: an append is done once it is on stable storage.
+    Always,
+    /// `everysec`: an append is done once the kernel has it; synced about once a second.
+    EverySecond,
+    /// `no`: an append is done once the kernel has it; synced with votes and when a segment is full.
+    Never,
+}
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalOptions {
+    /// When entries are forced to the disk.
+    pub sync: SyncPolicy,
+    /// Size of a segment file in bytes, at least
+    /// [`SEGMENT_BYTES_MIN`](super::limits::SEGMENT_BYTES_MIN). One bigger record gets a bigger file.
+    pub segment_bytes: u64,
+    /// Write the position of every sync to the file `synced`, for tests that cut power
+    /// (`wal-sync-mark`); see [`cut_to_last_sync`](super::cut_to_last_sync).
+    pub sync_mark: bool,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self {
+            sync: SyncPolicy::EverySecond,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            sync_mark: false,
+        }
+    }
+}
+
+/// An entry to append. Its payload is `head` and `body` joined, at most
+/// [`RECORD_BYTES_MAX`](super::limits::RECORD_BYTES_MAX) together.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Its place in the group's log.
+    pub index: u64,
+    /// First part of the payload.
+    pub head: &'a [u8],
+    /// The rest of it.
+    pub body: &'a [u8],
+}
+
+/// Called once with the outcome of an append, on the caller's thread or on the log's. Must be short.
+pub type Done = Box<dyn FnOnce(Result<(), Arc<WalError>>) + Send>;
+
+/// What the log did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalStats {
+    /// Times fdatasync was called on a segment.
+    pub syncs: u64,
+    /// Writes to segments.
+    pub writes: u64,
+    /// Segment files newly created.
+    pub segments_created: u64,
+    /// Segment files used again.
+    pub segments_recycled: u64,
+}
+
+/// The write-ahead log of a node, shared by all its groups. A clone is another handle of the same log.
+///
+/// Dropping the last handle writes and syncs what is pending but leaves no clean-stop mark: for that,
+/// [`close`](Self::close) it.
+#[derive(Clone, Debug)]
+pub struct Wal {
+    handle: Arc<Handle>,
+}
+
+/// Owns the thread: when the last handle goes, it is stopped and joined.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    groups: BTreeMap<GroupId, GroupState>,
+    was_closed_cleanly: bool,
+}
+
+/// What handles and the thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) policy: SyncPolicy,
+    pub(super) state: Mutex<State>,
+    /// Wakes the thread.
+    pub(super) work: Condvar,
+    /// Wakes readers of entries that were not written yet.
+    pub(super) written: Condvar,
+    pub(super) failure: OnceLock<Arc<WalError>>,
+    pub(super) syncs: AtomicU64,
+    pub(super) writes: AtomicU64,
+    /// Held for as long as the log is open.
+    _lock: File,
+}
+
+/// What the lock guards.
+pub(super) struct State {
+    pub(super) tail: Tail,
+    /// All before is written to the files (not necessarily synced).
+    pub(super) written: Position,
+    /// Done with the next sync.
+    pub(super) waiting: Vec<Done>,
+    /// A purge may have freed segments.
+    pub(super) is_purged: bool,
+    pub(super) stop: Option<Stop>,
+    /// Buffers to be used again.
+    pub(super) spare_batch: Batch,
+    pub(super) spare_waiting: Vec<Done>,
+}
+
+/// How the log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// With a clean-stop mark.
+    Clean,
+    /// Without one.
+    Dropped,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("tail", &self.tail)
+            .field("written", &self.written)
+            .field("waiting", &self.waiting.len())
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Wal {
+    /// Opens the log in `dir`, creating it when there is none, and says what it holds of each group.
+    ///
+    /// A torn tail (bytes that were never synced) is cut; everything that remains is synced.
+    ///
+    /// # Errors
+    /// [`WalError::Corrupt`] and [`WalError::Hole`] when bytes that were once synced are not what was
+    /// written; [`WalError::Version`], [`WalError::InUse`], and [`WalError::Io`].
+    pub fn open(
+        dir: &Path,
+        options: WalOptions,
+    ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
+        Self::open_on(Arc::new(SystemDisk), dir, options)
+    }
+
+    /// [`open`](Self::open) on a disk of the caller's choice.
+    pub(super) fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: WalOptions,
+    ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
+        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        let lock = lock_dir(dir)?;
+        let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
+        let (tail, was_closed_cleanly) = recover(disk.as_ref(), dir, segment_bytes)?;
+        let mut sync_mark = options.sync_mark.then(|| SyncMarkFile::create(dir)).transpose()?;
+        if let Some(file) = &mut sync_mark {
+            file.note(tail.synced)?;
+        }
+        let groups: BTreeMap<_, _> =
+            tail.groups.iter().map(|(id, group)| (*id, group.state())).collect();
+        let shared = Arc::new(Shared::new(disk, options.sync, tail, lock));
+        let thread = syncer::spawn(Arc::clone(&shared), sync_mark)
+            .map_err(WalError::io("start the thread of", dir))?;
+        let handle = Handle {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            groups: groups.clone(),
+            was_closed_cleanly,
+        };
+        Ok((Self { handle: Arc::new(handle) }, groups))
+    }
+
+    /// What the log held of `group` when it was opened; the default for a group it did not know.
+    pub fn state_at_open(&self, group: GroupId) -> GroupState {
+        self.handle.groups.get(&group).cloned().unwrap_or_default()
+    }
+
+    /// Whether the log ended with a clean-stop mark when it was opened: then nothing that was
+    /// appended is missing, whatever the sync policy and whatever became of the machine.
+    pub fn was_closed_cleanly(&self) -> bool {
+        self.handle.was_closed_cleanly
+    }
+
+    /// Appends `records`, whose indexes follow each other and the last one of the group without a gap
+    /// (a group that never had an entry or a purge begins at 0 or 1), and calls `done` once they are
+    /// where the sync policy wants them: with `Always` later and on the log's thread, else before this
+    /// returns. They can be read as soon as this returns. All of them are appended, or none.
+    ///
+    /// Errors reach `done`: [`WalError::Misplaced`] and [`WalError::TooLarge`] leave the log as it was,
+    /// [`WalError::Closed`]; any other is final, see [`failure`](Self::failure).
+    pub fn append(&self, group: GroupId, records: &[Record<'_>], done: Done) {
+        let shared = &self.handle.shared;
+        let mut state = shared.state.lock();
+        let put = shared.change(&mut state, |tail, disk| tail.append(disk, group, records));
+        match (put, shared.policy) {
+            (Ok(()), SyncPolicy::Always) => shared.enqueue(state, done),
+            (outcome, _) => {
+                drop(state);
+                done(outcome);
+            }
+        }
+    }
+
+    /// Drops every entry of `group` behind `last_kept`; all of them for `None`. Ordered with appends.
+    ///
+    /// # Errors
+    /// [`WalError::Misplaced`] when purged entries would have to go; else as
+    /// [`append`](Self::append).
+    pub fn truncate_after(
+        &self,
+        group: GroupId,
+        last_kept: Option<u64>,
+    ) -> Result<(), Arc<WalError>> {
+        let from = last_kept.map_or(0, |last| last.saturating_add(1));
+        let shared = &self.handle.shared;
+        let mut state = shared.state.lock();
+        shared.change(&mut state, |tail, disk| tail.truncate(disk, group, from))?;
+        drop(state);
+        shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Drops every entry of `group` up to and including `upto`, which may lie behind the last one: the
+    /// next then follows `upto`. What they stood for must be durable elsewhere. `marker` (at most
+    /// [`MARKER_BYTES_MAX`]) comes back at recovery. Going back is no error and does nothing.
+    ///
+    /// Segments that held nothing else are given free once this record is synced.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn purge(&self, group: GroupId, upto: u64, marker: Bytes) -> Result<(), Arc<WalError>> {
+        let shared = &self.handle.shared;
+        let mut state = shared.state.lock();
+        let is_new =
+            shared.change(&mut state, |tail, disk| tail.purge(disk, group, upto, marker))?;
+        state.is_purged |= is_new;
+        drop(state);
+        shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Saves the vote of `group` (at most [`MARKER_BYTES_MAX`]). It takes its place in the log when
+    /// this is called; the future resolves once it is on stable storage, whatever the sync policy.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn save_vote(
+        &self,
+        group: GroupId,
+        vote: Bytes,
+    ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let shared = &self.handle.shared;
+        let mut state = shared.state.lock();
+        let put = shared.change(&mut state, |tail, disk| tail.vote(disk, group, vote));
+        let refused = match put {
+            Ok(()) => {
+                // A receiver that is gone does not want to know.
+                shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
+                None
+            }
+            Err(error) => Some(error),
+        };
+        async move {
+            match refused {
+                Some(error) => Err(error),
+                None => receiver.await.unwrap_or_else(|_| Err(Arc::new(WalError::Closed))),
+            }
+        }
+    }
+
+    /// Notes how far `group` has committed. Rides with the group's next append, into a new segment or
+    /// with [`close`](Self::close), and is never synced for its own sake: a hint, not a promise. More
+    /// than [`MARKER_BYTES_MAX`] bytes are ignored.
+    pub fn save_committed(&self, group: GroupId, committed: Bytes) {
+        if committed.len() > MARKER_BYTES_MAX {
+            return;
+        }
+        let mut state = self.handle.shared.state.lock();
+        let known = state.tail.groups.entry(group).or_default();
+        known.is_committed_unwritten = true;
+        known.committed = Some(committed);
+    }
+
+    /// Reads the entries of `group` in `range`, as far as there are any and they stay within
+    /// `bytes_max` together, but at least one if it exists. Blocks on the disk, and under `Always` on entries
+    /// still on their way to the file.
+    ///
+    /// # Errors
+    /// [`WalError::NotInLog`] when the range begins before the group's first entry;
+    /// [`WalError::Corrupt`] when the disk returns other bytes than were written; [`WalError::Io`].
+    pub fn read(
+        &self,
+        group: GroupId,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Bytes)>, Arc<WalError>> {
+        let stretches = self.handle.shared.plan(group, range, bytes_max)?;
+        read_stretches(group, &stretches, bytes_max).map_err(Arc::new)
+    }
+
+    /// Bytes of the log that are kept, from its oldest record to its end.
+    pub fn live_bytes(&self) -> u64 {
+        self.handle.shared.state.lock().tail.live_bytes()
+    }
+
+    /// The group whose entries keep the oldest segment, when giving that one free waits for a purge.
+    pub fn pinned_by(&self) -> Option<GroupId> {
+        self.handle.shared.state.lock().tail.pin().map(|(_, group)| group)
+    }
+
+    /// Bytes that the unpurged entries of `group` take in the log, to the nearest 256 KiB or so.
+    pub fn group_bytes(&self, group: GroupId) -> u64 {
+        let state = self.handle.shared.state.lock();
+        state.tail.groups.get(&group).map_or(0, super::group::Group::live_bytes)
+    }
+
+    /// Blocks until everything appended so far is on stable storage.
+    ///
+    /// # Errors
+    /// [`WalError::Closed`], or the log's failure.
+    pub fn sync(&self) -> Result<(), Arc<WalError>> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let shared = &self.handle.shared;
+        let state = shared.state.lock();
+        shared.check_open(&state)?;
+        shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.recv().unwrap_or_else(|_| Err(Arc::new(WalError::Closed)))
+    }
+
+    /// Writes and syncs what is pending, ends the log with a clean-stop mark and joins its thread.
+    /// Other handles get [`WalError::Closed`] from now on; they can still read.
+    ///
+    /// # Errors
+    /// The log's failure: then there is no mark.
+    pub fn close(self) -> Result<(), Arc<WalError>> {
+        self.handle.stop(Stop::Clean);
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Why the log accepts nothing any more, once a write, a sync or a reservation of disk space
+    /// has failed.
+    pub fn failure(&self) -> Option<Arc<WalError>> {
+        self.handle.shared.failure.get().cloned()
+    }
+
+    /// Counters since the log was opened.
+    pub fn stats(&self) -> WalStats {
+        let shared = &self.handle.shared;
+        let state = shared.state.lock();
+        WalStats {
+            syncs: shared.syncs.load(Ordering::Relaxed),
+            writes: shared.writes.load(Ordering::Relaxed),
+            segments_created: state.tail.segments_created,
+            segments_recycled: state.tail.segments_recycled,
+        }
+    }
+}
+
+impl Handle {
+    fn stop(&self, stop: Stop) {
+        self.shared.state.lock().stop.get_or_insert(stop);
+        self.shared.work.notify_one();
+        let Some(thread) = self.thread.lock().take() else { return };
+        // The last handle may die inside a callback, on the very thread it would wait for.
+        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            tracing::error!("the thread of the log has panicked");
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop(Stop::Dropped);
+    }
+}
+
+/// A stretch of one segment to read, and which of the group's entries to take from it.
+#[derive(Debug)]
+struct Stretch {
+    segment: Arc<Segment>,
+    offset: u64,
+    first: u64,
+    wanted: Range<u64>,
+}
+
+impl Shared {
+    fn new(disk: Arc<dyn Disk>, policy: SyncPolicy, tail: Tail, lock: File) -> Self {
+        let state = State {
+            written: tail.end,
+            tail,
+            waiting: Vec::new(),
+            // What became free before a crash is given free now.
+            is_purged: true,
+            stop: None,
+            spare_batch: Batch::default(),
+            spare_waiting: Vec::new(),
+        };
+        Self {
+            disk,
+            policy,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            written: Condvar::new(),
+            failure: OnceLock::new(),
+            syncs: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            _lock: lock,
+        }
+    }
+
+    /// Why nothing may be written any more, if so.
+    fn check_open(&self, state: &State) -> Result<(), Arc<WalError>> {
+        if let Some(failure) = self.failure.get() {
+            return Err(Arc::clone(failure));
+        }
+        if state.stop.is_some() { Err(Arc::new(WalError::Closed)) } else { Ok(()) }
+    }
+
+    /// Applies `change` to the tail and, unless the log's thread writes, writes what it encoded.
+    fn change<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut Tail, &dyn Disk) -> Result<T, WalError>,
+    ) -> Result<T, Arc<WalError>> {
+        self.check_open(state)?;
+        let segment = state.tail.end.segment;
+        let value = match change(&mut state.tail, self.disk.as_ref()) {
+            Ok(value) => value,
+            Err(error @ (WalError::Misplaced { .. } | WalError::TooLarge { .. })) => {
+                return Err(Arc::new(error));
+            }
+            Err(error) => return Err(self.fail(error)),
+        };
+        if self.policy != SyncPolicy::Always {
+            self.write_out(state)?;
+            if state.tail.end.segment != segment {
+                // The one left behind is synced in the background.
+                self.work.notify_one();
+            }
+        }
+        Ok(value)
+    }
+
+    /// Writes the batch on the caller's thread, under the lock.
+    pub(super) fn write_out(&self, state: &mut State) -> Result<(), Arc<WalError>> {
+        let writes = state.tail.batch.write(self.disk.as_ref()).map_err(|e| self.fail(e))?;
+        self.writes.fetch_add(writes, Ordering::Relaxed);
+        state.written = state.tail.end;
+        Ok(())
+    }
+
+    /// Lets `done` wait for the next sync.
+    fn enqueue(&self, mut state: MutexGuard<'_, State>, done: Done) {
+        state.waiting.push(done);
+        let is_first = state.waiting.len() == 1;
+        drop(state);
+        if is_first {
+            self.work.notify_one();
+        }
+    }
+
+    /// The log fails now, or has failed before: with the first error.
+    pub(super) fn fail(&self, error: WalError) -> Arc<WalError> {
+        let failure = self.failure.get_or_init(|| {
+            tracing::error!(%error, "the write-ahead log has failed and accepts nothing any more");
+            Arc::new(error)
+        });
+        self.work.notify_one();
+        self.written.notify_all();
+        Arc::clone(failure)
+    }
+
+    /// Decides under the lock what a read has to look at, and waits until that is in the files.
+    fn plan(
+        &self,
+        group: GroupId,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<Stretch>, Arc<WalError>> {
+        let mut state = self.state.lock();
+        let Some(known) = state.tail.groups.get(&group) else { return Ok(Vec::new()) };
+        let wanted = range.start..range.end.min(known.next);
+        if wanted.start < known.first && !range.is_empty() {
+            let (index, first) = (range.start, known.first);
+            return Err(Arc::new(WalError::NotInLog { group, index, first }));
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut stretches = Vec::new();
+        // Bytes before the second run: from there on, runs are taken whole and can be added up.
+        let mut bytes_skipped = 0;
+        for (run, end) in known.runs_of(wanted.start, wanted.end) {
+            let Some(segment) = state.tail.segment(run.position.segment) else { continue };
+            stretches.push(Stretch {
+                segment: Arc::clone(segment),
+                offset: run.position.offset,
+                first: run.index,
+                wanted: wanted.start.max(run.index)..wanted.end.min(end),
+            });
+            match stretches.len() {
+                1 => {}
+                2 => bytes_skipped = run.bytes_before,
+                _ if run.bytes_before.saturating_sub(bytes_skipped) > bytes_max as u64 => break,
+                _ => {}
+            }
+        }
+        let end = known.end;
+        while state.written < end {
+            if let Some(failure) = self.failure.get() {
+                return Err(Arc::clone(failure));
+            }
+            self.written.wait(&mut state);
+        }
+        Ok(stretches)
+    }
+}
+
+/// Reads the entries of `group` that `stretches` want, in order, until `bytes_max` is passed.
+fn read_stretches(
+    group: GroupId,
+    stretches: &[Stretch],
+    bytes_max: usize,
+) -> Result<Vec<(u64, Bytes)>, WalError> {
+    let mut entries = Vec::new();
+    let mut bytes = 0usize;
+    for stretch in stretches {
+        let mut window = Window::open(Arc::clone(&stretch.segment))?;
+        let mut offset = stretch.offset;
+        let mut next = stretch.first;
+        while next < stretch.wanted.end {
+            let damaged = |what| WalError::corrupt(&stretch.segment.path, offset, what);
+            let Some(head) = window.head(offset)? else { return Err(damaged("no record")) };
+            let start = offset;
+            offset += head.record_bytes() as u64;
+            if head.kind != Kind::Entry || head.group != group {
+                continue;
+            }
+            if head.index != next {
+                return Err(WalError::corrupt(
+                    &stretch.segment.path,
+                    start,
+                    "not the entry sought",
+                ));
+            }
+            next += 1;
+            if head.index < stretch.wanted.start {
+                continue;
+            }
+            if !entries.is_empty() && bytes.saturating_add(head.payload_bytes) > bytes_max {
+                return Ok(entries);
+            }
+            let record = window.record(start)?;
+            let Some((_, payload)) = record else {
+                return Err(WalError::corrupt(&stretch.segment.path, start, "not intact"));
+            };
+            bytes = bytes.saturating_add(head.payload_bytes + RECORD_HEAD_BYTES);
+            entries.push((head.index, Bytes::copy_from_slice(payload)));
+        }
+    }
+    Ok(entries)
+}
+
+impl State {
+    /// Takes off what the thread has to do next.
+    pub(super) fn take_job(&mut self) -> Job {
+        let spare = std::mem::take(&mut self.spare_batch);
+        let mut segments = std::mem::take(&mut self.tail.unsynced);
+        if self.tail.end > self.tail.synced {
+            segments.push(Arc::clone(self.tail.active()));
+        }
+        let is_purged = std::mem::take(&mut self.is_purged);
+        Job {
+            batch: std::mem::replace(&mut self.tail.batch, spare),
+            waiting: std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare_waiting)),
+            segments,
+            is_dir_dirty: std::mem::take(&mut self.tail.is_dir_dirty),
+            dead: if is_purged { self.tail.take_dead() } else { Vec::new() },
+            end: self.tail.end,
+        }
+    }
+}
+
+/// What one turn of the thread does.
+pub(super) struct Job {
+    pub(super) batch: Batch,
+    pub(super) waiting: Vec<Done>,
+    /// To sync, oldest first.
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) is_dir_dirty: bool,
+    /// To give free after the sync.
+    pub(super) dead: Vec<Held>,
+    pub(super) end: Position,
+}

@@ -1,0 +1,331 @@
+//! Reading a log back: what it holds, where it ends, and whether what is missing may be missing.
+//!
+//! The log ends at the first place where no intact record follows, the **tear**. Whatever lies behind
+//! the tear is cut off, unless a sync mark anywhere behind it vouches for bytes beyond the tear: then a
+//! disk lost what it had promised to keep, and the log refuses to open. (A power cut may keep later
+//! pages of what was never synced and lose earlier ones, so intact records behind a tear prove nothing.)
+//!
+//! **Invariant:** a cut leaves no byte behind its place: later segments are deleted, never recycled, and
+//! the torn one is shortened and lengthened again. Otherwise records of the lost future, whose salt is
+//! still right, could come back to life behind new ones.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::GroupId;
+use crate::stdx::fs::{sync_dir, write_durably};
+
+use super::disk::Disk;
+use super::error::WalError;
+use super::group::Group;
+use super::limits::SPARES_MAX;
+use super::record::{
+    ALIGNMENT, FORMAT_VERSION, Head, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt,
+    decode_format, decode_mark, decode_segment_head, encode_format,
+};
+use super::segment::{Segment, Window, list, segment_path};
+use super::tail::{Batch, Held, Tail, open_segment};
+
+const FORMAT_FILE: &str = "format";
+const FIRST_SEQUENCE: u64 = 1;
+const PAGE: &[u8] = &[0; 4096];
+
+/// Reads the log in `dir`, cuts its torn tail and returns it ready to be written, all of it synced;
+/// also whether it was closed in order.
+pub(super) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_bytes: u64,
+) -> Result<(Tail, bool), WalError> {
+    let (sequences, spares) = list(dir)?;
+    let nonce = read_or_create_format(dir, sequences.is_empty())?;
+    check_consecutive(dir, &sequences)?;
+    let mut scan = Scan { dir, nonce, groups: BTreeMap::new(), segments: Vec::new(), last: None };
+    for &sequence in &sequences {
+        scan.segments.push(open(dir, nonce, sequence)?);
+    }
+    let tear = scan.read_until_tear()?;
+    scan.check_whole()?;
+    let is_clean = scan.last == Some(Kind::CleanStop);
+    let held = cut(disk, dir, scan.segments, tear, segment_bytes)?;
+    let mut tail = Tail {
+        dir: dir.to_owned(),
+        nonce,
+        segment_bytes,
+        held,
+        groups: scan.groups,
+        end: tear,
+        synced: tear,
+        marked: Position::default(),
+        batch: Batch::default(),
+        unsynced: Vec::new(),
+        is_dir_dirty: false,
+        spares: trim_spares(spares)?,
+        segments_created: 0,
+        segments_recycled: 0,
+    };
+    if tail.held.is_empty() {
+        begin_first(disk, &mut tail)?;
+    }
+    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    Ok((tail, is_clean))
+}
+
+/// The nonce of the log; a new one when the log is new.
+fn read_or_create_format(dir: &Path, is_new: bool) -> Result<u64, WalError> {
+    let path = dir.join(FORMAT_FILE);
+    match std::fs::read(&path) {
+        Ok(bytes) => match decode_format(&bytes) {
+            Ok(Some(nonce)) => Ok(nonce),
+            Ok(None) => Err(WalError::corrupt(&path, 0, "not a format file")),
+            Err(found) => Err(WalError::Version { path, found, known: FORMAT_VERSION }),
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_new => {
+            // The keys of std's hasher come from the operating system: entropy enough for a nonce.
+            let nonce = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), dir);
+            write_durably(&path, &encode_format(nonce)).map_err(WalError::io("write", &path))?;
+            Ok(nonce)
+        }
+        Err(source) => Err(WalError::Io { action: "read", path, source }),
+    }
+}
+
+fn check_consecutive(dir: &Path, sequences: &[u64]) -> Result<(), WalError> {
+    for pair in sequences.windows(2) {
+        if pair[0].checked_add(1) != Some(pair[1]) {
+            let what = format!("no segment between {:016x} and {:016x}", pair[0], pair[1]);
+            return Err(WalError::Hole { path: dir.to_owned(), what });
+        }
+    }
+    match sequences.last() {
+        Some(&u64::MAX) => {
+            let what = "segment numbers have run out".to_owned();
+            Err(WalError::Hole { path: dir.to_owned(), what })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn open(dir: &Path, nonce: u64, sequence: u64) -> Result<Arc<Segment>, WalError> {
+    let path = segment_path(dir, sequence);
+    let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
+    Ok(Arc::new(open_segment(&path, sequence, Salt::new(nonce, sequence), bytes)?))
+}
+
+/// A log being read.
+struct Scan<'a> {
+    dir: &'a Path,
+    nonce: u64,
+    groups: BTreeMap<GroupId, Group>,
+    segments: Vec<Arc<Segment>>,
+    /// Kind of the last record read.
+    last: Option<Kind>,
+}
+
+impl Scan<'_> {
+    /// Replays every record up to the tear, and makes sure that nothing promised lies behind it.
+    fn read_until_tear(&mut self) -> Result<Position, WalError> {
+        for number in 0..self.segments.len() {
+            let segment = Arc::clone(&self.segments[number]);
+            let end_said = match self.segments.get(number + 1) {
+                Some(next) => previous_end_in(next)?,
+                None => None,
+            };
+            let end = self.read_segment(&segment, end_said)?;
+            if end_said != Some(end) {
+                let tear = Position { segment: segment.sequence, offset: end };
+                self.check_tear(tear, number)?;
+                return Ok(tear);
+            }
+        }
+        Ok(Position::default())
+    }
+
+    /// Replays the records of one segment and returns where they end.
+    fn read_segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        end_said: Option<u64>,
+    ) -> Result<u64, WalError> {
+        if previous_end_in(segment)?.is_none() {
+            return Ok(0);
+        }
+        let mut window = Window::open(Arc::clone(segment))?;
+        let mut offset = SEGMENT_HEAD_BYTES as u64;
+        while end_said.is_none_or(|end| offset < end) {
+            let Some((head, payload)) = window.record(offset)? else { break };
+            self.last = Some(head.kind);
+            let position = Position { segment: segment.sequence, offset };
+            replay(&mut self.groups, head, payload, position)
+                .map_err(|what| WalError::corrupt(&segment.path, offset, what))?;
+            offset += head.record_bytes() as u64;
+        }
+        Ok(offset)
+    }
+
+    /// Refuses when a sync mark behind `tear` says that bytes beyond it were on the disk.
+    fn check_tear(&self, tear: Position, number: usize) -> Result<(), WalError> {
+        for (later, segment) in self.segments[number..].iter().enumerate() {
+            let from = if later == 0 { tear.offset } else { 0 };
+            if highest_mark(segment, from, self.nonce)?.is_some_and(|vouched| vouched > tear) {
+                let path = &self.segments[number].path;
+                return Err(WalError::corrupt(path, tear.offset, "a synced record is not intact"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_whole(&self) -> Result<(), WalError> {
+        for (id, group) in &self.groups {
+            if !group.is_whole() {
+                let what = format!("the entries of {id} begin at {} only", group.first);
+                return Err(WalError::Hole { path: self.dir.to_owned(), what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the segment before this one ended, as its header says; `None` without a valid header.
+fn previous_end_in(segment: &Arc<Segment>) -> Result<Option<u64>, WalError> {
+    let mut window = Window::open(Arc::clone(segment))?;
+    let Some(bytes) = window.bytes(0, SEGMENT_HEAD_BYTES)? else { return Ok(None) };
+    decode_segment_head(bytes, segment.salt, segment.sequence).map_err(|found| WalError::Version {
+        path: segment.path.clone(),
+        found,
+        known: FORMAT_VERSION,
+    })
+}
+
+/// Does to the record's group what it did when it was written.
+fn replay(
+    groups: &mut BTreeMap<GroupId, Group>,
+    head: Head,
+    payload: &[u8],
+    position: Position,
+) -> Result<(), &'static str> {
+    if matches!(head.kind, Kind::SyncMark | Kind::CleanStop) {
+        return Ok(());
+    }
+    let group = groups.entry(head.group).or_default();
+    match head.kind {
+        Kind::Entry => {
+            // The first entries of the oldest segment may follow ones that are gone; `is_whole` judges
+            // that at the end, when all purges are known.
+            let is_empty = group.first == group.next;
+            let is_purged = group.purged.as_ref().is_some_and(|(upto, _)| head.index <= *upto);
+            if is_purged || head.index == u64::MAX || !(is_empty || head.index == group.next) {
+                return Err("an entry's index does not follow");
+            }
+            group.note_entry(head.index, position, head.record_bytes() as u64);
+        }
+        Kind::Truncate => group.note_truncate(head.index),
+        Kind::Purge => {
+            group.note_purge(head.index, Bytes::copy_from_slice(payload));
+        }
+        Kind::Vote => group.vote = Some(Bytes::copy_from_slice(payload)),
+        Kind::Committed => group.committed = Some(Bytes::copy_from_slice(payload)),
+        Kind::SyncMark | Kind::CleanStop => {}
+    }
+    Ok(())
+}
+
+/// The furthest position that a sync mark at or behind `from` vouches for.
+fn highest_mark(
+    segment: &Arc<Segment>,
+    from: u64,
+    nonce: u64,
+) -> Result<Option<Position>, WalError> {
+    let mut window = Window::open(Arc::clone(segment))?;
+    let mut highest = None;
+    let mut offset = from;
+    while offset < window.file_bytes() {
+        // Most of a segment's unused room is zeros; no mark begins with eight of them.
+        if offset.is_multiple_of(PAGE.len() as u64)
+            && window.bytes(offset, PAGE.len())?.is_some_and(|page| page == PAGE)
+        {
+            offset += PAGE.len() as u64;
+            continue;
+        }
+        let Some(bytes) = window.bytes(offset, MARK_BYTES)? else { break };
+        highest = highest.max(decode_mark(bytes, segment.salt, nonce));
+        offset += ALIGNMENT as u64;
+    }
+    Ok(highest)
+}
+
+/// Removes everything behind `tear` and makes the rest durable.
+fn cut(
+    disk: &dyn Disk,
+    dir: &Path,
+    segments: Vec<Arc<Segment>>,
+    tear: Position,
+    segment_bytes: u64,
+) -> Result<VecDeque<Held>, WalError> {
+    let (mut kept, lost): (Vec<_>, Vec<_>) =
+        segments.into_iter().partition(|segment| segment.sequence <= tear.segment);
+    // Backwards, so that a crash in between leaves no hole in the sequence.
+    for segment in lost.iter().rev() {
+        tracing::warn!(path = %segment.path.display(), "dropping a segment behind the torn tail");
+        std::fs::remove_file(&segment.path).map_err(WalError::io("delete", &segment.path))?;
+    }
+    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    let Some(torn) = kept.pop() else { return Ok(VecDeque::new()) };
+    if tear.offset == 0 {
+        // A log that was never begun. Only its first segment may be without a header: a later one is
+        // the oldest only because those before it were deleted, and that waits until it is synced.
+        if torn.sequence != FIRST_SEQUENCE {
+            return Err(WalError::corrupt(&torn.path, 0, "the oldest segment has no header"));
+        }
+        std::fs::remove_file(&torn.path).map_err(WalError::io("delete", &torn.path))?;
+        return Ok(VecDeque::new());
+    }
+    let mut held = VecDeque::new();
+    for (number, segment) in kept.iter().enumerate() {
+        disk.sync(&segment.file).map_err(WalError::io("sync", &segment.path))?;
+        let next = kept.get(number + 1).unwrap_or(&torn);
+        let end = previous_end_in(next)?.unwrap_or_default();
+        held.push_back(Held { segment: Arc::clone(segment), end });
+    }
+    held.push_back(Held { segment: shorten(disk, &torn, tear.offset, segment_bytes)?, end: 0 });
+    Ok(held)
+}
+
+/// Leaves zeros behind `end` in the last segment and reserves its full size again.
+fn shorten(
+    disk: &dyn Disk,
+    torn: &Arc<Segment>,
+    end: u64,
+    segment_bytes: u64,
+) -> Result<Arc<Segment>, WalError> {
+    let path = &torn.path;
+    let bytes = segment_bytes.max(end);
+    let segment = open_segment(path, torn.sequence, torn.salt, bytes)?;
+    segment.file.set_len(end).map_err(WalError::io("shorten", path))?;
+    segment.file.sync_all().map_err(WalError::io("sync", path))?;
+    disk.allocate(&segment.file, bytes).map_err(WalError::io("reserve room for", path))?;
+    segment.file.sync_all().map_err(WalError::io("sync", path))?;
+    Ok(Arc::new(segment))
+}
+
+/// Begins the first segment of a new log and makes it durable.
+fn begin_first(disk: &dyn Disk, tail: &mut Tail) -> Result<(), WalError> {
+    let segment = Arc::new(tail.create(disk, FIRST_SEQUENCE, tail.segment_bytes)?);
+    tail.begin(segment, 0);
+    tail.batch.write(disk)?;
+    let active = tail.active();
+    disk.sync(&active.file).map_err(WalError::io("sync", &active.path))?;
+    tail.synced = tail.end;
+    Ok(())
+}
+
+/// Keeps as many spare files as the log may have and deletes the others.
+fn trim_spares(mut spares: Vec<PathBuf>) -> Result<Vec<PathBuf>, WalError> {
+    for path in spares.drain(SPARES_MAX.min(spares.len())..) {
+        std::fs::remove_file(&path).map_err(WalError::io("delete", &path))?;
+    }
+    Ok(spares)
+}

@@ -1,0 +1,223 @@
+//! The log's thread: writes what gathered, syncs it, completes who waited, gives free what was purged.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::stdx::fs::sync_dir;
+
+use super::error::WalError;
+use super::limits::SPARES_MAX;
+use super::log::{Done, Job, Shared, State, Stop, SyncPolicy};
+use super::record::Position;
+use super::segment::{Segment, segment_path, spare_path};
+use super::tail::Held;
+
+/// How often `everysec` syncs.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Name of the file that holds the position of the last sync.
+pub(super) const SYNC_MARK_FILE: &str = "synced";
+
+/// Starts the thread of a log.
+pub(super) fn spawn(
+    shared: Arc<Shared>,
+    sync_mark: Option<SyncMarkFile>,
+) -> std::io::Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name("kvorum-wal".to_owned());
+    thread.spawn(move || Syncer { shared, sync_mark }.run())
+}
+
+struct Syncer {
+    shared: Arc<Shared>,
+    sync_mark: Option<SyncMarkFile>,
+}
+
+impl Syncer {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let mut state = shared.state.lock();
+            self.wait_for_work(&mut state);
+            let stop = state.stop;
+            if stop == Some(Stop::Clean) {
+                self.write_last_committed(&mut state);
+            }
+            let job = state.take_job();
+            drop(state);
+            self.perform(job);
+            if let Some(stop) = stop {
+                self.end(stop);
+                return;
+            }
+        }
+    }
+
+    fn wait_for_work(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
+        while !has_work(state, self.shared.failure.get().is_some()) {
+            if self.shared.policy == SyncPolicy::EverySecond {
+                // Woken for whatever reason, it syncs: waiting anew might put that off for ever.
+                let _timeout = self.shared.work.wait_for(state, SYNC_INTERVAL);
+                return;
+            }
+            self.shared.work.wait(state);
+        }
+    }
+
+    /// Does one turn. Once the log has failed, nothing is written or synced any more.
+    fn perform(&mut self, mut job: Job) {
+        let outcome = match self.shared.failure.get() {
+            Some(failure) => Err(Arc::clone(failure)),
+            None => self.write_and_sync(&mut job).map_err(|error| self.shared.fail(error)),
+        };
+        if outcome.is_err() {
+            // Under the lock, or a reader that has just looked for a failure would sleep through this.
+            let _state = self.shared.state.lock();
+            self.shared.written.notify_all();
+        }
+        for done in job.waiting.drain(..) {
+            done(outcome.clone());
+        }
+        self.give_back(job.waiting);
+        drop(job.segments);
+        if outcome.is_ok() && !job.dead.is_empty() {
+            if let Err(error) = self.free(job.dead) {
+                let _failure = self.shared.fail(error);
+            }
+        }
+    }
+
+    fn write_and_sync(&mut self, job: &mut Job) -> Result<(), WalError> {
+        let shared = &self.shared;
+        let disk = shared.disk.as_ref();
+        if !job.batch.is_empty() {
+            let writes = job.batch.write(disk)?;
+            shared.writes.fetch_add(writes, Ordering::Relaxed);
+        }
+        let mut state = shared.state.lock();
+        state.spare_batch = std::mem::take(&mut job.batch);
+        state.written = state.written.max(job.end);
+        let dir = job.is_dir_dirty.then(|| state.tail.dir.clone());
+        drop(state);
+        shared.written.notify_all();
+        if let Some(dir) = dir {
+            sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+        }
+        self.sync_all(&job.segments)?;
+        let mut state = shared.state.lock();
+        state.tail.synced = state.tail.synced.max(job.end);
+        drop(state);
+        if let Some(file) = self.sync_mark.as_mut().filter(|_| !job.segments.is_empty()) {
+            file.note(job.end)?;
+        }
+        Ok(())
+    }
+
+    fn sync_all(&self, segments: &[Arc<Segment>]) -> Result<(), WalError> {
+        for segment in segments {
+            let synced = self.shared.disk.sync(&segment.file);
+            synced.map_err(WalError::io("sync", &segment.path))?;
+            self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, waiting: Vec<Done>) {
+        self.shared.state.lock().spare_waiting = waiting;
+    }
+
+    /// Puts purged segments aside for reuse, or deletes them. The purge is on the disk by now.
+    fn free(&self, dead: Vec<Held>) -> Result<(), WalError> {
+        let state = self.shared.state.lock();
+        let (dir, segment_bytes) = (state.tail.dir.clone(), state.tail.segment_bytes);
+        let room = SPARES_MAX.saturating_sub(state.tail.spares.len());
+        drop(state);
+        let mut spares = Vec::new();
+        for Held { segment, .. } in dead {
+            let path = &segment.path;
+            // Off the log, the file can get no new reader: if this is its last holder, no read can
+            // see it being written anew.
+            let is_unread = Arc::strong_count(&segment) == 1;
+            if spares.len() < room && is_unread && segment.bytes == segment_bytes {
+                let spare = spare_path(&dir, segment.sequence);
+                std::fs::rename(path, &spare).map_err(WalError::io("rename", path))?;
+                spares.push(spare);
+            } else {
+                std::fs::remove_file(path).map_err(WalError::io("delete", path))?;
+            }
+        }
+        // Before any of them is written anew: a power cut must not bring the old name back with new
+        // bytes under it.
+        sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+        self.shared.state.lock().tail.spares.append(&mut spares);
+        Ok(())
+    }
+
+    /// Brings waiting committed markers into the last batch.
+    fn write_last_committed(&self, state: &mut State) {
+        if self.shared.failure.get().is_some() {
+            return;
+        }
+        let groups: Vec<_> = state.tail.groups.keys().copied().collect();
+        for group in groups {
+            if let Err(error) = state.tail.put_committed(self.shared.disk.as_ref(), group) {
+                let _failure = self.shared.fail(error);
+                return;
+            }
+        }
+    }
+
+    /// Ends the log; after the last job nothing can have been added any more.
+    fn end(&mut self, stop: Stop) {
+        if stop == Stop::Dropped || self.shared.failure.get().is_some() {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        let put = state.tail.put_clean_stop(self.shared.disk.as_ref());
+        let job = state.take_job();
+        drop(state);
+        match put {
+            Ok(()) => self.perform(job),
+            Err(error) => drop(self.shared.fail(error)),
+        }
+    }
+}
+
+/// Whether the thread has a reason to turn before its time.
+fn has_work(state: &State, has_failed: bool) -> bool {
+    state.stop.is_some()
+        || !state.waiting.is_empty()
+        || (!has_failed
+            && (state.is_purged || !state.tail.unsynced.is_empty() || !state.tail.batch.is_empty()))
+}
+
+/// The file `synced`: where the last sync ended, as one line of fixed length written in place.
+#[derive(Debug)]
+pub(super) struct SyncMarkFile {
+    file: File,
+    path: PathBuf,
+    dir: PathBuf,
+}
+
+impl SyncMarkFile {
+    pub(super) fn create(dir: &Path) -> Result<Self, WalError> {
+        let path = dir.join(SYNC_MARK_FILE);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(WalError::io("open", &path))?;
+        Ok(Self { file, path, dir: dir.to_owned() })
+    }
+
+    /// Notes that all before `position` is on the disk. One small write: a killed process leaves the
+    /// old line or the new one.
+    pub(super) fn note(&mut self, position: Position) -> Result<(), WalError> {
+        let path = segment_path(&self.dir, position.segment);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let line = format!("{name} {:020}\n", position.offset);
+        self.file.write_all_at(line.as_bytes(), 0).map_err(WalError::io("write", &self.path))
+    }
+}

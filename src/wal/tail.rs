@@ -1,0 +1,377 @@
+//! The end of the log that is being written: encoding records, giving them places, changing segments.
+//!
+//! Everything here happens under the one lock of the log. Records are encoded into a **batch** and get
+//! their final position at once; who writes the batch to the file, the caller or the log's thread, is
+//! decided in `log.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::GroupId;
+
+use super::disk::Disk;
+use super::error::WalError;
+use super::group::Group;
+use super::limits::{BUFFER_KEPT_BYTES, MARKER_BYTES_MAX, RECORD_BYTES_MAX};
+use super::log::Record;
+use super::record::{
+    self, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt, encode_segment_head, mark_payload,
+    record_bytes,
+};
+use super::segment::{Segment, segment_path};
+
+/// Encoded bytes on their way to the files.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    buffer: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+/// A part of a batch that lies in one segment; it ends in the buffer where the next one starts.
+#[derive(Debug)]
+struct Piece {
+    segment: Arc<Segment>,
+    offset: u64,
+    start: usize,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Writes all pieces, in order, and empties the batch. Returns the number of writes.
+    pub(super) fn write(&mut self, disk: &dyn Disk) -> Result<u64, WalError> {
+        for (number, piece) in self.pieces.iter().enumerate() {
+            let end = self.pieces.get(number + 1).map_or(self.buffer.len(), |next| next.start);
+            let bytes = &self.buffer[piece.start..end];
+            let written = disk.write(&piece.segment.file, bytes, piece.offset);
+            written.map_err(WalError::io("write", &piece.segment.path))?;
+        }
+        let writes = self.pieces.len() as u64;
+        self.pieces.clear();
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        Ok(writes)
+    }
+}
+
+/// A segment that is part of the log; `end` is where its records end once it is no longer the last.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) segment: Arc<Segment>,
+    pub(super) end: u64,
+}
+
+/// The end of the log and what is known of all groups.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) dir: PathBuf,
+    pub(super) nonce: u64,
+    pub(super) segment_bytes: u64,
+    /// Oldest first; never empty; the last one is being written.
+    pub(super) held: VecDeque<Held>,
+    pub(super) groups: BTreeMap<GroupId, Group>,
+    /// Where the next record goes.
+    pub(super) end: Position,
+    /// All before is on the disk.
+    pub(super) synced: Position,
+    /// The highest position a sync mark in the log vouches for.
+    pub(super) marked: Position,
+    pub(super) batch: Batch,
+    /// Left behind since the last sync, oldest first.
+    pub(super) unsynced: Vec<Arc<Segment>>,
+    /// Files appeared or were renamed since the directory was last synced.
+    pub(super) is_dir_dirty: bool,
+    /// Purged files that may be used again.
+    pub(super) spares: Vec<PathBuf>,
+    pub(super) segments_created: u64,
+    pub(super) segments_recycled: u64,
+}
+
+impl Tail {
+    /// The segment that is being written.
+    pub(super) fn active(&self) -> &Arc<Segment> {
+        &self.held.back().expect("a log always has a last segment").segment
+    }
+
+    /// The segment `sequence`, when it is still part of the log.
+    pub(super) fn segment(&self, sequence: u64) -> Option<&Arc<Segment>> {
+        let first = self.held.front()?.segment.sequence;
+        let number = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.held.get(number).map(|held| &held.segment)
+    }
+
+    /// Encodes entries of `group`. On [`WalError::TooLarge`] and [`WalError::Misplaced`] nothing has happened.
+    pub(super) fn append(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+        records: &[Record<'_>],
+    ) -> Result<(), WalError> {
+        self.check_records(group, records)?;
+        self.put_mark(disk)?;
+        self.put_committed(disk, group)?;
+        for record in records {
+            let id = (Kind::Entry, group, record.index);
+            let position = self.put(disk, id, (record.head, record.body))?;
+            let bytes = record_bytes(record.head.len() + record.body.len()) as u64;
+            self.groups.entry(group).or_default().note_entry(record.index, position, bytes);
+        }
+        Ok(())
+    }
+
+    fn check_records(&self, group: GroupId, records: &[Record<'_>]) -> Result<(), WalError> {
+        let Some(first) = records.first() else { return Ok(()) };
+        match self.groups.get(&group) {
+            Some(known) => known.check_next(group, first.index)?,
+            None => Group::default().check_next(group, first.index)?,
+        }
+        let mut expected = first.index;
+        for record in records {
+            if record.index != expected || expected == u64::MAX {
+                return Err(WalError::Misplaced { group, index: record.index, expected });
+            }
+            expected += 1;
+            check_length(record.head.len().saturating_add(record.body.len()), RECORD_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the entries of `group` from `from` on.
+    pub(super) fn truncate(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+        from: u64,
+    ) -> Result<(), WalError> {
+        let Some(known) = self.groups.get(&group) else { return Ok(()) };
+        known.check_truncate(group, from)?;
+        if from >= known.next {
+            return Ok(());
+        }
+        self.put_mark(disk)?;
+        // A rotation on the way repeats only markers, so the record may come first.
+        self.put(disk, (Kind::Truncate, group, from), (&[], &[]))?;
+        self.groups.entry(group).or_default().note_truncate(from);
+        Ok(())
+    }
+
+    /// Drops the entries of `group` up to `upto`; whether there was anything to do.
+    pub(super) fn purge(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+        upto: u64,
+        marker: Bytes,
+    ) -> Result<bool, WalError> {
+        check_length(marker.len(), MARKER_BYTES_MAX)?;
+        if upto == u64::MAX {
+            return Err(WalError::Misplaced { group, index: upto, expected: upto - 1 });
+        }
+        if !self.groups.entry(group).or_default().note_purge(upto, marker.clone()) {
+            return Ok(false);
+        }
+        self.put_mark(disk)?;
+        self.put(disk, (Kind::Purge, group, upto), (&marker, &[]))?;
+        Ok(true)
+    }
+
+    /// Encodes the vote of `group`.
+    pub(super) fn vote(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+        vote: Bytes,
+    ) -> Result<(), WalError> {
+        check_length(vote.len(), MARKER_BYTES_MAX)?;
+        self.put_mark(disk)?;
+        self.put(disk, (Kind::Vote, group, 0), (&vote, &[]))?;
+        self.groups.entry(group).or_default().vote = Some(vote);
+        Ok(())
+    }
+
+    /// Encodes the committed marker of `group` when a new one waits.
+    pub(super) fn put_committed(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+    ) -> Result<(), WalError> {
+        let Some(known) = self.groups.get_mut(&group) else { return Ok(()) };
+        if !std::mem::take(&mut known.is_committed_unwritten) {
+            return Ok(());
+        }
+        let Some(committed) = known.committed.clone() else { return Ok(()) };
+        self.put(disk, (Kind::Committed, group, 0), (&committed, &[]))?;
+        Ok(())
+    }
+
+    /// Says in the log what the last sync covered, once per sync.
+    fn put_mark(&mut self, disk: &dyn Disk) -> Result<(), WalError> {
+        if self.synced <= self.marked {
+            return Ok(());
+        }
+        self.marked = self.synced;
+        self.put_vouching(disk, Kind::SyncMark)
+    }
+
+    /// Ends the log in order: all before this was synced.
+    pub(super) fn put_clean_stop(&mut self, disk: &dyn Disk) -> Result<(), WalError> {
+        self.put_vouching(disk, Kind::CleanStop)
+    }
+
+    fn put_vouching(&mut self, disk: &dyn Disk, kind: Kind) -> Result<(), WalError> {
+        let payload = mark_payload(self.nonce, self.synced);
+        self.put(disk, (kind, GroupId::META, self.synced.offset), (&payload, &[]))?;
+        Ok(())
+    }
+
+    /// Encodes one record at the end of the log, in a new segment when it does not fit this one.
+    fn put(
+        &mut self,
+        disk: &dyn Disk,
+        id: (Kind, GroupId, u64),
+        payload: (&[u8], &[u8]),
+    ) -> Result<Position, WalError> {
+        let bytes = record_bytes(payload.0.len() + payload.1.len()) as u64;
+        if self.end.offset.saturating_add(bytes) > self.active().bytes {
+            self.rotate(disk, bytes)?;
+        }
+        Ok(self.encode(id, payload))
+    }
+
+    fn encode(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &[u8])) -> Position {
+        let position = self.end;
+        let salt = self.active().salt;
+        self.begin_piece();
+        let before = self.batch.buffer.len();
+        record::encode(&mut self.batch.buffer, salt, id, payload);
+        self.end.offset += (self.batch.buffer.len() - before) as u64;
+        position
+    }
+
+    /// Makes the batch end with a piece that the next bytes of the active segment may join.
+    fn begin_piece(&mut self) {
+        let active = self.active();
+        let is_open = self.batch.pieces.last().is_some_and(|p| Arc::ptr_eq(&p.segment, active));
+        if !is_open {
+            let (segment, offset) = (Arc::clone(active), self.end.offset);
+            let start = self.batch.buffer.len();
+            self.batch.pieces.push(Piece { segment, offset, start });
+        }
+    }
+
+    /// Begins a new segment with room for a record of `need` bytes.
+    fn rotate(&mut self, disk: &dyn Disk, need: u64) -> Result<(), WalError> {
+        let previous = Arc::clone(self.active());
+        let sequence = previous.sequence + 1;
+        let least = (SEGMENT_HEAD_BYTES + MARK_BYTES) as u64 + self.marker_bytes() + need;
+        let segment = Arc::new(self.create(disk, sequence, self.segment_bytes.max(least))?);
+        let previous_end =
+            std::mem::replace(&mut self.end, Position { segment: sequence, offset: 0 });
+        if let Some(held) = self.held.back_mut() {
+            held.end = previous_end.offset;
+        }
+        self.unsynced.push(previous);
+        self.begin(segment, previous_end.offset);
+        Ok(())
+    }
+
+    /// Makes `segment` the last one and opens it with its header and the markers of every group, so
+    /// that no group needs an older segment for anything but its entries.
+    pub(super) fn begin(&mut self, segment: Arc<Segment>, previous_end: u64) {
+        let header = encode_segment_head(segment.salt, segment.sequence, previous_end);
+        self.end = Position { segment: segment.sequence, offset: 0 };
+        self.held.push_back(Held { segment, end: 0 });
+        self.begin_piece();
+        self.batch.buffer.extend_from_slice(&header);
+        self.end.offset += SEGMENT_HEAD_BYTES as u64;
+        for (id, marker) in self.markers() {
+            self.encode(id, (&marker, &[]));
+        }
+        for group in self.groups.values_mut() {
+            group.is_committed_unwritten = false;
+        }
+    }
+
+    /// The records that open a segment.
+    fn markers(&self) -> Vec<((Kind, GroupId, u64), Bytes)> {
+        let mut markers = Vec::new();
+        for (&id, group) in &self.groups {
+            let vote = group.vote.iter().map(|vote| ((Kind::Vote, id, 0), vote));
+            let committed = group.committed.iter().map(|it| ((Kind::Committed, id, 0), it));
+            let purged = group.purged.iter().map(|(upto, it)| ((Kind::Purge, id, *upto), it));
+            let all = vote.chain(committed).chain(purged);
+            markers.extend(all.map(|(id, marker)| (id, marker.clone())));
+        }
+        markers
+    }
+
+    fn marker_bytes(&self) -> u64 {
+        self.markers().iter().map(|(_, marker)| record_bytes(marker.len()) as u64).sum()
+    }
+
+    /// Creates the file of segment `sequence` with `bytes` reserved, from a spare one when there is one.
+    pub(super) fn create(
+        &mut self,
+        disk: &dyn Disk,
+        sequence: u64,
+        bytes: u64,
+    ) -> Result<Segment, WalError> {
+        let path = segment_path(&self.dir, sequence);
+        if bytes == self.segment_bytes
+            && let Some(spare) = self.spares.pop()
+        {
+            std::fs::rename(&spare, &path).map_err(WalError::io("rename", &spare))?;
+            self.segments_recycled += 1;
+        } else {
+            self.segments_created += 1;
+        }
+        self.is_dir_dirty = true;
+        let salt = Salt::new(self.nonce, sequence);
+        let segment = open_segment(&path, sequence, salt, bytes)?;
+        disk.allocate(&segment.file, bytes).map_err(WalError::io("reserve room for", &path))?;
+        Ok(segment)
+    }
+
+    /// Takes the segments off the log that hold nothing but purged entries, oldest first.
+    pub(super) fn take_dead(&mut self) -> Vec<Held> {
+        let oldest = self.pin().map_or(self.end.segment, |(sequence, _)| sequence);
+        let dead = self.held.iter().take_while(|held| held.segment.sequence < oldest).count();
+        self.held.drain(..dead).collect()
+    }
+
+    /// The oldest segment with a live entry, and whose it is.
+    pub(super) fn pin(&self) -> Option<(u64, GroupId)> {
+        let first_runs =
+            self.groups.iter().filter_map(|(id, group)| Some((group.runs.front()?, id)));
+        first_runs.map(|(run, id)| (run.position.segment, *id)).min()
+    }
+
+    /// Bytes from the oldest record kept to the end.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let closed: u64 = self.held.iter().map(|held| held.end).sum();
+        closed + self.end.offset
+    }
+}
+
+/// Opens or creates the file of a segment.
+pub(super) fn open_segment(
+    path: &Path,
+    sequence: u64,
+    salt: Salt,
+    bytes: u64,
+) -> Result<Segment, WalError> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(WalError::io("open", path))?;
+    Ok(Segment { sequence, salt, path: path.to_owned(), file, bytes })
+}
+
+fn check_length(bytes: usize, limit: usize) -> Result<(), WalError> {
+    if bytes <= limit { Ok(()) } else { Err(WalError::TooLarge { bytes, limit }) }
+}

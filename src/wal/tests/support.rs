@@ -1,0 +1,189 @@
+//! A disk that can fail and forget, and short words for tests.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::ids::GroupId;
+use crate::wal::disk::{Disk, SystemDisk};
+use crate::wal::{Done, GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
+
+pub(super) const G1: GroupId = GroupId(1);
+pub(super) const G2: GroupId = GroupId(2);
+pub(super) const G3: GroupId = GroupId(3);
+
+const PAGE_BYTES: u64 = 512;
+
+/// The outcome of an append.
+pub(super) type Outcome = Result<(), Arc<WalError>>;
+
+/// Options with segments so small that tests fill many.
+pub(super) fn options(sync: SyncPolicy, segment_bytes: u64) -> WalOptions {
+    WalOptions { sync, segment_bytes, sync_mark: true }
+}
+
+/// Opens a log that must open.
+pub(super) fn open(dir: &Path, options: WalOptions) -> (Wal, BTreeMap<GroupId, GroupState>) {
+    Wal::open(dir, options).unwrap()
+}
+
+/// A callback and where its outcome arrives.
+pub(super) fn done() -> (Done, mpsc::Receiver<Outcome>) {
+    let (sender, receiver) = mpsc::channel();
+    (Box::new(move |outcome| sender.send(outcome).unwrap_or_default()), receiver)
+}
+
+/// Appends one entry and waits for its outcome.
+pub(super) fn try_append(wal: &Wal, group: GroupId, index: u64, payload: &[u8]) -> Outcome {
+    let (done, outcome) = done();
+    let (head, body) = payload.split_at(payload.len() / 3);
+    wal.append(group, &[Record { index, head, body }], done);
+    outcome.recv().unwrap()
+}
+
+/// Appends entries `indexes` whose payload [`payload`] makes.
+pub(super) fn append(wal: &Wal, group: GroupId, indexes: std::ops::RangeInclusive<u64>) {
+    for index in indexes {
+        try_append(wal, group, index, &payload(group, index, 0)).unwrap();
+    }
+}
+
+/// The payload of an entry: its length varies, its bytes tell where it belongs.
+pub(super) fn payload(group: GroupId, index: u64, generation: u64) -> Vec<u8> {
+    let word = format!("{group}/{index}/{generation}.");
+    let bytes = 20 + (index * 37 + generation * 11) % 150;
+    word.bytes().cycle().take(usize::try_from(bytes).unwrap()).collect()
+}
+
+/// All entries of a group.
+pub(super) fn entries(wal: &Wal, group: GroupId, from: u64) -> Vec<(u64, Bytes)> {
+    wal.read(group, from..u64::MAX, usize::MAX).unwrap()
+}
+
+/// The entries that [`append`] made.
+pub(super) fn expected(
+    group: GroupId,
+    indexes: std::ops::RangeInclusive<u64>,
+) -> Vec<(u64, Bytes)> {
+    indexes.map(|index| (index, payload(group, index, 0).into())).collect()
+}
+
+/// Waits for a future that another thread completes.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// Copies the files of a log, as a killed process would leave them.
+pub(super) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let path = item.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// The segment files of a log, in order.
+pub(super) fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+    let (sequences, _) = crate::wal::segment::list(dir).unwrap();
+    sequences.into_iter().map(|it| crate::wal::segment::segment_path(dir, it)).collect()
+}
+
+/// Numbers that are the same for the same seed (`SplitMix64`).
+#[derive(Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// A disk whose operations fail when told, and that remembers what a power cut could undo.
+#[derive(Debug, Default)]
+pub(super) struct TestDisk {
+    pub(super) fails_write: AtomicBool,
+    pub(super) fails_sync: AtomicBool,
+    pub(super) fails_allocate: AtomicBool,
+    pub(super) syncs: AtomicU64,
+    /// While held, no sync begins.
+    pub(super) sync_gate: Mutex<()>,
+    /// What pages held before they were written since their file's last sync, by inode and page.
+    unsynced: Mutex<BTreeMap<(u64, u64), Vec<u8>>>,
+}
+
+impl TestDisk {
+    fn check(flag: &AtomicBool, errno: i32) -> io::Result<()> {
+        if flag.load(Ordering::SeqCst) { Err(io::Error::from_raw_os_error(errno)) } else { Ok(()) }
+    }
+
+    /// Copies the log to `to` as a power cut would leave it: of the pages not synced, some are as they
+    /// were before.
+    pub(super) fn cut_power(&self, from: &Path, to: &Path, random: &mut Random) {
+        copy_dir(from, to);
+        let unsynced = self.unsynced.lock();
+        let mercy = random.below(5);
+        for path in segments(from) {
+            let inode = std::fs::metadata(&path).unwrap().ino();
+            let copy = to.join(path.file_name().unwrap());
+            let file = File::options().write(true).open(&copy).unwrap();
+            for ((_, page), before) in unsynced.range((inode, 0)..=(inode, u64::MAX)) {
+                if random.below(4) >= mercy {
+                    file.write_all_at(before, page * PAGE_BYTES).unwrap();
+                }
+            }
+        }
+    }
+}
+
+impl Disk for TestDisk {
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        const ENOSPC: i32 = 28;
+        let mut unsynced = self.unsynced.lock();
+        let metadata = file.metadata()?;
+        let last = (offset + bytes.len() as u64).div_ceil(PAGE_BYTES);
+        for page in offset / PAGE_BYTES..last {
+            unsynced.entry((metadata.ino(), page)).or_insert_with(|| {
+                let mut before = vec![0; usize::try_from(PAGE_BYTES).unwrap()];
+                let start = page * PAGE_BYTES;
+                let there = metadata.len().saturating_sub(start).min(PAGE_BYTES);
+                before.truncate(usize::try_from(there).unwrap());
+                file.read_exact_at(&mut before, start).unwrap();
+                before
+            });
+        }
+        Self::check(&self.fails_write, ENOSPC)?;
+        SystemDisk.write(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        const EIO: i32 = 5;
+        let _gate = self.sync_gate.lock();
+        Self::check(&self.fails_sync, EIO)?;
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        let inode = file.metadata()?.ino();
+        self.unsynced.lock().retain(|(synced, _), _| *synced != inode);
+        Ok(())
+    }
+
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        const ENOSPC: i32 = 28;
+        Self::check(&self.fails_allocate, ENOSPC)?;
+        SystemDisk.allocate(file, bytes)
+    }
+}
