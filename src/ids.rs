@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// The name is what people see; the hash is what travels. Two names with one hash are refused when
 /// the cluster's configuration is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
@@ -27,7 +29,9 @@ impl fmt::Display for NodeId {
 }
 
 /// A shard: a contiguous range of slots served by one Raft group. Shards are numbered from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct ShardId(pub u32);
 
 impl fmt::Display for ShardId {
@@ -37,7 +41,9 @@ impl fmt::Display for ShardId {
 }
 
 /// A Raft group of this process as the log and the wire number it: 0 is meta, shard `n` is `n + 1`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct GroupId(pub u32);
 
 impl GroupId {

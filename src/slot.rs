@@ -81,7 +81,9 @@ mod tests {
 
     #[test]
     fn slots_agree_with_redis_cluster() {
-        for (key, slot) in [("foo", 12182), ("bar", 5061), ("hello", 866), ("", 0), ("somekey", 11058)] {
+        for (key, slot) in
+            [("foo", 12182), ("bar", 5061), ("hello", 866), ("", 0), ("somekey", 11058)]
+        {
             assert_eq!(Slot::of(key.as_bytes()).number(), slot, "{key}");
         }
     }

@@ -1,0 +1,497 @@
+//! Every error kvorum can say to a client, in one table: a code, a space, and Redis' own text.
+//!
+//! An error that a command answers is part of the replicated state, so its text must be the same bytes on every
+//! replica: build it from the request alone. Texts are those of Redis 7.0 where Redis has one; the rest (quorum,
+//! unknown outcome) exist only here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A refusal as the client sees it: one line, `CODE text`, without CR and LF.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorReply {
+    line: Cow<'static, str>,
+}
+
+impl ErrorReply {
+    /// The error `code text`. Each CR and LF in `text` becomes a space, as in Redis: a line break would end the reply.
+    ///
+    /// `code` is one word in capitals, for most errors `ERR`.
+    pub fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        let text: Cow<'static, str> = text.into();
+        Self::from_line(format!("{code} {text}"))
+    }
+
+    /// The error whose whole line is `line`, such as one received from another node; line breaks become spaces.
+    pub fn from_line(line: impl Into<String>) -> Self {
+        let mut line: String = line.into();
+        if line.contains(['\r', '\n']) {
+            line = line.replace(['\r', '\n'], " ");
+        }
+        Self { line: Cow::Owned(line) }
+    }
+
+    /// The first word: what client libraries decide by.
+    pub fn code(&self) -> &str {
+        self.line.split(' ').next().unwrap_or_default()
+    }
+
+    /// The whole line as it follows `-` on the wire.
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// An error of the table. Tests prove that each is one line with a code.
+    const fn fixed(line: &'static str) -> Self {
+        Self { line: Cow::Borrowed(line) }
+    }
+
+    fn owned(line: String) -> Self {
+        Self::from_line(line)
+    }
+}
+
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for ErrorReply {}
+
+/// Declares the errors whose text is fixed; the text is the documentation.
+macro_rules! table {
+    ($($name:ident = $line:literal;)*) => {
+        impl ErrorReply {
+            $(
+                #[doc = concat!("`", $line, "`")]
+                pub const $name: Self = Self::fixed($line);
+            )*
+        }
+
+        #[cfg(test)]
+        const ALL: &[ErrorReply] = &[$(ErrorReply::$name),*];
+    };
+}
+
+table! {
+    // Any command.
+    WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    SYNTAX = "ERR syntax error";
+    NO_SUCH_KEY = "ERR no such key";
+    OUT_OF_RANGE = "ERR index out of range";
+    NOT_INTEGER = "ERR value is not an integer or out of range";
+    NOT_POSITIVE = "ERR value is out of range, must be positive";
+    NOT_IN_SYMMETRIC_RANGE = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+    NOT_FLOAT = "ERR value is not a valid float";
+    OVERFLOW = "ERR increment or decrement would overflow";
+    DECREMENT_OVERFLOW = "ERR decrement would overflow";
+    NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
+    VALUE_NAN_OR_INFINITY = "ERR value is NaN or Infinity";
+    STRING_TOO_BIG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    OFFSET_OUT_OF_RANGE = "ERR offset is out of range";
+    INVALID_CURSOR = "ERR invalid cursor";
+    DB_INDEX_OUT_OF_RANGE = "ERR DB index is out of range";
+    INVALID_DB_INDEX = "ERR invalid DB index";
+    INVALID_FIRST_DB_INDEX = "ERR invalid first DB index";
+    INVALID_SECOND_DB_INDEX = "ERR invalid second DB index";
+    SAME_OBJECT = "ERR source and destination objects are the same";
+    TIMEOUT_NEGATIVE = "ERR timeout is negative";
+    TIMEOUT_NOT_FLOAT = "ERR timeout is not a float or out of range";
+    TIMEOUT_NOT_INTEGER = "ERR timeout is not an integer or out of range";
+    TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range";
+    NUMKEYS_NOT_POSITIVE = "ERR numkeys should be greater than 0";
+    NUMKEYS_NEGATIVE = "ERR Number of keys can't be negative";
+    NUMKEYS_OVER_ARGUMENTS = "ERR Number of keys can't be greater than number of args";
+    COUNT_NOT_POSITIVE = "ERR count should be greater than 0";
+    COUNT_NEGATIVE = "ERR COUNT can't be negative";
+    LIMIT_NEGATIVE = "ERR LIMIT can't be negative";
+    MAXLEN_NEGATIVE = "ERR MAXLEN can't be negative";
+
+    // Keys.
+    EXPIRE_NX_WITH_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible";
+    EXPIRE_GT_WITH_LT = "ERR GT and LT options at the same time are not compatible";
+    LFU_NOT_SELECTED = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    LFU_SELECTED = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    SORT_NOT_NUMBERS = "ERR One or more scores can't be converted into double";
+    BUSY_KEY = "BUSYKEY Target key name already exists.";
+    RESTORE_BAD_PAYLOAD = "ERR DUMP payload version or checksum are wrong";
+    RESTORE_BAD_DATA = "ERR Bad data format";
+    RESTORE_BAD_TTL = "ERR Invalid TTL value, must be >= 0";
+    RESTORE_BAD_IDLETIME = "ERR Invalid IDLETIME value, must be >= 0";
+    RESTORE_BAD_FREQ = "ERR Invalid FREQ value, must be >= 0 and <= 255";
+
+    // Strings and bitmaps.
+    BIT_NOT_0_OR_1 = "ERR bit is not an integer or out of range";
+    BIT_ARGUMENT = "ERR The bit argument must be 1 or 0.";
+    BIT_OFFSET = "ERR bit offset is not an integer or out of range";
+    BITOP_NOT_ONE_SOURCE = "ERR BITOP NOT must be called with a single source key.";
+    BITFIELD_TYPE = "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.";
+    BITFIELD_OVERFLOW_TYPE = "ERR Invalid OVERFLOW type specified";
+    BITFIELD_RO_GET_ONLY = "ERR BITFIELD_RO only supports the GET subcommand";
+    LCS_NOT_STRINGS = "ERR The specified keys must contain string values";
+    LCS_LEN_WITH_IDX = "ERR If you want both the length and indexes, please just use IDX.";
+    NOT_HYPERLOGLOG = "WRONGTYPE Key is not a valid HyperLogLog string value.";
+    CORRUPT_HYPERLOGLOG = "INVALIDOBJ Corrupted HLL object detected";
+
+    // Hashes and lists.
+    HASH_NOT_INTEGER = "ERR hash value is not an integer";
+    HASH_NOT_FLOAT = "ERR hash value is not a float";
+    RANK_ZERO = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list";
+
+    // Sorted sets and geo.
+    SCORE_NAN = "ERR resulting score is not a number (NaN)";
+    ZADD_NX_WITH_XX = "ERR XX and NX options at the same time are not compatible";
+    ZADD_GT_LT_NX = "ERR GT, LT, and/or NX options at the same time are not compatible";
+    ZADD_INCR_ONE_PAIR = "ERR INCR option supports a single increment-element pair";
+    MIN_MAX_NOT_FLOAT = "ERR min or max is not a float";
+    MIN_MAX_NOT_LEX = "ERR min or max not valid string range item";
+    WEIGHT_NOT_FLOAT = "ERR weight value is not a float";
+    ZRANGE_LIMIT_NEEDS_BY = "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
+    ZRANGE_WITHSCORES_BYLEX = "ERR syntax error, WITHSCORES not supported in combination with BYLEX";
+    GEO_UNIT = "ERR unsupported unit provided. please use M, KM, FT, MI";
+    GEO_NEEDS_LONLAT = "ERR need numeric width";
+    GEO_MEMBER_MISSING = "ERR could not decode requested zset member";
+
+    // Streams.
+    STREAM_ID_INVALID = "ERR Invalid stream ID specified as stream command argument";
+    XADD_ID_ZERO = "ERR The ID specified in XADD must be greater than 0-0";
+    XADD_ID_NOT_GREATER = "ERR The ID specified in XADD is equal or smaller than the target stream top item";
+    XADD_ID_EXHAUSTED = "ERR The stream has exhausted the last possible ID, unable to add more items";
+    XSETID_SMALLER = "ERR The ID specified in XSETID is smaller than the target stream top item";
+    STREAM_MAXLEN_NEGATIVE = "ERR The MAXLEN argument must be >= 0.";
+    STREAM_LIMIT_NEGATIVE = "ERR The LIMIT argument must be >= 0.";
+    STREAM_LIMIT_NEEDS_STRATEGY = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
+    STREAM_LIMIT_NEEDS_APPROXIMATE = "ERR syntax error, LIMIT cannot be used without the special ~ option";
+    XREAD_UNBALANCED = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.";
+    XREADGROUP_UNBALANCED = "ERR Unbalanced XREADGROUP list of streams: for each stream key an ID or '>' must be specified.";
+    XREAD_GROUP = "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.";
+    XREADGROUP_NEEDS_GROUP = "ERR Missing GROUP option for XREADGROUP";
+    XREAD_NOACK = "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.";
+    XREADGROUP_DOLLAR = "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.";
+    XREAD_GREATER = "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.";
+    XGROUP_NEEDS_KEY = "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.";
+    GROUP_EXISTS = "BUSYGROUP Consumer Group name already exists";
+
+    // Connection, users and transactions.
+    NOAUTH = "NOAUTH Authentication required.";
+    WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled.";
+    AUTH_WITHOUT_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
+    NOPROTO = "NOPROTO unsupported protocol version";
+    HELLO_VERSION = "ERR Protocol version is not an integer or out of range";
+    HELLO_NO_AUTH = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
+    CLIENT_NAME = "ERR Client names cannot contain spaces, newlines or special characters.";
+    NO_SUCH_CLIENT = "ERR No such client";
+    MAX_CLIENTS = "ERR max number of clients reached";
+    PROTECTED_MODE = "DENIED kvorum is in protected mode: no password is set and only connections from the loopback interface are accepted. Set a password with requirepass, or protected-mode no when the network is trusted.";
+    MULTI_NESTED = "ERR MULTI calls can not be nested";
+    EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
+    DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
+    WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";
+    NOT_INSIDE_MULTI = "ERR Command not allowed inside a transaction";
+    EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
+    DEFAULT_USER_UNREMOVABLE = "ERR The 'default' user cannot be removed";
+    SLOWLOG_COUNT = "ERR count should be greater than or equal to -1";
+    CLUSTER_DISABLED = "ERR This instance has cluster support disabled";
+
+    // Scripts.
+    NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
+    BUSY_SCRIPT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    NOT_BUSY = "NOTBUSY No scripts in execution right now.";
+    UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
+    NOT_FROM_SCRIPT = "ERR This Redis command is not allowed from script";
+    SCRIPT_WRITE_READ_ONLY = "ERR Write commands are not allowed from read-only scripts.";
+
+    // The server and the cluster.
+    OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
+    LOADING = "LOADING Redis is loading the dataset in memory";
+    READ_ONLY = "READONLY You can't write against a read only replica.";
+    WRITES_STOPPED = "MISCONF this node cannot write to its disk and has stopped serving writes; see its log";
+    NO_QUORUM = "CLUSTERDOWN no quorum: too few replicas of the key's shard can be reached";
+    CLUSTER_DOWN = "CLUSTERDOWN The cluster is down";
+    SLOT_NOT_SERVED = "CLUSTERDOWN Hash slot not served";
+    OUTCOME_UNKNOWN = "TIMEOUT outcome unknown: the command may or may not have been applied";
+    NOT_APPLIED_IN_TIME = "TIMEOUT the command was not applied in time";
+    CROSSSLOT = "CROSSSLOT Keys in request don't hash to the same slot";
+    TRY_AGAIN = "TRYAGAIN Multiple keys request during rehashing of slot";
+}
+
+/// How much of a name and of the arguments an error repeats, in bytes, as in Redis.
+const ECHO_BYTES_MAX: usize = 128;
+
+/// The errors that name what was wrong.
+impl ErrorReply {
+    /// `ERR wrong number of arguments for 'get' command`; a subcommand's name is `config|get`.
+    pub fn wrong_arity(name: &str) -> Self {
+        Self::owned(format!("ERR wrong number of arguments for '{}' command", name.to_lowercase()))
+    }
+
+    /// `ERR unknown command 'foo', with args beginning with: 'a' 'b' `, from the whole argv.
+    ///
+    /// The name and the arguments are cut after 128 bytes each; bytes that are no UTF-8 are shown as `U+FFFD`.
+    pub fn unknown_command<'a>(argv: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut argv = argv.into_iter();
+        let name = echo(argv.next().unwrap_or_default(), ECHO_BYTES_MAX);
+        let mut shown = String::new();
+        for arg in argv {
+            let Some(room) = ECHO_BYTES_MAX.checked_sub(shown.len()).filter(|room| *room > 0)
+            else {
+                break;
+            };
+            shown.push('\'');
+            shown.push_str(&echo(arg, room));
+            shown.push_str("' ");
+        }
+        Self::owned(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
+    }
+
+    /// `ERR unknown subcommand 'zork'. Try CONFIG HELP.`
+    pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Self {
+        let subcommand = echo(subcommand, ECHO_BYTES_MAX);
+        let command = command.to_uppercase();
+        Self::owned(format!("ERR unknown subcommand '{subcommand}'. Try {command} HELP."))
+    }
+
+    /// `ERR invalid expire time in 'set' command`
+    pub fn invalid_expire(command: &str) -> Self {
+        Self::owned(format!("ERR invalid expire time in '{}' command", command.to_lowercase()))
+    }
+
+    /// `ERR Unsupported option foo`: EXPIRE and its kin.
+    pub fn unsupported_option(option: &[u8]) -> Self {
+        Self::owned(format!("ERR Unsupported option {}", echo(option, ECHO_BYTES_MAX)))
+    }
+
+    /// `ERR at least 1 input key is needed for 'zunionstore' command`
+    pub fn needs_input_key(command: &str) -> Self {
+        let command = command.to_lowercase();
+        Self::owned(format!("ERR at least 1 input key is needed for '{command}' command"))
+    }
+
+    /// `ERR invalid longitude,latitude pair 200.000000,100.000000`
+    pub fn invalid_lonlat(longitude: f64, latitude: f64) -> Self {
+        Self::owned(format!("ERR invalid longitude,latitude pair {longitude:.6},{latitude:.6}"))
+    }
+
+    /// `NOGROUP No such key 'st' or consumer group 'g'`: XPENDING, XCLAIM, XAUTOCLAIM.
+    pub fn no_key_or_group(key: &[u8], group: &[u8]) -> Self {
+        let (key, group) = (whole(key), whole(group));
+        Self::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
+    }
+
+    /// The same for XREADGROUP: `… in XREADGROUP with GROUP option`.
+    pub fn xreadgroup_no_group(key: &[u8], group: &[u8]) -> Self {
+        let line = Self::no_key_or_group(key, group).line;
+        Self::owned(format!("{line} in XREADGROUP with GROUP option"))
+    }
+
+    /// `NOGROUP No such consumer group 'g' for key name 'st'`: XGROUP and XINFO.
+    pub fn no_group(group: &[u8], key: &[u8]) -> Self {
+        let (key, group) = (whole(key), whole(group));
+        Self::owned(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
+    }
+
+    /// `ERR Syntax error in HELLO option 'auth'`
+    pub fn hello_option(option: &[u8]) -> Self {
+        Self::owned(format!("ERR Syntax error in HELLO option '{}'", echo(option, ECHO_BYTES_MAX)))
+    }
+
+    /// `MOVED 3999 127.0.0.1:6381`: the slot is led by the cluster door at `host:port`.
+    pub fn moved(slot: u16, host: &str, port: u16) -> Self {
+        Self::owned(format!("MOVED {slot} {host}:{port}"))
+    }
+
+    /// `NOPERM …` for a command the user may not run.
+    pub fn no_permission_command(command: &str) -> Self {
+        let command = command.to_lowercase();
+        Self::owned(format!("NOPERM this user has no permissions to run the '{command}' command"))
+    }
+
+    /// `NOPERM …` for a key the user may not touch.
+    pub fn no_permission_key() -> Self {
+        Self::fixed(
+            "NOPERM this user has no permissions to access one of the keys used as arguments",
+        )
+    }
+
+    /// `NOPERM …` for a channel the user may not use.
+    pub fn no_permission_channel() -> Self {
+        Self::fixed(
+            "NOPERM this user has no permissions to access one of the channels used as arguments",
+        )
+    }
+
+    /// `ERR Can't execute 'get': only (P|S)SUBSCRIBE / … are allowed in this context`, of RESP2 subscribers.
+    pub fn subscriber_context(command: &str) -> Self {
+        let command = command.to_lowercase();
+        Self::owned(format!(
+            "ERR Can't execute '{command}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+             allowed in this context"
+        ))
+    }
+
+    /// `ERR Unknown option or number of arguments for CONFIG SET - 'foo'`
+    pub fn config_unknown(name: &[u8]) -> Self {
+        Self::owned(format!(
+            "ERR Unknown option or number of arguments for CONFIG SET - '{}'",
+            whole(name)
+        ))
+    }
+
+    /// `ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value`
+    pub fn config_failed(name: &str, why: &str) -> Self {
+        Self::owned(format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+        ))
+    }
+
+    /// `ERR Error in ACL SETUSER modifier 'zork': Syntax error`
+    pub fn acl_modifier(modifier: &[u8], why: &str) -> Self {
+        let modifier = whole(modifier);
+        Self::owned(format!("ERR Error in ACL SETUSER modifier '{modifier}': {why}"))
+    }
+
+    /// `ERR Protocol error: …`, after which the connection is closed.
+    pub fn protocol_error(what: impl fmt::Display) -> Self {
+        Self::owned(format!("ERR Protocol error: {what}"))
+    }
+
+    /// EXEC of a transaction that ran into `cause`: `EXECABORT Transaction discarded because of: …`.
+    pub fn exec_abort_because(cause: &Self) -> Self {
+        let text = cause.line.split_once(' ').map_or("", |(_, text)| text);
+        Self::owned(format!("EXECABORT Transaction discarded because of: {text}"))
+    }
+}
+
+/// At most `bytes_max` bytes of what a client sent, up to the first NUL, as Redis' `%.*s` repeats it.
+fn echo(bytes: &[u8], bytes_max: usize) -> Cow<'_, str> {
+    let bytes = &bytes[..bytes.len().min(bytes_max)];
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end])
+}
+
+/// All of a name that a client sent; its length is limited by the decoder, and here to [`NAME_BYTES_MAX`].
+fn whole(bytes: &[u8]) -> Cow<'_, str> {
+    echo(bytes, NAME_BYTES_MAX)
+}
+
+/// A key of megabytes is not repeated in an error: replies of failures are remembered by every replica.
+const NAME_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fixed_error_is_one_line_with_a_code_in_capitals() {
+        for error in ALL {
+            assert!(!error.line().contains(['\r', '\n']), "{error}");
+            assert!(error.code().bytes().all(|b| b.is_ascii_uppercase()), "{error}");
+            assert!(error.line().len() > error.code().len() + 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn no_fixed_error_stands_twice() {
+        for (i, error) in ALL.iter().enumerate() {
+            assert!(!ALL[..i].contains(error), "{error}");
+        }
+    }
+
+    #[test]
+    fn line_breaks_never_reach_the_wire() {
+        assert_eq!(ErrorReply::new("ERR", "a\r\nb").line(), "ERR a  b");
+        assert_eq!(ErrorReply::from_line("X a\nb").line(), "X a b");
+        assert_eq!(
+            ErrorReply::unknown_command([&b"foo\nbar"[..], b"x\r\ny"]).line(),
+            "ERR unknown command 'foo bar', with args beginning with: 'x  y' "
+        );
+    }
+
+    #[test]
+    fn code_is_the_first_word() {
+        assert_eq!(ErrorReply::WRONG_TYPE.code(), "WRONGTYPE");
+        assert_eq!(ErrorReply::new("ERR", "x y").code(), "ERR");
+        assert_eq!(
+            ErrorReply::moved(3999, "127.0.0.1", 6381).to_string(),
+            "MOVED 3999 127.0.0.1:6381"
+        );
+        assert_eq!(ErrorReply::from_line("").code(), "");
+    }
+
+    /// Texts recorded from redis-server 7.0.15.
+    #[test]
+    fn texts_that_name_something_are_those_of_redis() {
+        let table = [
+            (ErrorReply::wrong_arity("GET"), "ERR wrong number of arguments for 'get' command"),
+            (
+                ErrorReply::wrong_arity("config|get"),
+                "ERR wrong number of arguments for 'config|get' command",
+            ),
+            (
+                ErrorReply::unknown_command([&b"foo"[..], b"a", b"b c", b"d"]),
+                "ERR unknown command 'foo', with args beginning with: 'a' 'b c' 'd' ",
+            ),
+            (
+                ErrorReply::unknown_command([&b"foo"[..]]),
+                "ERR unknown command 'foo', with args beginning with: ",
+            ),
+            (
+                ErrorReply::unknown_subcommand("config", b"zork"),
+                "ERR unknown subcommand 'zork'. Try CONFIG HELP.",
+            ),
+            (ErrorReply::invalid_expire("set"), "ERR invalid expire time in 'set' command"),
+            (ErrorReply::unsupported_option(b"foo"), "ERR Unsupported option foo"),
+            (
+                ErrorReply::needs_input_key("zunionstore"),
+                "ERR at least 1 input key is needed for 'zunionstore' command",
+            ),
+            (
+                ErrorReply::invalid_lonlat(200.0, 100.0),
+                "ERR invalid longitude,latitude pair 200.000000,100.000000",
+            ),
+            (
+                ErrorReply::no_key_or_group(b"st", b"nog"),
+                "NOGROUP No such key 'st' or consumer group 'nog'",
+            ),
+            (
+                ErrorReply::xreadgroup_no_group(b"st", b"zz"),
+                "NOGROUP No such key 'st' or consumer group 'zz' in XREADGROUP with GROUP option",
+            ),
+            (
+                ErrorReply::no_group(b"nog", b"st"),
+                "NOGROUP No such consumer group 'nog' for key name 'st'",
+            ),
+            (ErrorReply::hello_option(b"auth"), "ERR Syntax error in HELLO option 'auth'"),
+            (
+                ErrorReply::config_failed("maxmemory", "argument must be a memory value"),
+                "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a \
+                 memory value",
+            ),
+            (
+                ErrorReply::acl_modifier(b"zork", "Syntax error"),
+                "ERR Error in ACL SETUSER modifier 'zork': Syntax error",
+            ),
+        ];
+        for (error, line) in table {
+            assert_eq!(error.line(), line);
+        }
+    }
+
+    #[test]
+    fn what_a_client_sent_is_repeated_only_so_far() {
+        let long = [b'x'; 500];
+        let error = ErrorReply::unknown_command([&long[..], &long[..], &long[..]]);
+        assert_eq!(
+            error.line(),
+            format!(
+                "ERR unknown command '{0}', with args beginning with: '{0}' ",
+                "x".repeat(ECHO_BYTES_MAX)
+            )
+        );
+        assert_eq!(
+            ErrorReply::unsupported_option(b"\xff\0rest").line(),
+            "ERR Unsupported option \u{fffd}"
+        );
+    }
+}
