@@ -44,7 +44,7 @@ pub fn record_body(entry: &Entry) -> Bytes {
     match &entry.payload {
         EntryPayload::Blank => Bytes::new(),
         EntryPayload::Normal(proposal) => proposal.0.clone(),
-        EntryPayload::Membership(membership) => postcard::to_stdvec(membership)
+        EntryPayload::Membership(membership) => postcard::to_stdvec(&membership)
             .expect("a membership is plain data that postcard can always encode")
             .into(),
     }

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::Instant as _;
+use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy};
@@ -167,7 +170,7 @@ struct Shared<S: StateMachine> {
     group: GroupId,
     node: NodeId,
     raft: Raft<TypeConfig, Adapter<S>>,
-    metrics: tokio::sync::watch::Receiver<openraft::RaftMetrics<TypeConfig>>,
+    metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     machine: Arc<S>,
     applied: Arc<AppliedTerm>,
     timing: Timing,
@@ -265,16 +268,9 @@ impl<S: StateMachine> Group<S> {
 
     /// Proposes `proposal`; `done` learns its fate, once, on this group's runtime.
     pub async fn propose(&self, proposal: Bytes, done: impl FnOnce(ProposalFate) + Send + 'static) {
-        // Shared so that a replica that has stopped, which drops the responder, is told from one that answered.
-        let done = Mutex::new(Some(done));
-        let done = Arc::new(move |fate| {
-            if let Some(done) = done.lock().take() {
-                done(fate);
-            }
-        });
-        let answer = Arc::clone(&done);
+        let mut answer = OnceAnswered(Some(done));
         let responder: WriteResponder = Callback::new(move |result| {
-            answer(match result {
+            answer.answer(match result {
                 Ok(_) => ProposalFate::Applied,
                 Err(ClientWriteError::ForwardToLeader(forward)) => {
                     ProposalFate::NotAppended { leader: forward.leader_id }
@@ -286,14 +282,17 @@ impl<S: StateMachine> Group<S> {
                 Err(_) => ProposalFate::Unknown { leader: None },
             });
         });
-        if self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)).await.is_err() {
-            done(ProposalFate::Unknown { leader: None });
+        // A replica that has stopped drops the responder, which then answers "unknown".
+        if let Err(fatal) =
+            self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)).await
+        {
+            tracing::warn!(group = %self.shared.group, %fatal, "the replica has stopped");
         }
     }
 
     /// Who leads, as this replica sees it.
     pub fn leadership(&self) -> Leadership {
-        let metrics = self.shared.metrics.borrow();
+        let metrics = self.shared.metrics.borrow_watched();
         match metrics.current_leader {
             Some(leader) if leader == self.shared.node => {
                 if metrics.state == ServerState::Leader { Leadership::Here } else { Leadership::Unknown }
@@ -317,9 +316,9 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// A receiver that wakes whenever anything about this replica changes.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<openraft::RaftMetrics<TypeConfig>> {
-        self.shared.metrics.clone()
+    /// Size of the newest snapshot in bytes; 0 when there is none.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.shared.snapshots.newest_bytes()
     }
 
     /// Whether this replica may answer a linearizable read from its applied state right now, without asking
@@ -328,7 +327,7 @@ impl<S: StateMachine> Group<S> {
     /// Source: Raft thesis §6.4.1. The check must come after the request arrived; being paused after it
     /// is harmless, for the state read is the one that was current at the check.
     pub fn may_read(&self) -> bool {
-        let metrics = self.shared.metrics.borrow();
+        let metrics = self.shared.metrics.borrow_watched();
         if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.node) {
             return false;
         }
@@ -367,7 +366,7 @@ impl<S: StateMachine> Group<S> {
 
     /// Starts to hand leadership to `target`. Nothing happens when this replica does not lead.
     pub async fn transfer_leader(&self, target: NodeId) {
-        let term = self.shared.metrics.borrow().current_term;
+        let term = self.shared.metrics.borrow_watched().current_term;
         // Before the followers are told to forget the lease, this leader must have.
         self.shared.transferring_term.store(term, Ordering::Release);
         if let Err(fatal) = self.shared.raft.trigger().transfer_leader(target).await {
@@ -391,7 +390,7 @@ impl<S: StateMachine> Group<S> {
 
     /// This replica's state for operators.
     pub fn status(&self) -> GroupStatus {
-        let metrics = self.shared.metrics.borrow();
+        let metrics = self.shared.metrics.borrow_watched();
         GroupStatus {
             term: metrics.current_term,
             leader: metrics.current_leader,
@@ -411,7 +410,7 @@ impl<S: StateMachine> Group<S> {
 
     /// Index of the last applied entry that every voter's log is known to hold; `None` when not leading.
     pub fn replicated_to(&self, node: NodeId) -> Option<u64> {
-        let metrics = self.shared.metrics.borrow();
+        let metrics = self.shared.metrics.borrow_watched();
         let log_id = metrics.replication.as_ref()?.get(&node)?.as_ref()?;
         Some(log_id.index)
     }
@@ -532,6 +531,23 @@ impl<S: StateMachine> Group<S> {
                 }
             }
         });
+    }
+}
+
+/// Answers once, at the latest when it is dropped: a stopped replica drops what it will never answer.
+struct OnceAnswered<F: FnOnce(ProposalFate)>(Option<F>);
+
+impl<F: FnOnce(ProposalFate)> OnceAnswered<F> {
+    fn answer(&mut self, fate: ProposalFate) {
+        if let Some(done) = self.0.take() {
+            done(fate);
+        }
+    }
+}
+
+impl<F: FnOnce(ProposalFate)> Drop for OnceAnswered<F> {
+    fn drop(&mut self) {
+        self.answer(ProposalFate::Unknown { leader: None });
     }
 }
 

@@ -111,7 +111,7 @@ impl GroupNetwork {
         &self,
         request: &AppendEntriesRequest<TypeConfig>,
         option: &RPCOption,
-    ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + Send + 'static
+    ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + Send + use<>
     {
         let peer = match self.peer() {
             Ok(peer) => peer,

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use openraft::storage::RaftSnapshotBuilder;
@@ -62,12 +63,18 @@ impl Iterator for Chunks {
 pub struct SnapshotStore {
     directory: PathBuf,
     group: GroupId,
+    newest_bytes: Arc<AtomicU64>,
 }
 
 impl SnapshotStore {
     /// The snapshots of `group` in `directory`.
     pub fn new(directory: PathBuf, group: GroupId) -> Self {
-        Self { directory, group }
+        Self { directory, group, newest_bytes: Arc::default() }
+    }
+
+    /// Size of the newest snapshot in bytes; 0 before there is one.
+    pub(super) fn newest_bytes(&self) -> u64 {
+        self.newest_bytes.load(Ordering::Relaxed)
     }
 
     /// The newest complete snapshot.
@@ -79,6 +86,7 @@ impl SnapshotStore {
         };
         let reader = SnapshotReader::open(file.path()).map_err(io::Error::other)?;
         let meta = decode_meta(reader.meta())?;
+        self.newest_bytes.store(file.bytes(), Ordering::Relaxed);
         Ok(Some(Snapshot { meta, snapshot: SnapshotHandle::new(file) }))
     }
 
@@ -152,6 +160,7 @@ impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
         let file = tokio::task::spawn_blocking(move || {
             let file = writer.finish().map_err(io::Error::other)?;
             snapshots.forget_older()?;
+            snapshots.newest_bytes.store(file.bytes(), Ordering::Relaxed);
             Ok::<_, io::Error>(file)
         })
         .await

@@ -110,7 +110,7 @@ impl ShardMachine {
         now: UnixMillis,
         limit: usize,
     ) -> Vec<(DbIndex, crate::keyspace::Bin)> {
-        self.state.read().keyspace.due_keys(now, limit)
+        self.state.write().keyspace.due_keys(now, limit)
     }
 
     /// The replica's hashes. Walks all keys: for operators and tests.
@@ -257,7 +257,7 @@ fn run(
             let reply = match command::lookup(command.argv[0]) {
                 Some(found) => command::run(found, keyspace, &command.argv, &context),
                 // A peer of a newer version knows more commands; this replica says so, as every one of its version.
-                None => Reply::Error(ErrorReply::unknown_command(&command.argv)),
+                None => Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied())),
             };
             resp::encode(&reply, command.protocol, &mut replies.bytes);
         }
@@ -282,7 +282,7 @@ pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Re
                 resp::encode(&reply, command.protocol, &mut replies.bytes);
             }
             Some(_) | None => {
-                let reply = Reply::Error(ErrorReply::unknown_command(&command.argv));
+                let reply = Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied()));
                 resp::encode(&reply, command.protocol, &mut replies.bytes);
             }
         }
