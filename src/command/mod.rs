@@ -14,7 +14,6 @@ mod context;
 mod deadline;
 mod describe;
 mod key_spec;
-mod long_double;
 mod prelude;
 mod spec;
 mod table;
