@@ -1,1 +1,20 @@
 //! One connected client: bytes in, replies out.
+//!
+//! Reading order: `connection` is the loop around the socket; `dispatch` decides what a command is and where it
+//! goes; `batch` carries the commands of one socket read to their shards and the replies back in order;
+//! `state` is what the connection is; `command` holds the commands that concern the connection itself.
+
+mod limits;
+
+mod connection;
+mod dispatch;
+
+mod batch;
+mod state;
+
+mod table;
+
+mod command;
+
+pub use connection::serve;
+pub use state::{Door, Session};

@@ -177,26 +177,22 @@ impl Shard {
         self.front.submit(lane, commands, count, cell);
     }
 
-    /// Runs `read` on this node's applied state if that is a linearizable read right now, without waiting
-    /// or asking anyone. `None` means: submit it to the [`Lane::Read`].
-    pub fn try_read<R>(&self, read: impl FnOnce(&Keyspace, UnixMillis) -> R) -> Option<R> {
-        let replica = self.replica.get()?;
-        if self.options.read_consistency != ReadConsistency::Lease || !replica.group.may_read() {
-            return None;
-        }
-        Some(self.machine.read(self.options.clock.now(), read))
-    }
-
-    /// Whether [`Self::try_read`] would answer now. Checked once for all reads of a pipeline.
+    /// Whether this node's applied state may answer linearizable reads right now, without asking anyone.
+    /// Asked after the requests arrived, once for all reads of a pipeline; otherwise they go to [`Lane::Read`].
     pub fn may_read(&self) -> bool {
         self.options.read_consistency == ReadConsistency::Lease
             && self.replica.get().is_some_and(|replica| replica.group.may_read())
     }
 
-    /// Runs `read` on this node's replica however stale it is; `None` where there is none.
-    pub fn read_stale<R>(&self, read: impl FnOnce(&Keyspace, UnixMillis) -> R) -> Option<R> {
-        self.replica.get()?;
-        Some(self.machine.read(self.options.clock.now(), read))
+    /// Runs `read` on this node's applied state, whatever it is worth: see [`Self::may_read`]. `clock` is the
+    /// wall clock; the time `read` is given is that of the shard when that is later.
+    pub fn read<R>(&self, clock: UnixMillis, read: impl FnOnce(&Keyspace, UnixMillis) -> R) -> R {
+        self.machine.read(clock, read)
+    }
+
+    /// Whether this node holds a replica.
+    pub fn is_replica(&self) -> bool {
+        self.replica.get().is_some()
     }
 
     /// This replica's state for operators.

@@ -1,0 +1,43 @@
+//! Which shards a command's keys live in.
+
+use crate::command::{DataCommand, RequestPolicy};
+use crate::ids::ShardId;
+use crate::ring::Topology;
+use crate::slot::Slot;
+
+/// Where a command goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// All its keys live in one shard.
+    One(ShardId),
+    /// Its keys live in several: cut it with [`super::cut`].
+    Many,
+    /// It concerns every shard.
+    All,
+    /// It walks the shards one after another, by cursor (SCAN).
+    Cursor,
+    /// Its arguments do not say where its keys are; the command's own syntax error is the answer, which any shard gives.
+    Anywhere,
+}
+
+/// The route of `command` with `argv`.
+pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Route {
+    // Most commands have one key, right after their name.
+    if let Some(position) = command.spec.only_key_position() {
+        return match argv.get(position) {
+            Some(key) => Route::One(topology.shard_of(Slot::of(key))),
+            None => Route::Anywhere,
+        };
+    }
+    match command.spec.request_policy() {
+        Some(RequestPolicy::AllShards | RequestPolicy::AllNodes) => return Route::All,
+        // SCAN is the one data command whose policy is special.
+        Some(RequestPolicy::Special) => return Route::Cursor,
+        Some(RequestPolicy::MultiShard) | None => {}
+    }
+    let Ok(positions) = command.spec.key_positions(argv) else { return Route::Anywhere };
+    let mut shards =
+        positions.iter().map(|&position| topology.shard_of(Slot::of(argv[position])));
+    let Some(first) = shards.next() else { return Route::Anywhere };
+    if shards.all(|shard| shard == first) { Route::One(first) } else { Route::Many }
+}

@@ -1,0 +1,263 @@
+//! The commands of one socket read, on their way to shards, and their replies in request order.
+//!
+//! Replies known at once are encoded at once. The others leave a mark where they belong; their commands
+//! gather per shard and leave together, so that a pipeline costs one submission and one wake-up per shard.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::ids::{DbIndex, ShardId};
+use crate::resp::{ErrorReply, Protocol, Reply, encode};
+use crate::router::{Merge, continue_scan, merge};
+use super::state::Session;
+use crate::shard::{Lane, Replies, ReplyCell, Shard, put_command};
+
+/// Where a reply comes from.
+#[derive(Debug)]
+enum Part {
+    /// From `ready`, up to this offset.
+    Ready(usize),
+    /// The next one of a shard.
+    Shard(ShardId),
+    /// The next ones of several shards, joined.
+    Merged { how: Merge, shards: SmallVec<[ShardId; 8]>, protocol: Protocol },
+    /// The next one of a shard, a SCAN that goes on in another shard when it is finished there.
+    Scan { shard: ShardId, next: Option<u64> },
+}
+
+/// What goes to one shard.
+#[derive(Debug)]
+struct Queue {
+    lane: Lane,
+    commands: Vec<u8>,
+    count: u32,
+    cell: Arc<ReplyCell>,
+    replies: Replies,
+    outcome: Result<(), ErrorReply>,
+    taken: usize,
+}
+
+impl Queue {
+    fn new() -> Self {
+        Self {
+            lane: Lane::Read,
+            commands: Vec::new(),
+            count: 0,
+            cell: ReplyCell::new(),
+            replies: Replies::default(),
+            outcome: Ok(()),
+            taken: 0,
+        }
+    }
+
+    /// The next reply, or the error that answers them all.
+    fn next(&mut self) -> Result<&[u8], &ErrorReply> {
+        if let Err(error) = &self.outcome {
+            return Err(error);
+        }
+        let index = self.taken;
+        self.taken += 1;
+        self.replies.get(index).ok_or(&ErrorReply::INTERNAL)
+    }
+
+    /// Forgets the last batch but keeps its memory, unless one huge batch made it grow.
+    fn reset(&mut self) {
+        const KEPT_BYTES_MAX: usize = 256 * 1024;
+        self.commands.clear();
+        self.commands.shrink_to(KEPT_BYTES_MAX);
+        self.replies.bytes.clear();
+        self.replies.bytes.shrink_to(KEPT_BYTES_MAX);
+        self.replies.ends.clear();
+        self.count = 0;
+        self.taken = 0;
+        self.lane = Lane::Read;
+        self.outcome = Ok(());
+    }
+}
+
+/// One socket read's worth of commands. Lives as long as its connection; its memory is used again.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Replies known at once.
+    pub(super) ready: Vec<u8>,
+    parts: Vec<Part>,
+    queues: Vec<Option<Box<Queue>>>,
+    active: SmallVec<[ShardId; 8]>,
+    /// Per shard: whether its local state may answer reads, asked once per batch.
+    readable: Vec<Option<bool>>,
+    commands: usize,
+}
+
+impl Batch {
+    /// Whether some replies are still to come from shards.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Commands since the last [`Self::finish`].
+    pub(super) fn len(&self) -> usize {
+        self.commands
+    }
+
+    /// Counts a command.
+    pub(super) fn count(&mut self) {
+        self.commands += 1;
+    }
+
+    /// Whether commands of this batch wait to be sent to `shard`: then a read must join them.
+    pub(super) fn is_queued(&self, shard: ShardId) -> bool {
+        self.active.contains(&shard)
+    }
+
+    /// Whether `shard`'s state on this node may answer reads; asks once per batch.
+    pub(super) fn may_read(&mut self, shard: &Shard) -> bool {
+        let index = shard.id().0 as usize;
+        if self.readable.len() <= index {
+            self.readable.resize(index + 1, None);
+        }
+        *self.readable[index].get_or_insert_with(|| shard.may_read())
+    }
+
+    /// Sends `argv` to `shard` with the batch; its reply belongs here.
+    pub(super) fn push(
+        &mut self,
+        shard: ShardId,
+        lane: Lane,
+        protocol: Protocol,
+        db: DbIndex,
+        argv: &[&[u8]],
+    ) {
+        self.queue(shard, lane, protocol, db, argv);
+        self.mark(Part::Shard(shard));
+    }
+
+    /// Sends a SCAN to `shard`; when the shard is finished the cursor becomes `next`.
+    pub(super) fn push_scan(
+        &mut self,
+        shard: ShardId,
+        next: Option<u64>,
+        protocol: Protocol,
+        db: DbIndex,
+        argv: &[&[u8]],
+    ) {
+        self.queue(shard, Lane::Read, protocol, db, argv);
+        self.mark(Part::Scan { shard, next });
+    }
+
+    /// Queues a piece of a command over several shards; [`Self::push_merged`] marks where its reply belongs.
+    pub(super) fn queue(
+        &mut self,
+        shard: ShardId,
+        lane: Lane,
+        protocol: Protocol,
+        db: DbIndex,
+        argv: &[&[u8]],
+    ) {
+        let index = shard.0 as usize;
+        if self.queues.len() <= index {
+            self.queues.resize_with(index + 1, || None);
+        }
+        let queue = self.queues[index].get_or_insert_with(|| Box::new(Queue::new()));
+        if queue.count == 0 {
+            self.active.push(shard);
+        }
+        if lane == Lane::Write {
+            // Reads queued before it come along: they must not see it, nor be overtaken by it.
+            queue.lane = Lane::Write;
+        }
+        put_command(protocol, db, argv, &mut queue.commands);
+        queue.count += 1;
+    }
+
+    /// The replies of the pieces just queued at `shards` make one reply, here.
+    pub(super) fn push_merged(
+        &mut self,
+        how: Merge,
+        shards: SmallVec<[ShardId; 8]>,
+        protocol: Protocol,
+    ) {
+        self.mark(Part::Merged { how, shards, protocol });
+    }
+
+    fn mark(&mut self, part: Part) {
+        let ready = self.ready.len();
+        let before = self.parts.iter().rev().find_map(|part| match part {
+            Part::Ready(end) => Some(*end),
+            Part::Shard(_) | Part::Merged { .. } | Part::Scan { .. } => None,
+        });
+        if ready > before.unwrap_or(0) {
+            self.parts.push(Part::Ready(ready));
+        }
+        self.parts.push(part);
+    }
+
+    /// Sends what has gathered, waits for all of it, and appends every reply to `out` in request order.
+    pub(super) async fn finish(&mut self, session: &mut Session, out: &mut Vec<u8>) {
+        self.commands = 0;
+        self.readable.clear();
+        if self.parts.is_empty() {
+            out.append(&mut self.ready);
+            return;
+        }
+        for shard in &self.active {
+            let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
+            let shard = session.node.shard(*shard);
+            shard.submit(queue.lane, &queue.commands, queue.count, &queue.cell);
+        }
+        for shard in &self.active {
+            let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
+            queue.outcome = queue.cell.take(&mut queue.replies).await;
+        }
+        self.assemble(session.protocol, session.random(), out);
+        for shard in self.active.drain(..) {
+            if let Some(queue) = &mut self.queues[shard.0 as usize] {
+                queue.reset();
+            }
+        }
+    }
+
+    fn assemble(&mut self, protocol: Protocol, random: u64, out: &mut Vec<u8>) {
+        let mut copied = 0;
+        for part in std::mem::take(&mut self.parts) {
+            match part {
+                Part::Ready(end) => {
+                    out.extend_from_slice(&self.ready[copied..end]);
+                    copied = end;
+                }
+                Part::Shard(shard) => match self.next(shard) {
+                    Ok(reply) => out.extend_from_slice(reply),
+                    Err(error) => encode(&Reply::Error(error), protocol, out),
+                },
+                Part::Scan { shard, next } => match self.next(shard) {
+                    Ok(reply) => continue_scan(reply, next, out),
+                    Err(error) => encode(&Reply::Error(error), protocol, out),
+                },
+                Part::Merged { how, shards, protocol } => {
+                    let pieces: Vec<Vec<u8>> = shards
+                        .iter()
+                        .map(|&shard| match self.next(shard) {
+                            Ok(reply) => reply.to_vec(),
+                            Err(error) => {
+                                let mut encoded = Vec::new();
+                                encode(&Reply::Error(error), protocol, &mut encoded);
+                                encoded
+                            }
+                        })
+                        .collect();
+                    let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+                    merge(&how, &pieces, protocol, random, out);
+                }
+            }
+        }
+        out.extend_from_slice(&self.ready[copied..]);
+        self.ready.clear();
+    }
+
+    fn next(&mut self, shard: ShardId) -> Result<&[u8], ErrorReply> {
+        match &mut self.queues[shard.0 as usize] {
+            Some(queue) => queue.next().map_err(Clone::clone),
+            None => Err(ErrorReply::INTERNAL),
+        }
+    }
+}

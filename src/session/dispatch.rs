@@ -1,0 +1,206 @@
+//! From argv to what happens: look up, check, hand over. All the `if`s of a command's way are here.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::batch::Batch;
+use super::state::{Door, Session};
+use super::table::{self, Handler};
+use crate::command::{self, Context, DataCommand, Flag};
+use crate::ids::ShardId;
+use crate::keyspace::{At, ScanCursor};
+use crate::resp::{ErrorReply, Reply, encode};
+use crate::router::{self, Plan, Route};
+use crate::shard::{Lane, Shard};
+use crate::slot::Slot;
+use crate::stdx::clock::UnixMillis;
+
+/// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
+pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, clock: UnixMillis, argv: &[&[u8]]) {
+    batch.count();
+    if let Some(command) = command::lookup(argv[0]) {
+        match admit(session, command.spec, argv.len()) {
+            Ok(()) => send(session, batch, clock, command, argv),
+            Err(error) => reply(session, batch, &Reply::Error(error)),
+        }
+        return;
+    }
+    let outcome = match table::lookup(argv[0]) {
+        Some(row) => admit(session, row.spec, argv.len()).and_then(|()| match row.handler {
+            Handler::Node(run) => run(&session.node, argv),
+            Handler::Session(run) => run(session, argv),
+        }),
+        None if !session.authenticated => Err(ErrorReply::NOAUTH),
+        None => Err(ErrorReply::unknown_command(argv.iter().copied())),
+    };
+    reply(session, batch, &outcome.unwrap_or_else(Reply::Error));
+}
+
+fn reply(session: &Session, batch: &mut Batch, reply: &Reply<'_>) {
+    encode(reply, session.protocol, &mut batch.ready);
+}
+
+fn admit(session: &Session, spec: &'static command::Spec, argc: usize) -> Result<(), ErrorReply> {
+    if !spec.arity.accepts(argc) {
+        return Err(ErrorReply::wrong_arity(spec.name));
+    }
+    if !session.authenticated && !spec.has(Flag::NoAuth) {
+        return Err(ErrorReply::NOAUTH);
+    }
+    Ok(())
+}
+
+/// Sends a data command to its shards, or answers it from local state.
+fn send(
+    session: &mut Session,
+    batch: &mut Batch,
+    clock: UnixMillis,
+    command: &'static DataCommand,
+    argv: &[&[u8]],
+) {
+    let node = Arc::clone(&session.node);
+    let topology = Arc::clone(&session.topology);
+    match router::route(&topology, command, argv) {
+        Route::One(shard) => send_one(session, batch, clock, command, node.shard(shard), argv),
+        Route::Anywhere => {
+            send_one(session, batch, clock, command, node.shard(ShardId(0)), argv);
+        }
+        Route::Many if session.door == Door::Cluster => {
+            reply(session, batch, &Reply::Error(ErrorReply::CROSSSLOT));
+        }
+        Route::Many => match router::cut(&topology, command.spec, argv) {
+            Some(plan) => send_plan(session, batch, clock, command, plan),
+            None => reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name))),
+        },
+        Route::All => match router::everywhere(&topology, command.spec, argv) {
+            Some(plan) => send_plan(session, batch, clock, command, plan),
+            None => reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name))),
+        },
+        Route::Cursor => send_scan(session, batch, argv),
+    }
+}
+
+/// The honest answer until transactions over shards exist.
+fn unsupported_over_shards(name: &str) -> ErrorReply {
+    ErrorReply::new(
+        "CROSSSLOT",
+        format!(
+            "'{name}' over keys of several shards is not supported yet; keys that share a {{hash tag}} share a shard"
+        ),
+    )
+}
+
+fn send_one(
+    session: &mut Session,
+    batch: &mut Batch,
+    clock: UnixMillis,
+    command: &'static DataCommand,
+    shard: &Shard,
+    argv: &[&[u8]],
+) {
+    if command.is_write() {
+        if let Some(moved) = redirect(session, command, shard, argv) {
+            return reply(session, batch, &Reply::Error(moved));
+        }
+        return batch.push(shard.id(), Lane::Write, session.protocol, session.db, argv);
+    }
+    let joins = batch.is_queued(shard.id());
+    if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
+        return run_here(session, &mut batch.ready, clock, command, shard, argv);
+    }
+    if let Some(moved) = redirect(session, command, shard, argv) {
+        return reply(session, batch, &Reply::Error(moved));
+    }
+    batch.push(shard.id(), Lane::Read, session.protocol, session.db, argv);
+}
+
+fn may_read_stale(session: &Session, shard: &Shard) -> bool {
+    session.reads_stale && session.door == Door::Cluster && shard.is_replica()
+}
+
+/// Runs a read on this node's replica and encodes its reply.
+fn run_here(
+    session: &mut Session,
+    out: &mut Vec<u8>,
+    clock: UnixMillis,
+    command: &'static DataCommand,
+    shard: &Shard,
+    argv: &[&[u8]],
+) {
+    let seed = session.random();
+    shard.read(clock, |keyspace, now| {
+        let context = Context::new(At { db: session.db, now }, seed);
+        encode(&command::run_read(command, keyspace, argv, &context), session.protocol, out);
+    });
+}
+
+/// On the cluster door, MOVED for a key whose shard is led elsewhere.
+fn redirect(
+    session: &Session,
+    command: &'static DataCommand,
+    shard: &Shard,
+    argv: &[&[u8]],
+) -> Option<ErrorReply> {
+    if session.door == Door::Plain {
+        return None;
+    }
+    let key = argv.get(command.spec.first_key_position()?)?;
+    let leader = shard.leader()?;
+    if leader == session.node.id() {
+        return None;
+    }
+    // A leader whose doors are not known yet is reached by forwarding.
+    let doors = session.topology.node(leader)?.doors.as_ref()?;
+    Some(ErrorReply::moved(Slot::of(key).number(), &doors.host, doors.cluster_port))
+}
+
+fn send_plan(
+    session: &mut Session,
+    batch: &mut Batch,
+    clock: UnixMillis,
+    command: &'static DataCommand,
+    plan: Plan<'_>,
+) {
+    let node = Arc::clone(&session.node);
+    let all_here = !command.is_write()
+        && plan.pieces.iter().all(|piece| {
+            !batch.is_queued(piece.shard) && batch.may_read(node.shard(piece.shard))
+        });
+    if all_here {
+        let replies: Vec<Vec<u8>> = plan
+            .pieces
+            .iter()
+            .map(|piece| {
+                let mut out = Vec::new();
+                let shard = node.shard(piece.shard);
+                run_here(session, &mut out, clock, command, shard, &piece.argv);
+                out
+            })
+            .collect();
+        let replies: Vec<&[u8]> = replies.iter().map(Vec::as_slice).collect();
+        let random = session.random();
+        return router::merge(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
+    }
+    let lane = if command.is_write() { Lane::Write } else { Lane::Read };
+    let mut shards = SmallVec::new();
+    for piece in &plan.pieces {
+        batch.queue(piece.shard, lane, session.protocol, session.db, &piece.argv);
+        shards.push(piece.shard);
+    }
+    batch.push_merged(plan.merge, shards, session.protocol);
+}
+
+/// SCAN goes to the shard its cursor lies in; finished there, it goes on with the next shard's first slot.
+fn send_scan(session: &mut Session, batch: &mut Batch, argv: &[&[u8]]) {
+    let topology = Arc::clone(&session.topology);
+    let number = argv
+        .get(1)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.parse::<u64>().ok());
+    // A malformed cursor is the command's to refuse.
+    let slot = number.map_or(Slot::default(), |number| ScanCursor(number).slot());
+    let shard = topology.shard_of(slot);
+    let next = Slot::new(topology.slots_of(shard).end() + 1).map(|slot| ScanCursor::at_slot(slot).0);
+    batch.push_scan(shard, next, session.protocol, session.db, argv);
+}

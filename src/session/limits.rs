@@ -1,0 +1,18 @@
+//! Bounds of one connection, with units.
+
+use std::time::Duration;
+
+/// Room made in the input buffer before each read.
+pub(super) const READ_BYTES: usize = 16 * 1024;
+
+/// Commands taken into one batch; further ones of the same read wait for its replies to be written.
+pub(super) const BATCH_COMMANDS_MAX: usize = 1024;
+
+/// Reply bytes gathered at once before they are written: a pipeline of large reads streams instead of piling up.
+pub(super) const BATCH_READY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Memory an output buffer keeps for the next batch.
+pub(super) const OUT_BYTES_KEPT_MAX: usize = 256 * 1024;
+
+/// How long a client may leave its replies unread before it is disconnected.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,0 +1,90 @@
+//! What a connection is to kvorum: who speaks, which protocol, which database.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::ids::DbIndex;
+use crate::node::{Client, Node};
+use crate::resp::Protocol;
+use crate::ring::Topology;
+use crate::stdx::prng::SplitMix64;
+
+/// The port a client came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Never redirects: what another node leads is forwarded.
+    Plain,
+    /// For clients that compute slots: what another node leads answers MOVED.
+    Cluster,
+}
+
+/// What the connection does after the replies are out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Stay,
+    Close,
+}
+
+/// One client's state.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) node: Arc<Node>,
+    /// The client as CLIENT LIST sees it.
+    pub(super) client: Arc<Client>,
+    pub(super) door: Door,
+    pub(super) peer: SocketAddr,
+    pub(super) protocol: Protocol,
+    pub(super) db: DbIndex,
+    pub(super) authenticated: bool,
+    /// READONLY was sent: on the cluster door this node may answer from its replica, however stale.
+    pub(super) reads_stale: bool,
+    pub(super) fate: Fate,
+    /// The topology as of the current batch.
+    pub(super) topology: Arc<Topology>,
+    random: SplitMix64,
+}
+
+impl Session {
+    /// A fresh session.
+    pub(super) fn new(node: Arc<Node>, client: Arc<Client>, door: Door, peer: SocketAddr) -> Self {
+        let authenticated = !node.requires_password();
+        Self {
+            client,
+            door,
+            peer,
+            protocol: Protocol::Resp2,
+            db: DbIndex(0),
+            authenticated,
+            reads_stale: false,
+            fate: Fate::Stay,
+            topology: node.topology(),
+            random: SplitMix64::new(node.random()),
+            node,
+        }
+    }
+
+    /// Takes over a newer topology, if there is one.
+    pub(super) fn follow_topology(&mut self) {
+        if self.node.epoch() != self.topology.epoch() {
+            self.topology = self.node.topology();
+        }
+    }
+
+    /// Random bits for choices that need not agree with anybody's.
+    pub(super) fn random(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    /// What RESET leaves: a session as after connecting.
+    pub(super) fn reset(&mut self) {
+        self.protocol = Protocol::Resp2;
+        self.db = DbIndex(0);
+        self.authenticated = !self.node.requires_password();
+        self.reads_stale = false;
+        self.client.update(|state| {
+            state.name.clear();
+            state.db = 0;
+            state.protocol = 2;
+        });
+    }
+}
