@@ -84,10 +84,11 @@ impl Syncer {
         }
         self.give_back(job.waiting);
         drop(job.segments);
-        if outcome.is_ok() && !job.dead.is_empty() {
-            if let Err(error) = self.free(job.dead) {
-                let _failure = self.shared.fail(error);
-            }
+        if outcome.is_ok()
+            && !job.dead.is_empty()
+            && let Err(error) = self.free(job.dead)
+        {
+            let _failure = self.shared.fail(error);
         }
     }
 
