@@ -80,7 +80,8 @@ pub struct Record<'a> {
     pub body: &'a [u8],
 }
 
-/// Called once with the outcome of an append, on the caller's thread or on the log's. Must be short.
+/// Called once with the outcome of an append, on the caller's thread or on the log's. Must be short
+/// and must not panic: on the log's thread that ends the log.
 pub type Done = Box<dyn FnOnce(Result<(), Arc<WalError>>) + Send>;
 
 /// What the log did since it was opened.
@@ -255,7 +256,9 @@ impl Wal {
         let mut state = shared.state.lock();
         shared.change(&mut state, |tail, disk| tail.truncate(disk, group, from))?;
         drop(state);
-        shared.work.notify_one();
+        if shared.policy == SyncPolicy::Always {
+            shared.work.notify_one();
+        }
         Ok(())
     }
 

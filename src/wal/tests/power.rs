@@ -1,6 +1,7 @@
 //! Power cuts: of the pages written since a file's last sync, any may be missing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -82,5 +83,31 @@ fn a_power_cut_loses_only_what_was_not_synced() {
         for policy in [SyncPolicy::Always, SyncPolicy::Never] {
             run(seed, policy);
         }
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_synced_before_the_log_opens() {
+    for seed in 1..=10 {
+        let mut random = Random(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let (path, image) = (dir.path().join("log"), dir.path().join("image"));
+        let disk = Arc::new(TestDisk::default());
+        let options = options(SyncPolicy::Never, 4096);
+        let (wal, _) = Wal::open_on(disk.clone(), &path, options).unwrap();
+        wal.sync().unwrap();
+        // The process dies before any sync: the kernel alone has the entries.
+        disk.fails_sync.store(true, Ordering::SeqCst);
+        let mut last = 0;
+        while try_append(&wal, G1, last + 1, &payload(G1, last + 1, 0)).is_ok() && last < 90 {
+            last += 1;
+        }
+        drop(wal);
+        disk.fails_sync.store(false, Ordering::SeqCst);
+        let (wal, groups) = Wal::open_on(disk.clone(), &path, options).unwrap();
+        let last = groups[&G1].last_index.unwrap();
+        disk.cut_power(&path, &image, &mut random);
+        drop(wal);
+        assert_eq!(open(&image, options).1[&G1].last_index, Some(last), "seed {seed}");
     }
 }
