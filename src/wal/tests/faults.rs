@@ -6,7 +6,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::support::*;
+use super::support::{
+    G1, G2, TestDisk, append, block_on, copy_dir, done, entries, expected, open, options, payload,
+    segments, try_append,
+};
 use crate::wal::{Record, SyncPolicy, Wal, WalError, cut_to_last_sync};
 
 fn opening_error(dir: &Path) -> Option<WalError> {

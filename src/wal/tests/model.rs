@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::support::*;
+use super::support::{
+    G1, G2, G3, Random, block_on, copy_dir, done, entries, open, options, payload,
+};
 use crate::ids::GroupId;
 use crate::wal::{GroupState, Record, SyncPolicy, Wal};
 

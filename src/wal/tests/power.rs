@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::support::*;
+use super::support::{
+    G1, G2, Random, TestDisk, append, block_on, entries, expected, open, options, payload,
+    try_append,
+};
 use crate::wal::{SyncPolicy, Wal};
 
 /// Runs a random history on a disk that forgets, cuts the power again and again, and compares what

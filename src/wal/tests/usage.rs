@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::support::*;
+use super::support::{
+    G1, G2, G3, TestDisk, append, block_on, done, entries, expected, open, options, payload,
+    segments, try_append,
+};
 use crate::wal::limits::MARKER_BYTES_MAX;
 use crate::wal::{GroupState, Record, SyncPolicy, Wal, WalError};
 
