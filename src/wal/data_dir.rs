@@ -141,3 +141,72 @@ fn read_sealed(path: &Path) -> Result<Option<String>, WalError> {
     }
     Ok(Some(text.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_opening_counts_and_the_name_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        for epoch in 1..=3 {
+            let data = DataDir::open(&path, "n1").unwrap();
+            assert_eq!(data.boot_epoch(), epoch);
+            assert_eq!(data.wal_path(), path.join("wal"));
+        }
+        let error = DataDir::open(&path, "n2").unwrap_err();
+        let WalError::OtherNode { found, expected, .. } = &error else { panic!("{error}") };
+        assert_eq!((found.as_str(), expected.as_str()), ("n1", "n2"));
+        assert_eq!(DataDir::open(&path, "n1").unwrap().boot_epoch(), 4);
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), "n1").unwrap();
+        let error = DataDir::open(dir.path(), "n1").unwrap_err();
+        assert!(matches!(error, WalError::InUse { .. }), "{error}");
+        drop(first);
+        assert_eq!(DataDir::open(dir.path(), "n1").unwrap().boot_epoch(), 2);
+    }
+
+    #[test]
+    fn names_with_odd_characters_are_told_apart() {
+        for (name, other) in [("a\nb", "a"), ("\"", ""), ("crc 12345678", "crc"), ("é", "e")] {
+            let dir = tempfile::tempdir().unwrap();
+            drop(DataDir::open(dir.path(), name).unwrap());
+            drop(DataDir::open(dir.path(), name).unwrap());
+            assert!(matches!(DataDir::open(dir.path(), other), Err(WalError::OtherNode { .. })));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let long = "n".repeat(NODE_NAME_BYTES_MAX + 1);
+        assert!(matches!(DataDir::open(dir.path(), &long), Err(WalError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_damaged_identity_or_epoch_is_refused() {
+        for name in [IDENTITY_FILE, BOOT_EPOCH_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            drop(DataDir::open(dir.path(), "n1").unwrap());
+            let path = dir.path().join(name);
+            let good = std::fs::read(&path).unwrap();
+            for bit in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(&path, bad).unwrap();
+                let error = DataDir::open(dir.path(), "n1").unwrap_err();
+                assert!(matches!(error, WalError::Corrupt { .. }), "{name}, bit {bit}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("{IDENTITY_TITLE}\nformat 2\nnode \"n1\"\n");
+        write_sealed(&dir.path().join(IDENTITY_FILE), &text).unwrap();
+        let error = DataDir::open(dir.path(), "n1").unwrap_err();
+        assert!(matches!(error, WalError::Version { found: 2, known: 1, .. }), "{error}");
+    }
+}

@@ -80,7 +80,8 @@ pub struct Record<'a> {
     pub body: &'a [u8],
 }
 
-/// Called once with the outcome of an append, on the caller's thread or on the log's. Must be short.
+/// Called once with the outcome of an append, on the caller's thread or on the log's. Must be short
+/// and must not panic: on the log's thread that ends the log.
 pub type Done = Box<dyn FnOnce(Result<(), Arc<WalError>>) + Send>;
 
 /// What the log did since it was opened.
@@ -255,7 +256,9 @@ impl Wal {
         let mut state = shared.state.lock();
         shared.change(&mut state, |tail, disk| tail.truncate(disk, group, from))?;
         drop(state);
-        shared.work.notify_one();
+        if shared.policy == SyncPolicy::Always {
+            shared.work.notify_one();
+        }
         Ok(())
     }
 
@@ -267,11 +270,12 @@ impl Wal {
     ///
     /// # Errors
     /// As [`append`](Self::append).
+    #[expect(clippy::needless_pass_by_value, reason = "it is kept, only by a clone")]
     pub fn purge(&self, group: GroupId, upto: u64, marker: Bytes) -> Result<(), Arc<WalError>> {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
         let is_new =
-            shared.change(&mut state, |tail, disk| tail.purge(disk, group, upto, marker))?;
+            shared.change(&mut state, |tail, disk| tail.purge(disk, group, upto, &marker))?;
         state.is_purged |= is_new;
         drop(state);
         shared.work.notify_one();
@@ -335,7 +339,9 @@ impl Wal {
         bytes_max: usize,
     ) -> Result<Vec<(u64, Bytes)>, Arc<WalError>> {
         let stretches = self.handle.shared.plan(group, range, bytes_max)?;
-        read_stretches(group, &stretches, bytes_max).map_err(Arc::new)
+        // What a failed log cannot read was never written, rather than damaged.
+        let entries = read_stretches(group, &stretches, bytes_max);
+        entries.map_err(|error| self.failure().unwrap_or_else(|| Arc::new(error)))
     }
 
     /// Bytes of the log that are kept, from its oldest record to its end.
@@ -546,10 +552,7 @@ impl Shared {
             }
         }
         let end = known.end;
-        while state.written < end {
-            if let Some(failure) = self.failure.get() {
-                return Err(Arc::clone(failure));
-            }
+        while state.written < end && self.failure.get().is_none() {
             self.written.wait(&mut state);
         }
         Ok(stretches)

@@ -9,6 +9,7 @@
 //! The disk format is in `record.rs` (log) and `snapshot_file.rs` (snapshots).
 
 pub mod limits;
+pub mod snapshot_file;
 
 mod cut;
 mod data_dir;
@@ -27,6 +28,7 @@ pub use data_dir::DataDir;
 pub use error::WalError;
 pub use group::GroupState;
 pub use log::{Done, Record, SyncPolicy, Wal, WalOptions, WalStats};
+pub use snapshot_file::{SnapshotFile, SnapshotReader, SnapshotWriter};
 
 #[cfg(test)]
 mod tests;

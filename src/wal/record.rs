@@ -301,3 +301,121 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+
+    const NONCE: u64 = 0x0123_4567_89ab_cdef;
+
+    #[test]
+    fn the_bytes_are_those_of_format_version_1() {
+        let salt = Salt::new(NONCE, 5);
+        let mut entry = Vec::new();
+        encode(&mut entry, salt, (Kind::Entry, GroupId(2), 7), (b"head", b"body!"));
+        let mut mark = Vec::new();
+        let position = Position { segment: 5, offset: 96 };
+        let payload = mark_payload(NONCE, position);
+        encode(&mut mark, salt, (Kind::SyncMark, GroupId::META, 96), (&payload, &[]));
+        let golden = [
+            (
+                hex(&entry),
+                "7e03b61f090000000100000002000000070000000000000068656164626f64792100000000000000",
+            ),
+            (
+                hex(&mark),
+                "e924fdae1000000006000000000000006000000000000000efcdab89674523010500000000000000",
+            ),
+            (
+                hex(&encode_segment_head(salt, 5, 4096)),
+                "6b766f72756d574c010000000eb44ab005000000000000000010000000000000",
+            ),
+            (hex(&encode_format(NONCE)), "6b766f72756d574601000000cb6f90a8efcdab8967452301"),
+        ];
+        for (found, expected) in golden {
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_whatever_its_length() {
+        let salt = Salt::new(NONCE, 1);
+        for length in 0..40 {
+            let payload = vec![0xa5; length];
+            let mut record = Vec::new();
+            encode(
+                &mut record,
+                salt,
+                (Kind::Entry, GroupId(9), 3),
+                (&payload[..length / 2], &payload[length / 2..]),
+            );
+            let head = Head::decode(&record).unwrap();
+            let expected =
+                Head { kind: Kind::Entry, group: GroupId(9), index: 3, payload_bytes: length };
+            assert_eq!(head, expected);
+            assert_eq!((record.len(), record.len() % ALIGNMENT), (head.record_bytes(), 0));
+            assert!(is_intact(&record, salt));
+            assert_eq!(&record[RECORD_HEAD_BYTES..][..length], payload);
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_segment_or_log_is_not_intact() {
+        let mut record = Vec::new();
+        encode(&mut record, Salt::new(NONCE, 1), (Kind::Vote, GroupId(9), 0), (b"v", b""));
+        assert!(!is_intact(&record, Salt::new(NONCE, 2)));
+        assert!(!is_intact(&record, Salt::new(NONCE + 1, 1)));
+    }
+
+    #[test]
+    fn only_whole_heads_with_known_kinds_and_sane_lengths_are_decoded() {
+        let mut record = Vec::new();
+        encode(&mut record, Salt(0), (Kind::CleanStop, GroupId(1), 1), (b"", b""));
+        assert!(Head::decode(&record).is_some());
+        assert!(Head::decode(&record[..23]).is_none());
+        for (at, value) in [(8, 0), (8, 8), (9, 1), (11, 1), (7, 0xff)] {
+            let mut bad = record.clone();
+            bad[at] = value;
+            assert_eq!(Head::decode(&bad), None, "byte {at} = {value}");
+        }
+    }
+
+    #[test]
+    fn marks_are_told_from_values_that_look_like_them() {
+        let salt = Salt::new(NONCE, 1);
+        let position = Position { segment: 1, offset: 64 };
+        let encoded = |kind, nonce| {
+            let mut record = Vec::new();
+            let payload = mark_payload(nonce, position);
+            encode(&mut record, salt, (kind, GroupId::META, 64), (&payload, &[]));
+            record
+        };
+        assert_eq!(decode_mark(&encoded(Kind::SyncMark, NONCE), salt, NONCE), Some(position));
+        assert_eq!(decode_mark(&encoded(Kind::CleanStop, NONCE), salt, NONCE), Some(position));
+        assert_eq!(decode_mark(&encoded(Kind::SyncMark, NONCE + 1), salt, NONCE), None);
+        assert_eq!(decode_mark(&encoded(Kind::Entry, NONCE), salt, NONCE), None);
+        assert_eq!(decode_mark(&encoded(Kind::SyncMark, NONCE)[..39], salt, NONCE), None);
+    }
+
+    #[test]
+    fn headers_tell_damage_from_another_version() {
+        let salt = Salt::new(NONCE, 5);
+        let head = encode_segment_head(salt, 5, 4096);
+        assert_eq!(decode_segment_head(&head, salt, 5), Ok(Some(4096)));
+        assert_eq!(decode_segment_head(&head, salt, 6), Ok(None));
+        assert_eq!(decode_segment_head(&head[..31], salt, 5), Ok(None));
+        let mut newer = head;
+        newer[8] = 2;
+        assert_eq!(decode_segment_head(&newer, salt, 5), Ok(None));
+        let checksum = checksum_around(salt, &newer).to_le_bytes();
+        newer[12..16].copy_from_slice(&checksum);
+        assert_eq!(decode_segment_head(&newer, salt, 5), Err(2));
+        assert_eq!(decode_format(&encode_format(NONCE)), Ok(Some(NONCE)));
+        assert_eq!(decode_format(&head), Ok(None));
+        assert_eq!(decode_format(&[]), Ok(None));
+    }
+}

@@ -307,7 +307,7 @@ fn shorten(
     segment.file.set_len(end).map_err(WalError::io("shorten", path))?;
     segment.file.sync_all().map_err(WalError::io("sync", path))?;
     disk.allocate(&segment.file, bytes).map_err(WalError::io("reserve room for", path))?;
-    segment.file.sync_all().map_err(WalError::io("sync", path))?;
+    disk.sync(&segment.file).map_err(WalError::io("sync", path))?;
     Ok(Arc::new(segment))
 }
 

@@ -40,6 +40,7 @@ struct Syncer {
 impl Syncer {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        let _on_panic = FailOnPanic(Arc::clone(&shared));
         loop {
             let mut state = shared.state.lock();
             self.wait_for_work(&mut state);
@@ -84,10 +85,11 @@ impl Syncer {
         }
         self.give_back(job.waiting);
         drop(job.segments);
-        if outcome.is_ok() && !job.dead.is_empty() {
-            if let Err(error) = self.free(job.dead) {
-                let _failure = self.shared.fail(error);
-            }
+        if outcome.is_ok()
+            && !job.dead.is_empty()
+            && let Err(error) = self.free(job.dead)
+        {
+            let _failure = self.shared.fail(error);
         }
     }
 
@@ -183,6 +185,21 @@ impl Syncer {
         match put {
             Ok(()) => self.perform(job),
             Err(error) => drop(self.shared.fail(error)),
+        }
+    }
+}
+
+/// Should a callback panic, the log fails rather than let everyone wait for a thread that is gone.
+struct FailOnPanic(Arc<Shared>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _failure = self.0.fail(WalError::Closed);
+            // Dropped uncalled: a vote's future learns of it, and a second panic would abort.
+            let waiting = std::mem::take(&mut self.0.state.lock().waiting);
+            self.0.written.notify_all();
+            drop(waiting);
         }
     }
 }

@@ -131,12 +131,11 @@ impl Tail {
             Some(known) => known.check_next(group, first.index)?,
             None => Group::default().check_next(group, first.index)?,
         }
-        let mut expected = first.index;
-        for record in records {
+        for (number, record) in records.iter().enumerate() {
+            let expected = first.index.saturating_add(number as u64);
             if record.index != expected || expected == u64::MAX {
                 return Err(WalError::Misplaced { group, index: record.index, expected });
             }
-            expected += 1;
             check_length(record.head.len().saturating_add(record.body.len()), RECORD_BYTES_MAX)?;
         }
         Ok(())
@@ -167,7 +166,7 @@ impl Tail {
         disk: &dyn Disk,
         group: GroupId,
         upto: u64,
-        marker: Bytes,
+        marker: &Bytes,
     ) -> Result<bool, WalError> {
         check_length(marker.len(), MARKER_BYTES_MAX)?;
         if upto == u64::MAX {
@@ -177,7 +176,7 @@ impl Tail {
             return Ok(false);
         }
         self.put_mark(disk)?;
-        self.put(disk, (Kind::Purge, group, upto), (&marker, &[]))?;
+        self.put(disk, (Kind::Purge, group, upto), (marker, &[]))?;
         Ok(true)
     }
 

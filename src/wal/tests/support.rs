@@ -81,13 +81,19 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// Copies the files of a log, as a killed process would leave them.
-pub(super) fn copy_dir(from: &Path, to: &Path) {
+/// Copies the files of a log, as a killed process would leave them; false when they were being
+/// renamed meanwhile, and `to` is no picture of any moment.
+#[must_use]
+pub(super) fn copy_dir(from: &Path, to: &Path) -> bool {
+    let _absent = std::fs::remove_dir_all(to);
     std::fs::create_dir_all(to).unwrap();
-    for item in std::fs::read_dir(from).unwrap() {
-        let path = item.unwrap().path();
-        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-    }
+    let names = || {
+        let names = std::fs::read_dir(from).unwrap().map(|item| item.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = names();
+    let is_copied = before.iter().all(|name| std::fs::copy(from.join(name), to.join(name)).is_ok());
+    is_copied && before == names()
 }
 
 /// The segment files of a log, in order.
@@ -135,13 +141,16 @@ impl TestDisk {
     /// Copies the log to `to` as a power cut would leave it: of the pages not synced, some are as they
     /// were before.
     pub(super) fn cut_power(&self, from: &Path, to: &Path, random: &mut Random) {
-        copy_dir(from, to);
+        // Nothing is written or synced meanwhile; files may still be renamed by the log's thread.
         let unsynced = self.unsynced.lock();
+        while !copy_dir(from, to) {}
         let mercy = random.below(5);
-        for path in segments(from) {
-            let inode = std::fs::metadata(&path).unwrap().ino();
-            let copy = to.join(path.file_name().unwrap());
-            let file = File::options().write(true).open(&copy).unwrap();
+        for path in segments(to) {
+            let original = from.join(path.file_name().unwrap());
+            // A file given free since the copy was made held nothing unsynced that matters.
+            let Ok(metadata) = std::fs::metadata(original) else { continue };
+            let inode = metadata.ino();
+            let file = File::options().write(true).open(&path).unwrap();
             for ((_, page), before) in unsynced.range((inode, 0)..=(inode, u64::MAX)) {
                 if random.below(4) >= mercy {
                     file.write_all_at(before, page * PAGE_BYTES).unwrap();

@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::support::*;
+use super::support::{
+    G1, G2, G3, TestDisk, append, block_on, done, entries, expected, open, options, payload,
+    segments, try_append,
+};
 use crate::wal::limits::MARKER_BYTES_MAX;
 use crate::wal::{GroupState, Record, SyncPolicy, Wal, WalError};
 
@@ -365,4 +368,18 @@ fn a_log_in_use_is_refused_and_a_closed_one_says_so() {
     assert_eq!(entries(&other, G1, 1), expected(G1, 1..=1));
     drop(other);
     drop(open(dir.path(), options));
+}
+
+#[test]
+fn a_panicking_callback_fails_the_log_instead_of_hanging_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open(dir.path(), options(SyncPolicy::Always, 4096));
+    let record = Record { index: 1, head: b"", body: b"x" };
+    wal.append(G1, &[record], Box::new(|_| panic!("a callback of this test")));
+    while wal.failure().is_none() {
+        std::thread::yield_now();
+    }
+    assert!(block_on(wal.save_vote(G1, Bytes::new())).is_err());
+    assert!(wal.sync().is_err());
+    assert!(wal.close().is_err());
 }

@@ -1,0 +1,178 @@
+//! Random histories over three groups, compared with a model after every reopening.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::support::{
+    G1, G2, G3, Random, block_on, copy_dir, done, entries, open, options, payload,
+};
+use crate::ids::GroupId;
+use crate::wal::{GroupState, Record, SyncPolicy, Wal};
+
+/// What a group must hold.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    vote: Option<Bytes>,
+    purged: Option<(u64, Bytes)>,
+    entries: BTreeMap<u64, Bytes>,
+}
+
+impl Model {
+    fn next(&self) -> u64 {
+        let purged = self.purged.as_ref().map(|(upto, _)| *upto);
+        self.entries.keys().last().copied().max(purged).map_or(1, |last| last + 1)
+    }
+
+    fn first(&self) -> u64 {
+        self.purged.as_ref().map_or(1, |(upto, _)| upto + 1)
+    }
+}
+
+/// One seeded history.
+struct History {
+    random: Random,
+    dir: tempfile::TempDir,
+    path: PathBuf,
+    policy: SyncPolicy,
+    wal: Option<Wal>,
+    groups: BTreeMap<GroupId, Model>,
+    generation: u64,
+}
+
+impl History {
+    fn new(seed: u64, policy: SyncPolicy) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0");
+        let groups = [G1, G2, G3].map(|group| (group, Model::default())).into();
+        let wal = Some(open(&path, options(policy, 4096)).0);
+        Self { random: Random(seed), dir, path, policy, wal, groups, generation: 0 }
+    }
+
+    fn step(&mut self) {
+        self.generation += 1;
+        let group = [G1, G2, G3][usize::try_from(self.random.below(3)).unwrap()];
+        match self.random.below(100) {
+            0..70 => self.append(group),
+            70..80 => self.truncate(group),
+            80..86 => self.vote(group),
+            86..95 => self.purge(group),
+            95..97 => self.reopen(),
+            _ => self.read(group),
+        }
+    }
+
+    fn wal(&self) -> &Wal {
+        self.wal.as_ref().unwrap()
+    }
+
+    fn append(&mut self, group: GroupId) {
+        let model = self.groups.get_mut(&group).unwrap();
+        let count = 1 + self.random.below(6);
+        let payloads: Vec<_> = (model.next()..model.next() + count)
+            .map(|index| (index, Bytes::from(payload(group, index, self.generation))))
+            .collect();
+        let records: Vec<_> = payloads
+            .iter()
+            .map(|(index, body)| Record { index: *index, head: &body[..5], body: &body[5..] })
+            .collect();
+        let (done, outcome) = done();
+        self.wal.as_ref().unwrap().append(group, &records, done);
+        // Seldom waiting lets batches grow under `Always`.
+        if self.random.below(4) == 0 {
+            outcome.recv().unwrap().unwrap();
+        }
+        model.entries.extend(payloads);
+    }
+
+    fn truncate(&mut self, group: GroupId) {
+        let model = self.groups.get_mut(&group).unwrap();
+        let from = model.first() + self.random.below(model.next() - model.first() + 1);
+        model.entries.split_off(&from);
+        self.wal.as_ref().unwrap().truncate_after(group, Some(from - 1)).unwrap();
+    }
+
+    fn vote(&mut self, group: GroupId) {
+        let vote = Bytes::from(self.generation.to_string());
+        block_on(self.wal().save_vote(group, vote.clone())).unwrap();
+        self.groups.get_mut(&group).unwrap().vote = Some(vote);
+    }
+
+    fn purge(&mut self, group: GroupId) {
+        let model = self.groups.get_mut(&group).unwrap();
+        let reach = model.next() - model.first();
+        let beyond = if self.random.below(10) == 0 { 5 } else { 0 };
+        let upto = model.first() + self.random.below(reach + 1 + beyond);
+        let marker = Bytes::from(format!("m{upto}"));
+        self.wal.as_ref().unwrap().purge(group, upto, marker.clone()).unwrap();
+        model.purged = Some((upto, marker));
+        model.entries = model.entries.split_off(&(upto + 1));
+    }
+
+    fn read(&mut self, group: GroupId) {
+        let model = &self.groups[&group];
+        let from = model.first() + self.random.below(model.next() - model.first() + 1);
+        let upto = from + self.random.below(30);
+        let found = self.wal().read(group, from..upto, usize::MAX).unwrap();
+        assert!(found.iter().map(|(i, p)| (i, p)).eq(model.entries.range(from..upto)));
+    }
+
+    /// Closes, drops or kills the log, opens it again and compares everything.
+    fn reopen(&mut self) {
+        let wal = self.wal.take().unwrap();
+        match self.random.below(3) {
+            0 => wal.close().unwrap(),
+            1 => drop(wal),
+            _ => {
+                // Under `Always` an entry may be on its way only: a kill loses what was not done.
+                if self.policy == SyncPolicy::Always {
+                    wal.sync().unwrap();
+                }
+                let image = self.dir.path().join(self.generation.to_string());
+                while !copy_dir(&self.path, &image) {}
+                drop(wal);
+                self.path = image;
+            }
+        }
+        let (wal, groups) = open(&self.path, options(self.policy, 4096));
+        for (group, model) in &self.groups {
+            let state = groups.get(group).cloned().unwrap_or_default();
+            let last_index = model.entries.keys().last().copied();
+            let first_index = if last_index.is_some() || model.purged.is_some() {
+                model.first()
+            } else {
+                state.first_index
+            };
+            let expected = GroupState {
+                vote: model.vote.clone(),
+                committed: None,
+                purged: model.purged.clone(),
+                first_index,
+                last_index,
+            };
+            assert_eq!(state, expected, "{group}");
+            let found = entries(&wal, *group, model.first());
+            assert!(found.iter().map(|(i, p)| (i, p)).eq(&model.entries), "{group}");
+        }
+        self.wal = Some(wal);
+    }
+}
+
+#[test]
+fn random_histories_match_the_model() {
+    let seeds = match std::env::var("KVORUM_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (1..=8).collect::<Vec<u64>>(),
+    };
+    for seed in seeds {
+        for policy in [SyncPolicy::Always, SyncPolicy::Never] {
+            eprintln!("KVORUM_SEED={seed} {policy:?}");
+            let mut history = History::new(seed, policy);
+            for _ in 0..400 {
+                history.step();
+            }
+            history.reopen();
+        }
+    }
+}
