@@ -43,7 +43,7 @@ pub use keyspace::{At, Keyspace};
 pub use list::{End, List, ListRange};
 pub use scan::ScanCursor;
 pub use set::{Set, SetIter};
-pub use stream::Stream;
+pub use stream::{Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
 pub use string::Str;
 pub use value::{Bin, Value, WrongType};
 pub use zset::{Insertion, ZSet, ZSetRange};
