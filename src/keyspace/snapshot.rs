@@ -34,7 +34,7 @@
 //! | 0 | a string that is not a canonical `i64` | bytes |
 //! | 1 | a string that is one | signed |
 //! | 2 | a string edited in place (Redis' `raw`) | bytes |
-//! | 3 4 5 6 7 | a list, hash, set, sorted set, stream | see `encode` of [`List`], [`Hash`], [`Set`], [`ZSet`], [`Stream`] |
+//! | 3 4 5 6 7 | a list, hash, set, sorted set, stream | see `encode` of [`List`], [`Hash`](struct@Hash), [`Set`], [`ZSet`], [`Stream`] |
 //!
 //! Within a chunk entries stand in scan order. Type codes are never given a second meaning; a change of any
 //! word is a new format.
@@ -101,6 +101,7 @@ enum Source {
 
 impl Keyspace {
     /// Begins a snapshot of the state as it is now. `false`, and nothing is done, when one is under way.
+    #[must_use = "false means that an earlier snapshot is still under way"]
     pub fn begin_snapshot(&mut self) -> bool {
         if self.snapshot.is_some() {
             return false;
