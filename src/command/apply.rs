@@ -9,13 +9,14 @@ use super::spec::Spec;
 use crate::keyspace::{Keyspace, WrongType};
 use crate::resp::{ErrorReply, Reply};
 
+/// What a command answers; may borrow from the keyspace for `'k`.
+pub type Outcome<'k> = Result<Reply<'k>, ErrorReply>;
+
 /// A command that only looks.
-pub type ReadFn =
-    for<'k> fn(&'k Keyspace, &mut Args<'_>, &Context) -> Result<Reply<'k>, ErrorReply>;
+pub type ReadFn = for<'k> fn(&'k Keyspace, &mut Args<'_>, &Context) -> Outcome<'k>;
 
 /// A command that may change keys.
-pub type WriteFn =
-    for<'k> fn(&'k mut Keyspace, &mut Args<'_>, &Context) -> Result<Reply<'k>, ErrorReply>;
+pub type WriteFn = for<'k> fn(&'k mut Keyspace, &mut Args<'_>, &Context) -> Outcome<'k>;
 
 /// What a data command does.
 #[derive(Clone, Copy, Debug)]

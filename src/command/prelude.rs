@@ -1,7 +1,7 @@
 //! What nearly every command's file needs, so that it opens with its declaration.
 
 pub(super) use super::acl_category::{AclCategory, AclRule};
-pub(super) use super::apply::DataCommand;
+pub(super) use super::apply::{DataCommand, Outcome};
 pub(super) use super::arg::Arg;
 pub(super) use super::args::Args;
 pub(super) use super::context::Context;

@@ -163,8 +163,14 @@ fn encode_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
 mod tests {
     use std::borrow::Cow;
 
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+    use redis_protocol::resp2::types as resp2;
+    use redis_protocol::resp3::types as resp3;
+
     use super::*;
     use crate::resp::error::ErrorReply;
+    use crate::resp::frame;
 
     fn text_of(reply: &Reply<'_>, protocol: Protocol) -> String {
         let mut out = Vec::new();
@@ -228,5 +234,140 @@ mod tests {
         encode_bulk(&mut out, b"x");
         encode_integer(&mut out, -1);
         assert_eq!(out, b"before$1\r\nx\r\n:-1\r\n");
+    }
+
+    /// What a RESP2 client understands of a reply.
+    fn as_resp2(reply: &Reply<'_>) -> resp2::OwnedFrame {
+        let array =
+            |items: &[Reply<'_>]| resp2::OwnedFrame::Array(items.iter().map(as_resp2).collect());
+        match reply {
+            Reply::Simple(text) => resp2::OwnedFrame::SimpleString(text.as_bytes().to_vec()),
+            Reply::Bulk(bytes) | Reply::BigNumber(bytes) | Reply::Verbatim { text: bytes, .. } => {
+                resp2::OwnedFrame::BulkString(bytes.to_vec())
+            }
+            Reply::Integer(number) => resp2::OwnedFrame::Integer(*number),
+            Reply::Double(number) => {
+                resp2::OwnedFrame::BulkString(num::DoubleText::new(*number).as_bytes().to_vec())
+            }
+            Reply::Boolean(yes) => resp2::OwnedFrame::Integer(i64::from(*yes)),
+            Reply::Null | Reply::NullArray => resp2::OwnedFrame::Null,
+            Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => array(items),
+            Reply::Map(pairs) => resp2::OwnedFrame::Array(
+                pairs.iter().flat_map(|(k, v)| [as_resp2(k), as_resp2(v)]).collect(),
+            ),
+            Reply::Error(error) => resp2::OwnedFrame::Error(error.line().to_owned()),
+        }
+    }
+
+    /// What a RESP3 client understands of a reply. Sets and maps hold distinct elements here, see `any_reply`.
+    fn as_resp3(reply: &Reply<'_>) -> resp3::OwnedFrame {
+        let attributes = None;
+        let all = |items: &[Reply<'_>]| items.iter().map(as_resp3).collect();
+        match reply {
+            Reply::Simple(text) => {
+                resp3::OwnedFrame::SimpleString { data: text.as_bytes().to_vec(), attributes }
+            }
+            Reply::Bulk(bytes) => {
+                resp3::OwnedFrame::BlobString { data: bytes.to_vec(), attributes }
+            }
+            Reply::BigNumber(digits) => {
+                resp3::OwnedFrame::BigNumber { data: digits.to_vec(), attributes }
+            }
+            Reply::Verbatim { text, .. } => resp3::OwnedFrame::VerbatimString {
+                data: text.to_vec(),
+                format: resp3::VerbatimStringFormat::Text,
+                attributes,
+            },
+            Reply::Integer(number) => resp3::OwnedFrame::Number { data: *number, attributes },
+            Reply::Double(number) => resp3::OwnedFrame::Double { data: *number, attributes },
+            Reply::Boolean(yes) => resp3::OwnedFrame::Boolean { data: *yes, attributes },
+            Reply::Null | Reply::NullArray => resp3::OwnedFrame::Null,
+            Reply::Array(items) => resp3::OwnedFrame::Array { data: all(items), attributes },
+            Reply::Push(items) => resp3::OwnedFrame::Push { data: all(items), attributes },
+            Reply::Set(items) => {
+                resp3::OwnedFrame::Set { data: items.iter().map(as_resp3).collect(), attributes }
+            }
+            Reply::Map(pairs) => resp3::OwnedFrame::Map {
+                data: pairs.iter().map(|(k, v)| (as_resp3(k), as_resp3(v))).collect(),
+                attributes,
+            },
+            Reply::Error(error) => {
+                resp3::OwnedFrame::SimpleError { data: error.line().to_owned(), attributes }
+            }
+        }
+    }
+
+    fn any_scalar() -> impl Strategy<Value = Reply<'static>> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..20);
+        prop_oneof![
+            Just(Reply::OK),
+            bytes().prop_map(Reply::bulk),
+            any::<i64>().prop_map(Reply::Integer),
+            prop::num::f64::NORMAL.prop_map(Reply::Double),
+            Just(Reply::Double(f64::INFINITY)),
+            Just(Reply::Double(f64::NEG_INFINITY)),
+            any::<bool>().prop_map(Reply::Boolean),
+            Just(Reply::Null),
+            Just(Reply::NullArray),
+            "[a-z ]{0,20}".prop_map(Reply::verbatim_text),
+            "-?[1-9][0-9]{0,40}".prop_map(|digits| Reply::BigNumber(digits.into_bytes().into())),
+            "[ -~]{1,20}".prop_map(|text| Reply::Error(ErrorReply::new("ERR", text))),
+        ]
+    }
+
+    fn any_reply() -> impl Strategy<Value = Reply<'static>> {
+        let numbered = |values: Vec<Reply<'static>>| {
+            (0..).map(Reply::Integer).zip(values).collect::<Vec<(Reply<'_>, Reply<'_>)>>()
+        };
+        any_scalar().prop_recursive(3, 24, 4, move |inner| {
+            let items = || proptest::collection::vec(inner.clone(), 0..4);
+            prop_oneof![
+                items().prop_map(Reply::Array),
+                items().prop_map(move |values| Reply::Map(numbered(values))),
+                (0..5_usize).prop_map(|n| Reply::Set((0..n).map(Reply::count).collect())),
+            ]
+        })
+    }
+
+    fn seeded() -> ProptestConfig {
+        ProptestConfig {
+            rng_seed: RngSeed::Fixed(0x6b76_6f72_756d),
+            failure_persistence: None,
+            cases: 1000,
+            ..ProptestConfig::default()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(seeded())]
+
+        #[test]
+        fn clients_of_both_protocols_understand_what_was_meant(reply in any_reply()) {
+            let mut bytes = Vec::new();
+            encode(&reply, Protocol::Resp2, &mut bytes);
+            prop_assert_eq!(frame::reply_length(&bytes), Ok(Some(bytes.len())));
+            let decoded = redis_protocol::resp2::decode::decode(&bytes).unwrap();
+            prop_assert_eq!(decoded, Some((as_resp2(&reply), bytes.len())));
+
+            bytes.clear();
+            encode(&reply, Protocol::Resp3, &mut bytes);
+            prop_assert_eq!(frame::reply_length(&bytes), Ok(Some(bytes.len())));
+            let decoded = redis_protocol::resp3::decode::complete::decode(&bytes).unwrap();
+            prop_assert_eq!(decoded, Some((as_resp3(&reply), bytes.len())));
+        }
+
+        #[test]
+        fn elements_of_an_array_are_what_each_encodes_to(
+            items in proptest::collection::vec(any_reply(), 0..5)
+        ) {
+            let encoded = |reply: &Reply<'_>| {
+                let mut bytes = Vec::new();
+                encode(reply, Protocol::Resp3, &mut bytes);
+                bytes
+            };
+            let each: Vec<_> = items.iter().map(encoded).collect();
+            let whole = encoded(&Reply::Array(items));
+            prop_assert_eq!(frame::array_elements(&whole).unwrap(), each);
+        }
     }
 }

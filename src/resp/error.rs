@@ -150,7 +150,11 @@ table! {
     ZRANGE_LIMIT_NEEDS_BY = "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
     ZRANGE_WITHSCORES_BYLEX = "ERR syntax error, WITHSCORES not supported in combination with BYLEX";
     GEO_UNIT = "ERR unsupported unit provided. please use M, KM, FT, MI";
-    GEO_NEEDS_LONLAT = "ERR need numeric width";
+    GEO_RADIUS = "ERR need numeric radius";
+    GEO_WIDTH = "ERR need numeric width";
+    GEO_HEIGHT = "ERR need numeric height";
+    RADIUS_NEGATIVE = "ERR radius cannot be negative";
+    BOX_NEGATIVE = "ERR height or width cannot be negative";
     GEO_MEMBER_MISSING = "ERR could not decode requested zset member";
 
     // Streams.
@@ -164,7 +168,6 @@ table! {
     STREAM_LIMIT_NEEDS_STRATEGY = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
     STREAM_LIMIT_NEEDS_APPROXIMATE = "ERR syntax error, LIMIT cannot be used without the special ~ option";
     XREAD_UNBALANCED = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.";
-    XREADGROUP_UNBALANCED = "ERR Unbalanced XREADGROUP list of streams: for each stream key an ID or '>' must be specified.";
     XREAD_GROUP = "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.";
     XREADGROUP_NEEDS_GROUP = "ERR Missing GROUP option for XREADGROUP";
     XREAD_NOACK = "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.";
@@ -179,7 +182,7 @@ table! {
     AUTH_WITHOUT_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
     NOPROTO = "NOPROTO unsupported protocol version";
     HELLO_VERSION = "ERR Protocol version is not an integer or out of range";
-    HELLO_NO_AUTH = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
+    HELLO_NOAUTH = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
     CLIENT_NAME = "ERR Client names cannot contain spaces, newlines or special characters.";
     NO_SUCH_CLIENT = "ERR No such client";
     MAX_CLIENTS = "ERR max number of clients reached";
@@ -381,6 +384,7 @@ const NAME_BYTES_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::decode::ProtocolError;
 
     #[test]
     fn every_fixed_error_is_one_line_with_a_code_in_capitals() {
@@ -467,6 +471,35 @@ mod tests {
                 ErrorReply::config_failed("maxmemory", "argument must be a memory value"),
                 "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a \
                  memory value",
+            ),
+            (
+                ErrorReply::config_unknown(b"zork"),
+                "ERR Unknown option or number of arguments for CONFIG SET - 'zork'",
+            ),
+            (
+                ErrorReply::no_permission_command("config|get"),
+                "NOPERM this user has no permissions to run the 'config|get' command",
+            ),
+            (
+                ErrorReply::no_permission_key(),
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+            ),
+            (
+                ErrorReply::no_permission_channel(),
+                "NOPERM this user has no permissions to access one of the channels used as arguments",
+            ),
+            (
+                ErrorReply::subscriber_context("GET"),
+                "ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+                 allowed in this context",
+            ),
+            (
+                ErrorReply::protocol_error(ProtocolError::InvalidLength),
+                "ERR Protocol error: invalid bulk length",
+            ),
+            (
+                ErrorReply::exec_abort_because(&ErrorReply::CLUSTER_DOWN),
+                "EXECABORT Transaction discarded because of: The cluster is down",
             ),
             (
                 ErrorReply::acl_modifier(b"zork", "Syntax error"),

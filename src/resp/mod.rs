@@ -1,15 +1,21 @@
 //! Redis' serialization protocol, RESP2 and RESP3: bytes to requests, replies to bytes.
 //!
 //! Pure: no clock, no I/O. A reply is built as [`Reply`], a refusal as [`ErrorReply`]; [`encode`](fn@encode) writes
-//! either in the protocol a client chose.
+//! either in the protocol a client chose. Requests are found in a buffer by [`RequestDecoder`], whole replies by
+//! [`frame`].
 //!
-//! Invariant: no bytes a peer can send panic, and none makes a decoder look at a byte more than a bounded number of
-//! times.
+//! Invariant: no bytes a peer can send panic, and decoding a request costs time linear in its bytes, however they
+//! arrive.
 
+pub mod decode;
 pub mod encode;
 pub mod error;
+pub mod frame;
+pub mod limits;
 pub mod reply;
 
+pub use decode::{Decoded, ProtocolError, RequestDecoder};
 pub use encode::{Protocol, encode};
 pub use error::ErrorReply;
+pub use limits::Limits;
 pub use reply::Reply;

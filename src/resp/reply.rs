@@ -1,7 +1,7 @@
 //! The value a command answers with: RESP3's types, of which RESP2's are a part.
 //!
 //! A command says what it means here, never how a protocol writes it; the downgrade to RESP2 is
-//! [`encode`](super::encode)'s alone.
+//! [`encode`](fn@super::encode)'s alone.
 
 use std::borrow::Cow;
 

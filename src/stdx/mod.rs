@@ -3,4 +3,8 @@
 //! Knows neither Redis nor Raft.
 
 pub mod clock;
+pub mod glob;
+pub mod long_double;
 pub mod num;
+pub mod prng;
+pub mod size;

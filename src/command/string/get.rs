@@ -17,11 +17,7 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn get<'k>(
-    keyspace: &'k Keyspace,
-    args: &mut Args<'_>,
-    context: &Context,
-) -> Result<Reply<'k>, ErrorReply> {
+fn get<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
     let key = args.next_key()?;
     Ok(keyspace.string(context.at, key)?.map(Str::as_bytes).into())
 }

@@ -1,8 +1,47 @@
 //! Commands of strings.
 
+mod expiry;
+mod limits;
+
+mod append;
 mod get;
+mod getdel;
+mod getex;
+mod getrange;
+mod getset;
+mod incr;
+mod incrbyfloat;
+mod mget;
+mod mset;
+mod set;
+mod setex;
+mod setnx;
+mod setrange;
+mod strlen;
 
 use super::apply::DataCommand;
 
 /// The commands of this group.
-pub(super) const COMMANDS: &[&DataCommand] = &[&get::GET];
+pub(super) const COMMANDS: &[&DataCommand] = &[
+    &append::APPEND,
+    &get::GET,
+    &getdel::GETDEL,
+    &getex::GETEX,
+    &getrange::GETRANGE,
+    &getrange::SUBSTR,
+    &getset::GETSET,
+    &incr::DECR,
+    &incr::DECRBY,
+    &incr::INCR,
+    &incr::INCRBY,
+    &incrbyfloat::INCRBYFLOAT,
+    &mget::MGET,
+    &mset::MSET,
+    &mset::MSETNX,
+    &set::SET,
+    &setex::PSETEX,
+    &setex::SETEX,
+    &setnx::SETNX,
+    &setrange::SETRANGE,
+    &strlen::STRLEN,
+];
