@@ -41,6 +41,7 @@ impl Context {
     }
 
     /// A random number in `0..bound`; 0 when `bound` is 0.
+    #[expect(clippy::missing_panics_doc, reason = "the expectation holds for every bound")]
     pub fn random_below(&self, bound: usize) -> usize {
         let below = self.dice.borrow_mut().below(bound as u64);
         usize::try_from(below).expect("a number below a usize is a usize")

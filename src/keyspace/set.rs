@@ -19,6 +19,7 @@ use super::codec::{self, DecodeError};
 use super::dense::{Dense, Keyed};
 use super::digest;
 use super::packed::{self, Packed};
+use crate::stdx::num;
 
 /// The most members of a set of integers.
 const INTEGERS_MAX: usize = 512;
@@ -26,9 +27,6 @@ const INTEGERS_MAX: usize = 512;
 const PACKED_MEMBERS_MAX: usize = 128;
 /// The longest member of a packed set, in bytes.
 const PACKED_BYTES_MAX: usize = 64;
-
-/// The longest text of an `i64`, in bytes: 19 digits and a sign.
-const INTEGER_TEXT_BYTES_MAX: usize = 20;
 
 /// The snapshot's code of sorted integers.
 const FORM_INTEGERS: u8 = 0;
@@ -94,7 +92,7 @@ impl Set {
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.0 {
             Form::Integers(numbers) => {
-                integer(member).is_some_and(|number| numbers.binary_search(&number).is_ok())
+                num::parse_i64(member).is_some_and(|number| numbers.binary_search(&number).is_ok())
             }
             Form::Packed(run) => run.iter().any(|other| other == member),
             Form::Table(table) => table.position(member).is_some(),
@@ -104,7 +102,7 @@ impl Set {
     /// Adds `member`. Returns whether it is new.
     pub fn insert(&mut self, member: &[u8]) -> bool {
         match &mut self.0 {
-            Form::Integers(numbers) => match integer(member) {
+            Form::Integers(numbers) => match num::parse_i64(member) {
                 Some(number) => match numbers.binary_search(&number) {
                     Ok(_) => return false,
                     Err(at) if numbers.len() < INTEGERS_MAX => {
@@ -133,7 +131,7 @@ impl Set {
     pub fn remove(&mut self, member: &[u8]) -> bool {
         let index = match &self.0 {
             Form::Integers(numbers) => {
-                integer(member).and_then(|number| numbers.binary_search(&number).ok())
+                num::parse_i64(member).and_then(|number| numbers.binary_search(&number).ok())
             }
             Form::Packed(run) => run.iter().position(|other| other == member),
             Form::Table(table) => table.position(member),
@@ -346,22 +344,8 @@ fn decode_integers(bytes: &mut &[u8], count: usize) -> Result<Set, DecodeError> 
     Ok(Set(Form::Integers(numbers)))
 }
 
-/// The integer that `member` spells in the one way in which this file spells it.
-fn integer(member: &[u8]) -> Option<i64> {
-    if member.is_empty() || member.len() > INTEGER_TEXT_BYTES_MAX {
-        return None;
-    }
-    let digits = member.strip_prefix(b"-").unwrap_or(member);
-    let is_canonical = match digits {
-        [b'0'] => member.len() == 1,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if is_canonical { std::str::from_utf8(member).ok()?.parse().ok() } else { None }
-}
-
 fn text(number: i64) -> Cow<'static, [u8]> {
-    Cow::Owned(number.to_string().into_bytes())
+    Cow::Owned(num::IntegerText::new(number).as_bytes().to_vec())
 }
 
 #[cfg(test)]
@@ -430,7 +414,8 @@ mod tests {
     fn assert_change_is_orderly(set: &Set, before: &[Vec<u8>]) {
         let after = contents(set);
         if matches!(set.0, Form::Integers(_)) {
-            let numbers: Vec<_> = after.iter().map(|member| integer(member).unwrap()).collect();
+            let numbers: Vec<_> =
+                after.iter().map(|member| num::parse_i64(member).unwrap()).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
         } else {
             let moved = before.iter().zip(&after).filter(|(old, new)| old != new).count();
@@ -501,16 +486,6 @@ mod tests {
             if let Ok(set) = Set::decode(&mut &bytes[..]) {
                 prop_assert_eq!(set.iter().count(), set.len());
             }
-        }
-    }
-
-    #[test]
-    fn only_canonical_integers_are_integers() {
-        for number in [0, 1, -1, 10, i64::MAX, i64::MIN] {
-            assert_eq!(integer(number.to_string().as_bytes()), Some(number));
-        }
-        for other in ["", "-", "+1", "01", "-0", "1 ", "1.0", "9223372036854775808", "a"] {
-            assert_eq!(integer(other.as_bytes()), None, "{other}");
         }
     }
 

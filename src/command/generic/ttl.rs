@@ -4,6 +4,7 @@
 //! deadline.
 
 use crate::command::prelude::*;
+use crate::keyspace::Entry;
 
 pub(super) const TTL: DataCommand = DataCommand::read(&SPEC, ttl);
 pub(super) const PTTL: DataCommand = DataCommand::read(&PTTL_SPEC, pttl);
@@ -75,7 +76,7 @@ fn deadline_as(
     context: &Context,
 ) -> Outcome<'static> {
     let entry = keyspace.entry(context.at, args.next_key()?);
-    Ok(Reply::Integer(match entry.map(|entry| entry.expire_at()) {
+    Ok(Reply::Integer(match entry.map(Entry::expire_at) {
         None => MISSING,
         Some(None) => WITHOUT_DEADLINE,
         Some(Some(deadline)) => i64::try_from(form(deadline.0)).unwrap_or(i64::MAX),
