@@ -30,6 +30,7 @@ pub fn encode(reply: &Reply<'_>, protocol: Protocol, out: &mut Vec<u8>) {
         Reply::Set(items) => encode_items(out, resp3_or(protocol, b'~'), protocol, items),
         Reply::Push(items) => encode_items(out, resp3_or(protocol, b'>'), protocol, items),
         Reply::Map(pairs) => encode_map(out, protocol, pairs),
+        Reply::Pairs(pairs) => encode_pairs(out, protocol, pairs),
         Reply::Verbatim { format, text } => encode_verbatim(out, protocol, *format, text),
         Reply::BigNumber(digits) => match protocol {
             Protocol::Resp2 => encode_bulk(out, digits),
@@ -125,6 +126,20 @@ fn encode_map(out: &mut Vec<u8>, protocol: Protocol, pairs: &[(Reply<'_>, Reply<
     }
 }
 
+fn encode_pairs(out: &mut Vec<u8>, protocol: Protocol, pairs: &[(Reply<'_>, Reply<'_>)]) {
+    match protocol {
+        Protocol::Resp2 => encode_array_header(out, pairs.len().saturating_mul(2)),
+        Protocol::Resp3 => encode_array_header(out, pairs.len()),
+    }
+    for (first, second) in pairs {
+        if protocol == Protocol::Resp3 {
+            encode_array_header(out, 2);
+        }
+        encode(first, protocol, out);
+        encode(second, protocol, out);
+    }
+}
+
 fn encode_verbatim(out: &mut Vec<u8>, protocol: Protocol, format: [u8; 3], text: &[u8]) {
     match protocol {
         Protocol::Resp2 => encode_bulk(out, text),
@@ -201,6 +216,11 @@ mod tests {
             (Reply::Set(one_two()), "*2|:1|$3|two|", "~2|:1|$3|two|"),
             (Reply::Push(one_two()), "*2|:1|$3|two|", ">2|:1|$3|two|"),
             (Reply::Map(vec![(Reply::Integer(1), Reply::Boolean(true))]), "*2|:1|:1|", "%1|:1|#t|"),
+            (
+                Reply::Pairs(vec![(Reply::Integer(1), Reply::Double(0.5))]),
+                "*2|:1|$3|0.5|",
+                "*1|*2|:1|,0.5|",
+            ),
             (Reply::verbatim_text("hey"), "$3|hey|", "=7|txt:hey|"),
             (Reply::BigNumber(Cow::Borrowed(b"-12")), "$3|-12|", "(-12|"),
             (Reply::Error(ErrorReply::SYNTAX), "-ERR syntax error|", "-ERR syntax error|"),
@@ -252,7 +272,7 @@ mod tests {
             Reply::Boolean(yes) => resp2::OwnedFrame::Integer(i64::from(*yes)),
             Reply::Null | Reply::NullArray => resp2::OwnedFrame::Null,
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => array(items),
-            Reply::Map(pairs) => resp2::OwnedFrame::Array(
+            Reply::Map(pairs) | Reply::Pairs(pairs) => resp2::OwnedFrame::Array(
                 pairs.iter().flat_map(|(k, v)| [as_resp2(k), as_resp2(v)]).collect(),
             ),
             Reply::Error(error) => resp2::OwnedFrame::Error(error.line().to_owned()),
@@ -291,6 +311,13 @@ mod tests {
                 data: pairs.iter().map(|(k, v)| (as_resp3(k), as_resp3(v))).collect(),
                 attributes,
             },
+            Reply::Pairs(pairs) => {
+                let pair = |(first, second): &(Reply<'_>, Reply<'_>)| resp3::OwnedFrame::Array {
+                    data: vec![as_resp3(first), as_resp3(second)],
+                    attributes: None,
+                };
+                resp3::OwnedFrame::Array { data: pairs.iter().map(pair).collect(), attributes }
+            }
             Reply::Error(error) => {
                 resp3::OwnedFrame::SimpleError { data: error.line().to_owned(), attributes }
             }
@@ -324,6 +351,7 @@ mod tests {
             prop_oneof![
                 items().prop_map(Reply::Array),
                 items().prop_map(move |values| Reply::Map(numbered(values))),
+                items().prop_map(move |values| Reply::Pairs(numbered(values))),
                 (0..5_usize).prop_map(|n| Reply::Set((0..n).map(Reply::count).collect())),
             ]
         })

@@ -30,6 +30,9 @@ pub enum Reply<'a> {
     Array(Vec<Reply<'a>>),
     /// Pairs in order. In RESP2 an array of twice the length.
     Map(Vec<(Reply<'a>, Reply<'a>)>),
+    /// Pairs in order, each an array of two: members with their scores. In RESP2 one array of twice the
+    /// length.
+    Pairs(Vec<(Reply<'a>, Reply<'a>)>),
     /// Replies whose order means nothing. In RESP2 an array.
     Set(Vec<Reply<'a>>),
     /// A message that answers no request. In RESP2 an array.
@@ -97,9 +100,8 @@ impl<'a> Reply<'a> {
             Self::Null => Reply::Null,
             Self::NullArray => Reply::NullArray,
             Self::Array(items) => Reply::Array(own_all(items)),
-            Self::Map(pairs) => Reply::Map(
-                pairs.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned())).collect(),
-            ),
+            Self::Map(pairs) => Reply::Map(own_pairs(pairs)),
+            Self::Pairs(pairs) => Reply::Pairs(own_pairs(pairs)),
             Self::Set(items) => Reply::Set(own_all(items)),
             Self::Push(items) => Reply::Push(own_all(items)),
             Self::Verbatim { format, text } => Reply::Verbatim { format, text: own(text) },
@@ -115,6 +117,10 @@ fn own(bytes: Cow<'_, [u8]>) -> Cow<'static, [u8]> {
 
 fn own_all(items: Vec<Reply<'_>>) -> Vec<Reply<'static>> {
     items.into_iter().map(Reply::into_owned).collect()
+}
+
+fn own_pairs(pairs: Vec<(Reply<'_>, Reply<'_>)>) -> Vec<(Reply<'static>, Reply<'static>)> {
+    pairs.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
 }
 
 impl From<ErrorReply> for Reply<'_> {
@@ -194,6 +200,7 @@ mod tests {
             Reply::NullArray,
             Reply::bulks([&text[..], &text[..]]),
             Reply::Map(vec![(Reply::Integer(1), Reply::bulk(&text[..]))]),
+            Reply::Pairs(vec![(Reply::bulk(&text[..]), Reply::Double(1.5))]),
             Reply::Set(vec![Reply::bulk(&text[..])]),
             Reply::Push(vec![Reply::bulk(&text[..])]),
             Reply::verbatim_text("hi"),
