@@ -52,13 +52,13 @@ impl Queue {
     }
 
     /// The next reply, or the error that answers them all.
-    fn next(&mut self) -> Result<&[u8], &ErrorReply> {
+    fn next(&mut self) -> Result<&[u8], ErrorReply> {
         if let Err(error) = &self.outcome {
-            return Err(error);
+            return Err(error.clone());
         }
         let index = self.taken;
         self.taken += 1;
-        self.replies.get(index).ok_or(&ErrorReply::INTERNAL)
+        self.replies.get(index).ok_or(ErrorReply::INTERNAL)
     }
 
     /// Forgets the last batch but keeps its memory, unless one huge batch made it grow.
@@ -256,7 +256,7 @@ impl Batch {
 
     fn next(&mut self, shard: ShardId) -> Result<&[u8], ErrorReply> {
         match &mut self.queues[shard.0 as usize] {
-            Some(queue) => queue.next().map_err(Clone::clone),
+            Some(queue) => queue.next(),
             None => Err(ErrorReply::INTERNAL),
         }
     }

@@ -98,9 +98,11 @@ impl Connection {
                     if decoded.arguments == 0 {
                         continue;
                     }
-                    let argv: SmallVec<[&[u8]; 8]> = self.decoder.argv(rest).collect();
                     let authenticated = self.session.authenticated;
-                    dispatch(&mut self.session, &mut self.batch, clock, &argv);
+                    {
+                        let argv: SmallVec<[&[u8]; 8]> = self.decoder.argv(rest).collect();
+                        dispatch(&mut self.session, &mut self.batch, clock, &argv);
+                    }
                     if self.session.authenticated != authenticated {
                         self.decoder.set_limits(limits(&self.session));
                     }

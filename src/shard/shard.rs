@@ -4,11 +4,13 @@
 //! elsewhere all commands travel to one. Wherever they come from, commands for one shard become one packet
 //! while earlier ones are under way, and the leader makes one log entry of all packets waiting.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -151,9 +153,41 @@ impl Shard {
         &self.options.replicas
     }
 
-    /// The Raft group, where this node is a replica.
-    pub fn group(&self) -> Option<&Group<impl crate::raft::StateMachine + use<>>> {
-        self.replica.get().map(|replica| &replica.group)
+    /// Gives the group its first members if it has no history: at once where it `begins`, elsewhere only
+    /// when nobody else has within `patience`. All give it the same ones, so it does not matter who comes first.
+    pub async fn begin(&self, voters: BTreeSet<NodeId>, begins: bool, patience: Duration) {
+        let Some(replica) = self.replica.get() else { return };
+        if !begins {
+            let known =
+                replica.group.wait_for_leadership(|leadership| leadership != Leadership::Unknown);
+            if tokio::time::timeout(patience, known).await.is_ok() {
+                return;
+            }
+        }
+        if let Err(error) = replica.group.initialize(voters).await {
+            tracing::error!(shard = %self.id(), error, "cannot begin the group");
+        }
+    }
+
+    /// Hands leadership to `target`, when this node leads.
+    pub async fn hand_over(&self, target: NodeId) {
+        if let Some(replica) = self.replica.get() {
+            replica.group.transfer_leader(target).await;
+        }
+    }
+
+    /// Campaigns now instead of waiting for the election timer.
+    pub async fn campaign(&self) {
+        if let Some(replica) = self.replica.get() {
+            replica.group.campaign().await;
+        }
+    }
+
+    /// Stops this node's replica.
+    pub async fn stop(&self) {
+        if let Some(replica) = self.replica.get() {
+            replica.group.stop().await;
+        }
     }
 
     /// Who leads the shard, as far as this node knows.

@@ -215,6 +215,11 @@ impl Wal {
         self.handle.groups.get(&group).cloned().unwrap_or_default()
     }
 
+    /// What the log held of `group` when it was opened; `None` for a group it did not know.
+    pub fn known(&self, group: GroupId) -> Option<GroupState> {
+        self.handle.groups.get(&group).cloned()
+    }
+
     /// Whether the log ended with a clean-stop mark when it was opened: then nothing that was
     /// appended is missing, whatever the sync policy and whatever became of the machine.
     pub fn was_closed_cleanly(&self) -> bool {

@@ -1,0 +1,207 @@
+//! This process: what it hosts, whom it knows, and how it comes to be.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::clients::Clients;
+use crate::config::Config;
+use crate::ids::{NodeId, ShardId};
+use crate::meta::TopologyMachine;
+use crate::raft::Group;
+use crate::ring::Topology;
+use crate::shard::Shard;
+use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
+use crate::transport::Peers;
+use crate::wal::Wal;
+
+/// What a node is made of once its cluster exists; see [`super::start()`].
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) epoch: u64,
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) wal: Wal,
+    pub(super) peers: Peers,
+    pub(super) meta: Option<Group<TopologyMachine>>,
+    pub(super) topology: Arc<Topology>,
+    pub(super) shards: Vec<Arc<Shard>>,
+    pub(super) seed: u64,
+}
+
+/// This process as connections and operators see it.
+pub struct Node {
+    id: NodeId,
+    name: String,
+    boot_epoch: u64,
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    started: UnixMillis,
+    started_monotonic: MonotonicMicros,
+    wal: Wal,
+    peers: Peers,
+    meta: Option<Group<TopologyMachine>>,
+    topology: RwLock<Arc<Topology>>,
+    topology_epoch: AtomicU64,
+    shards: Vec<Arc<Shard>>,
+    clients: Arc<Clients>,
+    random: AtomicU64,
+    stopping: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    pub(super) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            id: NodeId::of_name(&parts.name),
+            name: parts.name,
+            boot_epoch: parts.epoch,
+            started: parts.clock.now(),
+            started_monotonic: parts.clock.monotonic(),
+            config: parts.config,
+            clock: parts.clock,
+            wal: parts.wal,
+            peers: parts.peers,
+            meta: parts.meta,
+            topology_epoch: AtomicU64::new(parts.topology.epoch()),
+            topology: RwLock::new(parts.topology),
+            shards: parts.shards,
+            clients: Arc::default(),
+            random: AtomicU64::new(parts.seed),
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Its name (`node-id`).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How often its data directory was opened: which life of the node this is.
+    pub fn boot_epoch(&self) -> u64 {
+        self.boot_epoch
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The machine's clocks.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// When it started.
+    pub fn started(&self) -> UnixMillis {
+        self.started
+    }
+
+    /// How long it has been up.
+    pub fn uptime(&self) -> Duration {
+        Duration::from_micros(self.clock.monotonic().since(self.started_monotonic))
+    }
+
+    /// Its log.
+    pub fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    /// The ways to other nodes.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Its replica of the meta group, when it has one.
+    pub fn meta(&self) -> Option<&Group<TopologyMachine>> {
+        self.meta.as_ref()
+    }
+
+    /// The latest topology known here.
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.read())
+    }
+
+    /// The epoch of [`Self::topology`], cheap to compare.
+    pub fn epoch(&self) -> u64 {
+        self.topology_epoch.load(Ordering::Acquire)
+    }
+
+    pub(super) fn adopt_topology(&self, topology: Arc<Topology>) {
+        let epoch = topology.epoch();
+        *self.topology.write() = topology;
+        self.topology_epoch.store(epoch, Ordering::Release);
+    }
+
+    /// The shard `id`.
+    ///
+    /// # Panics
+    /// When there is no such shard: ids come from the topology that the shards were made from.
+    pub fn shard(&self, id: ShardId) -> &Arc<Shard> {
+        &self.shards[id.0 as usize]
+    }
+
+    /// All shards, by id.
+    pub fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// The clients of this node.
+    pub fn clients(&self) -> &Arc<Clients> {
+        &self.clients
+    }
+
+    /// Whether clients must authenticate.
+    pub fn requires_password(&self) -> bool {
+        self.config.options().requirepass.is_set()
+    }
+
+    /// How long a silent client may stay; zero for ever.
+    pub fn idle_timeout(&self) -> Duration {
+        self.config.options().timeout.unwrap_or_default()
+    }
+
+    /// Random bits for choices that need not agree with anybody's.
+    pub fn random(&self) -> u64 {
+        let state = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        crate::stdx::prng::SplitMix64::new(state).next_u64()
+    }
+
+    /// Whether every shard has a leader that this node knows, and its own log works.
+    pub fn is_ready(&self) -> bool {
+        self.wal.failure().is_none() && self.shards.iter().all(|shard| shard.leader().is_some())
+    }
+
+    /// Names of the nodes by id.
+    pub fn names(&self) -> BTreeMap<NodeId, String> {
+        let topology = self.topology();
+        topology.nodes().values().map(|node| (node.id, node.name.clone())).collect()
+    }
+
+    /// Asks the process to stop: clients are let go, then the replicas stop.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Resolves once the node is asked to stop.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender lives in the node, so this ends only by a stop.
+        let _stopped = stopping.wait_for(|stopping| *stopping).await;
+    }
+}

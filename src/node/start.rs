@@ -1,0 +1,369 @@
+//! How a node comes to be: its directory, its log, its peers, the meta group, then the shards.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::node::{Node, Parts};
+use super::upkeep;
+use crate::config::{AppendFsync, Config, ReadConsistency};
+use crate::ids::{GroupId, NodeId, ShardId};
+use crate::meta::{self, Command, TopologyMachine};
+use crate::raft::{Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing};
+use crate::ring::{
+    Doors, Node as RingNode, NodeSpec, NodeSpecError, Topology, TopologyError, TopologySpec,
+    VIRTUAL_NODES_DEFAULT, auto_shard_count,
+};
+use crate::shard::{self, Shard, ShardOptions};
+use crate::stdx::clock::Clock;
+use crate::transport::{
+    BindError, Handler, Message, PeerClient, PeerOptions, PeerServer, PeerServerOptions, Peers,
+    Responder,
+};
+use crate::wal::{DataDir, SyncPolicy, Wal, WalError, WalOptions};
+
+/// Voters of the meta group at most: more would only slow its few decisions.
+const META_VOTERS_MAX: usize = 5;
+
+/// How long a replica waits for the one that should begin its group before it begins it itself.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one try at the meta leader may take, and the pause before the next.
+const META_TIMEOUT: Duration = Duration::from_secs(2);
+const META_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a node cannot start: one line that says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its data cannot be used.
+    #[error(transparent)]
+    Data(#[from] WalError),
+    /// A group's data cannot be used.
+    #[error(transparent)]
+    Group(#[from] StartError),
+    /// `cluster-nodes` is wrong.
+    #[error("cluster-nodes: {0}")]
+    Nodes(#[from] NodeSpecError),
+    /// The cluster described cannot be.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The peer port is taken.
+    #[error("{0}: {source}", source = .0.source)]
+    Bind(BindError),
+    /// A thread of the node has ended.
+    #[error("a runtime of the node has stopped")]
+    Runtime,
+}
+
+/// What a node is started from.
+#[derive(Debug)]
+pub struct NodeOptions {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Random bits.
+    pub seed: u64,
+    /// The runtimes that shards live on, this one first.
+    pub runtimes: Vec<tokio::runtime::Handle>,
+    /// Where clients find this node, as the cluster shall announce it.
+    pub doors: Doors,
+}
+
+/// A started node and what must be stopped with it.
+#[derive(Debug)]
+pub struct Started {
+    /// The node.
+    pub node: Arc<Node>,
+    peer_server: PeerServer,
+    _data_dir: DataDir,
+}
+
+impl Started {
+    /// Stops the replicas, then the log, so that the next start finds everything.
+    pub async fn stop(self) {
+        for shard in self.node.shards() {
+            shard.stop().await;
+        }
+        if let Some(meta) = self.node.meta() {
+            meta.stop().await;
+        }
+        self.peer_server.close();
+        let wal = self.node.wal().clone();
+        match tokio::task::spawn_blocking(move || wal.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the log did not close cleanly"),
+            Err(error) => tracing::error!(%error, "the log did not close"),
+        }
+    }
+}
+
+/// Starts the node: returns when its shards are running here, whether or not they have leaders yet.
+///
+/// # Errors
+/// [`NodeError`] when its data or its configuration cannot be used.
+pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
+    let config = options.config.options();
+    let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
+    let id = NodeId::of_name(&config.node_id);
+
+    let data_dir = DataDir::open(&config.dir, &config.node_id)?;
+    crate::wal::snapshot_file::remove_strays(&data_dir.snapshot_path())?;
+    let sync = match config.appendfsync {
+        AppendFsync::Always => SyncPolicy::Always,
+        AppendFsync::Everysec => SyncPolicy::EverySecond,
+        AppendFsync::No => SyncPolicy::Never,
+    };
+    let wal_options = WalOptions { sync, sync_mark: config.wal_sync_mark, ..WalOptions::default() };
+    let (wal, _groups) = Wal::open(&data_dir.wal_path(), wal_options)?;
+
+    // Whoever is not meant is refused at the hello: nodes of another cluster, or without the secret.
+    let cluster = cluster_hash(&members, config.cluster_secret.expose());
+    let switchboard = Arc::new(Switchboard::default());
+    let bind = format!("{}:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 });
+    let bind = if config.bind[0].ip.is_ipv6() {
+        format!("[{}]:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 })
+    } else {
+        bind
+    };
+    let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
+    let peer_server =
+        PeerServer::bind(&bind, PeerServerOptions { local: id, cluster }, handler)
+            .await
+            .map_err(NodeError::Bind)?;
+    let peers = Peers::new();
+    for member in members.iter().filter(|member| member.id != id) {
+        peers.insert(PeerClient::new(PeerOptions {
+            local: id,
+            remote: member.id,
+            cluster,
+            address: address_of(member),
+        }));
+    }
+
+    let timing = Timing::default();
+    let snapshots = data_dir.snapshot_path();
+    let group_options = |group: GroupId| GroupOptions {
+        group,
+        node: id,
+        wal: wal.clone(),
+        recovered: wal.known(group),
+        snapshots: SnapshotStore::new(snapshots.clone(), group),
+        peers: peers.clone(),
+        timing,
+    };
+
+    // Meta first: it says what the shards are.
+    let voters: BTreeSet<NodeId> =
+        members.iter().take(META_VOTERS_MAX).map(|member| member.id).collect();
+    let meta_machine = Arc::new(TopologyMachine::new());
+    let meta = if voters.contains(&id) {
+        let group =
+            Group::start(group_options(GroupId::META), Arc::clone(&meta_machine)).await?;
+        let begins = members.first().is_some_and(|first| first.id == id);
+        tokio::spawn(begin(group.clone(), voters.clone(), begins));
+        Some(group)
+    } else {
+        None
+    };
+    switchboard.set_meta(meta.clone());
+    let shard_count = config.cluster_shards.map_or_else(
+        || auto_shard_count(members.len(), options.runtimes.len()),
+        u32::from,
+    );
+    let seed_topology = Topology::new(TopologySpec {
+        cluster_id: cluster,
+        shard_count,
+        replication_factor: config.replication_factor,
+        virtual_nodes: VIRTUAL_NODES_DEFAULT,
+        nodes: members,
+    })?;
+    let topology = match &meta {
+        Some(meta) => first_topology(meta, &meta_machine, seed_topology).await,
+        // Not a voter of meta: the placement of a static cluster is arithmetic, the same everywhere.
+        None => Arc::new(seed_topology),
+    };
+
+    let mut shards = Vec::new();
+    for (shard, placement) in topology.placements() {
+        let shard_options = ShardOptions {
+            shard,
+            slots: topology.slots_of(shard),
+            node: id,
+            epoch: data_dir.boot_epoch(),
+            replicas: placement.replicas.clone(),
+            read_consistency: match config.read_consistency {
+                ReadConsistency::Lease => shard::ReadConsistency::Lease,
+                ReadConsistency::Quorum => shard::ReadConsistency::Quorum,
+            },
+            peers: peers.clone(),
+            clock: Arc::clone(&options.clock),
+            seed: options.seed ^ u64::from(shard.0).rotate_left(32),
+        };
+        shards.push((Shard::new(shard_options), placement.leader));
+    }
+    switchboard.set_shards(shards.iter().map(|(shard, _)| Arc::clone(shard)).collect());
+    for (index, (shard, leader)) in shards.iter().enumerate() {
+        let runtime = &options.runtimes[index % options.runtimes.len()];
+        let group = group_options(GroupId::of_shard(shard.id()));
+        let (shard, is_replica) = (Arc::clone(shard), shard.replicas().contains(&id));
+        let voters: BTreeSet<NodeId> = shard.replicas().iter().copied().collect();
+        let begins = *leader == id;
+        let starting = runtime.spawn(async move {
+            if is_replica {
+                shard.start_replica(group).await?;
+                let group = Arc::clone(&shard);
+                tokio::spawn(async move { group.begin(voters, begins, BEGIN_PATIENCE).await });
+            }
+            tokio::spawn(Arc::clone(&shard).run());
+            Ok::<(), StartError>(())
+        });
+        starting.await.map_err(|_| NodeError::Runtime)??;
+    }
+
+    let node = Node::new(Parts {
+        name: config.node_id.clone(),
+        epoch: data_dir.boot_epoch(),
+        config: Arc::clone(&options.config),
+        clock: options.clock,
+        wal,
+        peers,
+        meta,
+        topology,
+        shards: shards.into_iter().map(|(shard, _)| shard).collect(),
+        seed: options.seed,
+    });
+    upkeep::spawn(&node, &meta_machine, options.doors, timing);
+    Ok(Started { node, peer_server, _data_dir: data_dir })
+}
+
+/// The nodes of the cluster by name; this one alone when `cluster_nodes` is empty.
+fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<RingNode>, NodeError> {
+    let mut members: Vec<RingNode> = if cluster_nodes.is_empty() {
+        vec![RingNode {
+            id: NodeId::of_name(name),
+            name: name.to_string(),
+            host: "127.0.0.1".to_string(),
+            peer_port,
+            weight: 1,
+            zone: String::new(),
+            doors: None,
+        }]
+    } else {
+        NodeSpec::parse_list(cluster_nodes)?.into_iter().map(NodeSpec::into_node).collect()
+    };
+    members.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(members)
+}
+
+fn address_of(member: &RingNode) -> String {
+    if member.host.contains(':') {
+        format!("[{}]:{}", member.host, member.peer_port)
+    } else {
+        format!("{}:{}", member.host, member.peer_port)
+    }
+}
+
+/// What all nodes of a cluster have in common: their names and the secret. Addresses may differ by the
+/// point of view.
+fn cluster_hash(members: &[RingNode], secret: &str) -> u64 {
+    let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    let text = format!("{}\n{secret}", names.join(" "));
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+/// Gives a group without history its first members: at once where it `begins`, elsewhere only when nobody
+/// else has for a while. All give it the same ones, so it does not matter who comes first.
+async fn begin(group: Group<TopologyMachine>, voters: BTreeSet<NodeId>, begins: bool) {
+    if !begins {
+        let known = group.wait_for_leadership(|leadership| leadership != Leadership::Unknown);
+        if tokio::time::timeout(BEGIN_PATIENCE, known).await.is_ok() {
+            return;
+        }
+    }
+    if let Err(error) = group.initialize(voters).await {
+        tracing::error!(group = %group.id(), error, "cannot begin the group");
+    }
+}
+
+/// The topology as the meta group has it; its first leader creates it.
+async fn first_topology(
+    meta: &Group<TopologyMachine>,
+    machine: &TopologyMachine,
+    seed: Topology,
+) -> Arc<Topology> {
+    let mut latest = machine.watch();
+    let create = Command::Create(Box::new(seed)).encode();
+    loop {
+        if let Some(topology) = latest.borrow_and_update().clone() {
+            return topology;
+        }
+        if meta.leadership() == Leadership::Here {
+            propose(meta, create.clone()).await;
+        }
+        // Whether it changed, this node came to lead, or neither: look again.
+        let _changed = tokio::time::timeout(META_PAUSE, latest.changed()).await;
+    }
+}
+
+/// Proposes to the meta group and waits for the outcome; true when it is applied.
+pub(super) async fn propose(meta: &Group<TopologyMachine>, command: Bytes) -> bool {
+    let (done, fate) = tokio::sync::oneshot::channel();
+    let report = move |fate| {
+        // Nobody waits any more when the node is stopping.
+        let _unheard = done.send(fate);
+    };
+    meta.propose(command, report).await;
+    matches!(tokio::time::timeout(META_TIMEOUT, fate).await, Ok(Ok(ProposalFate::Applied)))
+}
+
+/// Gives messages from peers to the groups they are for.
+#[derive(Debug, Default)]
+struct Switchboard {
+    meta: OnceLock<Option<Group<TopologyMachine>>>,
+    shards: OnceLock<Vec<Arc<Shard>>>,
+}
+
+impl Switchboard {
+    fn set_meta(&self, meta: Option<Group<TopologyMachine>>) {
+        let is_first = self.meta.set(meta).is_ok();
+        debug_assert!(is_first, "set once, while starting");
+    }
+
+    fn set_shards(&self, shards: Vec<Arc<Shard>>) {
+        let is_first = self.shards.set(shards).is_ok();
+        debug_assert!(is_first, "set once, while starting");
+    }
+
+    fn handle_meta(&self, message: Message, responder: Responder) {
+        let Some(Some(meta)) = self.meta.get() else { return };
+        if message.kind != meta::kind::PROPOSE {
+            return meta.handle(message, responder);
+        }
+        if Command::decode(&message.body).is_err() || meta.leadership() != Leadership::Here {
+            return; // Unanswered: the sender asks somebody else.
+        }
+        let meta = meta.clone();
+        tokio::spawn(async move {
+            if propose(&meta, message.body).await {
+                responder.send(Bytes::new());
+            }
+        });
+    }
+}
+
+impl Handler for Switchboard {
+    fn handle(&self, message: Message, responder: Responder) {
+        if message.group == GroupId::META {
+            return self.handle_meta(message, responder);
+        }
+        // Before the shards are there nobody answers, and the sender tries again.
+        let Some(shards) = self.shards.get() else { return };
+        let index = ShardId(message.group.0 - 1).0 as usize;
+        if let Some(shard) = shards.get(index) {
+            shard.handle(message, responder);
+        }
+    }
+}

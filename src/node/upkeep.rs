@@ -1,0 +1,155 @@
+//! What a node does by itself: follow the topology, announce its doors, tick its shards, spread leaders, and
+//! campaign early when a leader's process is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::node::Node;
+use super::start;
+use crate::ids::{GroupId, NodeId};
+use crate::meta::{self, Command, TopologyMachine};
+use crate::raft::{Leadership, Timing};
+use crate::ring::Doors;
+use crate::shard::Shard;
+use crate::transport::PeerClient;
+
+/// How often shards look for what is due.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Ticks between two looks at snapshots and at who leads what.
+const SLOW_EVERY: u32 = 10;
+
+/// Bytes of log on this node above which the shard that keeps its oldest segment must take a snapshot.
+const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Slow ticks for which this node leads a shard that another should before it hands it over: long enough
+/// for the other to have caught up after a restart, and not to chase a flapping node.
+const HAND_OVER_PATIENCE: u32 = 3;
+
+/// Pause before the doors are announced again.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Starts the node's own tasks. They end with the runtime.
+pub(super) fn spawn(node: &Arc<Node>, machine: &TopologyMachine, doors: Doors, timing: Timing) {
+    if node.meta().is_some() {
+        tokio::spawn(follow_topology(Arc::clone(node), machine.watch()));
+        tokio::spawn(announce(Arc::clone(node), doors));
+    }
+    tokio::spawn(tick(Arc::clone(node)));
+    for peer in node.peers().all() {
+        tokio::spawn(campaign_when_gone(Arc::clone(node), peer, timing));
+    }
+}
+
+async fn follow_topology(
+    node: Arc<Node>,
+    mut latest: tokio::sync::watch::Receiver<Option<Arc<crate::ring::Topology>>>,
+) {
+    loop {
+        if let Some(topology) = latest.borrow_and_update().clone() {
+            node.adopt_topology(topology);
+        }
+        if latest.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Until the topology says where this node's doors are, tells the meta leader.
+async fn announce(node: Arc<Node>, doors: Doors) {
+    let command = Command::SetDoors { node: node.id(), doors: doors.clone() }.encode();
+    let is_known = || node.topology().node(node.id()).and_then(|node| node.doors.clone());
+    while is_known().as_ref() != Some(&doors) {
+        let Some(meta) = node.meta() else { return };
+        match meta.leadership() {
+            Leadership::Here => {
+                start::propose(meta, command.clone()).await;
+            }
+            Leadership::There(leader) => {
+                if let Some(peer) = node.peers().get(leader) {
+                    let timeout = Duration::from_secs(2);
+                    let told = peer.call(GroupId::META, meta::kind::PROPOSE, command.clone(), timeout);
+                    if let Err(error) = told.await {
+                        tracing::debug!(%error, "the meta leader did not take the doors");
+                    }
+                }
+            }
+            Leadership::Unknown => {}
+        }
+        tokio::time::sleep(ANNOUNCE_PAUSE).await;
+    }
+}
+
+async fn tick(node: Arc<Node>) {
+    let mut timer = tokio::time::interval(TICK);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = 0_u32;
+    let mut led = vec![0_u32; node.shards().len()];
+    loop {
+        timer.tick().await;
+        ticks = ticks.wrapping_add(1);
+        for shard in node.shards() {
+            shard.tick().await;
+        }
+        if ticks % SLOW_EVERY == 0 {
+            for (shard, led) in node.shards().iter().zip(&mut led) {
+                shard.snapshot_if_due(LOG_BYTES_MAX).await;
+                spread_leaders(&node, shard, led).await;
+            }
+        }
+    }
+}
+
+/// Hands a shard over to the node that should lead it, once that node is there and caught up.
+async fn spread_leaders(node: &Node, shard: &Shard, led: &mut u32) {
+    let preferred = node.topology().preferred_leader(shard.id());
+    if shard.leader() != Some(node.id()) || preferred == node.id() {
+        *led = 0;
+        return;
+    }
+    *led += 1;
+    let is_there = node.peers().get(preferred).is_some_and(|peer| peer.is_connected());
+    if *led >= HAND_OVER_PATIENCE && is_there {
+        *led = 0;
+        shard.hand_over(preferred).await;
+    }
+}
+
+/// When the connection to a peer breaks, its process is probably gone. Whoever it led campaigns as soon as the
+/// leader's lease has run out, rather than after a whole election timeout; the first in preference order first.
+async fn campaign_when_gone(node: Arc<Node>, peer: PeerClient, timing: Timing) {
+    let mut connected = peer.connected();
+    loop {
+        if connected.wait_for(|connected| *connected).await.is_err() {
+            return;
+        }
+        if connected.wait_for(|connected| !*connected).await.is_err() {
+            return;
+        }
+        let gone = peer.remote();
+        tokio::time::sleep(timing.lease).await;
+        if peer.is_connected() {
+            continue; // Only the connection broke.
+        }
+        for shard in node.shards() {
+            tokio::spawn(take_over(Arc::clone(shard), node.id(), gone));
+        }
+        if let Some(meta) = node.meta()
+            && meta.leadership() == Leadership::There(gone)
+        {
+            meta.campaign().await;
+        }
+    }
+}
+
+async fn take_over(shard: Arc<Shard>, node: NodeId, gone: NodeId) {
+    const STAGGER: Duration = Duration::from_millis(40);
+    let mut candidates = shard.replicas().iter().filter(|replica| **replica != gone);
+    let Some(rank) = candidates.position(|replica| *replica == node) else { return };
+    tokio::time::sleep(STAGGER * u32::try_from(rank).unwrap_or(0)).await;
+    if shard.leader() == Some(gone) {
+        shard.campaign().await;
+    }
+}

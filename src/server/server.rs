@@ -1,0 +1,191 @@
+//! Builds the house bottom-up, runs it, tears it down top-down.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::listener;
+use crate::config::{Config, Options};
+use crate::node::{self, NodeError, NodeOptions};
+use crate::ring::Doors;
+use crate::session::Door;
+use crate::stdx::clock::{Clock, SystemClock};
+
+/// Why the server cannot run: one line that says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A port cannot be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The node cannot start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The operating system refused a thread or a runtime.
+    #[error("cannot start a runtime: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+/// A listening socket per door and address, for one runtime.
+type Listeners = Vec<(TcpListener, Door)>;
+
+/// Runs a node until it is asked to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// [`ServerError`] when it cannot start.
+pub fn run(config: Config, seed: u64) -> Result<(), ServerError> {
+    let options = config.options();
+    let threads = options.io_threads.map_or_else(default_threads, usize::from);
+    let runtime = runtime().map_err(ServerError::Runtime)?;
+    let (stop, stopping) = watch::channel(false);
+    let mut handles = vec![runtime.handle().clone()];
+    let mut workers = Vec::new();
+    for index in 1..threads {
+        let (handle, worker) = spawn_worker(index, stopping.clone()).map_err(ServerError::Runtime)?;
+        handles.push(handle);
+        workers.push(worker);
+    }
+    let outcome = runtime.block_on(serve(Arc::new(config), seed, handles));
+    stop.send_replace(true);
+    for worker in workers {
+        if worker.join().is_err() {
+            tracing::error!("a runtime's thread panicked");
+        }
+    }
+    outcome
+}
+
+/// One on one or two cores, where the kernel and the log need the rest; else one less than there are.
+fn default_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.saturating_sub(1).max(1)
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// A thread with a runtime of its own that runs until the server stops.
+fn spawn_worker(
+    index: usize,
+    mut stopping: watch::Receiver<bool>,
+) -> io::Result<(Handle, std::thread::JoinHandle<()>)> {
+    let runtime = runtime()?;
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new().name(format!("kvorum-io-{index}")).spawn(move || {
+        runtime.block_on(async {
+            // Ends when the server says so, or when it is gone.
+            let _stopped = stopping.wait_for(|stopping| *stopping).await;
+        });
+    })?;
+    Ok((handle, thread))
+}
+
+async fn serve(config: Arc<Config>, seed: u64, runtimes: Vec<Handle>) -> Result<(), ServerError> {
+    let options = config.options();
+    // Ports before data: a port in use must not cost a recovery first.
+    let mut listeners = Vec::new();
+    for runtime in &runtimes {
+        let _inside = runtime.enter();
+        listeners.push(open_doors(&options)?);
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let started = node::start(NodeOptions {
+        config: Arc::clone(&config),
+        clock,
+        seed,
+        runtimes: runtimes.clone(),
+        doors: announced_doors(&options),
+    })
+    .await?;
+    let node = Arc::clone(&started.node);
+    for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {
+        for (listener, door) in listeners {
+            runtime.spawn(listener::accept(listener, door, Arc::clone(&node)));
+        }
+    }
+    tracing::info!(
+        node = node.name(),
+        port = options.port.unwrap_or(0),
+        shards = node.shards().len(),
+        "ready to accept connections"
+    );
+    wait_for_signal().await;
+    tracing::info!("stopping");
+    node.stop();
+    started.stop().await;
+    Ok(())
+}
+
+fn open_doors(options: &Options) -> Result<Listeners, ServerError> {
+    let mut listeners = Vec::new();
+    for bind in &options.bind {
+        for (port, door) in [(options.port, Door::Plain), (options.cluster_port, Door::Cluster)] {
+            let Some(port) = port else { continue };
+            let address = SocketAddr::new(bind.ip, port);
+            match listener::bind(address, options.tcp_backlog) {
+                Ok(listener) => listeners.push((listener, door)),
+                Err(error) if bind.is_optional && is_absent(&error) => {
+                    tracing::warn!(%address, %error, "left out an optional address");
+                }
+                Err(source) => return Err(ServerError::Listen { address, source }),
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// Whether the machine does not have the address, as opposed to its port being in use.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+}
+
+/// Where clients find this node.
+fn announced_doors(options: &Options) -> Doors {
+    let ip = options.cluster_announce_ip.unwrap_or_else(|| reachable(options.bind[0].ip));
+    Doors {
+        host: options.cluster_announce_hostname.clone().unwrap_or_else(|| ip.to_string()),
+        port: options.cluster_announce_port.or(options.port).unwrap_or(0),
+        cluster_port: options
+            .cluster_announce_cluster_port
+            .or(options.cluster_port)
+            .unwrap_or(0),
+    }
+}
+
+/// An address one can connect to: a node bound to all addresses is reached by the loopback unless it
+/// announces another.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "cannot listen for signals; only kill -9 stops this process");
+            std::future::pending::<()>().await;
+        }
+    }
+}
