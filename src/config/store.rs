@@ -1,0 +1,178 @@
+//! The configuration of a running node: loaded once, asked by CONFIG GET, changed by CONFIG SET.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::stdx::glob;
+
+use super::Options;
+use super::command_line::{self, CommandLine};
+use super::directive::{Directive, Mutability};
+use super::error::{ConfigError, Origin, Rejection, shortened};
+use super::file;
+use super::table::{DIRECTIVES, find};
+use super::values::Values;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Start {
+    /// To run a node.
+    Run(Config),
+    /// To print [`usage`](super::usage).
+    Help,
+    /// To print the version.
+    Version,
+}
+
+/// The values of all directives, shared by whoever asks for them.
+#[derive(Debug)]
+pub struct Config {
+    state: RwLock<State>,
+    version: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    values: Values,
+    options: Arc<Options>,
+}
+
+/// What a CONFIG SET changed.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The directives whose value is another one now, in the order of the command.
+    pub names: Vec<&'static str>,
+    /// All values after the change.
+    pub options: Arc<Options>,
+}
+
+impl Config {
+    /// Reads the configuration that a command line asks for; `args` are the words after the program's name.
+    ///
+    /// The first word names a file, or standard input as `-`, unless it begins with a dash. Flags override the file,
+    /// and later ones earlier ones, whatever their order.
+    ///
+    /// # Errors
+    /// [`ConfigError`] about the first thing that is wrong.
+    pub fn load(args: impl Iterator<Item = String>) -> Result<Start, ConfigError> {
+        let (path, flags) = match command_line::parse(args)? {
+            CommandLine::Help => return Ok(Start::Help),
+            CommandLine::Version => return Ok(Start::Version),
+            CommandLine::Run { file, flags } => (file, flags),
+        };
+        let lines = path.map_or(Ok(Vec::new()), |path| file::read(&path))?;
+        let mut values = Values::new();
+        for line in &lines {
+            values.give(&line.words, &line.origin)?;
+        }
+        for flag in &flags {
+            values.give(flag, &Origin::CommandLine)?;
+        }
+        Ok(Start::Run(Self::new(values)?))
+    }
+
+    fn new(values: Values) -> Result<Self, ConfigError> {
+        let options = Arc::new(values.options()?);
+        Ok(Self { state: RwLock::new(State { values, options }), version: AtomicU64::new(0) })
+    }
+
+    /// All values as they are now. A later CONFIG SET does not change what was returned.
+    pub fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.state.read().options)
+    }
+
+    /// How often the options have changed, for those who look again only when there is something new.
+    ///
+    /// Options read after a version are at least as new as it.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// CONFIG GET: names and values that fit any of `patterns`, sorted by name, each once.
+    ///
+    /// A pattern without `*`, `?` and `[` is a name, and is answered as it was spelled.
+    ///
+    /// Source: Redis 7 `configGetCommand`.
+    pub fn get(&self, patterns: &[impl AsRef<[u8]>]) -> Vec<(String, String)> {
+        let state = self.state.read();
+        let mut found = BTreeMap::new();
+        for pattern in patterns {
+            for (name, directive) in matching(pattern.as_ref()) {
+                found.entry(name).or_insert_with(|| state.values.text(directive));
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// CONFIG SET: takes all of `pairs`, or none.
+    ///
+    /// # Errors
+    /// [`ConfigError::SetUnknown`] and [`ConfigError::Set`], which print as Redis' replies without `ERR`.
+    ///
+    /// Source: Redis 7 `configSetCommand`, also for the order of the checks.
+    pub fn set<T: AsRef<[u8]>>(&self, pairs: &[(T, T)]) -> Result<Changed, ConfigError> {
+        let directives = settable(pairs)?;
+        let mut state = self.state.write();
+        let mut values = state.values.clone();
+        let mut names = Vec::new();
+        for (directive, (_, value)) in directives.iter().zip(pairs) {
+            let text = accept(directive, value.as_ref())
+                .map_err(|reason| ConfigError::Set { name: directive.name, reason })?;
+            if text != values.text(directive) {
+                names.push(directive.name);
+                values.put(directive, text, Origin::ConfigSet);
+            }
+        }
+        if !names.is_empty() {
+            let options = Options::read(&values).map_err(|conflict| ConfigError::Set {
+                name: names[0],
+                reason: Rejection::Conflict(conflict),
+            })?;
+            *state = State { values, options: Arc::new(options) };
+            // Inside the lock: who sees this version and then takes the lock finds these options.
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        Ok(Changed { names, options: Arc::clone(&state.options) })
+    }
+}
+
+/// The directives that `pattern` names, under the names they are answered with.
+fn matching(pattern: &[u8]) -> Vec<(String, &'static Directive)> {
+    if !pattern.iter().any(|byte| b"*?[".contains(byte)) {
+        let name = std::str::from_utf8(pattern).unwrap_or("");
+        return find(name).map(|directive| (name.to_owned(), directive)).into_iter().collect();
+    }
+    DIRECTIVES
+        .iter()
+        .filter(|directive| glob::matches_nocase(pattern, directive.name.as_bytes()))
+        .map(|directive| (directive.name.to_owned(), directive))
+        .collect()
+}
+
+/// The directives of `pairs`: all known, all changeable, none twice.
+fn settable<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Result<Vec<&'static Directive>, ConfigError> {
+    let mut directives: Vec<&'static Directive> = Vec::new();
+    for (name, _) in pairs {
+        let name = String::from_utf8_lossy(name.as_ref());
+        let Some(directive) = find(&name) else {
+            return Err(ConfigError::SetUnknown { name: shortened(&name) });
+        };
+        let name = directive.name;
+        if directives.iter().any(|earlier| earlier.name == name) {
+            return Err(ConfigError::Set { name, reason: Rejection::Duplicate });
+        }
+        if directive.mutability == Mutability::Startup {
+            return Err(ConfigError::Set { name, reason: Rejection::Immutable });
+        }
+        directives.push(directive);
+    }
+    Ok(directives)
+}
+
+fn accept(directive: &Directive, value: &[u8]) -> Result<String, Rejection> {
+    let word = std::str::from_utf8(value).map_err(|_| Rejection::NotUtf8)?;
+    directive.kind.accept(&[word])
+}
