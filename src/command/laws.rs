@@ -141,12 +141,12 @@ fn nothing_panics_and_replicas_agree_whatever_clients_send() {
 
 #[test]
 fn a_refused_command_changes_nothing() {
-    for seed in 100..120 {
+    for seed in 100..103 {
         println!("seed {seed}");
         let mut dice = SplitMix64::new(seed);
         let mut bench = timeless();
         let mut refused = 0;
-        for _ in 0..1000 {
+        for _ in 0..300 {
             let (command, line) = random_line(&mut dice);
             let before = bench.keyspace.digest();
             if let Wire::Error(_) = run(&mut bench, command, &line) {
@@ -154,7 +154,7 @@ fn a_refused_command_changes_nothing() {
                 assert_eq!(bench.keyspace.digest(), before, "{line:?}");
             }
         }
-        assert!(refused > 100, "the words are bad enough to be refused: {refused}");
+        assert!(refused > 50, "the words are bad enough to be refused: {refused}");
     }
 }
 
