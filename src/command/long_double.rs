@@ -229,9 +229,7 @@ fn nearest(mut digits: Big, exponent: i64) -> Option<(u64, i64)> {
     else {
         return None;
     };
-    (TOP_EXPONENT_MIN..=TOP_EXPONENT_MAX)
-        .contains(&(exponent + 63))
-        .then_some((mantissa, exponent))
+    (TOP_EXPONENT_MIN..=TOP_EXPONENT_MAX).contains(&(exponent + 63)).then_some((mantissa, exponent))
 }
 
 /// A natural number of any size: 32 bits per limb, the lowest first, no zero at the end.
@@ -360,8 +358,24 @@ mod tests {
     #[test]
     fn what_is_no_number_is_refused() {
         for text in [
-            "", " 1", "1 ", "+", "-", ".", "e5", "1e", "1e+", "nan", "0x", "1.2.3", "1e5000", "--1",
-            "1e-5000", "1e99999999999999999999", "1_0", "infin",
+            "",
+            " 1",
+            "1 ",
+            "+",
+            "-",
+            ".",
+            "e5",
+            "1e",
+            "1e+",
+            "nan",
+            "0x",
+            "1.2.3",
+            "1e5000",
+            "--1",
+            "1e-5000",
+            "1e99999999999999999999",
+            "1_0",
+            "infin",
         ] {
             assert_eq!(LongDouble::parse(text.as_bytes()), None, "{text}");
         }

@@ -70,7 +70,9 @@ mod tests {
     #[test]
     fn the_deadline_changes_only_when_asked() {
         check("SET k v EX 10; GETEX k => $v; TTL k => :10; GETEX k PX 5 => $v; PTTL k => :5");
-        check("SET k v EX 10; GETEX k PERSIST => $v; TTL k => :-1; GETEX k EXAT 1700000002 => $v; TTL k => :2");
+        check(
+            "SET k v EX 10; GETEX k PERSIST => $v; TTL k => :-1; GETEX k EXAT 1700000002 => $v; TTL k => :2",
+        );
     }
 
     #[test]
@@ -80,8 +82,12 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_nil_before_the_time_is_judged() {
-        check("GETEX x EX 0 => $-1; SET k v; GETEX k EX 0 => -ERR invalid expire time in 'getex' command");
-        check("GETEX x EX a => $-1; SET k v; GETEX k EX a => -ERR value is not an integer or out of range");
+        check(
+            "GETEX x EX 0 => $-1; SET k v; GETEX k EX 0 => -ERR invalid expire time in 'getex' command",
+        );
+        check(
+            "GETEX x EX a => $-1; SET k v; GETEX k EX a => -ERR value is not an integer or out of range",
+        );
     }
 
     #[test]

@@ -78,7 +78,9 @@ mod tests {
             ("9223372036854775807 9223372036854775807", "$\"\""),
             ("-9223372036854775808 9223372036854775807", "$ThisString"),
         ] {
-            check(&format!("SET k ThisString; GETRANGE k {range} => {part}; SUBSTR k {range} => {part}"));
+            check(&format!(
+                "SET k ThisString; GETRANGE k {range} => {part}; SUBSTR k {range} => {part}"
+            ));
         }
     }
 

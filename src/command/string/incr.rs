@@ -63,12 +63,7 @@ fn decrby(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcom
     add(increment, key, keyspace, context)
 }
 
-fn add(
-    increment: i64,
-    key: &[u8],
-    keyspace: &mut Keyspace,
-    context: &Context,
-) -> Outcome<'static> {
+fn add(increment: i64, key: &[u8], keyspace: &mut Keyspace, context: &Context) -> Outcome<'static> {
     let Some(string) = keyspace.string_mut(context.at, key)? else {
         drop(keyspace.insert(context.at, key, Str::from_i64(increment).into(), None));
         return Ok(Reply::Integer(increment));
@@ -85,7 +80,9 @@ mod tests {
 
     #[test]
     fn a_missing_key_counts_as_zero() {
-        check("INCR a => :1; DECR b => :-1; INCRBY c 5 => :5; DECRBY d 5 => :-5; INCRBY c -7 => :-2");
+        check(
+            "INCR a => :1; DECR b => :-1; INCRBY c 5 => :5; DECRBY d 5 => :-5; INCRBY c -7 => :-2",
+        );
     }
 
     #[test]
@@ -97,15 +94,21 @@ mod tests {
     fn only_canonical_integers_count() {
         let not = "-ERR value is not an integer or out of range";
         for text in ["\" 1\"", "01", "1.0", "\"\"", "9223372036854775808", "+1"] {
-            check(&format!("SET k {text}; INCR k => {not}; INCRBY n {text} => {not}; EXISTS n => :0"));
+            check(&format!(
+                "SET k {text}; INCR k => {not}; INCRBY n {text} => {not}; EXISTS n => :0"
+            ));
         }
     }
 
     #[test]
     fn overflow_changes_nothing() {
         let overflow = "-ERR increment or decrement would overflow";
-        check(&format!("SET k 9223372036854775807; INCR k => {overflow}; GET k => $9223372036854775807"));
-        check(&format!("SET k -9223372036854775808; DECR k => {overflow}; INCRBY k -1 => {overflow}"));
+        check(&format!(
+            "SET k 9223372036854775807; INCR k => {overflow}; GET k => $9223372036854775807"
+        ));
+        check(&format!(
+            "SET k -9223372036854775808; DECR k => {overflow}; INCRBY k -1 => {overflow}"
+        ));
         check("DECRBY k -9223372036854775808 => -ERR decrement would overflow; EXISTS k => :0");
     }
 }

@@ -44,7 +44,9 @@ mod tests {
 
     #[test]
     fn fractions_add_up_as_people_expect() {
-        check("INCRBYFLOAT k 0.1 => $0.1; INCRBYFLOAT k 0.2 => $0.3; INCRBYFLOAT k -0.3 => $0; INCR k => :1");
+        check(
+            "INCRBYFLOAT k 0.1 => $0.1; INCRBYFLOAT k 0.2 => $0.3; INCRBYFLOAT k -0.3 => $0; INCR k => :1",
+        );
         check("SET k 5.0e3 EX 7; INCRBYFLOAT k 2.0e2 => $5200; TTL k => :7");
     }
 

@@ -16,10 +16,7 @@ const SPEC: Spec = Spec {
     arity: Arity::AtLeast(3),
     flags: &[Write, DenyOom],
     keys: &[KeySpec::at(1).to_end().step(2).access(&[Ow, Update])],
-    tips: &[
-        Tip::Request(RequestPolicy::MultiShard),
-        Tip::Response(ResponsePolicy::AllSucceeded),
-    ],
+    tips: &[Tip::Request(RequestPolicy::MultiShard), Tip::Response(ResponsePolicy::AllSucceeded)],
     args: &[Arg::block("data", &[Arg::key("key"), Arg::string("value")]).multiple()],
     ..Spec::EMPTY
 };

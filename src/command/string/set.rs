@@ -51,7 +51,8 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
         return Ok(Reply::OK);
     }
     let options = Options::parse(args)?;
-    let deadline = options.expiry.map(|expiry| expiry.deadline(context.now(), "set")).transpose()?;
+    let deadline =
+        options.expiry.map(|expiry| expiry.deadline(context.now(), "set")).transpose()?;
 
     let old = if options.gets {
         let old = keyspace.string(context.at, key)?;
@@ -128,7 +129,9 @@ mod tests {
 
     #[test]
     fn conditions_look_at_the_key() {
-        check("SET k 1 XX => $-1; SET k 1 NX => +OK; SET k 2 nx => $-1; SET k 3 xx => +OK; GET k => $3");
+        check(
+            "SET k 1 XX => $-1; SET k 1 NX => +OK; SET k 2 nx => $-1; SET k 3 xx => +OK; GET k => $3",
+        );
     }
 
     #[test]
@@ -150,18 +153,29 @@ mod tests {
     #[test]
     fn options_that_exclude_one_another_are_refused() {
         for options in [
-            "NX XX", "XX NX", "EX 1 PX 1", "EX 1 KEEPTTL", "KEEPTTL PX 1", "EX", "FOO", "EXAT 1 PXAT 1",
-            "PERSIST", "GET EX",
+            "NX XX",
+            "XX NX",
+            "EX 1 PX 1",
+            "EX 1 KEEPTTL",
+            "KEEPTTL PX 1",
+            "EX",
+            "FOO",
+            "EXAT 1 PXAT 1",
+            "PERSIST",
+            "GET EX",
         ] {
             check(&format!("SET k v {options} => -ERR syntax error; EXISTS k => :0"));
         }
-        check("SET k v EX 1 EX 2 NX NX GET GET => $-1; TTL k => :2; SET k v KEEPTTL KEEPTTL => +OK");
+        check(
+            "SET k v EX 1 EX 2 NX NX GET GET => $-1; TTL k => :2; SET k v KEEPTTL KEEPTTL => +OK",
+        );
     }
 
     #[test]
     fn impossible_deadlines_are_refused_before_the_key_is_looked_at() {
         let invalid = "-ERR invalid expire time in 'set' command";
-        for time in ["EX 0", "PX -1", "EX 9223372036854775807", "PX 9223372036854775807", "EXAT 0"] {
+        for time in ["EX 0", "PX -1", "EX 9223372036854775807", "PX 9223372036854775807", "EXAT 0"]
+        {
             check(&format!("SET k v {time} => {invalid}; SET k v {time} GET => {invalid}"));
         }
         let not_integer = "-ERR value is not an integer or out of range";

@@ -33,6 +33,8 @@ mod tests {
 
     #[test]
     fn an_expired_key_does_not_block() {
-        check("SETNX k 1 => :1; SETNX k 2 => :0; GET k => $1; PEXPIRE k 5; @+5; SETNX k 3 => :1; TTL k => :-1");
+        check(
+            "SETNX k 1 => :1; SETNX k 2 => :0; GET k => $1; PEXPIRE k 5; @+5; SETNX k 3 => :1; TTL k => :-1",
+        );
     }
 }

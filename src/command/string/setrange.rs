@@ -44,19 +44,27 @@ mod tests {
 
     #[test]
     fn a_gap_is_filled_with_zeros() {
-        check("SETRANGE k 2 ab => :4; GET k => $\"\\x00\\x00ab\"; SETRANGE k 1 x => :4; GET k => $\"\\x00xab\"");
+        check(
+            "SETRANGE k 2 ab => :4; GET k => $\"\\x00\\x00ab\"; SETRANGE k 1 x => :4; GET k => $\"\\x00xab\"",
+        );
         check("SET n 12345 EX 9; SETRANGE n 1 99 => :5; GET n => $19945; TTL n => :9");
     }
 
     #[test]
     fn nothing_to_write_changes_nothing() {
-        check("SETRANGE k 5 \"\" => :0; EXISTS k => :0; SET k abc; SETRANGE k 9 \"\" => :3; GET k => $abc");
+        check(
+            "SETRANGE k 5 \"\" => :0; EXISTS k => :0; SET k abc; SETRANGE k 9 \"\" => :3; GET k => $abc",
+        );
     }
 
     #[test]
     fn impossible_offsets_are_refused() {
         let big = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-        check("SETRANGE k -1 a => -ERR offset is out of range; SETRANGE k x a => -ERR value is not an integer or out of range");
-        check(&format!("SETRANGE k 536870912 a => {big}; SETRANGE k 9223372036854775807 a => {big}; EXISTS k => :0"));
+        check(
+            "SETRANGE k -1 a => -ERR offset is out of range; SETRANGE k x a => -ERR value is not an integer or out of range",
+        );
+        check(&format!(
+            "SETRANGE k 536870912 a => {big}; SETRANGE k 9223372036854775807 a => {big}; EXISTS k => :0"
+        ));
     }
 }
