@@ -16,6 +16,7 @@ mod apply;
 mod arg;
 mod args;
 mod context;
+mod count;
 mod deadline;
 mod describe;
 mod key_spec;
@@ -24,7 +25,12 @@ mod spec;
 mod table;
 
 mod generic;
+mod hash;
+mod list;
 mod server;
+mod set;
+mod sorted_set;
+mod stream;
 mod string;
 
 #[cfg(test)]

@@ -1,10 +1,19 @@
 //! Name → data command: the group tables as one, built while compiling.
 
 use super::apply::DataCommand;
-use super::{generic, server, string};
+use super::{generic, hash, list, server, set, sorted_set, stream, string};
 
 /// The tables of the groups.
-const GROUPS: &[&[&DataCommand]] = &[string::COMMANDS, generic::COMMANDS, server::COMMANDS];
+const GROUPS: &[&[&DataCommand]] = &[
+    string::COMMANDS,
+    list::COMMANDS,
+    set::COMMANDS,
+    hash::COMMANDS,
+    sorted_set::COMMANDS,
+    stream::COMMANDS,
+    generic::COMMANDS,
+    server::COMMANDS,
+];
 
 /// Slots of the hash table; a power of two with room for four times the commands there are, so that a miss
 /// ends soon.

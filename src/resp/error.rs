@@ -167,6 +167,9 @@ table! {
     STREAM_LIMIT_NEGATIVE = "ERR The LIMIT argument must be >= 0.";
     STREAM_LIMIT_NEEDS_STRATEGY = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
     STREAM_LIMIT_NEEDS_APPROXIMATE = "ERR syntax error, LIMIT cannot be used without the special ~ option";
+    STREAM_TRIM_TWICE = "ERR syntax error, MAXLEN and MINID options at the same time are not compatible";
+    STREAM_RANGE_START = "ERR invalid start ID for the interval";
+    STREAM_RANGE_END = "ERR invalid end ID for the interval";
     XREAD_UNBALANCED = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.";
     XREAD_GROUP = "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.";
     XREADGROUP_NEEDS_GROUP = "ERR Missing GROUP option for XREADGROUP";
