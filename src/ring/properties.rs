@@ -258,3 +258,12 @@ fn plain_bounded_loads_would_move_more() {
     }
     assert!(worst > 125, "the plain scheme would do: {worst}%");
 }
+
+/// As many nodes and replicas as the limits allow are placed, and changed, within every rule.
+#[test]
+fn as_many_nodes_as_allowed_are_placed() {
+    let nodes = (0..255).map(|at| node(&format!("n{at}"), 1 + at % 3, &format!("z{}", at % 16)));
+    let topology = Topology::new(spec(128, 9, nodes.collect())).unwrap();
+    check_placement(&topology).unwrap();
+    check_placement(&topology.with_node(node("last", 2, "z1")).unwrap()).unwrap();
+}
