@@ -53,11 +53,9 @@ fn start_log(options: &Options) -> anyhow::Result<()> {
     match &options.logfile {
         None => builder.init(),
         Some(path) => {
-            let file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|error| anyhow::anyhow!("cannot open the logfile {}: {error}", path.display()))?;
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(
+                |error| anyhow::anyhow!("cannot open the logfile {}: {error}", path.display()),
+            )?;
             builder.with_writer(std::sync::Mutex::new(file)).init();
         }
     }

@@ -11,7 +11,9 @@ use super::upkeep;
 use crate::config::{AppendFsync, Config, ReadConsistency};
 use crate::ids::{GroupId, NodeId, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
-use crate::raft::{Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing};
+use crate::raft::{
+    Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing,
+};
 use crate::ring::{
     Doors, Node as RingNode, NodeSpec, NodeSpecError, Topology, TopologyError, TopologySpec,
     VIRTUAL_NODES_DEFAULT, auto_shard_count,
@@ -122,17 +124,17 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
     // Whoever is not meant is refused at the hello: nodes of another cluster, or without the secret.
     let cluster = cluster_hash(&members, config.cluster_secret.expose());
     let switchboard = Arc::new(Switchboard::default());
-    let bind = format!("{}:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 });
+    let bind =
+        format!("{}:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 });
     let bind = if config.bind[0].ip.is_ipv6() {
         format!("[{}]:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 })
     } else {
         bind
     };
     let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
-    let peer_server =
-        PeerServer::bind(&bind, PeerServerOptions { local: id, cluster }, handler)
-            .await
-            .map_err(NodeError::Bind)?;
+    let peer_server = PeerServer::bind(&bind, PeerServerOptions { local: id, cluster }, handler)
+        .await
+        .map_err(NodeError::Bind)?;
     let peers = Peers::new();
     for member in members.iter().filter(|member| member.id != id) {
         peers.insert(PeerClient::new(PeerOptions {
@@ -160,8 +162,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         members.iter().take(META_VOTERS_MAX).map(|member| member.id).collect();
     let meta_machine = Arc::new(TopologyMachine::new());
     let meta = if voters.contains(&id) {
-        let group =
-            Group::start(group_options(GroupId::META), Arc::clone(&meta_machine)).await?;
+        let group = Group::start(group_options(GroupId::META), Arc::clone(&meta_machine)).await?;
         let begins = members.first().is_some_and(|first| first.id == id);
         tokio::spawn(begin(group.clone(), voters.clone(), begins));
         Some(group)
@@ -169,10 +170,9 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         None
     };
     switchboard.set_meta(meta.clone());
-    let shard_count = config.cluster_shards.map_or_else(
-        || auto_shard_count(members.len(), options.runtimes.len()),
-        u32::from,
-    );
+    let shard_count = config
+        .cluster_shards
+        .map_or_else(|| auto_shard_count(members.len(), options.runtimes.len()), u32::from);
     let seed_topology = Topology::new(TopologySpec {
         cluster_id: cluster,
         shard_count,

@@ -70,7 +70,8 @@ async fn announce(node: Arc<Node>, doors: Doors) {
             Leadership::There(leader) => {
                 if let Some(peer) = node.peers().get(leader) {
                     let timeout = Duration::from_secs(2);
-                    let told = peer.call(GroupId::META, meta::kind::PROPOSE, command.clone(), timeout);
+                    let told =
+                        peer.call(GroupId::META, meta::kind::PROPOSE, command.clone(), timeout);
                     if let Err(error) = told.await {
                         tracing::debug!(%error, "the meta leader did not take the doors");
                     }

@@ -10,7 +10,6 @@
 use bytes::{Buf, Bytes};
 use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use openraft::vote::RaftVote;
 
 use super::type_config::{Entry, LogId, Proposal, TypeConfig, Vote};
 use crate::ids::NodeId;
@@ -18,17 +17,17 @@ use crate::ids::NodeId;
 /// Bytes that are not what a peer or this log could have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed raft message: {0}")]
-pub struct CodecError(pub &'static str);
+pub(super) struct CodecError(pub(super) &'static str);
 
 const TAG_BLANK: u8 = 0;
 const TAG_NORMAL: u8 = 1;
 const TAG_MEMBERSHIP: u8 = 2;
 
 /// Length of a record's head: tag and term.
-pub const RECORD_HEAD_BYTES: usize = 9;
+pub(super) const RECORD_HEAD_BYTES: usize = 9;
 
 /// The head of `entry`'s record.
-pub fn record_head(entry: &Entry) -> [u8; RECORD_HEAD_BYTES] {
+pub(super) fn record_head(entry: &Entry) -> [u8; RECORD_HEAD_BYTES] {
     let tag = match &entry.payload {
         EntryPayload::Blank => TAG_BLANK,
         EntryPayload::Normal(_) => TAG_NORMAL,
@@ -40,7 +39,7 @@ pub fn record_head(entry: &Entry) -> [u8; RECORD_HEAD_BYTES] {
 }
 
 /// The body of `entry`'s record. Cheap for proposals: their bytes are shared.
-pub fn record_body(entry: &Entry) -> Bytes {
+pub(super) fn record_body(entry: &Entry) -> Bytes {
     match &entry.payload {
         EntryPayload::Blank => Bytes::new(),
         EntryPayload::Normal(proposal) => proposal.0.clone(),
@@ -54,7 +53,7 @@ pub fn record_body(entry: &Entry) -> Bytes {
 ///
 /// # Errors
 /// When `record` is not one that [`record_head`] and [`record_body`] make.
-pub fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, CodecError> {
+pub(super) fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, CodecError> {
     if record.len() < RECORD_HEAD_BYTES {
         return Err(CodecError("record shorter than its head"));
     }
@@ -72,7 +71,7 @@ pub fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, CodecErro
 }
 
 /// Appends the bytes of `request` to `out`.
-pub fn put_append_entries(request: &AppendEntriesRequest<TypeConfig>, out: &mut Vec<u8>) {
+pub(super) fn put_append_entries(request: &AppendEntriesRequest<TypeConfig>, out: &mut Vec<u8>) {
     put_vote(&request.vote, out);
     put_log_id(request.prev_log_id.as_ref(), out);
     put_log_id(request.leader_commit.as_ref(), out);
@@ -90,7 +89,9 @@ pub fn put_append_entries(request: &AppendEntriesRequest<TypeConfig>, out: &mut 
 ///
 /// # Errors
 /// When `body` is malformed.
-pub fn take_append_entries(mut body: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+pub(super) fn take_append_entries(
+    mut body: Bytes,
+) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     let vote = take_vote(&mut body)?;
     let prev_log_id = take_log_id(&mut body)?;
     let leader_commit = take_log_id(&mut body)?;
@@ -108,7 +109,7 @@ pub fn take_append_entries(mut body: Bytes) -> Result<AppendEntriesRequest<TypeC
 }
 
 /// Appends the bytes of `response` to `out`.
-pub fn put_append_response(response: &AppendEntriesResponse<TypeConfig>, out: &mut Vec<u8>) {
+pub(super) fn put_append_response(response: &AppendEntriesResponse<TypeConfig>, out: &mut Vec<u8>) {
     match response {
         AppendEntriesResponse::Success => out.push(0),
         AppendEntriesResponse::PartialSuccess(log_id) => {
@@ -127,7 +128,7 @@ pub fn put_append_response(response: &AppendEntriesResponse<TypeConfig>, out: &m
 ///
 /// # Errors
 /// When `body` is malformed.
-pub fn take_append_response(
+pub(super) fn take_append_response(
     mut body: Bytes,
 ) -> Result<AppendEntriesResponse<TypeConfig>, CodecError> {
     Ok(match take_u8(&mut body)? {
@@ -240,7 +241,10 @@ mod tests {
         let mut bytes = Vec::new();
         put_append_entries(&request(), &mut bytes);
         for length in 0..bytes.len() {
-            assert!(take_append_entries(Bytes::copy_from_slice(&bytes[..length])).is_err(), "{length}");
+            assert!(
+                take_append_entries(Bytes::copy_from_slice(&bytes[..length])).is_err(),
+                "{length}"
+            );
         }
     }
 

@@ -23,7 +23,9 @@ use super::log_store::LogStore;
 use super::network::{GroupNetworkFactory, kind, take_transfer};
 use super::snapshot::{SnapshotHandle, SnapshotStore, decode_meta};
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
-use super::type_config::{Callback, Proposal, Snapshot, SnapshotMeta, TypeConfig, Vote, WriteResponder};
+use super::type_config::{
+    Callback, Proposal, Snapshot, SnapshotMeta, TypeConfig, Vote, WriteResponder,
+};
 use crate::ids::{GroupId, NodeId};
 use crate::transport::{Message, Peers, Responder};
 use crate::wal::snapshot_file::SnapshotWriter;
@@ -212,11 +214,8 @@ impl<S: StateMachine> Group<S> {
         let refused = |reason: String| StartError::Raft { group, reason };
 
         let log = LogStore::open(group, options.wal, options.recovered).map_err(storage)?;
-        let votes_from = if log.has_voted() {
-            Instant::now() + options.timing.lease
-        } else {
-            Instant::now()
-        };
+        let votes_from =
+            if log.has_voted() { Instant::now() + options.timing.lease } else { Instant::now() };
         let applied = Arc::new(AppliedTerm::default());
         let adapter =
             Adapter::open(Arc::clone(&machine), options.snapshots.clone(), Arc::clone(&applied))
@@ -295,7 +294,11 @@ impl<S: StateMachine> Group<S> {
         let metrics = self.shared.metrics.borrow_watched();
         match metrics.current_leader {
             Some(leader) if leader == self.shared.node => {
-                if metrics.state == ServerState::Leader { Leadership::Here } else { Leadership::Unknown }
+                if metrics.state == ServerState::Leader {
+                    Leadership::Here
+                } else {
+                    Leadership::Unknown
+                }
             }
             Some(leader) => Leadership::There(leader),
             None => Leadership::Unknown,
@@ -328,7 +331,8 @@ impl<S: StateMachine> Group<S> {
     /// is harmless, for the state read is the one that was current at the check.
     pub fn may_read(&self) -> bool {
         let metrics = self.shared.metrics.borrow_watched();
-        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.node) {
+        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.node)
+        {
             return false;
         }
         let term = metrics.current_term;
@@ -485,8 +489,8 @@ impl<S: StateMachine> Group<S> {
 
     fn handle_snapshot_begin(&self, body: Bytes, responder: Responder) {
         let Some((transfer, meta)) = take_transfer(body) else { return };
-        let begun = decode_meta(&meta)
-            .and_then(|meta| Ok((self.shared.snapshots.create(&meta)?, meta)));
+        let begun =
+            decode_meta(&meta).and_then(|meta| Ok((self.shared.snapshots.create(&meta)?, meta)));
         match begun {
             Ok((writer, meta)) => {
                 *self.shared.incoming.lock() = Some(IncomingSnapshot { transfer, meta, writer });

@@ -77,9 +77,12 @@ impl LogStore {
             }
             tail.last = tail.purged;
             if let Some(last_index) = state.last_index {
-                let records = wal.read(group, last_index..last_index + 1, 1).map_err(io::Error::other)?;
-                let (index, record) =
-                    records.into_iter().next().ok_or_else(|| io::Error::other("last log record is missing"))?;
+                let records =
+                    wal.read(group, last_index..last_index + 1, 1).map_err(io::Error::other)?;
+                let (index, record) = records
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| io::Error::other("last log record is missing"))?;
                 tail.last = Some(entry_of(index, record)?.log_id);
                 tail.flushed = last_index;
             }
@@ -170,7 +173,8 @@ fn bytes_of(entry: &Entry) -> usize {
 }
 
 fn entry_of(index: u64, record: Bytes) -> io::Result<Entry> {
-    codec::entry_of_record(index, record).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    codec::entry_of_record(index, record)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn decode_cold<'a, T: serde::Deserialize<'a>>(bytes: &'a Bytes) -> io::Result<T> {
@@ -222,12 +226,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     /// What apply reads: in portions, so that replaying a long log never holds it all in memory.
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + Send
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + Send
     where
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
         let (start, end) = bounds(&range);
-        let portion = Portion { store: self.clone(), next: start, end, ready: Vec::new().into_iter() };
+        let portion =
+            Portion { store: self.clone(), next: start, end, ready: Vec::new().into_iter() };
         stream::unfold(portion, |mut portion| async move {
             let item = portion.next().await?;
             Some((item, portion))
@@ -298,10 +306,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .iter()
             .map(|entry| (entry.log_id.index, codec::record_head(entry), codec::record_body(entry)))
             .collect();
-        let records: Vec<_> = parts
-            .iter()
-            .map(|(index, head, body)| Record { index: *index, head, body })
-            .collect();
+        let records: Vec<_> =
+            parts.iter().map(|(index, head, body)| Record { index: *index, head, body }).collect();
         {
             let mut tail = self.shared.tail.lock();
             entries.into_iter().for_each(|entry| tail.push(entry));

@@ -10,15 +10,13 @@ use bytes::Bytes;
 use futures::future::{self, Either};
 use futures::stream::{BoxStream, FuturesOrdered, Stream, StreamExt};
 use futures::{FutureExt, TryFutureExt};
-use openraft::error::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::EmptyNode;
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::EmptyNode;
 
 use super::codec;
 use super::limits::{
@@ -117,10 +115,9 @@ impl GroupNetwork {
             Ok(peer) => peer,
             Err(error) => return Either::Left(future::ready(Err(error))),
         };
-        let answer =
-            peer.call_with(self.group, kind::APPEND_ENTRIES, option.hard_ttl(), |out| {
-                codec::put_append_entries(request, out);
-            });
+        let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, option.hard_ttl(), |out| {
+            codec::put_append_entries(request, out);
+        });
         Either::Right(answer.map_err(rpc_error).map(|answer| {
             codec::take_append_response(answer?).map_err(|error| network_error(&error))
         }))
@@ -183,7 +180,11 @@ fn network_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
 
 /// Not sent: back off before the next try. Sent or lost: try again at once.
 fn rpc_error(error: TransportError) -> RpcError {
-    if error.was_sent() { network_error(&error) } else { RpcError::Unreachable(Unreachable::new(&error)) }
+    if error.was_sent() {
+        network_error(&error)
+    } else {
+        RpcError::Unreachable(Unreachable::new(&error))
+    }
 }
 
 impl RaftNetworkV2<TypeConfig> for GroupNetwork {

@@ -29,13 +29,13 @@ impl SnapshotHandle {
 
     /// Opens the file and walks its verified chunks.
     pub(super) fn chunks(&self) -> io::Result<Chunks> {
-        let reader = SnapshotReader::open(self.file.path()).map_err(io::Error::other)?;
+        let reader = SnapshotReader::open(&self.file.path).map_err(io::Error::other)?;
         Ok(Chunks { reader, failed: false })
     }
 
     /// Size of the file in bytes.
     pub fn bytes(&self) -> u64 {
-        self.file.bytes()
+        self.file.bytes
     }
 }
 
@@ -54,7 +54,7 @@ impl Iterator for Chunks {
         }
         let item = self.reader.next_chunk().map_err(io::Error::other).transpose();
         self.failed = matches!(item, Some(Err(_)));
-        item
+        item.map(|item| item.map(Bytes::from))
     }
 }
 
@@ -84,9 +84,9 @@ impl SnapshotStore {
         else {
             return Ok(None);
         };
-        let reader = SnapshotReader::open(file.path()).map_err(io::Error::other)?;
+        let reader = SnapshotReader::open(&file.path).map_err(io::Error::other)?;
         let meta = decode_meta(reader.meta())?;
-        self.newest_bytes.store(file.bytes(), Ordering::Relaxed);
+        self.newest_bytes.store(file.bytes, Ordering::Relaxed);
         Ok(Some(Snapshot { meta, snapshot: SnapshotHandle::new(file) }))
     }
 
@@ -160,7 +160,7 @@ impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
         let file = tokio::task::spawn_blocking(move || {
             let file = writer.finish().map_err(io::Error::other)?;
             snapshots.forget_older()?;
-            snapshots.newest_bytes.store(file.bytes(), Ordering::Relaxed);
+            snapshots.newest_bytes.store(file.bytes, Ordering::Relaxed);
             Ok::<_, io::Error>(file)
         })
         .await

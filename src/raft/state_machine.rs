@@ -174,7 +174,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
     ) -> io::Result<()> {
         let machine = Arc::clone(&self.machine);
         let snapshots = self.snapshots.clone();
-        
+
         tokio::task::spawn_blocking(move || {
             machine.restore(&mut snapshot.chunks()?)?;
             snapshots.forget_older()

@@ -38,7 +38,8 @@ fn try_merge(how: &Merge, pieces: &[&[u8]], random: u64, out: &mut Vec<u8>) -> O
     match how {
         Merge::AllSucceeded => out.extend_from_slice(pieces.first()?),
         Merge::Sum => {
-            let sum = pieces.iter().try_fold(0_i64, |sum, piece| sum.checked_add(integer(piece)?))?;
+            let sum =
+                pieces.iter().try_fold(0_i64, |sum, piece| sum.checked_add(integer(piece)?))?;
             crate::resp::encode::encode_integer(out, sum);
         }
         Merge::InKeyOrder(ordinals) => {
@@ -64,7 +65,9 @@ fn try_merge(how: &Merge, pieces: &[&[u8]], random: u64, out: &mut Vec<u8>) -> O
             let present: Vec<_> = pieces.iter().filter(|piece| !is_null(piece)).collect();
             match present.len() {
                 0 => out.extend_from_slice(pieces.first()?),
-                count => out.extend_from_slice(present[usize::try_from(random % count as u64).unwrap_or(0)]),
+                count => out.extend_from_slice(
+                    present[usize::try_from(random % count as u64).unwrap_or(0)],
+                ),
             }
         }
     }
@@ -129,7 +132,11 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_internal_error() {
-        check(&Merge::Sum, &["+OK\r\n", ":1\r\n"], "-ERR internal error; see the log of the node\r\n");
+        check(
+            &Merge::Sum,
+            &["+OK\r\n", ":1\r\n"],
+            "-ERR internal error; see the log of the node\r\n",
+        );
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub fn cut<'a>(topology: &Topology, spec: &Spec, argv: &[&'a [u8]]) -> Option<Pl
     let mut by_shard: BTreeMap<ShardId, (Piece<'a>, Vec<usize>)> = BTreeMap::new();
     for (ordinal, position) in spec.key_positions(argv).ok()?.into_iter().enumerate() {
         let shard = topology.shard_of(Slot::of(argv[position]));
-        let (piece, ordinals) = by_shard
-            .entry(shard)
-            .or_insert_with(|| (Piece { shard, argv: SmallVec::from_slice(&argv[..1]) }, Vec::new()));
+        let (piece, ordinals) = by_shard.entry(shard).or_insert_with(|| {
+            (Piece { shard, argv: SmallVec::from_slice(&argv[..1]) }, Vec::new())
+        });
         // A key travels with what belongs to it, as the value in MSET. Too few words: the piece's own error says so.
         piece.argv.extend_from_slice(&argv[position..argv.len().min(position + step)]);
         ordinals.push(ordinal);

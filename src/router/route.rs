@@ -36,8 +36,7 @@ pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Rout
         Some(RequestPolicy::MultiShard) | None => {}
     }
     let Ok(positions) = command.spec.key_positions(argv) else { return Route::Anywhere };
-    let mut shards =
-        positions.iter().map(|&position| topology.shard_of(Slot::of(argv[position])));
+    let mut shards = positions.iter().map(|&position| topology.shard_of(Slot::of(argv[position])));
     let Some(first) = shards.next() else { return Route::Anywhere };
     if shards.all(|shard| shard == first) { Route::One(first) } else { Route::Many }
 }

@@ -50,7 +50,8 @@ pub fn run(config: Config, seed: u64) -> Result<(), ServerError> {
     let mut handles = vec![runtime.handle().clone()];
     let mut workers = Vec::new();
     for index in 1..threads {
-        let (handle, worker) = spawn_worker(index, stopping.clone()).map_err(ServerError::Runtime)?;
+        let (handle, worker) =
+            spawn_worker(index, stopping.clone()).map_err(ServerError::Runtime)?;
         handles.push(handle);
         workers.push(worker);
     }
@@ -81,12 +82,13 @@ fn spawn_worker(
 ) -> io::Result<(Handle, std::thread::JoinHandle<()>)> {
     let runtime = runtime()?;
     let handle = runtime.handle().clone();
-    let thread = std::thread::Builder::new().name(format!("kvorum-io-{index}")).spawn(move || {
-        runtime.block_on(async {
-            // Ends when the server says so, or when it is gone.
-            let _stopped = stopping.wait_for(|stopping| *stopping).await;
-        });
-    })?;
+    let thread =
+        std::thread::Builder::new().name(format!("kvorum-io-{index}")).spawn(move || {
+            runtime.block_on(async {
+                // Ends when the server says so, or when it is gone.
+                let _stopped = stopping.wait_for(|stopping| *stopping).await;
+            });
+        })?;
     Ok((handle, thread))
 }
 
@@ -155,10 +157,7 @@ fn announced_doors(options: &Options) -> Doors {
     Doors {
         host: options.cluster_announce_hostname.clone().unwrap_or_else(|| ip.to_string()),
         port: options.cluster_announce_port.or(options.port).unwrap_or(0),
-        cluster_port: options
-            .cluster_announce_cluster_port
-            .or(options.cluster_port)
-            .unwrap_or(0),
+        cluster_port: options.cluster_announce_cluster_port.or(options.cluster_port).unwrap_or(0),
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::state::Session;
 use crate::ids::{DbIndex, ShardId};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::router::{Merge, continue_scan, merge};
-use super::state::Session;
 use crate::shard::{Lane, Replies, ReplyCell, Shard, put_command};
 
 /// Where a reply comes from.
@@ -90,11 +90,6 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Whether some replies are still to come from shards.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.parts.is_empty()
-    }
-
     /// Commands since the last [`Self::finish`].
     pub(super) fn len(&self) -> usize {
         self.commands

@@ -156,9 +156,5 @@ impl Connection {
 }
 
 fn limits(session: &Session) -> resp::Limits {
-    if session.authenticated {
-        resp::Limits::AUTHENTICATED
-    } else {
-        resp::Limits::UNAUTHENTICATED
-    }
+    if session.authenticated { resp::Limits::AUTHENTICATED } else { resp::Limits::UNAUTHENTICATED }
 }

@@ -17,7 +17,12 @@ use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
-pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, clock: UnixMillis, argv: &[&[u8]]) {
+pub(super) fn dispatch(
+    session: &mut Session,
+    batch: &mut Batch,
+    clock: UnixMillis,
+    argv: &[&[u8]],
+) {
     batch.count();
     if let Some(command) = command::lookup(argv[0]) {
         match admit(session, command.spec, argv.len()) {
@@ -71,11 +76,15 @@ fn send(
         }
         Route::Many => match router::cut(&topology, command.spec, argv) {
             Some(plan) => send_plan(session, batch, clock, command, plan),
-            None => reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name))),
+            None => {
+                reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)))
+            }
         },
         Route::All => match router::everywhere(&topology, command.spec, argv) {
             Some(plan) => send_plan(session, batch, clock, command, plan),
-            None => reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name))),
+            None => {
+                reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)))
+            }
         },
         Route::Cursor => send_scan(session, batch, argv),
     }
@@ -164,9 +173,10 @@ fn send_plan(
 ) {
     let node = Arc::clone(&session.node);
     let all_here = !command.is_write()
-        && plan.pieces.iter().all(|piece| {
-            !batch.is_queued(piece.shard) && batch.may_read(node.shard(piece.shard))
-        });
+        && plan
+            .pieces
+            .iter()
+            .all(|piece| !batch.is_queued(piece.shard) && batch.may_read(node.shard(piece.shard)));
     if all_here {
         let replies: Vec<Vec<u8>> = plan
             .pieces
@@ -201,6 +211,7 @@ fn send_scan(session: &mut Session, batch: &mut Batch, argv: &[&[u8]]) {
     // A malformed cursor is the command's to refuse.
     let slot = number.map_or(Slot::default(), |number| ScanCursor(number).slot());
     let shard = topology.shard_of(slot);
-    let next = Slot::new(topology.slots_of(shard).end() + 1).map(|slot| ScanCursor::at_slot(slot).0);
+    let next =
+        Slot::new(topology.slots_of(shard).end() + 1).map(|slot| ScanCursor::at_slot(slot).0);
     batch.push_scan(shard, next, session.protocol, session.db, argv);
 }

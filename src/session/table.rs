@@ -7,8 +7,7 @@ use crate::node::{self, NodeFn};
 use crate::resp::{ErrorReply, Reply};
 
 /// A command of the session: it sees and changes the connection's state.
-pub(super) type SessionFn =
-    fn(&mut Session, &[&[u8]]) -> Result<Reply<'static>, ErrorReply>;
+pub(super) type SessionFn = fn(&mut Session, &[&[u8]]) -> Result<Reply<'static>, ErrorReply>;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug)]

@@ -251,11 +251,7 @@ impl Front {
         waiting.bytes -= outgoing.buffer.len();
         let framed = outgoing.buffer.frame();
         waiting.recycle(outgoing.buffer);
-        Some(ReadDeparture {
-            framed,
-            deadline: outgoing.deadline,
-            waiters: outgoing.waiters,
-        })
+        Some(ReadDeparture { framed, deadline: outgoing.deadline, waiters: outgoing.waiters })
     }
 
     /// Whether reads wait.

@@ -30,11 +30,5 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Keys one purge proposal removes at most.
 pub(super) const PURGE_KEYS_MAX: usize = 512;
 
-/// How often a leader looks for keys past their deadline.
-pub(super) const PURGE_PERIOD: Duration = Duration::from_millis(100);
-
 /// Log bytes of one shard after which a snapshot is taken, unless its last snapshot was larger.
 pub(super) const SNAPSHOT_LOG_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How often a replica looks whether a snapshot is due.
-pub(super) const SNAPSHOT_PERIOD: Duration = Duration::from_secs(1);

@@ -117,7 +117,9 @@ impl<'a> Commands<'a> {
     }
 
     fn take(&mut self) -> Result<Command<'a>, MalformedProposal> {
-        let [flags, db, rest @ ..] = self.rest else { return Err(MalformedProposal("command head")) };
+        let [flags, db, rest @ ..] = self.rest else {
+            return Err(MalformedProposal("command head"));
+        };
         self.rest = rest;
         let protocol = if flags & 1 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
         if *db >= DbIndex::COUNT {
@@ -199,7 +201,8 @@ fn put_fixed(bytes: &[u8], out: &mut &mut [u8]) {
 /// The bytes of a batch of `packets`.
 pub(super) fn encode_batch(stamp: Stamp, packets: &[Packet]) -> Bytes {
     let bodies: usize = packets.iter().map(|packet| packet.body.len()).sum();
-    let mut out = Vec::with_capacity(PREFIX_BYTES + 4 + packets.len() * PACKET_HEADER_BYTES + bodies);
+    let mut out =
+        Vec::with_capacity(PREFIX_BYTES + 4 + packets.len() * PACKET_HEADER_BYTES + bodies);
     let mut prefix = [0; PREFIX_BYTES + 4];
     put_prefix(KIND_BATCH, stamp, packets.len(), &mut prefix);
     out.extend_from_slice(&prefix);
@@ -241,12 +244,12 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), MalformedProposal> 
     let stamp = Stamp { now: UnixMillis(bytes.get_u64_le()), seed: bytes.get_u64_le() };
     let count = bytes.get_u32_le();
     let proposal = match kind {
-        KIND_BATCH => Proposal::Batch(
-            (0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?,
-        ),
-        KIND_PURGE => Proposal::Purge(
-            (0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?,
-        ),
+        KIND_BATCH => {
+            Proposal::Batch((0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?)
+        }
+        KIND_PURGE => {
+            Proposal::Purge((0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?)
+        }
         _ => return Err(MalformedProposal("kind")),
     };
     if bytes.is_empty() { Ok((stamp, proposal)) } else { Err(MalformedProposal("trailing bytes")) }
@@ -420,7 +423,8 @@ mod tests {
     fn batches_and_purges_round_trip() {
         let batch = encode_batch(stamp(), &[packet(1), packet(9)]);
         assert_eq!(decode(batch).unwrap(), (stamp(), Proposal::Batch(vec![packet(1), packet(9)])));
-        let keys = vec![(DbIndex(0), Bytes::from_static(b"a")), (DbIndex(15), Bytes::from(vec![1; 200]))];
+        let keys =
+            vec![(DbIndex(0), Bytes::from_static(b"a")), (DbIndex(15), Bytes::from(vec![1; 200]))];
         assert_eq!(decode(encode_purge(stamp(), &keys)).unwrap(), (stamp(), Proposal::Purge(keys)));
     }
 
@@ -435,7 +439,11 @@ mod tests {
         assert_eq!(batch.as_ptr(), before, "no copy");
         assert_eq!(batch, encode_batch(stamp(), &[packet(4)]));
         let (_, again) = framed.into_batch(packet(4).id, 3, stamp());
-        assert_eq!(decode(batch).unwrap().1, Proposal::Batch(vec![packet(4)]), "a shared batch is not touched");
+        assert_eq!(
+            decode(batch).unwrap().1,
+            Proposal::Batch(vec![packet(4)]),
+            "a shared batch is not touched"
+        );
         assert_eq!(again, encode_batch(stamp(), &[Packet { floor: 3, ..packet(4) }]));
     }
 

@@ -33,7 +33,8 @@ impl Replies {
 
     /// Appends their bytes: `ends u32 | ends × u32 | length u64 | bytes`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let count = u32::try_from(self.ends.len()).expect("the commands of a packet are below 4 Gi");
+        let count =
+            u32::try_from(self.ends.len()).expect("the commands of a packet are below 4 Gi");
         out.extend_from_slice(&count.to_le_bytes());
         for end in &self.ends {
             out.extend_from_slice(&end.to_le_bytes());

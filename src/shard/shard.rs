@@ -258,7 +258,9 @@ impl Shard {
                     responder.send_with(|out| wire::put_not_leader(None, out));
                 }
             }
-            Ok(_) => tracing::warn!(from = %message.from, "refused a packet in another node's name"),
+            Ok(_) => {
+                tracing::warn!(from = %message.from, "refused a packet in another node's name")
+            }
             Err(error) => tracing::warn!(from = %message.from, %error, "refused a packet"),
         }
     }
@@ -278,9 +280,8 @@ impl Shard {
     }
 
     fn run_reads(&self, body: &[u8]) -> Replies {
-        self.machine.read(self.options.clock.now(), |keyspace, now| {
-            machine::run_reads(keyspace, now, body)
-        })
+        self.machine
+            .read(self.options.clock.now(), |keyspace, now| machine::run_reads(keyspace, now, body))
     }
 
     /// Reads vouched for by a quorum, or by whoever leads.
@@ -473,7 +474,9 @@ impl Shard {
             return;
         }
         let random = self.stamps.lock().random.below(self.options.replicas.len() as u64);
-        if let Some(&node) = usize::try_from(random).ok().and_then(|at| self.options.replicas.get(at)) {
+        if let Some(&node) =
+            usize::try_from(random).ok().and_then(|at| self.options.replicas.get(at))
+        {
             self.forward_waiting(node);
         }
     }
@@ -528,7 +531,11 @@ impl Shard {
         reads.fail(&ErrorReply::NO_QUORUM);
     }
 
-    async fn forward_reads(&self, leader: NodeId, body: &bytes::Bytes) -> Result<Replies, Option<NodeId>> {
+    async fn forward_reads(
+        &self,
+        leader: NodeId,
+        body: &bytes::Bytes,
+    ) -> Result<Replies, Option<NodeId>> {
         let Some(peer) = self.options.peers.get(leader) else { return Err(None) };
         let group = GroupId::of_shard(self.options.shard);
         match peer.call(group, kind::READ, body.clone(), FORWARD_TIMEOUT).await {
@@ -582,8 +589,8 @@ impl Shard {
         let Some(replica) = self.replica.get() else { return };
         let group = replica.group.id();
         let log_bytes = replica.wal.group_bytes(group);
-        let pins = replica.wal.live_bytes() > log_bytes_max
-            && replica.wal.pinned_by() == Some(group);
+        let pins =
+            replica.wal.live_bytes() > log_bytes_max && replica.wal.pinned_by() == Some(group);
         if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes()) || pins {
             replica.group.snapshot().await;
         }

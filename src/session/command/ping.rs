@@ -15,10 +15,7 @@ const SPEC: Spec = Spec {
     complexity: "O(1)",
     arity: Arity::AtLeast(1),
     flags: &[Flag::Fast],
-    tips: &[
-        Tip::Request(RequestPolicy::AllShards),
-        Tip::Response(ResponsePolicy::AllSucceeded),
-    ],
+    tips: &[Tip::Request(RequestPolicy::AllShards), Tip::Response(ResponsePolicy::AllSucceeded)],
     args: &[Arg::string("message").optional()],
     ..Spec::EMPTY
 };
