@@ -162,8 +162,8 @@ impl Keyspace {
         graveyard
     }
 
-    /// A digest of the whole logical state: databases, keys, values, deadlines. Equal states have equal
-    /// digests whatever their history; unequal ones differ but for a chance of 2⁻⁶⁴. Visits every key.
+    /// A digest of the whole logical state: databases, keys, values, deadlines. The history of
+    /// the tables does not show; unequal states differ but for a chance of 2⁻⁶⁴. Visits every key.
     pub fn digest(&self) -> u64 {
         let digests = (0..DbIndex::COUNT).map(|db| self.digest_of(DbIndex(db)));
         digests.fold(0, u64::wrapping_add)

@@ -11,7 +11,7 @@ use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
 use super::snapshot::SnapshotProgress;
-use super::{At, Keyspace, ScanCursor, Str, Value};
+use super::{At, Keyspace, ScanCursor, Str, StreamId, Value};
 
 /// What one key holds: the string's bytes and the deadline, 0 for none.
 type Held = (Vec<u8>, u64);
@@ -251,6 +251,54 @@ fn rebuilt_digest(model: &Model) -> u64 {
     keyspace.digest()
 }
 
+/// A change of one value: its key says which type it has.
+#[derive(Clone, Debug)]
+struct Edit {
+    key: u16,
+    element: Vec<u8>,
+    number: u32,
+    removes: bool,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let element = prop_oneof![
+        4 => (0..300_u16).prop_map(|number| number.to_string().into_bytes()),
+        1 => proptest::collection::vec(any::<u8>(), 0..100),
+    ];
+    (0..30_u16, element, any::<u32>(), proptest::bool::weighted(0.3))
+        .prop_map(|(key, element, number, removes)| Edit { key, element, number, removes })
+}
+
+fn change(keyspace: &mut Keyspace, edit: Edit) {
+    let (at, key) = (At { db: DbIndex(0), now: UnixMillis(1) }, key_of(edit.key));
+    let Edit { element, number, removes, .. } = edit;
+    match (edit.key / 2 % 5, removes) {
+        (0, false) => keyspace.list_or_create(at, &key).unwrap().push_back(&element),
+        (0, true) => drop(keyspace.list_or_create(at, &key).unwrap().pop_front()),
+        (1, false) => {
+            keyspace.hash_or_create(at, &key).unwrap().insert(&element, &number.to_le_bytes());
+        }
+        (1, true) => drop(keyspace.hash_or_create(at, &key).unwrap().remove(&element)),
+        (2, false) => drop(keyspace.set_or_create(at, &key).unwrap().insert(&element)),
+        (2, true) => drop(keyspace.set_or_create(at, &key).unwrap().remove(&element)),
+        (3, false) => {
+            keyspace.zset_or_create(at, &key).unwrap().insert(&element, f64::from(number) / 8.0);
+        }
+        (3, true) => drop(keyspace.zset_or_create(at, &key).unwrap().remove(&element)),
+        (_, removes) => {
+            let stream = keyspace.stream_or_create(at, &key).unwrap();
+            if removes {
+                stream.remove(StreamId::new(u64::from(number % 100), 0));
+            } else {
+                let id = stream.last_id().next().unwrap();
+                let id = StreamId::new(id.ms + u64::from(number % 2), id.seq);
+                stream.append(id, [(&b"field"[..], &element[..])].into_iter());
+            }
+        }
+    }
+    keyspace.remove_if_empty(at, &key);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -267,6 +315,28 @@ proptest! {
         }
         compare(&mut keyspace, &model);
         prop_assert_eq!(keyspace.digest(), rebuilt_digest(&model));
+    }
+
+    #[test]
+    fn snapshots_hold_values_of_every_type_as_they_were(
+        edits in proptest::collection::vec(edit(), 1..800),
+        begin in 0..400_usize,
+        budget_bytes in 1..2000_usize,
+    ) {
+        let mut keyspace = Keyspace::new(SLOTS);
+        let mut snapshot = None;
+        for (number, edit) in edits.into_iter().enumerate() {
+            if number == begin && keyspace.begin_snapshot() {
+                snapshot = Some((keyspace.digest(), Vec::new()));
+            }
+            change(&mut keyspace, edit);
+            if snapshot.is_some() && number.is_multiple_of(16) {
+                step(&mut keyspace, &mut snapshot, budget_bytes);
+            }
+        }
+        while snapshot.is_some() {
+            step(&mut keyspace, &mut snapshot, budget_bytes);
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //! | 0 | a string that is not a canonical `i64` | bytes |
 //! | 1 | a string that is one | signed |
 //! | 2 | a string edited in place (Redis' `raw`) | bytes |
-//! | 3 4 5 6 7 | a list, hash, set, sorted set, stream | see `encode` of [`List`], [`Hash`], [`Set`], [`ZSet`], [`Stream`] |
+//! | 3 4 5 6 7 | a list, hash, set, sorted set, stream | see `encode` of [`List`], [`Hash`](struct@Hash), [`Set`], [`ZSet`], [`Stream`] |
 //!
 //! Within a chunk entries stand in scan order. Type codes are never given a second meaning; a change of any
 //! word is a new format.
@@ -101,6 +101,7 @@ enum Source {
 
 impl Keyspace {
     /// Begins a snapshot of the state as it is now. `false`, and nothing is done, when one is under way.
+    #[must_use = "false means that an earlier snapshot is still under way"]
     pub fn begin_snapshot(&mut self) -> bool {
         if self.snapshot.is_some() {
             return false;
@@ -401,6 +402,24 @@ mod tests {
         assert_eq!(hex(&saved(&mut keyspace)), expected);
     }
 
+    /// The entries of the other types; how each spells its value is its own file's business.
+    #[test]
+    fn collections_have_these_bytes() {
+        let mut keyspace = every_type();
+        for key in [&b"{t}text"[..], b"{t}number", b"{t}raw", b"{t}stream"] {
+            assert!(keyspace.remove(AT, key).is_some());
+        }
+        let expected = [
+            "01 00 937c 04",
+            "05 06 7b747d736574 00 01 01 016d",
+            "04 07 7b747d68617368 00 00 01 0166 0176",
+            "06 07 7b747d7a736574 00 00 01 016d 000000000000f83f",
+            "03 07 7b747d6c697374 00 02 0161 0162",
+        ];
+        let expected = expected.concat().replace(' ', "");
+        assert_eq!(hex(&saved(&mut keyspace)), expected);
+    }
+
     #[test]
     fn every_type_comes_back_and_has_the_same_bytes_again() {
         let mut keyspace = every_type();
@@ -496,10 +515,10 @@ mod tests {
         let (mut bytes, mut steps) = (Vec::new(), 0);
         while keyspace.snapshot_step(1, &mut bytes) == SnapshotProgress::More {
             steps += 1;
-            // Every step is followed by a change and a removal, the second by growth everywhere.
+            // Every step is followed by a change and a removal, the second by growth that cuts segments.
             set(&mut keyspace, 0, &format!("{{t}}{}", steps * 7), "changed");
             drop(keyspace.remove(AT, format!("{{t}}{}", 8000 - steps).as_bytes()));
-            let growth = if steps == 2 { 0..4000 } else { 0..0 };
+            let growth = if steps == 2 { 0..12_000 } else { 0..0 };
             growth.for_each(|number| set(&mut keyspace, 0, &format!("{{t}}new{number}"), ""));
         }
         assert!(steps >= 3);
@@ -556,6 +575,28 @@ mod tests {
         assert_eq!(keyspace.snapshot_kept_bytes(), 0);
         let digest = keyspace.digest();
         assert_eq!(loaded(&saved(&mut keyspace)).digest(), digest);
+    }
+
+    #[test]
+    fn equal_states_have_equal_bytes_whatever_the_tables_went_through() {
+        let (mut one, mut other) = (keyspace(), keyspace());
+        for number in 0..100 {
+            set(&mut one, 0, &format!("{{t}}{number}"), "v");
+            set(&mut other, 0, &format!("{{t}}{}", 99 - number), "v");
+        }
+        (0..1000).for_each(|number| set(&mut other, 0, &format!("{{t}}more{number}"), "v"));
+        for number in 0..1000 {
+            drop(other.remove(AT, format!("{{t}}more{number}").as_bytes()));
+        }
+        assert_eq!(saved(&mut one), saved(&mut other));
+    }
+
+    #[test]
+    fn a_keyspace_may_change_threads() {
+        fn may_change_threads<T: Send + Sync>(_: &T) {}
+        let mut keyspace = keyspace();
+        may_change_threads(&keyspace);
+        may_change_threads(&keyspace.flush_all());
     }
 
     #[test]

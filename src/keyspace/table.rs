@@ -144,6 +144,9 @@ pub(super) struct SlotTable {
     more: Vec<(u64, Segment)>,
 }
 
+// Each used database of a keyspace over all slots has 16384 of these, empty or not.
+const _: () = assert!(size_of::<SlotTable>() <= 72);
+
 impl SlotTable {
     pub(super) fn len(&self) -> usize {
         self.segments().map(|(_, segment)| segment.len()).sum()

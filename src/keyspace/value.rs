@@ -16,7 +16,7 @@ pub type Bin = SmallVec<[u8; 16]>;
 pub struct WrongType;
 
 /// A value of any type. The big ones are boxed, so that an entry stays one cache line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the variants are Redis' types and say so")]
 pub enum Value {
     Str(Str),
