@@ -62,10 +62,10 @@ pub fn run<'k>(
     argv: &[&[u8]],
     context: &Context,
 ) -> Reply<'k> {
-    let mut args = Args::new(command.spec.name, argv);
+    let mut cursor = Args::new(command.spec.name, argv);
     match command.execute {
-        Execute::Read(function) => function(keyspace, &mut args, context),
-        Execute::Write(function) => function(keyspace, &mut args, context),
+        Execute::Read(function) => function(keyspace, &mut cursor, context),
+        Execute::Write(function) => function(keyspace, &mut cursor, context),
     }
     .unwrap_or_else(Reply::Error)
 }
@@ -83,8 +83,8 @@ pub fn run_read<'k>(
     let Execute::Read(function) = command.execute else {
         panic!("{} changes keys and must go through the log", command.spec.name)
     };
-    let mut args = Args::new(command.spec.name, argv);
-    function(keyspace, &mut args, context).unwrap_or_else(Reply::Error)
+    let mut cursor = Args::new(command.spec.name, argv);
+    function(keyspace, &mut cursor, context).unwrap_or_else(Reply::Error)
 }
 
 impl From<WrongType> for ErrorReply {

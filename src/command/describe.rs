@@ -164,3 +164,86 @@ fn describe_arg(arg: &Arg) -> Reply<'static> {
     }
     Reply::Map(described)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::spec::{Arity, Deprecated, Flag, Group, RequestPolicy, Tip};
+    use crate::command::testing::Wire;
+
+    const HELP: Spec = Spec {
+        name: "demo|help",
+        group: Group::Server,
+        since: "1.0.0",
+        summary: "Helps.",
+        arity: Arity::Exactly(2),
+        flags: &[Flag::Stale, Flag::Loading],
+        ..Spec::EMPTY
+    };
+
+    const DEMO: Spec = Spec {
+        name: "demo",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Shows.",
+        complexity: "O(1)",
+        arity: Arity::AtLeast(3),
+        flags: &[Flag::Fast, Flag::Write, Flag::MayReplicate],
+        keys: &[
+            KeySpec::at(1).access(&[KeyFlag::Rw, KeyFlag::Update]).notes("why"),
+            KeySpec::after_keyword("STORE", -2).counted(),
+        ],
+        tips: &[Tip::Request(RequestPolicy::MultiShard)],
+        args: &[
+            Arg::key("key"),
+            Arg::one_of(
+                "how",
+                &[
+                    Arg::pure_token("a", "A"),
+                    Arg::double("b").token("B").since("2.0.0").multiple_token(),
+                ],
+            )
+            .optional(),
+        ],
+        history: &[("1.3.0", "Shows more.")],
+        deprecated: Some(Deprecated { since: "3.0.0", replaced_by: "`OTHER`" }),
+        subcommands: &[&HELP],
+        ..Spec::EMPTY
+    };
+
+    #[test]
+    fn a_description_has_the_ten_elements_of_command_info() {
+        let expected = "*10 $demo :-3 *3 +write +fast +movablekeys :1 :1 :1 *2 +@write +@fast \
+             *1 $request_policy:multi_shard \
+             *2 \
+             *8 $notes $why $flags *2 +RW +update \
+             $begin_search *4 $type $index $spec *2 $index :1 \
+             $find_keys *4 $type $range $spec *6 $lastkey :0 $keystep :1 $limit :0 \
+             *6 $flags *0 \
+             $begin_search *4 $type $keyword $spec *4 $keyword $STORE $startfrom :-2 \
+             $find_keys *4 $type $keynum $spec *6 $keynumidx :0 $firstkey :1 $keystep :1 \
+             *1 *10 $demo|help :2 *2 +loading +stale :0 :0 :0 *1 +@slow *0 *0 *0";
+        let compact = Wire::of(&DEMO.describe()).compact();
+        assert_eq!(compact.replace("$\"demo|help\"", "$demo|help"), expected);
+    }
+
+    #[test]
+    fn docs_say_all_that_is_declared() {
+        let expected = "*18 $summary $Shows. $since $1.2.0 $group $sorted-set $complexity $O(1) \
+             $doc_flags *1 +deprecated $deprecated_since $3.0.0 $replaced_by `OTHER` \
+             $history *1 *2 $1.3.0 Shows_more. \
+             $arguments *2 \
+             *8 $name $key $type $key $display_text $key $key_spec_index :0 \
+             *8 $name $how $type $oneof $flags *1 +optional $arguments *2 \
+             *8 $name $a $type $pure-token $display_text $a $token $A \
+             *12 $name $b $type $double $display_text $b $token $B $since $2.0.0 \
+             $flags *2 +multiple +multiple_token \
+             $subcommands *2 demo|help *6 $summary $Helps. $since $1.0.0 $group $server";
+        let compact = Wire::of(&DEMO.docs()).compact();
+        let compact = compact
+            .replace("$\"Shows more.\"", "Shows_more.")
+            .replace("$\"`OTHER`\"", "`OTHER`")
+            .replace("$\"demo|help\"", "demo|help");
+        assert_eq!(compact, expected);
+    }
+}

@@ -149,6 +149,9 @@ impl KeySpec {
 
     /// With keys up to `last`: relative to the first, or negative and counted from the end (−1 = the last
     /// argument).
+    ///
+    /// # Panics
+    /// When the keys are counted; at compile time in a `const`. So do the other refinements.
     #[must_use]
     pub const fn to(mut self, last: i8) -> Self {
         self.find = match self.find {
@@ -167,6 +170,9 @@ impl KeySpec {
     }
 
     /// With `step` arguments from one key to the next.
+    ///
+    /// # Panics
+    /// When `step` is 0.
     #[must_use]
     pub const fn step(mut self, step: u8) -> Self {
         assert!(step > 0, "keys never stand still");
@@ -179,6 +185,9 @@ impl KeySpec {
     }
 
     /// With keys in the first 1/`limit` of the remaining arguments.
+    ///
+    /// # Panics
+    /// When the keys are counted.
     #[must_use]
     pub const fn limit(mut self, limit: u8) -> Self {
         self.find = match self.find {
@@ -471,7 +480,8 @@ mod tests {
 
     #[test]
     fn legacy_ranges_agree_with_redis() {
-        const CASES: &[(&[KeySpec], (i64, i64, i64, bool))] = &[
+        type Case = (&'static [KeySpec], (i64, i64, i64, bool));
+        const CASES: &[Case] = &[
             (&[], (0, 0, 0, false)),
             (&[KeySpec::at(1)], (1, 1, 1, false)),
             (&[KeySpec::at(1).to_end().step(2)], (1, -1, 2, false)),

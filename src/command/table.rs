@@ -47,7 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static DataCommand> {
 /// Where the search for `name` starts. Folding with `0x20` makes letters of either case equal; what else it
 /// makes equal is told apart by the comparison.
 const fn slot_of(name: &[u8]) -> usize {
-    let mut hash = name.len() as u32;
+    let mut hash = 0_u32;
     let mut index = 0;
     while index < name.len() {
         hash = (hash ^ (name[index] | 0x20) as u32).wrapping_mul(0x9e37_79b1);

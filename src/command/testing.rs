@@ -15,6 +15,8 @@
 //! A string is quoted where `check` would misread it: when it is empty, `-1`, or has anything else than
 //! letters, digits and `_-+.:{}[]()/`. Quoting is that of redis-cli: `\n \r \t \" \\ \xff`.
 
+use std::fmt::Write as _;
+
 use crate::command::{Context, DataCommand, Execute, Spec, lookup, run, run_read};
 use crate::ids::DbIndex;
 use crate::keyspace::{At, Keyspace};
@@ -59,7 +61,7 @@ pub(crate) struct Bench {
     pub(crate) keyspace: Keyspace,
     pub(crate) now: UnixMillis,
     pub(crate) db: DbIndex,
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Default for Bench {
@@ -194,13 +196,13 @@ impl Wire {
             Self::Bulk(bytes) => out.push_str(&quoted(bytes)),
             Self::Nil => out.push_str("(nil)"),
             Self::NilArray => out.push_str("(nil array)"),
-            Self::Array(items) => {
-                out.push_str(&format!("*{}", items.len()));
-            }
+            Self::Array(items) => write!(out, "*{}", items.len()).unwrap(),
         }
         out.push('\n');
         if let Self::Array(items) = self {
-            items.iter().for_each(|item| item.write_golden(depth + 1, out));
+            for item in items {
+                item.write_golden(depth + 1, out);
+            }
         }
     }
 }
@@ -223,7 +225,7 @@ fn quoted(bytes: &[u8]) -> String {
             0x07 => text.push_str("\\a"),
             0x08 => text.push_str("\\b"),
             0x20..=0x7e => text.push(char::from(byte)),
-            _ => text.push_str(&format!("\\x{byte:02x}")),
+            _ => write!(text, "\\x{byte:02x}").unwrap(),
         }
     }
     text.push('"');

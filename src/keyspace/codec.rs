@@ -17,8 +17,9 @@ use thiserror::Error;
 /// The longest varint: 9 bytes of seven bits and one more for the last bit of a `u64`.
 pub const VARINT_BYTES_MAX: usize = 10;
 
-/// The longest byte string that is read, in bytes: Redis' own limit of a string value (512 MiB).
-pub const BYTES_LENGTH_MAX: usize = 512 << 20;
+/// The longest byte string that is read, in bytes. Far beyond the 512 MiB to which clients are held by
+/// default: whatever was stored under a raised limit must be readable again.
+pub const BYTES_LENGTH_MAX: usize = u32::MAX as usize;
 
 /// Why bytes could not be read. The reader's position is unspecified afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

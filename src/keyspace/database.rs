@@ -26,7 +26,7 @@ impl Database {
 #[must_use = "dropping it frees every key it holds, which may take long: choose the thread"]
 #[derive(Default)]
 pub struct Graveyard {
-    databases: Vec<Box<Database>>,
+    databases: Vec<Database>,
 }
 
 impl Graveyard {
@@ -40,7 +40,7 @@ impl Graveyard {
         self.len() == 0
     }
 
-    pub(super) fn bury(&mut self, database: Option<Box<Database>>) {
+    pub(super) fn bury(&mut self, database: Option<Database>) {
         self.databases.extend(database);
     }
 }

@@ -1,7 +1,11 @@
 //! A key, its value and its deadline: what the tables hold.
 
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::ids::DbIndex;
 use crate::stdx::clock::UnixMillis;
 
+use super::digest::{feed_bytes, feed_u64};
 use super::{Bin, Value};
 
 /// A key with its value and, perhaps, a deadline.
@@ -38,6 +42,16 @@ impl Entry {
     /// Whether the deadline has come at `now`: then no command may see the key.
     pub fn is_expired(&self, now: UnixMillis) -> bool {
         self.deadline != NO_DEADLINE && self.deadline <= now.0
+    }
+
+    /// The digest of the key in `db`, its value and its deadline.
+    pub(super) fn digest(&self, db: DbIndex) -> u64 {
+        let mut hasher = Xxh3::new();
+        hasher.update(&[db.0]);
+        feed_bytes(&mut hasher, &self.key);
+        feed_u64(&mut hasher, self.deadline);
+        self.value.digest(&mut hasher);
+        hasher.digest()
     }
 
     pub(super) fn set_expire_at(&mut self, expire_at: Option<UnixMillis>) {

@@ -7,7 +7,9 @@ use crate::ids::DbIndex;
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
+use super::codec::DecodeError;
 use super::database::{Database, Graveyard};
+use super::snapshot::Snapshot;
 use super::table::{Counts, KeyHash, SlotMut, SlotTable};
 use super::{Entry, Value};
 
@@ -31,7 +33,9 @@ pub struct At {
 /// **Invariant:** entries change only through the `SlotMut` of one private function, `slot_mut`.
 pub struct Keyspace {
     pub(super) slots: RangeInclusive<u16>,
-    pub(super) databases: [Option<Box<Database>>; DATABASES],
+    pub(super) databases: [Option<Database>; DATABASES],
+    pub(super) snapshot: Option<Box<Snapshot>>,
+    pub(super) snapshots_begun: u32,
 }
 
 /// Where a key lives within a database: computed once per command.
@@ -55,7 +59,7 @@ impl Keyspace {
     pub fn new(slots: RangeInclusive<u16>) -> Self {
         assert!(!slots.is_empty(), "a keyspace has at least one slot");
         assert!(*slots.end() < Slot::COUNT, "slots end at 16383");
-        Self { slots, databases: Default::default() }
+        Self { slots, databases: Default::default(), snapshot: None, snapshots_begun: 0 }
     }
 
     /// The slots whose keys may be stored here.
@@ -142,14 +146,14 @@ impl Keyspace {
         self.slots.contains(&slot.number())
     }
 
-    /// Removes every key of `db`.
+    /// Removes every key of `db`. A running snapshot that needs them keeps them and frees them step by step.
     pub fn flush_db(&mut self, db: DbIndex) -> Graveyard {
         let mut graveyard = Graveyard::default();
         self.flush_into(usize::from(db.0), &mut graveyard);
         graveyard
     }
 
-    /// Removes every key of every database.
+    /// Removes every key of every database, as [`Keyspace::flush_db`] does.
     pub fn flush_all(&mut self) -> Graveyard {
         let mut graveyard = Graveyard::default();
         for index in 0..DATABASES {
@@ -158,9 +162,28 @@ impl Keyspace {
         graveyard
     }
 
+    /// A digest of the whole logical state: databases, keys, values, deadlines. The history of
+    /// the tables does not show; unequal states differ but for a chance of 2⁻⁶⁴. Visits every key.
+    pub fn digest(&self) -> u64 {
+        let digests = (0..DbIndex::COUNT).map(|db| self.digest_of(DbIndex(db)));
+        digests.fold(0, u64::wrapping_add)
+    }
+
+    /// The part of [`Keyspace::digest`] that `db` contributes; 0 when it is empty.
+    pub fn digest_of(&self, db: DbIndex) -> u64 {
+        let tables = self.database(db).into_iter().flat_map(|database| &database.tables);
+        let segments = tables.flat_map(SlotTable::segments);
+        let entries = segments.flat_map(|(_, segment)| segment.unordered());
+        // A sum does not depend on the order of its terms, so neither does the digest on that of the tables.
+        entries.map(|entry| entry.digest(db)).fold(0, u64::wrapping_add)
+    }
+
     fn flush_into(&mut self, index: usize, graveyard: &mut Graveyard) {
         let flushed = self.databases.get_mut(index).and_then(Option::take);
-        graveyard.bury(flushed);
+        graveyard.bury(match &mut self.snapshot {
+            Some(snapshot) => flushed.and_then(|database| snapshot.take_flushed(index, database)),
+            None => flushed,
+        });
     }
 
     pub(super) fn entry_even_expired(&self, db: DbIndex, key: &[u8]) -> Option<&Entry> {
@@ -169,7 +192,7 @@ impl Keyspace {
     }
 
     pub(super) fn database(&self, db: DbIndex) -> Option<&Database> {
-        self.databases.get(usize::from(db.0))?.as_deref()
+        self.databases.get(usize::from(db.0))?.as_ref()
     }
 
     pub(super) fn table(&self, db: DbIndex, slot: Slot) -> Option<&SlotTable> {
@@ -196,11 +219,25 @@ impl Keyspace {
         self.slot_or_create(at.db, Place::of(key)).or_insert_with(key, at.now, make)
     }
 
-    /// The way to every change of an entry.
+    /// Adds an entry of a snapshot whose slot was checked.
+    pub(super) fn load_entry(&mut self, db: DbIndex, entry: Entry) -> Result<(), DecodeError> {
+        let place = Place::of(entry.key());
+        let slot = self.slot_or_create(db, place);
+        if slot.table.find(place.hash, entry.key()).is_some() {
+            return Err(DecodeError::Duplicate("key"));
+        }
+        drop(slot.insert(entry));
+        Ok(())
+    }
+
+    /// The only way to a change of an entry: a running snapshot first keeps what it has not written yet.
     fn slot_mut(&mut self, db: DbIndex, place: Place) -> Option<SlotMut<'_>> {
         let index = place.slot.number().checked_sub(*self.slots.start())?;
-        let database = self.databases.get_mut(usize::from(db.0))?.as_deref_mut()?;
+        let database = self.databases.get_mut(usize::from(db.0))?.as_mut()?;
         let table = database.tables.get_mut(usize::from(index))?;
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.keep(db, place.slot, table.segment_mut(place.hash));
+        }
         Some(SlotMut { counts: &mut database.counts, table, hash: place.hash })
     }
 
@@ -208,7 +245,7 @@ impl Keyspace {
         assert!(self.contains(place.slot), "a key is applied only in the shard of its slot");
         let database = self.databases.get_mut(usize::from(db.0));
         let database = database.expect("SELECT and the log's decoder know 16 databases");
-        database.get_or_insert_with(|| Box::new(Database::new(&self.slots)));
+        database.get_or_insert_with(|| Database::new(&self.slots));
         self.slot_mut(db, place).expect("the database exists and the slot is in range")
     }
 }
@@ -216,6 +253,167 @@ impl Keyspace {
 impl fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: usize = self.databases.iter().flatten().map(|database| database.counts.len).sum();
-        f.debug_struct("Keyspace").field("slots", &self.slots).field("keys", &keys).finish()
+        f.debug_struct("Keyspace")
+            .field("slots", &self.slots)
+            .field("keys", &keys)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::{List, Str, WrongType};
+
+    const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(0..=Slot::COUNT - 1)
+    }
+
+    fn text(text: &str) -> Value {
+        Value::from(Str::from_bytes(text.as_bytes()))
+    }
+
+    fn list_of(element: &[u8]) -> Value {
+        let mut list = List::new();
+        list.push_back(element);
+        Value::from(list)
+    }
+
+    #[test]
+    fn a_key_is_visible_before_its_deadline_only() {
+        let mut keyspace = keyspace();
+        drop(keyspace.insert(AT, b"k", text("v"), Some(UnixMillis(101))));
+        assert!(keyspace.get(AT, b"k").is_some());
+        let later = At { now: UnixMillis(101), ..AT };
+        assert!(keyspace.get(later, b"k").is_none());
+        assert_eq!(keyspace.len(AT.db), 1, "a read removes nothing");
+        assert!(keyspace.entry_mut(later, b"k").is_none());
+        assert_eq!(keyspace.len(AT.db), 0, "a write does");
+    }
+
+    #[test]
+    fn removing_an_expired_key_returns_nothing() {
+        let mut keyspace = keyspace();
+        drop(keyspace.insert(AT, b"k", text("v"), Some(AT.now)));
+        assert!(keyspace.remove(AT, b"k").is_none());
+        assert!(keyspace.is_empty());
+    }
+
+    #[test]
+    fn insert_replaces_value_type_and_deadline() {
+        let mut keyspace = keyspace();
+        assert!(keyspace.insert(AT, b"k", text("v"), Some(UnixMillis(500))).is_none());
+        let replaced = keyspace.insert(AT, b"k", list_of(b"a"), None).unwrap();
+        assert_eq!(replaced.value.type_name(), "string");
+        let entry = keyspace.entry(AT, b"k").unwrap();
+        assert_eq!((entry.value.type_name(), entry.expire_at()), ("list", None));
+        assert_eq!((keyspace.len(AT.db), keyspace.expires_len(AT.db)), (1, 0));
+    }
+
+    #[test]
+    fn typed_access_refuses_other_types_and_creates_missing_ones() {
+        let mut keyspace = keyspace();
+        drop(keyspace.insert(AT, b"s", text("v"), None));
+        assert_eq!(keyspace.list(AT, b"s").unwrap_err(), WrongType);
+        assert_eq!(keyspace.list_mut(AT, b"s").unwrap_err(), WrongType);
+        assert_eq!(keyspace.list_or_create(AT, b"s").unwrap_err(), WrongType);
+        assert!(keyspace.hash(AT, b"missing").unwrap().is_none());
+        assert!(keyspace.hash_mut(AT, b"missing").unwrap().is_none());
+        assert!(keyspace.hash_or_create(AT, b"h").unwrap().is_empty());
+        assert!(keyspace.list_or_create(AT, b"l").unwrap().is_empty());
+        assert!(keyspace.set_or_create(AT, b"t").unwrap().is_empty());
+        assert!(keyspace.zset_or_create(AT, b"z").unwrap().is_empty());
+        assert!(keyspace.stream_or_create(AT, b"x").unwrap().is_empty());
+        assert!(keyspace.string_or_create(AT, b"e").unwrap().is_empty());
+        let names = [b"h", b"l", b"t", b"z", b"x", b"e"]
+            .map(|key| keyspace.get(AT, key).unwrap().type_name());
+        assert_eq!(names, ["hash", "list", "set", "zset", "stream", "string"]);
+    }
+
+    #[test]
+    fn only_empty_collections_vanish() {
+        let mut keyspace = keyspace();
+        for key in [b"h", b"x", b"e"] {
+            match key {
+                b"h" => assert!(keyspace.hash_or_create(AT, key).unwrap().is_empty()),
+                b"x" => assert!(keyspace.stream_or_create(AT, key).unwrap().is_empty()),
+                _ => assert!(keyspace.string_or_create(AT, key).unwrap().is_empty()),
+            }
+            keyspace.remove_if_empty(AT, key);
+        }
+        drop(keyspace.insert(AT, b"l", list_of(b"a"), None));
+        keyspace.remove_if_empty(AT, b"l");
+        keyspace.remove_if_empty(AT, b"missing");
+        let left = [b"h", b"x", b"e", b"l"].map(|key| keyspace.get(AT, key).is_some());
+        assert_eq!(left, [false, true, true, true]);
+    }
+
+    #[test]
+    fn databases_are_apart_and_flushed_alone_or_together() {
+        let mut keyspace = keyspace();
+        for db in 0..DbIndex::COUNT {
+            drop(keyspace.insert(At { db: DbIndex(db), ..AT }, b"k", text("v"), None));
+        }
+        assert_eq!(keyspace.flush_db(DbIndex(3)).len(), 1);
+        let held: usize = (0..DbIndex::COUNT).map(|db| keyspace.len(DbIndex(db))).sum();
+        assert_eq!((keyspace.len(DbIndex(3)), held), (0, 15));
+        assert!(keyspace.flush_db(DbIndex(3)).is_empty());
+        assert_eq!(keyspace.flush_all().len(), 15);
+        assert!(keyspace.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_here_is_simply_missing() {
+        let slot = Slot::of(b"k").number();
+        let mut keyspace = Keyspace::new(slot..=slot);
+        drop(keyspace.insert(AT, b"k", text("v"), None));
+        let elsewhere = [(DbIndex(16), &b"k"[..]), (DbIndex(255), b"k"), (DbIndex(0), b"other")];
+        for (db, key) in elsewhere {
+            let at = At { db, ..AT };
+            assert!(keyspace.get(at, key).is_none());
+            assert!(keyspace.entry_mut(at, key).is_none());
+            assert!(keyspace.remove(at, key).is_none());
+            assert!(!keyspace.set_expiry(at, key, None));
+            assert!(!keyspace.purge(db, key, AT.now));
+        }
+        assert!(!keyspace.contains(Slot::of(b"other")));
+        assert_eq!(keyspace.count_in_slot(AT.db, Slot::of(b"other")), 0);
+        assert_eq!(keyspace.count_in_slot(AT.db, Slot::of(b"k")), 1);
+        assert!(keyspace.flush_db(DbIndex(16)).is_empty());
+        assert_eq!(keyspace.slots(), slot..=slot);
+    }
+
+    #[test]
+    #[should_panic(expected = "only in the shard of its slot")]
+    fn a_key_of_another_shard_is_never_stored() {
+        let slot = Slot::of(b"k").number();
+        drop(Keyspace::new(slot..=slot).insert(AT, b"other", text("v"), None));
+    }
+
+    #[test]
+    fn digest_tells_states_apart_and_not_histories() {
+        let mut keyspace = keyspace();
+        let empty = keyspace.digest();
+        drop(keyspace.insert(AT, b"k", text("v"), None));
+        let digest = keyspace.digest();
+        let changes: [(u8, &[u8], &str, Option<UnixMillis>); 4] = [
+            (1, b"k", "v", None),
+            (0, b"j", "v", None),
+            (0, b"k", "w", None),
+            (0, b"k", "v", Some(UnixMillis(500))),
+        ];
+        for (db, key, value, expire_at) in changes {
+            let mut other = Keyspace::new(0..=Slot::COUNT - 1);
+            drop(other.insert(At { db: DbIndex(db), ..AT }, key, text(value), expire_at));
+            assert_ne!(other.digest(), digest, "{db} {key:?} {value} {expire_at:?}");
+            assert_eq!(other.digest(), other.digest_of(DbIndex(db)));
+        }
+        drop(keyspace.insert(AT, b"j", text("v"), None));
+        drop(keyspace.remove(AT, b"j"));
+        assert_eq!(keyspace.digest(), digest);
+        drop(keyspace.flush_all());
+        assert_eq!(keyspace.digest(), empty);
     }
 }

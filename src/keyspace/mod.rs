@@ -5,7 +5,8 @@
 //!
 //! **Invariant:** nothing here reads a clock, an entropy source or the history of a hash table. What is
 //! visible, picked, listed or written to a snapshot depends on the logical state and on the arguments
-//! alone, so replicas agree byte for byte.
+//! alone, so replicas agree byte for byte. (One exception: the order of [`Keyspace::due_keys`], which is
+//! only ever a proposal.)
 
 pub mod codec;
 
@@ -35,6 +36,7 @@ mod typed;
 
 mod expire;
 mod scan;
+mod snapshot;
 
 pub use database::Graveyard;
 pub use entry::Entry;
@@ -43,7 +45,11 @@ pub use keyspace::{At, Keyspace};
 pub use list::{End, List, ListRange};
 pub use scan::ScanCursor;
 pub use set::{Set, SetIter};
+pub use snapshot::{FORMAT, SnapshotProgress};
 pub use stream::{Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
 pub use string::Str;
 pub use value::{Bin, Value, WrongType};
 pub use zset::{Insertion, ZSet, ZSetRange};
+
+#[cfg(test)]
+mod model_tests;

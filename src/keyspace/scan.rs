@@ -41,9 +41,10 @@ impl ScanCursor {
 
     /// The slot it lies in: any number a client may send has one.
     pub fn slot(self) -> Slot {
-        let low = self.0 & u64::from(Slot::COUNT - 1);
-        let number = u16::try_from(low).expect("14 bits fit 16");
-        Slot::new(number).expect("14 bits number a slot")
+        let [low, high, ..] = self.0.to_le_bytes();
+        let number = u16::from_le_bytes([low, high]) & (Slot::COUNT - 1);
+        // 14 bits number a slot, so the default is never taken.
+        Slot::new(number).unwrap_or_default()
     }
 
     fn new(slot: Slot, position: u64) -> Self {
@@ -146,7 +147,7 @@ impl Keyspace {
     }
 }
 
-/// Spreads the bits of a seed (the finaliser of SplitMix64), so that neighbouring seeds differ.
+/// Spreads the bits of a seed (the finaliser of `SplitMix64`), so that neighbouring seeds differ.
 fn mix(seed: u64) -> u64 {
     let bits = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -158,4 +159,168 @@ fn mix(seed: u64) -> u64 {
 fn below(random: u64, len: usize) -> usize {
     let product = u128::from(random) * len as u128;
     usize::try_from(product >> 64).expect("less than len")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::keyspace::{Str, Value};
+    use crate::stdx::clock::UnixMillis;
+
+    const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(0..=Slot::COUNT - 1)
+    }
+
+    fn insert(keyspace: &mut Keyspace, key: &str, expire_at: Option<UnixMillis>) {
+        drop(keyspace.insert(AT, key.as_bytes(), Value::from(Str::new()), expire_at));
+    }
+
+    fn step(
+        keyspace: &Keyspace,
+        cursor: ScanCursor,
+        count: usize,
+    ) -> (Vec<String>, Option<ScanCursor>) {
+        let mut keys = Vec::new();
+        let next = keyspace.scan(AT, cursor, count, &mut |entry| {
+            keys.push(String::from_utf8(entry.key().to_vec()).unwrap());
+        });
+        (keys, next)
+    }
+
+    #[test]
+    fn any_number_is_a_cursor() {
+        let mut keyspace = keyspace();
+        insert(&mut keyspace, "a", None);
+        for number in [0, 1, 16_383, 16_384, 1 << 61, 1 << 62, 1 << 63, u64::MAX - 1, u64::MAX] {
+            let cursor = ScanCursor(number);
+            assert_eq!(u64::from(cursor.slot().number()), number % 16_384);
+            let (_, next) = step(&keyspace, cursor, 10);
+            assert_eq!(next, None);
+        }
+    }
+
+    #[test]
+    fn cursors_go_on_behind_the_last_key_and_are_never_zero() {
+        let slot = |number| Slot::new(number).unwrap();
+        let last = (1 << POSITION_BITS) - 1;
+        let rows = [
+            (0, 0, Some(1 << 14)),
+            (5, 9, Some(10 << 14 | 5)),
+            (0, last, Some(1)),
+            (16_382, last, Some(16_383)),
+            (16_383, last, None),
+            (16_383, last - 1, Some(last << 14 | 16_383)),
+        ];
+        for (number, position, next) in rows {
+            let cursor = ScanCursor::after(slot(number), position);
+            assert_eq!(cursor.map(|cursor| cursor.0), next, "{number} {position}");
+        }
+        assert_eq!(ScanCursor::at_slot(slot(0)), ScanCursor::START);
+    }
+
+    /// Source: Redis docs, SCAN: "A full iteration always retrieves all the elements that were present in
+    /// the collection from the start to the end of a full iteration."
+    #[test]
+    fn what_stays_is_returned_while_the_tables_grow_and_shrink() {
+        for (stay, come) in [("{hot}s", "{hot}c"), ("s", "c")] {
+            let mut keyspace = keyspace();
+            let staying: BTreeSet<String> =
+                (0..3000).map(|number| format!("{stay}{number}")).collect();
+            for key in &staying {
+                insert(&mut keyspace, key, None);
+            }
+            let (mut seen, mut cursor, mut round) = (BTreeMap::new(), Some(ScanCursor::START), 0);
+            while let Some(from) = cursor {
+                let (keys, next) = step(&keyspace, from, 100);
+                assert!(next.is_none_or(|next| next.0 != 0));
+                for key in keys {
+                    *seen.entry(key).or_insert(0) += 1;
+                }
+                // The tables grow through the first rounds and shrink through the later ones.
+                for number in 0..400 {
+                    let key = format!("{come}{}", round % 20 * 400 + number);
+                    if round < 20 {
+                        insert(&mut keyspace, &key, None);
+                    } else {
+                        drop(keyspace.remove(AT, key.as_bytes()));
+                    }
+                }
+                cursor = next;
+                round += 1;
+                assert!(round < 1000, "the scan ends");
+            }
+            assert!(staying.iter().all(|key| seen.get(key) == Some(&1)));
+        }
+    }
+
+    #[test]
+    fn count_bounds_a_step_and_expired_keys_are_passed_over() {
+        let mut keyspace = keyspace();
+        for number in 0..50 {
+            insert(&mut keyspace, &format!("{{t}}live{number}"), None);
+            insert(&mut keyspace, &format!("{{t}}dead{number}"), Some(AT.now));
+        }
+        let (mut cursor, mut keys, mut steps) = (Some(ScanCursor::START), Vec::new(), 0);
+        while let Some(from) = cursor {
+            let (some, next) = step(&keyspace, from, 10);
+            assert!(some.len() <= 10);
+            keys.extend(some);
+            cursor = next;
+            steps += 1;
+        }
+        assert_eq!((keys.len(), steps), (50, 10));
+        assert!(keys.iter().all(|key| key.contains("live")));
+        assert_eq!(step(&keyspace, ScanCursor::START, 0).0.len().max(1), 1, "0 counts as 1");
+    }
+
+    #[test]
+    fn a_shard_scans_its_own_slots() {
+        let slot = Slot::of(b"a").number();
+        let mut keyspace = Keyspace::new(slot..=slot + 1);
+        insert(&mut keyspace, "a", None);
+        assert_eq!(step(&keyspace, ScanCursor::START, 10), (vec!["a".to_owned()], None));
+        assert_eq!(step(&keyspace, ScanCursor::at_slot(Slot::of(b"a")), 10).0.len(), 1);
+        let behind = ScanCursor::at_slot(Slot::new(slot + 2).unwrap());
+        assert_eq!(step(&keyspace, behind, 10), (vec![], None));
+        assert_eq!(keyspace.keys_in_slot(AT.db, Slot::of(b"a"), 5), [b"a"]);
+        assert_eq!(keyspace.keys_in_slot(AT.db, Slot::of(b"a"), 0), [b""; 0]);
+        assert!(keyspace.keys_in_slot(DbIndex(255), Slot::of(b"a"), 5).is_empty());
+    }
+
+    #[test]
+    fn random_keys_do_not_depend_on_history_and_reach_all() {
+        let (mut one, mut other) = (keyspace(), keyspace());
+        for number in 0..20 {
+            insert(&mut one, &number.to_string(), None);
+            insert(&mut other, &(19 - number).to_string(), None);
+        }
+        for number in 20..4000 {
+            insert(&mut other, &number.to_string(), None);
+        }
+        for number in 20..4000 {
+            drop(other.remove(AT, number.to_string().as_bytes()));
+        }
+        let mut seen = BTreeSet::new();
+        for seed in 0..200 {
+            assert_eq!(one.random_key(AT, seed), other.random_key(AT, seed), "seed {seed}");
+            seen.insert(one.random_key(AT, seed).unwrap());
+        }
+        assert_eq!(seen.len(), 20);
+    }
+
+    #[test]
+    fn random_key_finds_the_only_live_one() {
+        let mut keyspace = keyspace();
+        assert_eq!(keyspace.random_key(AT, 1), None);
+        (0..500).for_each(|number| insert(&mut keyspace, &number.to_string(), Some(AT.now)));
+        assert_eq!(keyspace.random_key(AT, 1), None);
+        insert(&mut keyspace, "live", Some(UnixMillis(101)));
+        for seed in 0..20 {
+            assert_eq!(keyspace.random_key(AT, seed), Some(&b"live"[..]));
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! millions of keys is never rehashed, scanned or written to a snapshot in one go.
 //!
 //! The position of a key is the low 48 bits of its hash. It is the order in which keys are listed; segments
-//! are cut by its highest bits, hash tables place by its lowest, and SwissTable tags use the bits above it,
+//! are cut by its highest bits, hash tables place by its lowest, and `SwissTable` tags use the bits above it,
 //! so none of the three spoils another.
 
 use hashbrown::HashTable;
@@ -19,7 +19,7 @@ use super::{Entry, Value};
 /// How many bits of a hash make a position.
 pub(super) const POSITION_BITS: u32 = 48;
 
-/// The entries at which a segment is cut in two: what 2048 buckets hold at SwissTable's load of 7/8.
+/// The entries at which a segment is cut in two: what 2048 buckets hold at hashbrown's load of 7/8.
 pub(super) const SEGMENT_ENTRIES_MAX: usize = 1792;
 
 /// A table of at most this capacity is kept when its entries go: it is the smallest there is.
@@ -93,7 +93,7 @@ impl Segment {
     }
 
     /// The entries in table order, which differs between replicas: only for what does not depend on it.
-    pub(super) fn unordered(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn unordered(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.entries.iter()
     }
 
@@ -143,6 +143,9 @@ pub(super) struct SlotTable {
     /// The other ranges, each with the position at which it begins.
     more: Vec<(u64, Segment)>,
 }
+
+// Each used database of a keyspace over all slots has 16384 of these, empty or not.
+const _: () = assert!(size_of::<SlotTable>() <= 72);
 
 impl SlotTable {
     pub(super) fn len(&self) -> usize {
@@ -355,4 +358,122 @@ fn note_deadline(counts: &mut Counts, segment: &mut Segment, at: UnixMillis) {
 fn forget_deadline(counts: &mut Counts, expires_of_segment: &mut u32) {
     counts.expires -= 1;
     *expires_of_segment -= 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::Str;
+
+    const NOW: UnixMillis = UnixMillis(100);
+
+    #[derive(Default)]
+    struct Ground {
+        counts: Counts,
+        table: SlotTable,
+    }
+
+    impl Ground {
+        fn slot(&mut self, key: &[u8]) -> SlotMut<'_> {
+            SlotMut { counts: &mut self.counts, table: &mut self.table, hash: KeyHash::of(key) }
+        }
+
+        fn insert(&mut self, key: &str, expire_at: Option<UnixMillis>) {
+            let entry = Entry::new(key.as_bytes(), Value::from(Str::new()), expire_at);
+            drop(self.slot(key.as_bytes()).insert(entry));
+        }
+
+        fn holds(&self, key: &str) -> bool {
+            self.table.find(KeyHash::of(key.as_bytes()), key.as_bytes()).is_some()
+        }
+
+        fn check(&self) {
+            let ranges: Vec<u64> = self.table.segments().map(|(from, _)| from).collect();
+            assert!(ranges.is_sorted_by(|a, b| a < b));
+            let mut expires = 0;
+            for (number, (from, segment)) in self.table.segments().enumerate() {
+                let end = ranges.get(number + 1).copied().unwrap_or(1 << POSITION_BITS);
+                let deadlines = segment.unordered().filter_map(Entry::expire_at);
+                assert_eq!(deadlines.clone().count(), usize::try_from(segment.expires).unwrap());
+                assert!(deadlines.clone().all(|at| at >= segment.earliest()));
+                expires += deadlines.count();
+                let positions =
+                    segment.unordered().map(|entry| KeyHash::of(entry.key()).position());
+                assert!(positions.clone().all(|position| (from..end).contains(&position)));
+            }
+            assert_eq!(self.table.len(), self.counts.len);
+            assert_eq!(expires, self.counts.expires);
+            assert_eq!(self.table.is_empty(), self.counts.len == 0);
+        }
+    }
+
+    #[test]
+    fn a_full_slot_is_cut_and_joined_again() {
+        let mut ground = Ground::default();
+        let keys: Vec<String> = (0..10_000).map(|number| format!("key-{number}")).collect();
+        for (number, key) in keys.iter().enumerate() {
+            ground.insert(key, (number % 3 == 0).then_some(UnixMillis(1000 + number as u64)));
+        }
+        ground.check();
+        assert!(ground.table.segments().count() >= 6);
+        assert!(ground.table.segments().all(|(_, segment)| segment.len() <= SEGMENT_ENTRIES_MAX));
+        assert!(keys.iter().all(|key| ground.holds(key)));
+        for (number, key) in keys.iter().enumerate() {
+            assert!(ground.slot(key.as_bytes()).remove(key.as_bytes()).is_some());
+            assert!(ground.slot(key.as_bytes()).remove(key.as_bytes()).is_none());
+            if number % 1000 == 0 {
+                ground.check();
+            }
+        }
+        ground.check();
+        assert_eq!(ground.table.segments().count(), 1);
+        assert!(ground.table.first.entries.capacity() <= KEPT_CAPACITY_MAX);
+    }
+
+    #[test]
+    fn positions_order_entries_across_segments() {
+        let mut ground = Ground::default();
+        (0..5000).for_each(|number| ground.insert(&number.to_string(), None));
+        let all: Vec<u64> = ground.table.ordered_from(0).map(|(position, _)| position).collect();
+        assert_eq!(all.len(), 5000);
+        assert!(all.is_sorted());
+        for skipped in [0, 1, 777, 2500, 4998, 4999] {
+            let rest: Vec<u64> =
+                ground.table.ordered_from(all[skipped]).map(|(position, _)| position).collect();
+            assert_eq!(rest, all[skipped..]);
+            let nth = ground.table.nth(skipped).unwrap();
+            assert_eq!(KeyHash::of(nth.key()).position(), all[skipped]);
+        }
+        assert!(ground.table.nth(5000).is_none());
+    }
+
+    #[test]
+    fn an_expired_entry_makes_room_for_a_new_one() {
+        let mut ground = Ground::default();
+        ground.insert("a", Some(NOW));
+        ground.insert("b", Some(NOW));
+        assert_eq!(ground.counts.expires, 2);
+        assert!(ground.slot(b"a").entry_mut(b"a", NOW).is_none());
+        assert!(!ground.holds("a"));
+        let entry = ground.slot(b"b").or_insert_with(b"b", NOW, || Value::from(Str::from_i64(1)));
+        assert_eq!(entry.expire_at(), None);
+        assert!(matches!(&entry.value, Value::Str(string) if string.as_i64() == Some(1)));
+        ground.check();
+        assert_eq!((ground.counts.len, ground.counts.expires), (1, 0));
+    }
+
+    #[test]
+    fn deadlines_are_counted_through_every_change() {
+        let mut ground = Ground::default();
+        let later = Some(UnixMillis(500));
+        ground.insert("a", None);
+        let rows = [(later, 1), (later, 1), (None, 0), (None, 0), (later, 1), (Some(NOW), 1)];
+        for (at, expires) in rows {
+            assert!(ground.slot(b"a").set_expiry(b"a", NOW, at));
+            assert_eq!(ground.counts.expires, expires);
+            ground.check();
+        }
+        assert!(!ground.slot(b"a").set_expiry(b"a", NOW, None), "it has expired by now");
+        assert_eq!((ground.counts.len, ground.counts.expires), (0, 0));
+    }
 }

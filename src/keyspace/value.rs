@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
 
+use super::digest::feed_bytes;
 use super::{Hash, List, Set, Str, Stream, ZSet};
 
 /// A key, a field or a member: bytes, kept inline up to 16 of them.
@@ -14,7 +16,7 @@ pub type Bin = SmallVec<[u8; 16]>;
 pub struct WrongType;
 
 /// A value of any type. The big ones are boxed, so that an entry stays one cache line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the variants are Redis' types and say so")]
 pub enum Value {
     Str(Str),
@@ -46,6 +48,19 @@ impl Value {
             Self::Hash(hash) => hash.is_empty(),
             Self::Set(set) => set.is_empty(),
             Self::ZSet(zset) => zset.is_empty(),
+        }
+    }
+
+    /// Feeds the type and the value: the same bytes for equal values whatever their history.
+    pub fn digest(&self, hasher: &mut Xxh3) {
+        feed_bytes(hasher, self.type_name().as_bytes());
+        match self {
+            Self::Str(string) => string.digest(hasher),
+            Self::List(list) => list.digest(hasher),
+            Self::Hash(hash) => hash.digest(hasher),
+            Self::Set(set) => set.digest(hasher),
+            Self::ZSet(zset) => zset.digest(hasher),
+            Self::Stream(stream) => stream.digest(hasher),
         }
     }
 }

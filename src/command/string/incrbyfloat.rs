@@ -1,7 +1,7 @@
 //! INCRBYFLOAT: count in the string at a key, with fractions.
 
-use crate::command::long_double::LongDouble;
 use crate::command::prelude::*;
+use crate::stdx::long_double::LongDouble;
 
 pub(super) const INCRBYFLOAT: DataCommand = DataCommand::write(&SPEC, incrbyfloat);
 
@@ -23,15 +23,15 @@ fn incrbyfloat(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> O
     let string = keyspace.string_mut(context.at, key)?;
     let number = match &string {
         Some(string) => parse(&string.as_bytes())?,
-        None => LongDouble::from_i64(0),
+        None => parse(b"0")?,
     };
-    let sum = number.add(parse(increment)?).ok_or(ErrorReply::NAN_OR_INFINITY)?.to_text();
-    let value = Str::from_bytes(sum.as_bytes());
+    let sum = number.checked_add(parse(increment)?).ok_or(ErrorReply::NAN_OR_INFINITY)?.to_text();
+    let value = Str::from_bytes(&sum);
     match string {
         Some(string) => *string = value,
         None => drop(keyspace.insert(context.at, key, value.into(), None)),
     }
-    Ok(Reply::text(sum))
+    Ok(Reply::from(sum))
 }
 
 fn parse(text: &[u8]) -> Result<LongDouble, ErrorReply> {

@@ -2,6 +2,7 @@
 
 use super::expiry::{self, Expiry};
 use crate::command::prelude::*;
+use crate::keyspace::Entry;
 
 pub(super) const SET: DataCommand = DataCommand::write(&SPEC, set);
 
@@ -69,7 +70,7 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
     if !is_met {
         return Ok(old.unwrap_or(Reply::Null));
     }
-    let kept = found.filter(|_| options.keeps_deadline).and_then(|found| found.expire_at());
+    let kept = found.filter(|_| options.keeps_deadline).and_then(Entry::expire_at);
     drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), deadline.or(kept)));
     Ok(old.unwrap_or(Reply::OK))
 }

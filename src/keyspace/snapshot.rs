@@ -1,0 +1,607 @@
+//! The whole keyspace as bytes, at one point in time, while it goes on changing.
+//!
+//! [`Keyspace::begin_snapshot`] marks the moment. [`Keyspace::snapshot_step`], called again and again, writes
+//! out some segments that were not written yet. A change of a segment that is still to be written first keeps
+//! the segment's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next step hands
+//! them on. A flushed database is handed to the snapshot whole. So nobody waits longer than one segment takes,
+//! at most 1792 keys, and no process is forked. Dragonfly's snapshots work by the same idea.
+//!
+//! What comes out is a sequence of self-contained chunks; their order does not matter. The same bytes serve a
+//! restart, a new replica and a backup. Whoever stores or sends them adds checksums.
+//!
+//! # Format 1
+//!
+//! The words are those of [`codec`]. A chunk:
+//!
+//! | field | word | meaning |
+//! | --- | --- | --- |
+//! | format | 1 byte | [`FORMAT`] |
+//! | database | 1 byte | 0–15 |
+//! | slot | varint | the slot of every key in the chunk |
+//! | count | varint | how many entries follow, at least 1 |
+//!
+//! and an entry:
+//!
+//! | field | word | meaning |
+//! | --- | --- | --- |
+//! | type | 1 byte | see below |
+//! | key | bytes | |
+//! | deadline | varint | milliseconds since the Unix epoch; 0: never |
+//! | value | | by type |
+//!
+//! | type | holds | value |
+//! | --- | --- | --- |
+//! | 0 | a string that is not a canonical `i64` | bytes |
+//! | 1 | a string that is one | signed |
+//! | 2 | a string edited in place (Redis' `raw`) | bytes |
+//! | 3 4 5 6 7 | a list, hash, set, sorted set, stream | see `encode` of [`List`], [`Hash`](struct@Hash), [`Set`], [`ZSet`], [`Stream`] |
+//!
+//! Within a chunk entries stand in scan order. Type codes are never given a second meaning; a change of any
+//! word is a new format.
+
+use crate::ids::DbIndex;
+use crate::slot::Slot;
+use crate::stdx::clock::UnixMillis;
+
+use super::codec::{self, DecodeError};
+use super::database::{Database, Graveyard};
+use super::keyspace::DATABASES;
+use super::string::StrForm;
+use super::table::{Segment, SlotTable};
+use super::{Entry, Hash, Keyspace, List, Set, Str, Stream, Value, ZSet};
+
+/// The version of the bytes, the first byte of every chunk.
+pub const FORMAT: u8 = 1;
+
+/// The fewest bytes an entry takes: type, an empty key's length, deadline and an empty value's length.
+const ENTRY_BYTES_MIN: usize = 4;
+
+const TEXT: u8 = 0;
+const INTEGER: u8 = 1;
+const EDITED: u8 = 2;
+const LIST: u8 = 3;
+const HASH: u8 = 4;
+const SET: u8 = 5;
+const ZSET: u8 = 6;
+const STREAM: u8 = 7;
+
+/// Whether a snapshot needs another step.
+#[must_use = "a snapshot is complete only when a step says Done"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotProgress {
+    /// Everything was handed out; the keyspace has forgotten the snapshot.
+    Done,
+    /// There is more.
+    More,
+}
+
+/// A snapshot being taken.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// What `Segment::saved_in` says of the segments this snapshot has.
+    number: u32,
+    sources: [Source; DATABASES],
+    /// The database and the table in it at which the next step looks first.
+    database: usize,
+    table: usize,
+    /// Chunks of segments that changed before their turn came.
+    kept: Vec<u8>,
+}
+
+/// Where the keys of a database that are still to be written are found.
+#[derive(Debug)]
+enum Source {
+    /// None are: all are written, or there were none when the snapshot began.
+    Nowhere,
+    /// In the keyspace.
+    Live,
+    /// Here: the database was flushed since.
+    Flushed(Database),
+}
+
+impl Keyspace {
+    /// Begins a snapshot of the state as it is now. `false`, and nothing is done, when one is under way.
+    #[must_use = "false means that an earlier snapshot is still under way"]
+    pub fn begin_snapshot(&mut self) -> bool {
+        if self.snapshot.is_some() {
+            return false;
+        }
+        // Zero is what new segments bear. After four thousand million snapshots a mark could be mistaken;
+        // at one per second that is in the 22nd century.
+        self.snapshots_begun = self.snapshots_begun.wrapping_add(1).max(1);
+        let sources = std::array::from_fn(|index| match &self.databases[index] {
+            Some(_) => Source::Live,
+            None => Source::Nowhere,
+        });
+        let number = self.snapshots_begun;
+        let snapshot = Snapshot { number, sources, database: 0, table: 0, kept: Vec::new() };
+        self.snapshot = Some(Box::new(snapshot));
+        true
+    }
+
+    /// Whether a snapshot is under way.
+    pub fn is_snapshot_running(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// How many bytes wait for the next step because their keys changed: the memory a slow reader costs.
+    pub fn snapshot_kept_bytes(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.kept.len())
+    }
+
+    /// Appends to `out` what changed since the last step and then whole segments until they make up
+    /// `budget_bytes`. The last segment may exceed it; a step that is not the last makes progress always.
+    ///
+    /// `Done` when no snapshot is under way.
+    pub fn snapshot_step(&mut self, budget_bytes: usize, out: &mut Vec<u8>) -> SnapshotProgress {
+        let Some(snapshot) = &mut self.snapshot else { return SnapshotProgress::Done };
+        let limit = out.len().saturating_add(budget_bytes.max(1));
+        out.append(&mut snapshot.kept);
+        let progress = snapshot.write(*self.slots.start(), &mut self.databases, limit, out);
+        if progress == SnapshotProgress::Done {
+            self.snapshot = None;
+        }
+        progress
+    }
+
+    /// Ends a snapshot before it is complete. What was flushed meanwhile is returned to be freed.
+    pub fn abort_snapshot(&mut self) -> Graveyard {
+        let mut graveyard = Graveyard::default();
+        for source in self.snapshot.take().map(|snapshot| snapshot.sources).into_iter().flatten() {
+            if let Source::Flushed(database) = source {
+                graveyard.bury(Some(database));
+            }
+        }
+        graveyard
+    }
+
+    /// Adds the keys of one or more whole chunks, in any order of chunks, to a keyspace that was empty before
+    /// the first.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes, keys of other slots and keys that are there already included. The
+    /// keyspace then holds a part of them and is good for nothing but to be dropped.
+    pub fn load_chunk(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
+        let mut bytes = chunk;
+        while !bytes.is_empty() {
+            self.load_one(&mut bytes)?;
+        }
+        Ok(())
+    }
+
+    fn load_one(&mut self, bytes: &mut &[u8]) -> Result<(), DecodeError> {
+        let format = codec::take_u8(bytes)?;
+        if format != FORMAT {
+            return Err(DecodeError::UnknownFormat(format));
+        }
+        let db = DbIndex(codec::take_u8(bytes)?);
+        if db.0 >= DbIndex::COUNT {
+            return Err(DecodeError::Invalid("a database beyond the last"));
+        }
+        let slot = u16::try_from(codec::take_varint(bytes)?).ok().and_then(Slot::new);
+        let slot = slot.ok_or(DecodeError::Invalid("a slot beyond the last"))?;
+        if !self.contains(slot) {
+            return Err(DecodeError::Invalid("a slot of another shard"));
+        }
+        let count = codec::take_count(bytes, ENTRY_BYTES_MIN)?;
+        if count == 0 {
+            return Err(DecodeError::Invalid("a chunk without entries"));
+        }
+        for _ in 0..count {
+            let entry = take_entry(bytes)?;
+            if Slot::of(entry.key()) != slot {
+                return Err(DecodeError::Invalid("a key of another slot"));
+            }
+            self.load_entry(db, entry)?;
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    /// Keeps `segment` aside when it is about to change and was not written yet.
+    pub(super) fn keep(&mut self, db: DbIndex, slot: Slot, segment: &mut Segment) {
+        let is_live = matches!(self.sources.get(usize::from(db.0)), Some(Source::Live));
+        if is_live && segment.saved_in != self.number {
+            segment.saved_in = self.number;
+            put_chunk(&mut self.kept, db, slot, segment);
+        }
+    }
+
+    /// Takes over the flushed database `index` when the snapshot still needs it, else gives it back.
+    pub(super) fn take_flushed(&mut self, index: usize, database: Database) -> Option<Database> {
+        if !matches!(self.sources[index], Source::Live) {
+            return Some(database);
+        }
+        self.sources[index] = Source::Flushed(database);
+        None
+    }
+
+    fn write(
+        &mut self,
+        first_slot: u16,
+        live: &mut [Option<Database>; DATABASES],
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> SnapshotProgress {
+        for (db, live) in (0..DbIndex::COUNT).map(DbIndex).zip(live).skip(self.database) {
+            let source = &mut self.sources[self.database];
+            let (database, is_flushed) = match source {
+                Source::Nowhere => (None, false),
+                Source::Live => (live.as_mut(), false),
+                Source::Flushed(database) => (Some(database), true),
+            };
+            let tables = database.map_or(&mut [][..], |database| &mut database.tables);
+            for (slot, table) in
+                (first_slot..Slot::COUNT).filter_map(Slot::new).zip(tables).skip(self.table)
+            {
+                for segment in table.segments_mut().filter(|it| it.saved_in != self.number) {
+                    if out.len() >= limit {
+                        return SnapshotProgress::More;
+                    }
+                    segment.saved_in = self.number;
+                    put_chunk(out, db, slot, segment);
+                }
+                if is_flushed {
+                    // Freed bit by bit, so that nobody pays for all of it at the end.
+                    *table = SlotTable::default();
+                }
+                self.table += 1;
+            }
+            *source = Source::Nowhere;
+            self.database += 1;
+            self.table = 0;
+        }
+        SnapshotProgress::Done
+    }
+}
+
+fn put_chunk(out: &mut Vec<u8>, db: DbIndex, slot: Slot, segment: &Segment) {
+    if segment.len() == 0 {
+        return;
+    }
+    out.extend([FORMAT, db.0]);
+    codec::put_varint(out, u64::from(slot.number()));
+    codec::put_length(out, segment.len());
+    for (_, entry) in segment.ordered_from(0) {
+        put_entry(out, entry);
+    }
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    out.push(type_code(&entry.value));
+    codec::put_bytes(out, entry.key());
+    codec::put_varint(out, entry.expire_at().map_or(0, |at| at.0));
+    match &entry.value {
+        Value::Str(string) => string.encode(out),
+        Value::List(list) => list.encode(out),
+        Value::Hash(hash) => hash.encode(out),
+        Value::Set(set) => set.encode(out),
+        Value::ZSet(zset) => zset.encode(out),
+        Value::Stream(stream) => stream.encode(out),
+    }
+}
+
+fn type_code(value: &Value) -> u8 {
+    match value {
+        Value::Str(string) => match string.form() {
+            StrForm::Text => TEXT,
+            StrForm::Integer => INTEGER,
+            StrForm::Edited => EDITED,
+        },
+        Value::List(_) => LIST,
+        Value::Hash(_) => HASH,
+        Value::Set(_) => SET,
+        Value::ZSet(_) => ZSET,
+        Value::Stream(_) => STREAM,
+    }
+}
+
+fn take_entry(bytes: &mut &[u8]) -> Result<Entry, DecodeError> {
+    let code = codec::take_u8(bytes)?;
+    let key = codec::take_bytes(bytes)?;
+    let deadline = codec::take_varint(bytes)?;
+    let value = match code {
+        TEXT => Value::from(Str::decode(StrForm::Text, bytes)?),
+        INTEGER => Value::from(Str::decode(StrForm::Integer, bytes)?),
+        EDITED => Value::from(Str::decode(StrForm::Edited, bytes)?),
+        LIST => Value::from(List::decode(bytes)?),
+        HASH => Value::from(Hash::decode(bytes)?),
+        SET => Value::from(Set::decode(bytes)?),
+        ZSET => Value::from(ZSet::decode(bytes)?),
+        STREAM => Value::from(Stream::decode(bytes)?),
+        unknown => return Err(DecodeError::UnknownType(unknown)),
+    };
+    if value.is_empty_collection() {
+        return Err(DecodeError::Invalid("an empty collection"));
+    }
+    Ok(Entry::new(key, value, (deadline != 0).then_some(UnixMillis(deadline))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::keyspace::At;
+
+    const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(0..=Slot::COUNT - 1)
+    }
+
+    fn set(keyspace: &mut Keyspace, db: u8, key: &str, text: &str) {
+        let value = Value::from(Str::from_bytes(text.as_bytes()));
+        drop(keyspace.insert(At { db: DbIndex(db), ..AT }, key.as_bytes(), value, None));
+    }
+
+    fn finish(keyspace: &mut Keyspace, bytes: &mut Vec<u8>) {
+        while keyspace.snapshot_step(1000, bytes) == SnapshotProgress::More {}
+    }
+
+    fn saved(keyspace: &mut Keyspace) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(keyspace.begin_snapshot());
+        finish(keyspace, &mut bytes);
+        bytes
+    }
+
+    /// Only the slot of the tag `{t}`, so that a thousand of them are quickly made.
+    fn slot_of_t() -> Keyspace {
+        let slot = Slot::of(b"{t}").number();
+        Keyspace::new(slot..=slot)
+    }
+
+    fn loaded(bytes: &[u8]) -> Keyspace {
+        let mut keyspace = keyspace();
+        keyspace.load_chunk(bytes).unwrap();
+        keyspace
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    }
+
+    /// One key of every type, all in one slot.
+    fn every_type() -> Keyspace {
+        let mut keyspace = slot_of_t();
+        set(&mut keyspace, 0, "{t}text", "hello");
+        set(&mut keyspace, 0, "{t}number", "-300");
+        keyspace.string_or_create(AT, b"{t}raw").unwrap().make_mut().extend(b"12");
+        let list = keyspace.list_or_create(AT, b"{t}list").unwrap();
+        list.push_back(b"a");
+        list.push_back(b"b");
+        assert!(keyspace.hash_or_create(AT, b"{t}hash").unwrap().insert(b"f", b"v"));
+        assert!(keyspace.set_or_create(AT, b"{t}set").unwrap().insert(b"m"));
+        keyspace.zset_or_create(AT, b"{t}zset").unwrap().insert(b"m", 1.5);
+        assert!(keyspace.stream_or_create(AT, b"{t}stream").unwrap().is_empty());
+        assert!(keyspace.set_expiry(AT, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
+        keyspace
+    }
+
+    /// Disks and peers hold these bytes. A difference here is a new format.
+    #[test]
+    fn strings_have_these_bytes() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 2, "{t}text", "hello");
+        set(&mut keyspace, 2, "{t}number", "-300");
+        let at = At { db: DbIndex(2), ..AT };
+        keyspace.string_or_create(at, b"{t}raw").unwrap().make_mut().extend(b"12");
+        assert!(keyspace.set_expiry(at, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
+        let expected = [
+            "01 02 937c 03",
+            "00 07 7b747d74657874 80d095ffbc31 05 68656c6c6f",
+            "02 06 7b747d726177 00 02 3132",
+            "01 09 7b747d6e756d626572 00 d704",
+        ];
+        let expected = expected.concat().replace(' ', "");
+        assert_eq!(hex(&saved(&mut keyspace)), expected);
+    }
+
+    /// The entries of the other types; how each spells its value is its own file's business.
+    #[test]
+    fn collections_have_these_bytes() {
+        let mut keyspace = every_type();
+        for key in [&b"{t}text"[..], b"{t}number", b"{t}raw", b"{t}stream"] {
+            assert!(keyspace.remove(AT, key).is_some());
+        }
+        let expected = [
+            "01 00 937c 04",
+            "05 06 7b747d736574 00 01 01 016d",
+            "04 07 7b747d68617368 00 00 01 0166 0176",
+            "06 07 7b747d7a736574 00 00 01 016d 000000000000f83f",
+            "03 07 7b747d6c697374 00 02 0161 0162",
+        ];
+        let expected = expected.concat().replace(' ', "");
+        assert_eq!(hex(&saved(&mut keyspace)), expected);
+    }
+
+    #[test]
+    fn every_type_comes_back_and_has_the_same_bytes_again() {
+        let mut keyspace = every_type();
+        let bytes = saved(&mut keyspace);
+        let mut again = loaded(&bytes);
+        assert_eq!(again.digest(), keyspace.digest());
+        assert_eq!(saved(&mut again), bytes);
+        let encoding = |key: &[u8]| again.string(AT, key).unwrap().unwrap().encoding();
+        assert_eq!(
+            [&b"{t}text"[..], b"{t}number", b"{t}raw"].map(encoding),
+            ["embstr", "int", "raw"]
+        );
+    }
+
+    #[test]
+    fn truncated_and_flipped_bytes_never_panic() {
+        let bytes = saved(&mut every_type());
+        for length in 1..bytes.len() {
+            assert!(slot_of_t().load_chunk(&bytes[..length]).is_err(), "{length}");
+        }
+        for place in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[place] ^= 1 << bit;
+                // A flip inside a text is a valid other text; whatever loads can be saved again.
+                let mut other = slot_of_t();
+                if other.load_chunk(&flipped).is_ok() {
+                    assert!(!saved(&mut other).is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_refused() {
+        let slot_of_a = Slot::of(b"a").number();
+        let slot = [slot_of_a.to_le_bytes()[0] & 0x7f | 0x80, (slot_of_a >> 7).to_le_bytes()[0]];
+        let chunk = |db: u8, count: u8, entries: &[u8]| {
+            [&[FORMAT, db, slot[0], slot[1], count][..], entries].concat()
+        };
+        let entry = [INTEGER, 1, b'a', 0, 2];
+        assert!(keyspace().load_chunk(&chunk(0, 1, &entry)).is_ok());
+        let twice = chunk(0, 1, &entry).repeat(2);
+        let rows: [(Vec<u8>, DecodeError); 12] = [
+            (vec![2], DecodeError::UnknownFormat(2)),
+            (vec![FORMAT], DecodeError::Truncated),
+            (chunk(16, 1, &entry), DecodeError::Invalid("a database beyond the last")),
+            (vec![FORMAT, 0, 0x80, 0x80, 1, 1], DecodeError::Invalid("a slot beyond the last")),
+            (chunk(0, 0, &[]), DecodeError::Invalid("a chunk without entries")),
+            (chunk(0, 2, &entry), DecodeError::Truncated),
+            (chunk(0, 0x7f, &entry), DecodeError::Truncated),
+            (chunk(0, 1, &[8, 1, b'a', 0, 2]), DecodeError::UnknownType(8)),
+            (chunk(0, 1, &[INTEGER, 1, b'b', 0, 2]), DecodeError::Invalid("a key of another slot")),
+            (chunk(0, 1, &[LIST, 1, b'a', 0, 0]), DecodeError::Invalid("an empty collection")),
+            (chunk(0, 2, &[entry, entry].concat()), DecodeError::Duplicate("key")),
+            (twice, DecodeError::Duplicate("key")),
+        ];
+        for (bytes, error) in rows {
+            assert_eq!(keyspace().load_chunk(&bytes), Err(error), "{bytes:?}");
+        }
+        let other_shard = Keyspace::new(0..=slot_of_a - 1).load_chunk(&chunk(0, 1, &entry));
+        assert_eq!(other_shard, Err(DecodeError::Invalid("a slot of another shard")));
+    }
+
+    #[test]
+    fn chunks_load_in_any_order() {
+        let mut keyspace = keyspace();
+        (0..200).for_each(|number| set(&mut keyspace, 0, &number.to_string(), "v"));
+        assert!(keyspace.begin_snapshot());
+        let mut chunks = Vec::new();
+        loop {
+            let mut chunk = Vec::new();
+            let progress = keyspace.snapshot_step(1, &mut chunk);
+            chunks.push(chunk);
+            if progress == SnapshotProgress::Done {
+                break;
+            }
+        }
+        assert!(chunks.len() > 100);
+        let backwards: Vec<u8> = chunks.into_iter().rev().flatten().collect();
+        assert_eq!(loaded(&backwards).digest(), keyspace.digest());
+    }
+
+    /// A hash tag fills one slot; it is written segment by segment and saved aside in the same measure.
+    #[test]
+    fn a_full_slot_is_written_in_pieces() {
+        let mut keyspace = keyspace();
+        for number in 0..8000 {
+            set(&mut keyspace, 0, &format!("{{t}}{number}"), "0123456789");
+        }
+        let digest = keyspace.digest();
+        assert!(keyspace.begin_snapshot());
+        let (mut bytes, mut steps) = (Vec::new(), 0);
+        while keyspace.snapshot_step(1, &mut bytes) == SnapshotProgress::More {
+            steps += 1;
+            // Every step is followed by a change and a removal, the second by growth that cuts segments.
+            set(&mut keyspace, 0, &format!("{{t}}{}", steps * 7), "changed");
+            drop(keyspace.remove(AT, format!("{{t}}{}", 8000 - steps).as_bytes()));
+            let growth = if steps == 2 { 0..12_000 } else { 0..0 };
+            growth.for_each(|number| set(&mut keyspace, 0, &format!("{{t}}new{number}"), ""));
+        }
+        assert!(steps >= 3);
+        assert_eq!(loaded(&bytes).digest(), digest);
+    }
+
+    #[test]
+    fn flushed_databases_are_handed_over_and_later_ones_are_not_seen() {
+        let mut keyspace = keyspace();
+        for number in 0..300 {
+            set(&mut keyspace, 0, &format!("key{number}"), "old");
+            set(&mut keyspace, 5, &format!("key{number}"), "old");
+        }
+        let digest = keyspace.digest();
+        assert!(keyspace.begin_snapshot());
+        assert!(!keyspace.begin_snapshot(), "one at a time");
+        let mut bytes = Vec::new();
+        assert_eq!(keyspace.snapshot_step(500, &mut bytes), SnapshotProgress::More);
+        set(&mut keyspace, 0, "key7", "changed");
+        set(&mut keyspace, 0, "key8", "changed");
+        assert!(keyspace.flush_all().is_empty(), "the snapshot took both");
+        assert!(keyspace.is_empty());
+        for db in [0, 5, 9] {
+            (0..300).for_each(|number| set(&mut keyspace, db, &format!("key{number}"), "new"));
+        }
+        assert_eq!(keyspace.flush_db(DbIndex(5)).len(), 300, "the second flush is the caller's");
+        set(&mut keyspace, 5, "key1", "newer");
+        finish(&mut keyspace, &mut bytes);
+        assert_eq!(loaded(&bytes).digest(), digest);
+        let now = keyspace.digest();
+        assert_eq!(
+            loaded(&saved(&mut keyspace)).digest(),
+            now,
+            "the next snapshot has the new state"
+        );
+    }
+
+    #[test]
+    fn an_aborted_snapshot_leaves_no_trace() {
+        let mut keyspace = keyspace();
+        (0..100).for_each(|number| set(&mut keyspace, 0, &number.to_string(), "v"));
+        assert!(keyspace.abort_snapshot().is_empty());
+        assert!(keyspace.begin_snapshot());
+        assert!(keyspace.is_snapshot_running());
+        let mut bytes = Vec::new();
+        assert_eq!(keyspace.snapshot_step(50, &mut bytes), SnapshotProgress::More);
+        set(&mut keyspace, 0, "99", "w");
+        set(&mut keyspace, 0, "98", "w");
+        assert!(keyspace.snapshot_kept_bytes() > 0);
+        assert!(keyspace.flush_all().is_empty());
+        set(&mut keyspace, 0, "a", "v");
+        assert_eq!(keyspace.abort_snapshot().len(), 100);
+        assert!(!keyspace.is_snapshot_running());
+        assert_eq!(keyspace.snapshot_kept_bytes(), 0);
+        let digest = keyspace.digest();
+        assert_eq!(loaded(&saved(&mut keyspace)).digest(), digest);
+    }
+
+    #[test]
+    fn equal_states_have_equal_bytes_whatever_the_tables_went_through() {
+        let (mut one, mut other) = (keyspace(), keyspace());
+        for number in 0..100 {
+            set(&mut one, 0, &format!("{{t}}{number}"), "v");
+            set(&mut other, 0, &format!("{{t}}{}", 99 - number), "v");
+        }
+        (0..1000).for_each(|number| set(&mut other, 0, &format!("{{t}}more{number}"), "v"));
+        for number in 0..1000 {
+            drop(other.remove(AT, format!("{{t}}more{number}").as_bytes()));
+        }
+        assert_eq!(saved(&mut one), saved(&mut other));
+    }
+
+    #[test]
+    fn a_keyspace_may_change_threads() {
+        fn may_change_threads<T: Send + Sync>(_: &T) {}
+        let mut keyspace = keyspace();
+        may_change_threads(&keyspace);
+        may_change_threads(&keyspace.flush_all());
+    }
+
+    #[test]
+    fn an_empty_keyspace_is_no_bytes() {
+        assert!(saved(&mut keyspace()).is_empty());
+        assert!(loaded(&[]).is_empty());
+    }
+}
