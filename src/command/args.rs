@@ -71,6 +71,14 @@ impl<'a> Args<'a> {
         parse_i64(self.next_bytes()?)
     }
 
+    /// The next argument as a number with a fraction; infinite ones are numbers, NaN is none.
+    ///
+    /// # Errors
+    /// `ERR value is not a valid float`; as [`Args::next_bytes`] when there is none.
+    pub fn next_f64(&mut self) -> Result<f64, ErrorReply> {
+        num::parse_f64(self.next_bytes()?).ok_or(ErrorReply::NOT_FLOAT)
+    }
+
     /// The next argument as an option's value: what is missing is a syntax error.
     ///
     /// # Errors
@@ -177,6 +185,15 @@ mod tests {
     }
 
     #[test]
+    fn fractions_are_read_as_redis_does() {
+        let mut args = Args::new("name", &[b"name", b"1.5", b"-inf", b"nan", b"x"]);
+        assert_eq!(args.next_f64(), Ok(1.5));
+        assert_eq!(args.next_f64(), Ok(f64::NEG_INFINITY));
+        assert_eq!(args.next_f64(), Err(ErrorReply::NOT_FLOAT));
+        assert_eq!(args.next_f64(), Err(ErrorReply::NOT_FLOAT));
+    }
+
+    #[test]
     fn what_is_missing_is_a_wrong_number_of_arguments() {
         for argv in [&[][..], &[&b"name"[..]][..]] {
             let mut args = Args::new("name", argv);
@@ -184,6 +201,7 @@ mod tests {
             assert_eq!(args.next_bytes(), Err(wrong.clone()));
             assert_eq!(args.next_key(), Err(wrong.clone()));
             assert_eq!(args.next_i64(), Err(wrong.clone()));
+            assert_eq!(args.next_f64(), Err(wrong.clone()));
             assert_eq!(args.pairs().map(|_| ()), Err(wrong));
             assert_eq!(args.option_value(), Err(ErrorReply::SYNTAX));
             assert_eq!(args.next(), None);

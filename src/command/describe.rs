@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn docs_say_all_that_is_declared() {
-        let expected = "*18 $summary $Shows. $since $1.2.0 $group $sorted-set $complexity $O(1) \
+        let expected = "*20 $summary $Shows. $since $1.2.0 $group $sorted-set $complexity $O(1) \
              $doc_flags *1 +deprecated $deprecated_since $3.0.0 $replaced_by `OTHER` \
              $history *1 *2 $1.3.0 Shows_more. \
              $arguments *2 \

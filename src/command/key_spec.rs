@@ -228,7 +228,7 @@ impl KeySpec {
         match self.find {
             FindKeys::Range { last, step, limit } => {
                 let Some(last) = range_end(first, last, limit, argv.len()) else { return Ok(()) };
-                (first..=last).step_by(usize::from(step)).for_each(found);
+                (first..=last).step_by(usize::from(step.max(1))).for_each(found);
                 Ok(())
             }
             FindKeys::KeyNum { count_at, first: offset, step } => {
@@ -321,7 +321,7 @@ impl Spec {
     }
 
     /// Calls `found` with the index of each key of `argv` and the spec that found it, which says what the
-    /// command does to it.
+    /// command does to it. Keys that only [`Spec::locate_keys`] finds are not among them.
     ///
     /// # Errors
     /// [`KeyPositionError::InvalidArguments`] as [`Spec::key_positions`].
@@ -497,6 +497,50 @@ mod tests {
                 LegacyRange { first: *first, last: *last, step: *step, is_movable: *is_movable };
             assert_eq!(LegacyRange::of(specs), expected, "{specs:?}");
         }
+    }
+
+    /// Every command of the golden file: its three numbers and `movablekeys` follow from its key specs.
+    #[test]
+    fn legacy_ranges_of_all_commands_of_redis_follow_from_their_key_specs() {
+        let facts = include_str!("../../tests/golden/redis-7.2-commands.txt");
+        let mut checked = 0;
+        for line in facts.lines().filter(|line| !line.starts_with('#')) {
+            let field = |name: &str| {
+                let mut fields = line.split(' ');
+                fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('=')).unwrap()
+            };
+            let specs: Vec<KeySpec> =
+                field("specs").split(';').filter(|text| !text.is_empty()).map(parse).collect();
+            let range = LegacyRange::of(&specs);
+            let keys = format!("{},{},{}", range.first, range.last, range.step);
+            assert_eq!(keys, field("keys"), "{line}");
+            let is_movable = field("flags").split(',').any(|flag| flag == "movablekeys");
+            assert_eq!(range.is_movable, is_movable, "{line}");
+            checked += 1;
+        }
+        assert!(checked > 300, "{checked}");
+    }
+
+    /// The key spec that a golden line writes as `index:1/range:0:1:0/RO,access`.
+    fn parse(text: &str) -> KeySpec {
+        let [begin, find, flags] = text.split('/').collect::<Vec<_>>()[..] else {
+            panic!("three parts in {text}")
+        };
+        let spec = match begin.split(':').collect::<Vec<_>>()[..] {
+            ["index", index] => KeySpec::at(index.parse().unwrap()),
+            ["keyword", _, from] => KeySpec::after_keyword("WORD", from.parse().unwrap()),
+            _ => KeySpec::unknown(),
+        };
+        let spec = match find.split(':').collect::<Vec<_>>()[..] {
+            ["range", last, step, limit] => spec
+                .to(last.parse().unwrap())
+                .step(step.parse().unwrap())
+                .limit(limit.parse().unwrap()),
+            ["keynum", ..] => spec.counted(),
+            _ => KeySpec::unknown(),
+        };
+        let is_incomplete = flags.split(',').any(|flag| flag == "incomplete");
+        spec.access(if is_incomplete { &[KeyFlag::Incomplete] } else { &[] })
     }
 
     #[test]

@@ -90,8 +90,7 @@ const WORDS: &[&str] = &[
 
 /// A command with a random number of random words, often one its arity accepts.
 fn random_line(dice: &mut SplitMix64) -> (&'static DataCommand, Vec<&'static str>) {
-    let commands: Vec<_> = all().collect();
-    let command = commands[pick(dice, commands.len())];
+    let command = all().nth(pick(dice, all().count())).unwrap();
     let usual = match command.spec.arity {
         Arity::Exactly(count) | Arity::AtLeast(count) => usize::try_from(count).unwrap(),
     };
@@ -120,8 +119,8 @@ fn timeless() -> Bench {
 
 #[test]
 fn nothing_panics_and_replicas_agree_whatever_clients_send() {
-    for seed in 0..40 {
-        println!("seed {seed}");
+    for seed in 0..10 {
+        eprintln!("seed {seed}");
         let mut dice = SplitMix64::new(seed);
         let (mut left, mut right) = (timeless(), timeless());
         // The right replica has another history behind it.
@@ -141,12 +140,12 @@ fn nothing_panics_and_replicas_agree_whatever_clients_send() {
 
 #[test]
 fn a_refused_command_changes_nothing() {
-    for seed in 100..120 {
-        println!("seed {seed}");
+    for seed in 100..103 {
+        eprintln!("seed {seed}");
         let mut dice = SplitMix64::new(seed);
         let mut bench = timeless();
         let mut refused = 0;
-        for _ in 0..1000 {
+        for _ in 0..300 {
             let (command, line) = random_line(&mut dice);
             let before = bench.keyspace.digest();
             if let Wire::Error(_) = run(&mut bench, command, &line) {
@@ -154,7 +153,7 @@ fn a_refused_command_changes_nothing() {
                 assert_eq!(bench.keyspace.digest(), before, "{line:?}");
             }
         }
-        assert!(refused > 100, "the words are bad enough to be refused: {refused}");
+        assert!(refused > 50, "the words are bad enough to be refused: {refused}");
     }
 }
 
@@ -186,10 +185,9 @@ fn commands_of_strings_refuse_other_types() {
 fn keys_of_a_shortest_call_are_where_the_spec_says() {
     for command in all() {
         let spec = command.spec;
-        let argc = usize::try_from(spec.arity.number().abs()).unwrap();
-        let argv = vec![&b"1"[..]; argc];
-        let positions = spec.key_positions(&argv).unwrap();
-        assert!(positions.iter().all(|&position| position < argc), "{}", spec.name);
+        let length = usize::try_from(spec.arity.number().abs()).unwrap();
+        let positions = spec.key_positions(&vec![&b"1"[..]; length]).unwrap();
+        assert!(positions.iter().all(|&position| position < length), "{}", spec.name);
         assert_eq!(spec.keys.is_empty(), positions.is_empty(), "{}", spec.name);
         if let Some(first) = spec.only_key_position() {
             assert_eq!(positions[..], [first], "{}", spec.name);
