@@ -167,6 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     impl Keyed for Vec<u8> {
         fn key(&self) -> &[u8] {
@@ -190,6 +191,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(100))]
+
         #[test]
         fn every_key_is_found_at_its_position(steps in prop::collection::vec((any::<bool>(), 0..300_u16), 1..900)) {
             let (mut table, mut model) = (Dense::default(), BTreeSet::new());

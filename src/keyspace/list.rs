@@ -425,6 +425,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -541,6 +542,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(100))]
+
         #[test]
         fn a_list_behaves_as_a_vector(steps in prop::collection::vec(step(), 1..100)) {
             let (mut list, mut model) = (List::new(), Vec::new());

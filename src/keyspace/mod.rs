@@ -53,3 +53,5 @@ pub use zset::{Insertion, ZSet, ZSetRange};
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod testing;

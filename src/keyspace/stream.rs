@@ -504,6 +504,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     type Fields = Vec<(Vec<u8>, Vec<u8>)>;
     type Model = BTreeMap<StreamId, Fields>;
@@ -600,7 +601,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
+        #![proptest_config(seeded(80))]
 
         #[test]
         fn a_stream_behaves_as_a_sorted_map(

@@ -546,6 +546,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     type Model = Vec<(f64, Vec<u8>)>;
 
@@ -666,6 +667,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(60))]
+
         #[test]
         fn a_sorted_set_behaves_as_a_sorted_vector(
             steps in prop::collection::vec(step(), 1..80), low in score(), high in score()
