@@ -5,6 +5,8 @@
 //! replica; snapshots spell the entries in it, and so it survives them. The table of positions is an index
 //! that is never iterated.
 //!
+//! Limit: the entry that makes the index grow pays for all: 14 ms on the way to a million entries.
+//!
 //! Hashes are xxh3 with a fixed seed. A client that constructs collisions slows its own key down.
 //!
 //! Scanning goes from the last position down to the first: a removal moves an entry only downwards, to a
