@@ -50,22 +50,18 @@ const fn slot_of(name: &[u8]) -> usize {
     let mut hash = name.len() as u64;
     let mut rest = name;
     loop {
-        let word = match rest.split_first_chunk::<8>() {
-            Some((head, tail)) => {
-                rest = tail;
-                u64::from_le_bytes(*head)
+        let mut word = 0;
+        if let Some((head, tail)) = rest.split_first_chunk::<8>() {
+            word = u64::from_le_bytes(*head);
+            rest = tail;
+        } else {
+            let mut index = 0;
+            while index < rest.len() {
+                word |= (rest[index] as u64) << (8 * index);
+                index += 1;
             }
-            None => {
-                let mut word = 0;
-                let mut index = 0;
-                while index < rest.len() {
-                    word |= (rest[index] as u64) << (8 * index);
-                    index += 1;
-                }
-                rest = &[];
-                word
-            }
-        };
+            rest = &[];
+        }
         hash = (hash ^ (word | 0x2020_2020_2020_2020)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^= hash >> 29;
         if rest.is_empty() {

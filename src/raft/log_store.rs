@@ -310,7 +310,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             parts.iter().map(|(index, head, body)| Record { index: *index, head, body }).collect();
         {
             let mut tail = self.shared.tail.lock();
-            entries.into_iter().for_each(|entry| tail.push(entry));
+            for entry in entries {
+                tail.push(entry);
+            }
         }
         let shared = Arc::clone(&self.shared);
         let done = move |result: Result<(), Arc<crate::wal::WalError>>| {

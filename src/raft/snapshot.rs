@@ -111,7 +111,7 @@ pub(super) fn decode_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
 }
 
 /// Writes the state fixed at its creation to a file, a step at a time, while the machine keeps applying.
-pub struct SnapshotBuilder<S: StateMachine> {
+pub(super) struct SnapshotBuilder<S: StateMachine> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
     meta: SnapshotMeta,

@@ -231,7 +231,8 @@ impl Batch {
                 Part::Shard(shard, count) => match self.next_run(shard, count) {
                     Ok(replies) => out.extend_from_slice(replies),
                     Err(error) => {
-                        (0..count).for_each(|_| encode(&Reply::Error(error.clone()), protocol, out));
+                        (0..count)
+                            .for_each(|_| encode(&Reply::Error(error.clone()), protocol, out));
                     }
                 },
                 Part::Scan { shard, next } => match self.next(shard) {

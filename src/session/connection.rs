@@ -20,6 +20,9 @@ use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
 
 /// Serves one client until it leaves or is made to.
+///
+/// # Errors
+/// When the socket breaks, or the client does not read its replies in time.
 pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,

@@ -79,18 +79,14 @@ fn send(
         Route::Many if session.door == Door::Cluster => {
             reply(session, batch, &Reply::Error(ErrorReply::CROSSSLOT));
         }
-        Route::Many => match router::cut(topology, command.spec, argv) {
-            Some(plan) => send_plan(session, batch, scene, command, plan),
-            None => {
-                reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)))
-            }
-        },
-        Route::All => match router::everywhere(topology, command.spec, argv) {
-            Some(plan) => send_plan(session, batch, scene, command, plan),
-            None => {
-                reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)))
-            }
-        },
+        Route::Many => {
+            let plan = router::cut(topology, command.spec, argv);
+            send_plan(session, batch, scene, command, plan);
+        }
+        Route::All => {
+            let plan = router::everywhere(topology, command.spec, argv);
+            send_plan(session, batch, scene, command, plan);
+        }
         Route::Cursor => send_scan(session, batch, topology, argv),
     }
 }
@@ -175,8 +171,11 @@ fn send_plan(
     batch: &mut Batch,
     scene: &Scene,
     command: &'static DataCommand,
-    plan: Plan<'_>,
+    plan: Option<Plan<'_>>,
 ) {
+    let Some(plan) = plan else {
+        return reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)));
+    };
     let node = &scene.node;
     let all_here = !command.is_write()
         && plan

@@ -127,12 +127,12 @@ impl<'a> Commands<'a> {
         if *db >= DbIndex::COUNT {
             return Err(MalformedProposal("database"));
         }
-        let argc = take_varint(&mut self.rest)?;
-        if argc == 0 || argc > ARGC_MAX {
+        let count = take_varint(&mut self.rest)?;
+        if count == 0 || count > ARGC_MAX {
             return Err(MalformedProposal("argc"));
         }
         let mut argv = SmallVec::new();
-        for _ in 0..argc {
+        for _ in 0..count {
             argv.push(take_bytes(&mut self.rest)?);
         }
         Ok(Command { protocol, db: DbIndex(*db), argv })
@@ -157,12 +157,12 @@ impl<'a> Iterator for Commands<'a> {
 /// Writes a packet's header.
 pub(super) fn put_packet_header(packet: &Packet, out: &mut [u8; PACKET_HEADER_BYTES]) {
     let length = u32::try_from(packet.body.len()).expect("packets are far below 4 GiB, see limits");
-    let mut rest = &mut out[..];
-    for word in [packet.id.node.0, packet.id.epoch, packet.id.sequence, packet.floor] {
-        put_fixed(&word.to_le_bytes(), &mut rest);
-    }
-    put_fixed(&packet.commands.to_le_bytes(), &mut rest);
-    put_fixed(&length.to_le_bytes(), &mut rest);
+    out[..8].copy_from_slice(&packet.id.node.0.to_le_bytes());
+    out[8..16].copy_from_slice(&packet.id.epoch.to_le_bytes());
+    out[16..24].copy_from_slice(&packet.id.sequence.to_le_bytes());
+    out[24..32].copy_from_slice(&packet.floor.to_le_bytes());
+    out[32..36].copy_from_slice(&packet.commands.to_le_bytes());
+    out[36..].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Reads a packet from the front of `bytes`; its body shares their memory.
@@ -187,17 +187,11 @@ pub(super) fn take_packet(bytes: &mut Bytes) -> Result<Packet, MalformedProposal
 
 fn put_prefix(kind: u8, stamp: Stamp, count: usize, out: &mut [u8; PREFIX_BYTES + 4]) {
     let count = u32::try_from(count).expect("an entry holds few packets or keys, see limits");
-    let mut rest = &mut out[..];
-    put_fixed(&[VERSION, kind], &mut rest);
-    put_fixed(&stamp.now.0.to_le_bytes(), &mut rest);
-    put_fixed(&stamp.seed.to_le_bytes(), &mut rest);
-    put_fixed(&count.to_le_bytes(), &mut rest);
-}
-
-fn put_fixed(bytes: &[u8], out: &mut &mut [u8]) {
-    let (head, tail) = std::mem::take(out).split_at_mut(bytes.len());
-    head.copy_from_slice(bytes);
-    *out = tail;
+    out[0] = VERSION;
+    out[1] = kind;
+    out[2..10].copy_from_slice(&stamp.now.0.to_le_bytes());
+    out[10..PREFIX_BYTES].copy_from_slice(&stamp.seed.to_le_bytes());
+    out[PREFIX_BYTES..].copy_from_slice(&count.to_le_bytes());
 }
 
 /// The bytes of a batch of `packets`.
@@ -273,12 +267,12 @@ fn take_key(bytes: &mut Bytes) -> Result<(DbIndex, Bytes), MalformedProposal> {
 }
 
 fn put_varint(number: usize, out: &mut Vec<u8>) {
-    let mut number = number as u64;
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
+    let mut rest = number;
+    while rest >= 0x80 {
+        out.push(rest.to_le_bytes()[0] | 0x80);
+        rest >>= 7;
     }
-    out.push(number as u8);
+    out.push(rest.to_le_bytes()[0]);
 }
 
 fn take_varint(rest: &mut &[u8]) -> Result<u64, MalformedProposal> {

@@ -19,6 +19,9 @@ pub struct Replies {
 
 impl Replies {
     /// Marks the end of a reply just appended to `bytes`.
+    ///
+    /// # Panics
+    /// When there are more than 4 GiB of replies, which no packet within its limits asks for.
     pub fn end(&mut self) {
         let end = u32::try_from(self.bytes.len()).expect("the replies of a packet are below 4 GiB");
         self.ends.push(end);
