@@ -40,12 +40,29 @@ impl fmt::Display for Slot {
 }
 
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if !may_hold_brace(key) {
+        return key;
+    }
     let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
     let after = &key[open + 1..];
     match after.iter().position(|&byte| byte == b'}') {
         Some(length) if length > 0 => &after[..length],
         Some(_) | None => key,
     }
+}
+
+/// Whether there may be a `{` in `key`: exact for the bytes looked at eight at a time, else yes.
+fn may_hold_brace(key: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut eights = key.chunks_exact(8);
+    let found = eights.by_ref().any(|eight| {
+        let word = eight.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        // The classic test for a zero byte, on what is zero where there is a brace.
+        let differs = word ^ (ONES * u64::from(b'{'));
+        differs.wrapping_sub(ONES) & !differs & HIGH != 0
+    });
+    found || eights.remainder().contains(&b'{')
 }
 
 /// Row `n` holds the checksum of each byte followed by `n` zero bytes, so that eight bytes are folded in at
@@ -106,6 +123,19 @@ mod tests {
     #[test]
     fn check_value_of_crc16_xmodem() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+
+    #[test]
+    fn a_brace_is_seen_wherever_it_stands() {
+        for length in 1..40 {
+            let plain = vec![b'z'; length];
+            assert!(!may_hold_brace(&plain));
+            for place in 0..length {
+                let mut key = plain.clone();
+                key[place] = b'{';
+                assert!(may_hold_brace(&key), "{place} of {length}");
+            }
+        }
     }
 
     #[test]

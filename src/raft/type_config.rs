@@ -18,7 +18,7 @@ use crate::ids::NodeId;
 
 /// What a group replicates: opaque bytes whose meaning belongs to its state machine.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Proposal(pub Bytes);
+pub(super) struct Proposal(pub(super) Bytes);
 
 impl fmt::Debug for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ impl<T: Send + 'static> Responder<TypeConfig, T> for Callback<T> {
 
 /// openraft's configuration for every group of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TypeConfig;
+pub(super) struct TypeConfig;
 
 impl RaftTypeConfig for TypeConfig {
     type D = Proposal;

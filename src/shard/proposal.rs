@@ -131,12 +131,26 @@ impl<'a> Commands<'a> {
         if count == 0 || count > ARGC_MAX {
             return Err(MalformedProposal("argc"));
         }
-        let mut argv = SmallVec::new();
-        for _ in 0..count {
-            argv.push(take_bytes(&mut self.rest)?);
-        }
+        let argv = take_words(&mut self.rest, count)?;
         Ok(Command { protocol, db: DbIndex(*db), argv })
     }
+}
+
+fn take_words<'a>(
+    rest: &mut &'a [u8],
+    count: u64,
+) -> Result<SmallVec<[&'a [u8]; 8]>, MalformedProposal> {
+    if count <= 8 {
+        // The common case, without asking at each word whether it still fits.
+        let mut words: [&[u8]; 8] = [&[]; 8];
+        let mut length = 0;
+        for word in words.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
+            *word = take_bytes(rest)?;
+            length += 1;
+        }
+        return Ok(SmallVec::from_buf_and_len(words, length));
+    }
+    (0..count).map(|_| take_bytes(rest)).collect()
 }
 
 impl<'a> Iterator for Commands<'a> {
@@ -276,6 +290,10 @@ fn put_varint(number: usize, out: &mut Vec<u8>) {
 }
 
 fn take_varint(rest: &mut &[u8]) -> Result<u64, MalformedProposal> {
+    if let [byte @ 0..0x80, after @ ..] = *rest {
+        *rest = after;
+        return Ok(u64::from(*byte));
+    }
     let mut number = 0_u64;
     for shift in (0..35).step_by(7) {
         let [byte, after @ ..] = *rest else { return Err(MalformedProposal("varint cut short")) };
