@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::node::{Node, Parts};
 use super::upkeep;
-use crate::config::{AppendFsync, Config, ReadConsistency};
+use crate::command::Registry;
+use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{GroupId, NodeId, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
 use crate::raft::{
@@ -72,6 +73,8 @@ pub struct NodeOptions {
     pub runtimes: Vec<tokio::runtime::Handle>,
     /// Where clients find this node, as the cluster shall announce it.
     pub doors: Doors,
+    /// Every command there is.
+    pub registry: Registry,
 }
 
 /// A started node and what must be stopped with it.
@@ -170,16 +173,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         None
     };
     switchboard.set_meta(meta.clone());
-    let shard_count = config
-        .cluster_shards
-        .map_or_else(|| auto_shard_count(members.len(), options.runtimes.len()), u32::from);
-    let seed_topology = Topology::new(TopologySpec {
-        cluster_id: cluster,
-        shard_count,
-        replication_factor: config.replication_factor,
-        virtual_nodes: VIRTUAL_NODES_DEFAULT,
-        nodes: members,
-    })?;
+    let seed_topology = fresh_topology(&config, members, cluster, options.runtimes.len())?;
     let topology = match &meta {
         Some(meta) => first_topology(meta, &meta_machine, seed_topology).await,
         // Not a voter of meta: the placement of a static cluster is arithmetic, the same everywhere.
@@ -234,9 +228,37 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         topology,
         shards: shards.into_iter().map(|(shard, _)| shard).collect(),
         seed: options.seed,
+        registry: options.registry,
     });
     upkeep::spawn(&node, &meta_machine, options.doors, timing);
     Ok(Started { node, peer_server, _data_dir: data_dir })
+}
+
+/// The topology that a cluster of this configuration begins with, on nodes with `threads` threads each.
+///
+/// # Errors
+/// [`NodeError::Nodes`] and [`NodeError::Topology`] when the configuration describes none.
+pub fn planned_topology(config: &Options, threads: usize) -> Result<Topology, NodeError> {
+    let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
+    let cluster = cluster_hash(&members, config.cluster_secret.expose());
+    fresh_topology(config, members, cluster, threads)
+}
+
+fn fresh_topology(
+    config: &Options,
+    members: Vec<RingNode>,
+    cluster: u64,
+    threads: usize,
+) -> Result<Topology, NodeError> {
+    let shard_count =
+        config.cluster_shards.map_or_else(|| auto_shard_count(members.len(), threads), u32::from);
+    Ok(Topology::new(TopologySpec {
+        cluster_id: cluster,
+        shard_count,
+        replication_factor: config.replication_factor,
+        virtual_nodes: VIRTUAL_NODES_DEFAULT,
+        nodes: members,
+    })?)
 }
 
 /// The nodes of the cluster by name; this one alone when `cluster_nodes` is empty.

@@ -1,7 +1,6 @@
 //! One client's socket: read what is there, do all of it, write all replies at once.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +14,13 @@ use super::dispatch::dispatch;
 use super::limits::{
     BATCH_COMMANDS_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
 };
-use super::state::{Door, Fate, Session};
+use super::state::{Fate, Session};
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
 
 /// Serves one client until it leaves or is made to.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    door: Door,
-    node: Arc<Node>,
-    client: Arc<Client>,
-) -> io::Result<()> {
-    let session = Session::new(node, client, door, peer);
+pub async fn serve(stream: TcpStream, node: Arc<Node>, client: Arc<Client>) -> io::Result<()> {
+    let session = Session::new(node, client);
     Connection::new(stream, session).run().await
 }
 
@@ -85,6 +78,7 @@ impl Connection {
         }
         self.session.follow_topology();
         let clock = self.session.node.clock().now();
+        self.session.client.touch(clock);
         let mut consumed = 0;
         let mut outcome = Rest::More;
         while self.batch.len() < BATCH_COMMANDS_MAX
@@ -156,5 +150,10 @@ impl Connection {
 }
 
 fn limits(session: &Session) -> resp::Limits {
-    if session.authenticated { resp::Limits::AUTHENTICATED } else { resp::Limits::UNAUTHENTICATED }
+    let limits = if session.authenticated {
+        resp::Limits::AUTHENTICATED
+    } else {
+        resp::Limits::UNAUTHENTICATED
+    };
+    resp::Limits { bulk_bytes_max: session.bulk_bytes_max, ..limits }
 }
