@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::MissedTickBehavior;
 
 use super::node::{Node, Parts};
 use super::upkeep;
@@ -29,6 +30,9 @@ use crate::wal::{DataDir, SyncPolicy, Wal, WalError, WalOptions, snapshot_file};
 
 /// The clock of all groups.
 const TIMING: Timing = Timing::DEFAULT;
+
+/// How often groups look whether a heartbeat or a campaign is due.
+const BEAT: Duration = Duration::from_millis(50);
 
 /// Voters of the meta group at most: more would only slow its few decisions.
 const META_VOTERS_MAX: usize = 5;
@@ -168,6 +172,7 @@ impl Ground {
         // Whoever is not meant is refused at the hello: nodes of another cluster, or without the secret.
         let cluster = cluster_hash(&members, config.cluster_secret.expose());
         let switchboard = Arc::new(Switchboard::default());
+        tokio::spawn(keep_time(Arc::clone(&switchboard)));
         let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
         let peer_options = PeerServerOptions { local: id, cluster };
         let peer_server =
@@ -218,7 +223,6 @@ impl Ground {
                 Group::start(self.group_options(GroupId::META), Arc::clone(machine)).await?;
             let begins = self.members.first().is_some_and(|first| first.id == self.id);
             tokio::spawn(begin(group.clone(), voters, begins));
-            tokio::spawn(upkeep::keep_meta_time(group.clone()));
             Some(group)
         } else {
             None
@@ -403,7 +407,22 @@ pub(super) async fn propose(meta: &Group<TopologyMachine>, command: Bytes) -> bo
     matches!(tokio::time::timeout(META_TIMEOUT, fate).await, Ok(Ok(ProposalFate::Applied)))
 }
 
-/// Gives messages from peers to the groups they are for.
+/// Drives the elections and heartbeats of all groups together, from the first group on.
+async fn keep_time(switchboard: Arc<Switchboard>) {
+    let mut timer = tokio::time::interval(BEAT);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        if let Some(Some(meta)) = switchboard.meta.get() {
+            meta.tick().await;
+        }
+        for shard in switchboard.shards.get().into_iter().flatten() {
+            shard.keep_time().await;
+        }
+    }
+}
+
+/// The groups of this node, as messages from peers and the clock find them.
 #[derive(Debug, Default)]
 struct Switchboard {
     meta: OnceLock<Option<Group<TopologyMachine>>>,

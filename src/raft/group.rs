@@ -47,9 +47,9 @@ pub struct Timing {
 impl Timing {
     /// Detects a dead leader in well under a second, and forgives a node that stalls for a few hundred milliseconds.
     pub const DEFAULT: Self = Self {
-        heartbeat: Duration::from_millis(100),
-        lease: Duration::from_millis(400),
-        election_min: Duration::from_millis(250),
+        heartbeat: Duration::from_millis(200),
+        lease: Duration::from_millis(500),
+        election_min: Duration::from_millis(300),
     };
 
     /// How long after a quorum-acknowledged message was *sent* the leader may answer reads alone: the
@@ -387,7 +387,7 @@ impl<S: StateMachine> Group<S> {
 
     /// Does what is due: as leader a heartbeat, as follower a campaign when no leader was heard for too long.
     ///
-    /// The node calls this for all its groups at once, some forty times a second, in place of openraft's timer
+    /// The node calls this for all its groups at once, some twenty times a second, in place of openraft's timer
     /// per group: one wake-up instead of one for each, and the heartbeats of all groups leave in one write.
     pub async fn tick(&self) {
         enum Due {
@@ -684,7 +684,7 @@ fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, String> {
         cluster_name: group.to_string(),
         heartbeat_interval: ms(timing.heartbeat),
         // A write's acknowledgement proves what a heartbeat would; under load none are sent.
-        heartbeat_min_interval: Some(ms(timing.heartbeat) / 2),
+        heartbeat_min_interval: Some(ms(timing.heartbeat) / 4),
         // See Group::tick, which drives elections and heartbeats.
         enable_tick: false,
         election_timeout_min: ms(timing.election_min),

@@ -80,11 +80,7 @@ impl Connection {
             return Rest::Incomplete;
         }
         self.session.follow_topology();
-        let scene = Scene {
-            node: Arc::clone(&self.session.node),
-            topology: Arc::clone(&self.session.topology),
-            clock: self.session.node.clock().now(),
-        };
+        let scene = Scene::of(&self.session);
         self.session.client.touch(scene.clock);
         let mut consumed = 0;
         let mut outcome = Rest::More;

@@ -27,6 +27,17 @@ pub(super) struct Scene {
     pub(super) clock: UnixMillis,
 }
 
+impl Scene {
+    /// The scene as it is now.
+    pub(super) fn of(session: &Session) -> Self {
+        Self {
+            node: Arc::clone(&session.node),
+            topology: Arc::clone(&session.topology),
+            clock: session.node.clock().now(),
+        }
+    }
+}
+
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
 pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, argv: &[&[u8]]) {
     batch.count();

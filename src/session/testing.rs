@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::dispatch::dispatch;
+use super::dispatch::{Scene, dispatch};
 use super::state::{Door, Session};
 use crate::command::testing::{Wire, split_args, split_unquoted};
 use crate::command::{self, Registry};
@@ -39,10 +39,10 @@ impl Bench {
 
     /// What the command in `line` answers, in the spelling of [`Wire::compact`]; empty for no reply.
     pub(crate) async fn run(&mut self, line: &str) -> String {
-        let args = split_args(line).expect("quotes are closed");
-        let argv: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        let now = self.session.node.clock().now();
-        dispatch(&mut self.session, &mut self.batch, now, &argv);
+        let words = split_args(line).expect("quotes are closed");
+        let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let scene = Scene::of(&self.session);
+        dispatch(&mut self.session, &mut self.batch, &scene, &argv);
         let mut out = Vec::new();
         self.batch.finish(&mut self.session, &mut out).await;
         if out.is_empty() {
