@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use kvorum::config::{Config, LogLevel, Options, Start};
 use kvorum::server;
 
@@ -43,20 +44,32 @@ fn run() -> anyhow::Result<()> {
 }
 
 fn start_log(options: &Options) -> anyhow::Result<()> {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+
     let level = match options.loglevel {
         LogLevel::Debug => tracing::Level::TRACE,
         LogLevel::Verbose => tracing::Level::DEBUG,
         LogLevel::Notice => tracing::Level::INFO,
         LogLevel::Warning => tracing::Level::WARN,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+    // openraft tells its whole inner life at INFO and every unreachable peer at WARN, many times a second.
+    let openraft = match options.loglevel {
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Verbose => tracing::Level::INFO,
+        LogLevel::Notice | LogLevel::Warning => tracing::Level::ERROR,
+    };
+    let filter = tracing_subscriber::filter::Targets::new()
+        .with_default(level)
+        .with_target("openraft", openraft);
+    let format = tracing_subscriber::fmt::layer().with_ansi(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match &options.logfile {
-        None => builder.init(),
+        None => registry.with(format).init(),
         Some(path) => {
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(
-                |error| anyhow::anyhow!("cannot open the logfile {}: {error}", path.display()),
-            )?;
-            builder.with_writer(std::sync::Mutex::new(file)).init();
+            let open = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            let file = open.with_context(|| format!("cannot open the logfile {}", path.display()))?;
+            registry.with(format.with_writer(std::sync::Mutex::new(file))).init();
         }
     }
     Ok(())

@@ -92,3 +92,40 @@ impl From<WrongType> for ErrorReply {
         Self::WRONG_TYPE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::lookup;
+    use crate::ids::DbIndex;
+    use crate::keyspace::At;
+    use crate::stdx::clock::UnixMillis;
+
+    fn context() -> Context {
+        Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1)
+    }
+
+    #[test]
+    fn a_read_gives_the_same_reply_through_either_entrance() {
+        let mut keyspace = Keyspace::new(0..=16_383);
+        let (set, get) = (lookup(b"SET").unwrap(), lookup(b"get").unwrap());
+        assert_eq!(run(set, &mut keyspace, &[b"SET", b"k", b"v"], &context()), Reply::OK);
+        let reply = run_read(get, &keyspace, &[b"GET", b"k"], &context()).into_owned();
+        assert_eq!(reply, Reply::bulk(&b"v"[..]));
+        assert_eq!(run(get, &mut keyspace, &[b"GET", b"k"], &context()), reply);
+    }
+
+    #[test]
+    #[should_panic(expected = "set changes keys and must go through the log")]
+    fn a_write_never_runs_as_a_read() {
+        let set = lookup(b"set").unwrap();
+        let keyspace = Keyspace::new(0..=16_383);
+        drop(run_read(set, &keyspace, &[b"SET", b"k", b"v"], &context()));
+    }
+
+    #[test]
+    fn a_context_can_be_handed_to_another_thread() {
+        fn is_send<T: Send>(_: &T) {}
+        is_send(&context());
+    }
+}

@@ -228,7 +228,7 @@ impl KeySpec {
         match self.find {
             FindKeys::Range { last, step, limit } => {
                 let Some(last) = range_end(first, last, limit, argv.len()) else { return Ok(()) };
-                (first..=last).step_by(usize::from(step)).for_each(found);
+                (first..=last).step_by(usize::from(step.max(1))).for_each(found);
                 Ok(())
             }
             FindKeys::KeyNum { count_at, first: offset, step } => {
@@ -321,7 +321,7 @@ impl Spec {
     }
 
     /// Calls `found` with the index of each key of `argv` and the spec that found it, which says what the
-    /// command does to it.
+    /// command does to it. Keys that only [`Spec::locate_keys`] finds are not among them.
     ///
     /// # Errors
     /// [`KeyPositionError::InvalidArguments`] as [`Spec::key_positions`].

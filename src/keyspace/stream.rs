@@ -404,7 +404,8 @@ impl Block {
 
     /// Reads a block, and the id of its last entry.
     fn decode(bytes: &mut &[u8], base: StreamId) -> Result<(Self, StreamId), DecodeError> {
-        let added = codec::take_count(bytes, 0)?;
+        // Not a count of what follows: removed entries were added too. Its bound is checked below.
+        let added = usize::try_from(codec::take_varint(bytes)?).map_err(|_| DecodeError::TooLong)?;
         let mut block = Self { added, ..Self::default() };
         for _ in 0..codec::take_count(bytes, 1)? {
             block.names.push_back(codec::take_bytes(bytes)?);

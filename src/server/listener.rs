@@ -55,14 +55,9 @@ fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<Node>) {
     };
     tokio::spawn(async move {
         let client = Arc::clone(&guard.client);
-        let serving = session::serve(stream, peer, door, Arc::clone(&node), client);
-        tokio::select! {
-            served = serving => {
-                if let Err(error) = served {
-                    tracing::debug!(%peer, %error, "a client's connection broke");
-                }
-            }
-            () = node.stopped() => {}
+        // Ends with the runtime when the node stops; watching for that would cost every command a poll.
+        if let Err(error) = session::serve(stream, peer, door, node, client).await {
+            tracing::debug!(%peer, %error, "a client's connection broke");
         }
         drop(guard);
     });
