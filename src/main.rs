@@ -68,7 +68,8 @@ fn start_log(options: &Options) -> anyhow::Result<()> {
         None => registry.with(format).init(),
         Some(path) => {
             let open = std::fs::OpenOptions::new().create(true).append(true).open(path);
-            let file = open.with_context(|| format!("cannot open the logfile {}", path.display()))?;
+            let file =
+                open.with_context(|| format!("cannot open the logfile {}", path.display()))?;
             registry.with(format.with_writer(std::sync::Mutex::new(file))).init();
         }
     }

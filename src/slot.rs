@@ -40,6 +40,9 @@ impl fmt::Display for Slot {
 }
 
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if !may_hold_brace(key) {
+        return key;
+    }
     let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
     let after = &key[open + 1..];
     match after.iter().position(|&byte| byte == b'}') {
@@ -48,26 +51,69 @@ fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
-const TABLE: [u16; 256] = crc16_table();
+/// Whether there may be a `{` in `key`: exact for the bytes looked at eight at a time, else yes.
+fn may_hold_brace(key: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut eights = key.chunks_exact(8);
+    let found = eights.by_ref().any(|eight| {
+        let word = eight.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        // The classic test for a zero byte, on what is zero where there is a brace.
+        let differs = word ^ (ONES * u64::from(b'{'));
+        differs.wrapping_sub(ONES) & !differs & HIGH != 0
+    });
+    found || eights.remainder().contains(&b'{')
+}
 
-const fn crc16_table() -> [u16; 256] {
-    let mut table = [0_u16; 256];
-    let mut byte = 0;
+/// Row `n` holds the checksum of each byte followed by `n` zero bytes, so that eight bytes are folded in at
+/// once (slicing-by-8): every command computes a slot, twice for a write.
+static TABLES: [[u16; 256]; 8] = crc16_tables();
+
+const fn crc16_tables() -> [[u16; 256]; 8] {
+    let mut tables = [[0_u16; 256]; 8];
+    let mut byte = 0_u16;
     while byte < 256 {
-        let mut crc = (byte as u16) << 8;
+        let mut crc = byte << 8;
         let mut bit = 0;
         while bit < 8 {
             crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
             bit += 1;
         }
-        table[byte] = crc;
+        tables[0][byte as usize] = crc;
         byte += 1;
     }
-    table
+    let mut row = 1;
+    while row < 8 {
+        let mut byte = 0;
+        while byte < 256 {
+            let before = tables[row - 1][byte];
+            tables[row][byte] = (before << 8) ^ tables[0][(before >> 8) as usize];
+            byte += 1;
+        }
+        row += 1;
+    }
+    tables
 }
 
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
+    let mut crc = 0_u16;
+    let mut eights = bytes.chunks_exact(8);
+    for eight in &mut eights {
+        let [high, low] = crc.to_be_bytes();
+        crc = TABLES[7][usize::from(eight[0] ^ high)]
+            ^ TABLES[6][usize::from(eight[1] ^ low)]
+            ^ TABLES[5][usize::from(eight[2])]
+            ^ TABLES[4][usize::from(eight[3])]
+            ^ TABLES[3][usize::from(eight[4])]
+            ^ TABLES[2][usize::from(eight[5])]
+            ^ TABLES[1][usize::from(eight[6])]
+            ^ TABLES[0][usize::from(eight[7])];
+    }
+    for &byte in eights.remainder() {
+        let [high, _] = crc.to_be_bytes();
+        crc = (crc << 8) ^ TABLES[0][usize::from(high ^ byte)];
+    }
+    crc
 }
 
 #[cfg(test)]
@@ -77,6 +123,32 @@ mod tests {
     #[test]
     fn check_value_of_crc16_xmodem() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+
+    #[test]
+    fn a_brace_is_seen_wherever_it_stands() {
+        for length in 1..40 {
+            let plain = vec![b'z'; length];
+            assert!(!may_hold_brace(&plain));
+            for place in 0..length {
+                let mut key = plain.clone();
+                key[place] = b'{';
+                assert!(may_hold_brace(&key), "{place} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn folding_eight_bytes_at_once_changes_nothing() {
+        let bytes: Vec<u8> = (0..100_u8).map(|byte| byte.wrapping_mul(73)).collect();
+        for length in 0..bytes.len() {
+            let bitwise = bytes[..length].iter().fold(0_u16, |crc, &byte| {
+                (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+                    if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+                })
+            });
+            assert_eq!(crc16(&bytes[..length]), bitwise, "{length}");
+        }
     }
 
     #[test]

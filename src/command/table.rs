@@ -22,17 +22,31 @@ const SLOTS: usize = 1024;
 /// Longest name of a command, in bytes. A longer one cannot be found.
 const NAME_BYTES_MAX: usize = 32;
 
-static TABLE: [Option<&DataCommand>; SLOTS] = build();
+static TABLE: [Option<Row>; SLOTS] = build();
+
+/// A command and what tells it apart at a glance: most names are at most eight letters, and then one
+/// comparison of words is all.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    word: u64,
+    length: usize,
+    command: &'static DataCommand,
+}
 
 /// The data command called `name`, in any case.
 pub fn lookup(name: &[u8]) -> Option<&'static DataCommand> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let mut slot = slot_of(name);
-    while let Some(command) = TABLE[slot] {
-        if command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
-            return Some(command);
+    let word = folded(name);
+    let mut slot = slot_of(word, name);
+    while let Some(row) = TABLE[slot] {
+        if row.word == word
+            && row.length == name.len()
+            && (name.len() <= WORD_BYTES && is_all_letters(word, name.len())
+                || row.command.spec.name.as_bytes().eq_ignore_ascii_case(name))
+        {
+            return Some(row.command);
         }
         slot = (slot + 1) % SLOTS;
     }
@@ -44,20 +58,52 @@ pub fn all() -> impl Iterator<Item = &'static DataCommand> {
     GROUPS.iter().flat_map(|group| group.iter().copied())
 }
 
-/// Where the search for `name` starts. Folding with `0x20` makes letters of either case equal; what else it
-/// makes equal is told apart by the comparison.
-const fn slot_of(name: &[u8]) -> usize {
-    let mut hash = 0_u32;
+/// Bytes that are compared at once.
+const WORD_BYTES: usize = 8;
+
+/// The first eight bytes of `name`, letters of either case made equal by setting bit `0x20`; other bytes that it
+/// makes equal are told apart by a comparison of the whole.
+const fn folded(name: &[u8]) -> u64 {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    if let Some(head) = name.first_chunk::<WORD_BYTES>() {
+        return u64::from_le_bytes(*head) | CASE;
+    }
+    let mut word = 0;
     let mut index = 0;
     while index < name.len() {
-        hash = (hash ^ (name[index] | 0x20) as u32).wrapping_mul(0x9e37_79b1);
+        word |= (name[index] as u64) << (8 * index);
         index += 1;
     }
-    (hash >> 22) as usize % SLOTS
+    word | CASE
 }
 
-const fn build() -> [Option<&'static DataCommand>; SLOTS] {
-    let mut table: [Option<&'static DataCommand>; SLOTS] = [None; SLOTS];
+/// Whether the first `length` bytes of a folded word are letters, which folding confuses with nothing else.
+const fn is_all_letters(word: u64, length: usize) -> bool {
+    // Per byte, without carries between them: bit 7 is set when it is at least 'a', at most 'z', and ASCII.
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let low_bits = word & !HIGH;
+    let at_least_a = low_bits + ONES * (0x80 - b'a' as u64);
+    let above_z = low_bits + ONES * (0x7f - b'z' as u64);
+    let letters = at_least_a & !above_z & !word & HIGH;
+    let wanted = if length >= WORD_BYTES { HIGH } else { HIGH & ((1 << (8 * length)) - 1) };
+    letters & wanted == wanted
+}
+
+/// Where the search for a name starts.
+const fn slot_of(word: u64, name: &[u8]) -> usize {
+    let mut hash = word ^ name.len() as u64;
+    if name.len() > WORD_BYTES {
+        // Long names differ at their ends: two overlapping words see all of the first sixteen bytes.
+        hash ^= folded(name.split_at(name.len() - WORD_BYTES).1).rotate_left(17);
+    }
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> 48) as usize % SLOTS
+}
+
+#[expect(clippy::large_stack_arrays, reason = "built while compiling; no stack is involved")]
+const fn build() -> [Option<Row>; SLOTS] {
+    let mut table: [Option<Row>; SLOTS] = [None; SLOTS];
     let mut count = 0;
     let mut group = 0;
     while group < GROUPS.len() {
@@ -66,12 +112,14 @@ const fn build() -> [Option<&'static DataCommand>; SLOTS] {
             let command = GROUPS[group][row];
             let name = command.spec.name.as_bytes();
             assert!(!name.is_empty() && name.len() <= NAME_BYTES_MAX, "a name of a fitting length");
-            let mut slot = slot_of(name);
+            let word = folded(name);
+            let mut slot = slot_of(word, name);
             while let Some(other) = table[slot] {
-                assert!(!same(other.spec.name.as_bytes(), name), "two commands have one name");
+                let other = other.command.spec.name.as_bytes();
+                assert!(!same(other, name), "two commands have one name");
                 slot = (slot + 1) % SLOTS;
             }
-            table[slot] = Some(command);
+            table[slot] = Some(Row { word, length: name.len(), command });
             count += 1;
             row += 1;
         }
@@ -102,7 +150,17 @@ mod tests {
 
     #[test]
     fn other_names_are_not_found() {
-        for name in [&b""[..], b"ge", b"gett", b"g\x45t\0", b"\x07\x05\x14", &[b'a'; 1000]] {
+        for name in [
+            &b""[..],
+            b"ge",
+            b"gett",
+            b"g\x45t\0",
+            b"\x07\x05\x14",
+            b"ge\xf4",
+            b"g`t",
+            b"g{t",
+            &[b'a'; 1000],
+        ] {
             assert!(lookup(name).is_none(), "{name:?}");
         }
     }

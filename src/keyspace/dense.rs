@@ -5,6 +5,8 @@
 //! replica; snapshots spell the entries in it, and so it survives them. The table of positions is an index
 //! that is never iterated.
 //!
+//! Limit: the entry that makes the index grow pays for all: 14 ms on the way to a million entries.
+//!
 //! Hashes are xxh3 with a fixed seed. A client that constructs collisions slows its own key down.
 //!
 //! Scanning goes from the last position down to the first: a removal moves an entry only downwards, to a
@@ -167,6 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     impl Keyed for Vec<u8> {
         fn key(&self) -> &[u8] {
@@ -190,6 +193,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(100))]
+
         #[test]
         fn every_key_is_found_at_its_position(steps in prop::collection::vec((any::<bool>(), 0..300_u16), 1..900)) {
             let (mut table, mut model) = (Dense::default(), BTreeSet::new());

@@ -301,6 +301,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     /// The order of a hash, as a vector defines it.
     type Model = Vec<(Vec<u8>, Vec<u8>)>;
@@ -381,6 +382,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(100))]
+
         /// The order is that of a vector with `push` and `swap_remove`, whichever form the hash has.
         #[test]
         fn a_hash_behaves_as_a_vector_of_pairs(steps in prop::collection::vec(step(), 1..150)) {

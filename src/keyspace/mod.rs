@@ -46,10 +46,12 @@ pub use list::{End, List, ListRange};
 pub use scan::ScanCursor;
 pub use set::{Set, SetIter};
 pub use snapshot::{FORMAT, SnapshotProgress};
-pub use stream::{Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
+pub use stream::{AppendError, Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
 pub use string::Str;
 pub use value::{Bin, Value, WrongType};
 pub use zset::{Insertion, ZSet, ZSetRange};
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod testing;

@@ -292,7 +292,7 @@ fn change(keyspace: &mut Keyspace, edit: Edit) {
             } else {
                 let id = stream.last_id().next().unwrap();
                 let id = StreamId::new(id.ms + u64::from(number % 2), id.seq);
-                stream.append(id, [(&b"field"[..], &element[..])].into_iter());
+                stream.append(id, [(&b"field"[..], &element[..])].into_iter()).unwrap();
             }
         }
     }

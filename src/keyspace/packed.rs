@@ -371,6 +371,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     fn run_of(elements: &[Vec<u8>]) -> Packed {
         let mut run = Packed::new();
@@ -478,6 +479,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(200))]
+
         #[test]
         fn a_run_behaves_as_a_vector(steps in prop::collection::vec(step(), 1..120)) {
             let (mut run, mut model) = (Packed::new(), Vec::new());

@@ -365,6 +365,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     fn item(number: u32) -> Item {
         Item { score: f64::from(number), position: number }
@@ -399,7 +400,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(seeded(60))]
 
         #[test]
         fn a_tree_behaves_as_a_vector(

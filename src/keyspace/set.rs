@@ -353,6 +353,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyspace::testing::seeded;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -434,6 +435,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(100))]
+
         #[test]
         fn a_set_holds_what_was_put_in(steps in prop::collection::vec(step(), 1..120)) {
             let (mut set, mut model) = (Set::new(), Vec::new());

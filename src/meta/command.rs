@@ -29,6 +29,9 @@ pub struct MalformedCommand;
 
 impl Command {
     /// Its bytes.
+    ///
+    /// # Panics
+    /// Never: a topology command is plain data that postcard can always encode.
     pub fn encode(&self) -> Bytes {
         postcard::to_extend(self, vec![VERSION])
             .expect("a topology command is plain data that postcard can always encode")

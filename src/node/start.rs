@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::node::{Node, Parts};
 use super::upkeep;
-use crate::config::{AppendFsync, Config, ReadConsistency};
+use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{GroupId, NodeId, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
 use crate::raft::{
@@ -24,7 +24,10 @@ use crate::transport::{
     BindError, Handler, Message, PeerClient, PeerOptions, PeerServer, PeerServerOptions, Peers,
     Responder,
 };
-use crate::wal::{DataDir, SyncPolicy, Wal, WalError, WalOptions};
+use crate::wal::{DataDir, SyncPolicy, Wal, WalError, WalOptions, snapshot_file};
+
+/// The clock of all groups.
+const TIMING: Timing = Timing::DEFAULT;
 
 /// Voters of the meta group at most: more would only slow its few decisions.
 const META_VOTERS_MAX: usize = 5;
@@ -107,136 +110,187 @@ impl Started {
 /// # Errors
 /// [`NodeError`] when its data or its configuration cannot be used.
 pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
-    let config = options.config.options();
-    let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
-    let id = NodeId::of_name(&config.node_id);
-
-    let data_dir = DataDir::open(&config.dir, &config.node_id)?;
-    crate::wal::snapshot_file::remove_strays(&data_dir.snapshot_path())?;
-    let sync = match config.appendfsync {
-        AppendFsync::Always => SyncPolicy::Always,
-        AppendFsync::Everysec => SyncPolicy::EverySecond,
-        AppendFsync::No => SyncPolicy::Never,
-    };
-    let wal_options = WalOptions { sync, sync_mark: config.wal_sync_mark, ..WalOptions::default() };
-    let (wal, _groups) = Wal::open(&data_dir.wal_path(), wal_options)?;
-
-    // Whoever is not meant is refused at the hello: nodes of another cluster, or without the secret.
-    let cluster = cluster_hash(&members, config.cluster_secret.expose());
-    let switchboard = Arc::new(Switchboard::default());
-    let bind =
-        format!("{}:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 });
-    let bind = if config.bind[0].ip.is_ipv6() {
-        format!("[{}]:{}", config.bind[0].ip, if members.len() > 1 { config.peer_port } else { 0 })
-    } else {
-        bind
-    };
-    let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
-    let peer_server = PeerServer::bind(&bind, PeerServerOptions { local: id, cluster }, handler)
-        .await
-        .map_err(NodeError::Bind)?;
-    let peers = Peers::new();
-    for member in members.iter().filter(|member| member.id != id) {
-        peers.insert(PeerClient::new(PeerOptions {
-            local: id,
-            remote: member.id,
-            cluster,
-            address: address_of(member),
-        }));
-    }
-
-    let timing = Timing::default();
-    let snapshots = data_dir.snapshot_path();
-    let group_options = |group: GroupId| GroupOptions {
-        group,
-        node: id,
-        wal: wal.clone(),
-        recovered: wal.known(group),
-        snapshots: SnapshotStore::new(snapshots.clone(), group),
-        peers: peers.clone(),
-        timing,
-    };
-
+    let ground = Ground::lay(&options.config).await?;
     // Meta first: it says what the shards are.
-    let voters: BTreeSet<NodeId> =
-        members.iter().take(META_VOTERS_MAX).map(|member| member.id).collect();
     let meta_machine = Arc::new(TopologyMachine::new());
-    let meta = if voters.contains(&id) {
-        let group = Group::start(group_options(GroupId::META), Arc::clone(&meta_machine)).await?;
-        let begins = members.first().is_some_and(|first| first.id == id);
-        tokio::spawn(begin(group.clone(), voters.clone(), begins));
-        Some(group)
-    } else {
-        None
-    };
-    switchboard.set_meta(meta.clone());
-    let shard_count = config
-        .cluster_shards
-        .map_or_else(|| auto_shard_count(members.len(), options.runtimes.len()), u32::from);
-    let seed_topology = Topology::new(TopologySpec {
-        cluster_id: cluster,
-        shard_count,
-        replication_factor: config.replication_factor,
-        virtual_nodes: VIRTUAL_NODES_DEFAULT,
-        nodes: members,
-    })?;
+    let meta = ground.start_meta(&meta_machine).await?;
+    let seed_topology = ground.seed_topology(options.runtimes.len())?;
     let topology = match &meta {
         Some(meta) => first_topology(meta, &meta_machine, seed_topology).await,
         // Not a voter of meta: the placement of a static cluster is arithmetic, the same everywhere.
         None => Arc::new(seed_topology),
     };
-
-    let mut shards = Vec::new();
-    for (shard, placement) in topology.placements() {
-        let shard_options = ShardOptions {
-            shard,
-            slots: topology.slots_of(shard),
-            node: id,
-            epoch: data_dir.boot_epoch(),
-            replicas: placement.replicas.clone(),
-            read_consistency: match config.read_consistency {
-                ReadConsistency::Lease => shard::ReadConsistency::Lease,
-                ReadConsistency::Quorum => shard::ReadConsistency::Quorum,
-            },
-            peers: peers.clone(),
-            clock: Arc::clone(&options.clock),
-            seed: options.seed ^ u64::from(shard.0).rotate_left(32),
-        };
-        shards.push((Shard::new(shard_options), placement.leader));
-    }
-    switchboard.set_shards(shards.iter().map(|(shard, _)| Arc::clone(shard)).collect());
-    for (index, (shard, leader)) in shards.iter().enumerate() {
-        let runtime = &options.runtimes[index % options.runtimes.len()];
-        let group = group_options(GroupId::of_shard(shard.id()));
-        let (shard, is_replica) = (Arc::clone(shard), shard.replicas().contains(&id));
-        let voters: BTreeSet<NodeId> = shard.replicas().iter().copied().collect();
-        let begins = *leader == id;
-        let starting = runtime.spawn(async move {
-            if is_replica {
-                shard.start_replica(group).await?;
-                let group = Arc::clone(&shard);
-                tokio::spawn(async move { group.begin(voters, begins, BEGIN_PATIENCE).await });
-            }
-            tokio::spawn(Arc::clone(&shard).run());
-            Ok::<(), StartError>(())
-        });
-        starting.await.map_err(|_| NodeError::Runtime)??;
-    }
-
+    let shards = ground.start_shards(&topology, &options).await?;
     let node = Node::new(Parts {
-        name: config.node_id.clone(),
-        epoch: data_dir.boot_epoch(),
+        name: ground.config.node_id.clone(),
+        epoch: ground.data_dir.boot_epoch(),
         config: Arc::clone(&options.config),
         clock: options.clock,
-        wal,
-        peers,
+        wal: ground.wal,
+        peers: ground.peers,
         meta,
         topology,
-        shards: shards.into_iter().map(|(shard, _)| shard).collect(),
+        shards,
         seed: options.seed,
     });
-    upkeep::spawn(&node, &meta_machine, options.doors, timing);
-    Ok(Started { node, peer_server, _data_dir: data_dir })
+    upkeep::spawn(&node, &meta_machine, options.doors, TIMING);
+    Ok(Started { node, peer_server: ground.peer_server, _data_dir: ground.data_dir })
+}
+
+/// What every group of the node stands on.
+struct Ground {
+    config: Arc<Options>,
+    id: NodeId,
+    members: Vec<RingNode>,
+    cluster: u64,
+    data_dir: DataDir,
+    wal: Wal,
+    peers: Peers,
+    peer_server: PeerServer,
+    switchboard: Arc<Switchboard>,
+}
+
+impl Ground {
+    /// Opens the data directory and the log, and begins to listen and connect to peers.
+    async fn lay(config: &Config) -> Result<Self, NodeError> {
+        let config = config.options();
+        let id = NodeId::of_name(&config.node_id);
+        let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
+        let data_dir = DataDir::open(&config.dir, &config.node_id)?;
+        snapshot_file::remove_strays(&data_dir.snapshot_path())?;
+        let wal = open_wal(&data_dir, &config)?;
+
+        // Whoever is not meant is refused at the hello: nodes of another cluster, or without the secret.
+        let cluster = cluster_hash(&members, config.cluster_secret.expose());
+        let switchboard = Arc::new(Switchboard::default());
+        let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
+        let peer_options = PeerServerOptions { local: id, cluster };
+        let peer_server =
+            PeerServer::bind(&peer_address(&config, members.len()), peer_options, handler)
+                .await
+                .map_err(NodeError::Bind)?;
+        let peers = Peers::new();
+        for member in members.iter().filter(|member| member.id != id) {
+            let (remote, address) = (member.id, joined(&member.host, member.peer_port));
+            peers.insert(PeerClient::new(PeerOptions { local: id, remote, cluster, address }));
+        }
+        Ok(Self { config, id, members, cluster, data_dir, wal, peers, peer_server, switchboard })
+    }
+
+    fn group_options(&self, group: GroupId) -> GroupOptions {
+        GroupOptions {
+            group,
+            node: self.id,
+            wal: self.wal.clone(),
+            recovered: self.wal.known(group),
+            snapshots: SnapshotStore::new(self.data_dir.snapshot_path(), group),
+            peers: self.peers.clone(),
+            timing: TIMING,
+        }
+    }
+
+    /// The replica of the meta group, where this node has one.
+    async fn start_meta(
+        &self,
+        machine: &Arc<TopologyMachine>,
+    ) -> Result<Option<Group<TopologyMachine>>, NodeError> {
+        let voters: BTreeSet<NodeId> =
+            self.members.iter().take(META_VOTERS_MAX).map(|member| member.id).collect();
+        let meta = if voters.contains(&self.id) {
+            let group =
+                Group::start(self.group_options(GroupId::META), Arc::clone(machine)).await?;
+            let begins = self.members.first().is_some_and(|first| first.id == self.id);
+            tokio::spawn(begin(group.clone(), voters, begins));
+            Some(group)
+        } else {
+            None
+        };
+        self.switchboard.set_meta(meta.clone());
+        Ok(meta)
+    }
+
+    /// The topology of a cluster of the configured nodes that begins now.
+    fn seed_topology(&self, threads: usize) -> Result<Topology, NodeError> {
+        let auto = || auto_shard_count(self.members.len(), threads);
+        Ok(Topology::new(TopologySpec {
+            cluster_id: self.cluster,
+            shard_count: self.config.cluster_shards.map_or_else(auto, u32::from),
+            replication_factor: self.config.replication_factor,
+            virtual_nodes: VIRTUAL_NODES_DEFAULT,
+            nodes: self.members.clone(),
+        })?)
+    }
+
+    /// All shards of the cluster, with replicas of those placed here, each on a runtime of its own choice.
+    async fn start_shards(
+        &self,
+        topology: &Topology,
+        options: &NodeOptions,
+    ) -> Result<Vec<Arc<Shard>>, NodeError> {
+        let shards: Vec<Arc<Shard>> = topology
+            .placements()
+            .map(|(shard, placement)| {
+                Shard::new(ShardOptions {
+                    shard,
+                    slots: topology.slots_of(shard),
+                    node: self.id,
+                    epoch: self.data_dir.boot_epoch(),
+                    replicas: placement.replicas.clone(),
+                    read_consistency: match self.config.read_consistency {
+                        ReadConsistency::Lease => shard::ReadConsistency::Lease,
+                        ReadConsistency::Quorum => shard::ReadConsistency::Quorum,
+                    },
+                    peers: self.peers.clone(),
+                    clock: Arc::clone(&options.clock),
+                    seed: options.seed ^ u64::from(shard.0).rotate_left(32),
+                })
+            })
+            .collect();
+        self.switchboard.set_shards(shards.clone());
+        for (shard, runtime) in shards.iter().zip(options.runtimes.iter().cycle()) {
+            let begins = topology.preferred_leader(shard.id()) == self.id;
+            let group = self.group_options(GroupId::of_shard(shard.id()));
+            let starting = runtime.spawn(start_shard(Arc::clone(shard), group, begins));
+            starting.await.map_err(|_| NodeError::Runtime)??;
+        }
+        Ok(shards)
+    }
+}
+
+/// Starts a shard on the current runtime.
+async fn start_shard(
+    shard: Arc<Shard>,
+    group: GroupOptions,
+    begins: bool,
+) -> Result<(), StartError> {
+    if shard.replicas().contains(&group.node) {
+        shard.start_replica(group).await?;
+        let beginner = Arc::clone(&shard);
+        tokio::spawn(async move { beginner.begin(begins, BEGIN_PATIENCE).await });
+    }
+    tokio::spawn(shard.run());
+    Ok(())
+}
+
+fn open_wal(data_dir: &DataDir, config: &Options) -> Result<Wal, WalError> {
+    let sync = match config.appendfsync {
+        AppendFsync::Always => SyncPolicy::Always,
+        AppendFsync::Everysec => SyncPolicy::EverySecond,
+        AppendFsync::No => SyncPolicy::Never,
+    };
+    let options = WalOptions { sync, sync_mark: config.wal_sync_mark, ..WalOptions::default() };
+    Ok(Wal::open(&data_dir.wal_path(), options)?.0)
+}
+
+/// Where peers are listened for: a node alone has none and takes any port.
+fn peer_address(config: &Options, members: usize) -> String {
+    let port = if members > 1 { config.peer_port } else { 0 };
+    joined(&config.bind[0].ip.to_string(), port)
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+fn joined(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// The nodes of the cluster by name; this one alone when `cluster_nodes` is empty.
@@ -256,14 +310,6 @@ fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<RingNo
     };
     members.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(members)
-}
-
-fn address_of(member: &RingNode) -> String {
-    if member.host.contains(':') {
-        format!("[{}]:{}", member.host, member.peer_port)
-    } else {
-        format!("{}:{}", member.host, member.peer_port)
-    }
 }
 
 /// What all nodes of a cluster have in common: their names and the secret. Addresses may differ by the

@@ -94,7 +94,7 @@ async fn tick(node: Arc<Node>) {
         for shard in node.shards() {
             shard.tick().await;
         }
-        if ticks % SLOW_EVERY == 0 {
+        if ticks.is_multiple_of(SLOW_EVERY) {
             for (shard, led) in node.shards().iter().zip(&mut led) {
                 shard.snapshot_if_due(LOG_BYTES_MAX).await;
                 spread_leaders(&node, shard, led).await;

@@ -43,17 +43,14 @@ pub struct Timing {
     pub election_min: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            lease: Duration::from_millis(400),
-            election_min: Duration::from_millis(250),
-        }
-    }
-}
-
 impl Timing {
+    /// Detects a dead leader in well under a second, and forgives a node that stalls for a few hundred milliseconds.
+    pub const DEFAULT: Self = Self {
+        heartbeat: Duration::from_millis(100),
+        lease: Duration::from_millis(400),
+        election_min: Duration::from_millis(250),
+    };
+
     /// How long after a quorum-acknowledged message was *sent* the leader may answer reads alone: the
     /// followers' lease less 15 % for clocks that run at different rates.
     pub fn read_lease(&self) -> Duration {
@@ -257,8 +254,6 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// When the replica has stopped.
     pub async fn initialize(&self, members: BTreeSet<NodeId>) -> Result<(), String> {
-        let members: std::collections::BTreeMap<_, _> =
-            members.into_iter().map(|node| (node, openraft::EmptyNode::new())).collect();
         match self.shared.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(_)) => Ok(()),
             Err(RaftError::Fatal(fatal)) => Err(fatal.to_string()),

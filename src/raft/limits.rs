@@ -23,7 +23,7 @@ pub(super) const SNAPSHOT_WINDOW: usize = 4;
 
 /// How long the receiver may take for one snapshot chunk, or to load the whole at the end.
 pub(super) const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
-pub(super) const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Snapshots of a group kept on disk: the newest, and the one being replaced.
 pub(super) const SNAPSHOTS_KEPT: usize = 1;

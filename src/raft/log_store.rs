@@ -31,7 +31,7 @@ use crate::wal::{GroupState, Record, Wal};
 
 /// The log of one group; clones share it, and a clone is the reader openraft asks for.
 #[derive(Clone, Debug)]
-pub struct LogStore {
+pub(super) struct LogStore {
     shared: Arc<Shared>,
 }
 
@@ -59,7 +59,11 @@ impl LogStore {
     ///
     /// # Errors
     /// When a recovered record cannot be read or is not one this version writes.
-    pub fn open(group: GroupId, wal: Wal, recovered: Option<GroupState>) -> io::Result<Self> {
+    pub(super) fn open(
+        group: GroupId,
+        wal: Wal,
+        recovered: Option<GroupState>,
+    ) -> io::Result<Self> {
         let mut tail = Tail {
             entries: VecDeque::new(),
             bytes: 0,
@@ -91,7 +95,7 @@ impl LogStore {
     }
 
     /// Whether this replica has ever voted: a fresh one owes nobody a lease.
-    pub fn has_voted(&self) -> bool {
+    pub(super) fn has_voted(&self) -> bool {
         self.shared.tail.lock().vote.is_some()
     }
 
@@ -310,7 +314,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             parts.iter().map(|(index, head, body)| Record { index: *index, head, body }).collect();
         {
             let mut tail = self.shared.tail.lock();
-            entries.into_iter().for_each(|entry| tail.push(entry));
+            for entry in entries {
+                tail.push(entry);
+            }
         }
         let shared = Arc::clone(&self.shared);
         let done = move |result: Result<(), Arc<crate::wal::WalError>>| {

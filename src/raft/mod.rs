@@ -18,8 +18,6 @@ mod type_config;
 pub use group::{
     Group, GroupOptions, GroupStatus, Leadership, ProposalFate, ReadRefused, StartError, Timing,
 };
-pub use log_store::LogStore;
 pub use network::kind;
-pub use snapshot::{SnapshotHandle, SnapshotStore};
+pub use snapshot::SnapshotStore;
 pub use state_machine::{EntryPosition, SnapshotProgress, StateMachine};
-pub use type_config::{Proposal, TypeConfig};

@@ -53,14 +53,14 @@ type RpcError = RPCError<TypeConfig>;
 
 /// Makes the network objects of one group.
 #[derive(Clone, Debug)]
-pub struct GroupNetworkFactory {
+pub(super) struct GroupNetworkFactory {
     group: GroupId,
     peers: Peers,
 }
 
 impl GroupNetworkFactory {
     /// The network of `group` over `peers`.
-    pub fn new(group: GroupId, peers: Peers) -> Self {
+    pub(super) fn new(group: GroupId, peers: Peers) -> Self {
         Self { group, peers }
     }
 }
@@ -75,7 +75,7 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
 
 /// One group's way to one replica.
 #[derive(Clone, Debug)]
-pub struct GroupNetwork {
+pub(super) struct GroupNetwork {
     group: GroupId,
     target: NodeId,
     peers: Peers,
@@ -200,13 +200,13 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
 
     /// Pipelined (thesis §10.2.1): a request is queued as soon as openraft makes it, and the
     /// answers are awaited in order. Each carries its own deadline, so a half-open connection ends the stream.
-    fn stream_append<'s, S>(
-        &'s mut self,
+    fn stream_append<S>(
+        &mut self,
         input: S,
         option: RPCOption,
     ) -> future::BoxFuture<
-        's,
-        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+        '_,
+        Result<BoxStream<'_, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
     >
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,

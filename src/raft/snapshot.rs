@@ -18,7 +18,7 @@ use crate::wal::snapshot_file::{self, SnapshotFile, SnapshotReader, SnapshotWrit
 
 /// A complete snapshot file.
 #[derive(Clone, Debug)]
-pub struct SnapshotHandle {
+pub(super) struct SnapshotHandle {
     file: Arc<SnapshotFile>,
 }
 
@@ -31,11 +31,6 @@ impl SnapshotHandle {
     pub(super) fn chunks(&self) -> io::Result<Chunks> {
         let reader = SnapshotReader::open(&self.file.path).map_err(io::Error::other)?;
         Ok(Chunks { reader, failed: false })
-    }
-
-    /// Size of the file in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.file.bytes
     }
 }
 
@@ -111,7 +106,7 @@ pub(super) fn decode_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
 }
 
 /// Writes the state fixed at its creation to a file, a step at a time, while the machine keeps applying.
-pub struct SnapshotBuilder<S: StateMachine> {
+pub(super) struct SnapshotBuilder<S: StateMachine> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
     meta: SnapshotMeta,

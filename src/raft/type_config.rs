@@ -18,7 +18,7 @@ use crate::ids::NodeId;
 
 /// What a group replicates: opaque bytes whose meaning belongs to its state machine.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Proposal(pub Bytes);
+pub(super) struct Proposal(pub(super) Bytes);
 
 impl fmt::Debug for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,11 +46,11 @@ impl<'de> Deserialize<'de> for Proposal {
 }
 
 /// Runs a closure with the fate of a proposal: applied, refused before it was appended, or discarded.
-pub struct Callback<T>(Box<dyn FnOnce(T) + Send>);
+pub(super) struct Callback<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Callback<T> {
     /// A responder that calls `f` once, from the group's runtime; `f` must be cheap and must not block.
-    pub fn new(f: impl FnOnce(T) + Send + 'static) -> Self {
+    pub(super) fn new(f: impl FnOnce(T) + Send + 'static) -> Self {
         Self(Box::new(f))
     }
 }
@@ -69,7 +69,7 @@ impl<T: Send + 'static> Responder<TypeConfig, T> for Callback<T> {
 
 /// openraft's configuration for every group of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TypeConfig;
+pub(super) struct TypeConfig;
 
 impl RaftTypeConfig for TypeConfig {
     type D = Proposal;
@@ -99,16 +99,16 @@ impl RaftTypeConfig for TypeConfig {
 }
 
 /// Term and index of an entry.
-pub type LogId = LogIdOf<TypeConfig>;
+pub(super) type LogId = LogIdOf<TypeConfig>;
 /// A vote: term, candidate, and whether a quorum granted it.
-pub type Vote = VoteOf<TypeConfig>;
+pub(super) type Vote = VoteOf<TypeConfig>;
 /// An entry of the log.
-pub type Entry = EntryOf<TypeConfig>;
+pub(super) type Entry = EntryOf<TypeConfig>;
 /// A membership and the entry that set it.
-pub type StoredMembership = StoredMembershipOf<TypeConfig>;
+pub(super) type StoredMembership = StoredMembershipOf<TypeConfig>;
 /// What a snapshot covers.
-pub type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
+pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 /// A snapshot: what it covers and where its bytes are.
-pub type Snapshot = SnapshotOf<TypeConfig, SnapshotHandle>;
+pub(super) type Snapshot = SnapshotOf<TypeConfig, SnapshotHandle>;
 /// The responder of a proposal.
 pub(super) type WriteResponder = WriteResponderOf<TypeConfig>;

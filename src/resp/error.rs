@@ -162,6 +162,7 @@ table! {
     XADD_ID_ZERO = "ERR The ID specified in XADD must be greater than 0-0";
     XADD_ID_NOT_GREATER = "ERR The ID specified in XADD is equal or smaller than the target stream top item";
     XADD_ID_EXHAUSTED = "ERR The stream has exhausted the last possible ID, unable to add more items";
+    XADD_TOO_LARGE = "ERR Elements are too large to be stored";
     XSETID_SMALLER = "ERR The ID specified in XSETID is smaller than the target stream top item";
     STREAM_MAXLEN_NEGATIVE = "ERR The MAXLEN argument must be >= 0.";
     STREAM_LIMIT_NEGATIVE = "ERR The LIMIT argument must be >= 0.";

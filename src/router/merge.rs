@@ -76,7 +76,9 @@ fn try_merge(how: &Merge, pieces: &[&[u8]], random: u64, out: &mut Vec<u8>) -> O
 
 fn put_array(elements: &[&[u8]], out: &mut Vec<u8>) {
     encode_array_header(out, elements.len());
-    elements.iter().for_each(|element| out.extend_from_slice(element));
+    for element in elements {
+        out.extend_from_slice(element);
+    }
 }
 
 fn integer(piece: &[u8]) -> Option<i64> {

@@ -18,8 +18,8 @@ use crate::shard::{Lane, Replies, ReplyCell, Shard, put_command};
 enum Part {
     /// From `ready`, up to this offset.
     Ready(usize),
-    /// The next one of a shard.
-    Shard(ShardId),
+    /// The next so many of a shard.
+    Shard(ShardId, usize),
     /// The next ones of several shards, joined.
     Merged { how: Merge, shards: SmallVec<[ShardId; 8]>, protocol: Protocol },
     /// The next one of a shard, a SCAN that goes on in another shard when it is finished there.
@@ -51,14 +51,14 @@ impl Queue {
         }
     }
 
-    /// The next reply, or the error that answers them all.
-    fn next(&mut self) -> Result<&[u8], ErrorReply> {
+    /// The next `count` replies, or the error that answers them all.
+    fn next_run(&mut self, count: usize) -> Result<&[u8], ErrorReply> {
         if let Err(error) = &self.outcome {
             return Err(error.clone());
         }
-        let index = self.taken;
-        self.taken += 1;
-        self.replies.get(index).ok_or(ErrorReply::INTERNAL)
+        let from = self.taken;
+        self.taken += count;
+        self.replies.run(from, count).ok_or(ErrorReply::INTERNAL)
     }
 
     /// Forgets the last batch but keeps its memory, unless one huge batch made it grow.
@@ -82,6 +82,8 @@ pub(super) struct Batch {
     /// Replies known at once.
     pub(super) ready: Vec<u8>,
     parts: Vec<Part>,
+    /// How much of `ready` the parts cover.
+    marked: usize,
     queues: Vec<Option<Box<Queue>>>,
     active: SmallVec<[ShardId; 8]>,
     /// Per shard: whether its local state may answer reads, asked once per batch.
@@ -124,7 +126,15 @@ impl Batch {
         argv: &[&[u8]],
     ) {
         self.queue(shard, lane, protocol, db, argv);
-        self.mark(Part::Shard(shard));
+        // A pipeline mostly speaks to one shard: its replies are one run, copied as one.
+        if self.ready.len() == self.marked
+            && let Some(Part::Shard(last, count)) = self.parts.last_mut()
+            && *last == shard
+        {
+            *count += 1;
+        } else {
+            self.mark(Part::Shard(shard, 1));
+        }
     }
 
     /// Sends a SCAN to `shard`; when the shard is finished the cursor becomes `next`.
@@ -176,13 +186,9 @@ impl Batch {
     }
 
     fn mark(&mut self, part: Part) {
-        let ready = self.ready.len();
-        let before = self.parts.iter().rev().find_map(|part| match part {
-            Part::Ready(end) => Some(*end),
-            Part::Shard(_) | Part::Merged { .. } | Part::Scan { .. } => None,
-        });
-        if ready > before.unwrap_or(0) {
-            self.parts.push(Part::Ready(ready));
+        if self.ready.len() > self.marked {
+            self.marked = self.ready.len();
+            self.parts.push(Part::Ready(self.marked));
         }
         self.parts.push(part);
     }
@@ -193,6 +199,7 @@ impl Batch {
         self.readable.clear();
         if self.parts.is_empty() {
             out.append(&mut self.ready);
+            self.marked = 0;
             return;
         }
         for shard in &self.active {
@@ -214,15 +221,19 @@ impl Batch {
 
     fn assemble(&mut self, protocol: Protocol, random: u64, out: &mut Vec<u8>) {
         let mut copied = 0;
-        for part in std::mem::take(&mut self.parts) {
+        let mut parts = std::mem::take(&mut self.parts);
+        for part in parts.drain(..) {
             match part {
                 Part::Ready(end) => {
                     out.extend_from_slice(&self.ready[copied..end]);
                     copied = end;
                 }
-                Part::Shard(shard) => match self.next(shard) {
-                    Ok(reply) => out.extend_from_slice(reply),
-                    Err(error) => encode(&Reply::Error(error), protocol, out),
+                Part::Shard(shard, count) => match self.next_run(shard, count) {
+                    Ok(replies) => out.extend_from_slice(replies),
+                    Err(error) => {
+                        (0..count)
+                            .for_each(|_| encode(&Reply::Error(error.clone()), protocol, out));
+                    }
                 },
                 Part::Scan { shard, next } => match self.next(shard) {
                     Ok(reply) => continue_scan(reply, next, out),
@@ -247,12 +258,18 @@ impl Batch {
         }
         out.extend_from_slice(&self.ready[copied..]);
         self.ready.clear();
+        self.marked = 0;
+        self.parts = parts;
+    }
+
+    fn next_run(&mut self, shard: ShardId, count: usize) -> Result<&[u8], ErrorReply> {
+        match &mut self.queues[shard.0 as usize] {
+            Some(queue) => queue.next_run(count),
+            None => Err(ErrorReply::INTERNAL),
+        }
     }
 
     fn next(&mut self, shard: ShardId) -> Result<&[u8], ErrorReply> {
-        match &mut self.queues[shard.0 as usize] {
-            Some(queue) => queue.next(),
-            None => Err(ErrorReply::INTERNAL),
-        }
+        self.next_run(shard, 1)
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::batch::Batch;
-use super::dispatch::dispatch;
+use super::dispatch::{Scene, dispatch};
 use super::limits::{
     BATCH_COMMANDS_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
 };
@@ -20,6 +20,9 @@ use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
 
 /// Serves one client until it leaves or is made to.
+///
+/// # Errors
+/// When the socket breaks, or the client does not read its replies in time.
 pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -84,7 +87,11 @@ impl Connection {
             return Rest::Incomplete;
         }
         self.session.follow_topology();
-        let clock = self.session.node.clock().now();
+        let scene = Scene {
+            node: Arc::clone(&self.session.node),
+            topology: Arc::clone(&self.session.topology),
+            clock: self.session.node.clock().now(),
+        };
         let mut consumed = 0;
         let mut outcome = Rest::More;
         while self.batch.len() < BATCH_COMMANDS_MAX
@@ -101,7 +108,7 @@ impl Connection {
                     let authenticated = self.session.authenticated;
                     {
                         let argv: SmallVec<[&[u8]; 8]> = self.decoder.argv(rest).collect();
-                        dispatch(&mut self.session, &mut self.batch, clock, &argv);
+                        dispatch(&mut self.session, &mut self.batch, &scene, &argv);
                     }
                     if self.session.authenticated != authenticated {
                         self.decoder.set_limits(limits(&self.session));

@@ -10,23 +10,29 @@ use super::table::{self, Handler};
 use crate::command::{self, Context, DataCommand, Flag};
 use crate::ids::ShardId;
 use crate::keyspace::{At, ScanCursor};
+use crate::node::Node;
 use crate::resp::{ErrorReply, Reply, encode};
+use crate::ring::Topology;
 use crate::router::{self, Plan, Route};
 use crate::shard::{Lane, Shard};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
+/// What the commands of one batch have in common.
+#[derive(Debug)]
+pub(super) struct Scene {
+    pub(super) node: Arc<Node>,
+    pub(super) topology: Arc<Topology>,
+    /// The wall clock when the batch was begun.
+    pub(super) clock: UnixMillis,
+}
+
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
-pub(super) fn dispatch(
-    session: &mut Session,
-    batch: &mut Batch,
-    clock: UnixMillis,
-    argv: &[&[u8]],
-) {
+pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, argv: &[&[u8]]) {
     batch.count();
     if let Some(command) = command::lookup(argv[0]) {
         match admit(session, command.spec, argv.len()) {
-            Ok(()) => send(session, batch, clock, command, argv),
+            Ok(()) => send(session, batch, scene, command, argv),
             Err(error) => reply(session, batch, &Reply::Error(error)),
         }
         return;
@@ -60,33 +66,28 @@ fn admit(session: &Session, spec: &'static command::Spec, argc: usize) -> Result
 fn send(
     session: &mut Session,
     batch: &mut Batch,
-    clock: UnixMillis,
+    scene: &Scene,
     command: &'static DataCommand,
     argv: &[&[u8]],
 ) {
-    let node = Arc::clone(&session.node);
-    let topology = Arc::clone(&session.topology);
-    match router::route(&topology, command, argv) {
-        Route::One(shard) => send_one(session, batch, clock, command, node.shard(shard), argv),
+    let (node, topology) = (&scene.node, &*scene.topology);
+    match router::route(topology, command, argv) {
+        Route::One(shard) => send_one(session, batch, scene, command, node.shard(shard), argv),
         Route::Anywhere => {
-            send_one(session, batch, clock, command, node.shard(ShardId(0)), argv);
+            send_one(session, batch, scene, command, node.shard(ShardId(0)), argv);
         }
         Route::Many if session.door == Door::Cluster => {
             reply(session, batch, &Reply::Error(ErrorReply::CROSSSLOT));
         }
-        Route::Many => match router::cut(&topology, command.spec, argv) {
-            Some(plan) => send_plan(session, batch, clock, command, plan),
-            None => {
-                reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)))
-            }
-        },
-        Route::All => match router::everywhere(&topology, command.spec, argv) {
-            Some(plan) => send_plan(session, batch, clock, command, plan),
-            None => {
-                reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)))
-            }
-        },
-        Route::Cursor => send_scan(session, batch, argv),
+        Route::Many => {
+            let plan = router::cut(topology, command.spec, argv);
+            send_plan(session, batch, scene, command, plan);
+        }
+        Route::All => {
+            let plan = router::everywhere(topology, command.spec, argv);
+            send_plan(session, batch, scene, command, plan);
+        }
+        Route::Cursor => send_scan(session, batch, topology, argv),
     }
 }
 
@@ -103,22 +104,22 @@ fn unsupported_over_shards(name: &str) -> ErrorReply {
 fn send_one(
     session: &mut Session,
     batch: &mut Batch,
-    clock: UnixMillis,
+    scene: &Scene,
     command: &'static DataCommand,
     shard: &Shard,
     argv: &[&[u8]],
 ) {
     if command.is_write() {
-        if let Some(moved) = redirect(session, command, shard, argv) {
+        if let Some(moved) = redirect(session, scene, command, shard, argv) {
             return reply(session, batch, &Reply::Error(moved));
         }
         return batch.push(shard.id(), Lane::Write, session.protocol, session.db, argv);
     }
     let joins = batch.is_queued(shard.id());
     if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
-        return run_here(session, &mut batch.ready, clock, command, shard, argv);
+        return run_here(session, &mut batch.ready, scene, command, shard, argv);
     }
-    if let Some(moved) = redirect(session, command, shard, argv) {
+    if let Some(moved) = redirect(session, scene, command, shard, argv) {
         return reply(session, batch, &Reply::Error(moved));
     }
     batch.push(shard.id(), Lane::Read, session.protocol, session.db, argv);
@@ -132,13 +133,13 @@ fn may_read_stale(session: &Session, shard: &Shard) -> bool {
 fn run_here(
     session: &mut Session,
     out: &mut Vec<u8>,
-    clock: UnixMillis,
+    scene: &Scene,
     command: &'static DataCommand,
     shard: &Shard,
     argv: &[&[u8]],
 ) {
     let seed = session.random();
-    shard.read(clock, |keyspace, now| {
+    shard.read(scene.clock, |keyspace, now| {
         let context = Context::new(At { db: session.db, now }, seed);
         encode(&command::run_read(command, keyspace, argv, &context), session.protocol, out);
     });
@@ -147,6 +148,7 @@ fn run_here(
 /// On the cluster door, MOVED for a key whose shard is led elsewhere.
 fn redirect(
     session: &Session,
+    scene: &Scene,
     command: &'static DataCommand,
     shard: &Shard,
     argv: &[&[u8]],
@@ -160,18 +162,21 @@ fn redirect(
         return None;
     }
     // A leader whose doors are not known yet is reached by forwarding.
-    let doors = session.topology.node(leader)?.doors.as_ref()?;
+    let doors = scene.topology.node(leader)?.doors.as_ref()?;
     Some(ErrorReply::moved(Slot::of(key).number(), &doors.host, doors.cluster_port))
 }
 
 fn send_plan(
     session: &mut Session,
     batch: &mut Batch,
-    clock: UnixMillis,
+    scene: &Scene,
     command: &'static DataCommand,
-    plan: Plan<'_>,
+    plan: Option<Plan<'_>>,
 ) {
-    let node = Arc::clone(&session.node);
+    let Some(plan) = plan else {
+        return reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)));
+    };
+    let node = &scene.node;
     let all_here = !command.is_write()
         && plan
             .pieces
@@ -184,7 +189,7 @@ fn send_plan(
             .map(|piece| {
                 let mut out = Vec::new();
                 let shard = node.shard(piece.shard);
-                run_here(session, &mut out, clock, command, shard, &piece.argv);
+                run_here(session, &mut out, scene, command, shard, &piece.argv);
                 out
             })
             .collect();
@@ -202,8 +207,7 @@ fn send_plan(
 }
 
 /// SCAN goes to the shard its cursor lies in; finished there, it goes on with the next shard's first slot.
-fn send_scan(session: &mut Session, batch: &mut Batch, argv: &[&[u8]]) {
-    let topology = Arc::clone(&session.topology);
+fn send_scan(session: &mut Session, batch: &mut Batch, topology: &Topology, argv: &[&[u8]]) {
     let number = argv
         .get(1)
         .and_then(|text| std::str::from_utf8(text).ok())

@@ -15,4 +15,4 @@ pub(super) const BATCH_READY_BYTES_MAX: usize = 1024 * 1024;
 pub(super) const OUT_BYTES_KEPT_MAX: usize = 256 * 1024;
 
 /// How long a client may leave its replies unread before it is disconnected.
-pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_mins(1);

@@ -287,8 +287,12 @@ impl Front {
                 false
             });
         }
-        late.iter().for_each(|waiter| waiter.cell.fail(ErrorReply::NO_QUORUM));
-        unknown.iter().for_each(|waiter| waiter.cell.fail(ErrorReply::OUTCOME_UNKNOWN));
+        for waiter in late {
+            waiter.cell.fail(ErrorReply::NO_QUORUM);
+        }
+        for waiter in unknown {
+            waiter.cell.fail(ErrorReply::OUTCOME_UNKNOWN);
+        }
     }
 }
 
@@ -298,7 +302,9 @@ impl ReadDeparture {
     }
 
     pub(super) fn fail(&self, error: &ErrorReply) {
-        self.waiters.iter().for_each(|waiter| waiter.cell.fail(error.clone()));
+        for waiter in &self.waiters {
+            waiter.cell.fail(error.clone());
+        }
     }
 }
 

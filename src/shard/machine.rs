@@ -163,7 +163,12 @@ impl StateMachine for ShardMachine {
         }
         state.sessions.encode(&mut head);
         state.snapshot_head = Some(head);
-        state.keyspace.begin_snapshot();
+        if !state.keyspace.begin_snapshot() {
+            // The builder of an earlier one is gone: openraft has one at a time.
+            drop(state.keyspace.abort_snapshot());
+            let begun = state.keyspace.begin_snapshot();
+            debug_assert!(begun, "nothing is under way any more");
+        }
     }
 
     fn snapshot_step(&self, budget: usize, out: &mut Vec<u8>) -> SnapshotProgress {
@@ -181,7 +186,10 @@ impl StateMachine for ShardMachine {
     fn abort_snapshot(&self) {
         let mut state = self.state.write();
         state.snapshot_head = None;
-        state.keyspace.abort_snapshot();
+        let flushed = state.keyspace.abort_snapshot();
+        // Freed after the lock: it may hold a whole flushed database.
+        drop(state);
+        drop(flushed);
     }
 
     fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {

@@ -92,6 +92,8 @@ pub struct Command<'a> {
 
 /// Appends a command's bytes to a packet's body.
 pub fn put_command(protocol: Protocol, db: DbIndex, argv: &[&[u8]], out: &mut Vec<u8>) {
+    // Once for all, so that no word below has to ask whether there is room.
+    out.reserve(2 + 5 + argv.iter().map(|word| 5 + word.len()).sum::<usize>());
     out.push(match protocol {
         Protocol::Resp2 => 0,
         Protocol::Resp3 => 1,
@@ -125,16 +127,30 @@ impl<'a> Commands<'a> {
         if *db >= DbIndex::COUNT {
             return Err(MalformedProposal("database"));
         }
-        let argc = take_varint(&mut self.rest)?;
-        if argc == 0 || argc > ARGC_MAX {
+        let count = take_varint(&mut self.rest)?;
+        if count == 0 || count > ARGC_MAX {
             return Err(MalformedProposal("argc"));
         }
-        let mut argv = SmallVec::new();
-        for _ in 0..argc {
-            argv.push(take_bytes(&mut self.rest)?);
-        }
+        let argv = take_words(&mut self.rest, count)?;
         Ok(Command { protocol, db: DbIndex(*db), argv })
     }
+}
+
+fn take_words<'a>(
+    rest: &mut &'a [u8],
+    count: u64,
+) -> Result<SmallVec<[&'a [u8]; 8]>, MalformedProposal> {
+    if count <= 8 {
+        // The common case, without asking at each word whether it still fits.
+        let mut words: [&[u8]; 8] = [&[]; 8];
+        let mut length = 0;
+        for word in words.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
+            *word = take_bytes(rest)?;
+            length += 1;
+        }
+        return Ok(SmallVec::from_buf_and_len(words, length));
+    }
+    (0..count).map(|_| take_bytes(rest)).collect()
 }
 
 impl<'a> Iterator for Commands<'a> {
@@ -155,12 +171,12 @@ impl<'a> Iterator for Commands<'a> {
 /// Writes a packet's header.
 pub(super) fn put_packet_header(packet: &Packet, out: &mut [u8; PACKET_HEADER_BYTES]) {
     let length = u32::try_from(packet.body.len()).expect("packets are far below 4 GiB, see limits");
-    let mut rest = &mut out[..];
-    for word in [packet.id.node.0, packet.id.epoch, packet.id.sequence, packet.floor] {
-        put_fixed(&word.to_le_bytes(), &mut rest);
-    }
-    put_fixed(&packet.commands.to_le_bytes(), &mut rest);
-    put_fixed(&length.to_le_bytes(), &mut rest);
+    out[..8].copy_from_slice(&packet.id.node.0.to_le_bytes());
+    out[8..16].copy_from_slice(&packet.id.epoch.to_le_bytes());
+    out[16..24].copy_from_slice(&packet.id.sequence.to_le_bytes());
+    out[24..32].copy_from_slice(&packet.floor.to_le_bytes());
+    out[32..36].copy_from_slice(&packet.commands.to_le_bytes());
+    out[36..].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Reads a packet from the front of `bytes`; its body shares their memory.
@@ -185,17 +201,11 @@ pub(super) fn take_packet(bytes: &mut Bytes) -> Result<Packet, MalformedProposal
 
 fn put_prefix(kind: u8, stamp: Stamp, count: usize, out: &mut [u8; PREFIX_BYTES + 4]) {
     let count = u32::try_from(count).expect("an entry holds few packets or keys, see limits");
-    let mut rest = &mut out[..];
-    put_fixed(&[VERSION, kind], &mut rest);
-    put_fixed(&stamp.now.0.to_le_bytes(), &mut rest);
-    put_fixed(&stamp.seed.to_le_bytes(), &mut rest);
-    put_fixed(&count.to_le_bytes(), &mut rest);
-}
-
-fn put_fixed(bytes: &[u8], out: &mut &mut [u8]) {
-    let (head, tail) = std::mem::take(out).split_at_mut(bytes.len());
-    head.copy_from_slice(bytes);
-    *out = tail;
+    out[0] = VERSION;
+    out[1] = kind;
+    out[2..10].copy_from_slice(&stamp.now.0.to_le_bytes());
+    out[10..PREFIX_BYTES].copy_from_slice(&stamp.seed.to_le_bytes());
+    out[PREFIX_BYTES..].copy_from_slice(&count.to_le_bytes());
 }
 
 /// The bytes of a batch of `packets`.
@@ -271,15 +281,19 @@ fn take_key(bytes: &mut Bytes) -> Result<(DbIndex, Bytes), MalformedProposal> {
 }
 
 fn put_varint(number: usize, out: &mut Vec<u8>) {
-    let mut number = number as u64;
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
+    let mut rest = number;
+    while rest >= 0x80 {
+        out.push(rest.to_le_bytes()[0] | 0x80);
+        rest >>= 7;
     }
-    out.push(number as u8);
+    out.push(rest.to_le_bytes()[0]);
 }
 
 fn take_varint(rest: &mut &[u8]) -> Result<u64, MalformedProposal> {
+    if let [byte @ 0..0x80, after @ ..] = *rest {
+        *rest = after;
+        return Ok(u64::from(*byte));
+    }
     let mut number = 0_u64;
     for shift in (0..35).step_by(7) {
         let [byte, after @ ..] = *rest else { return Err(MalformedProposal("varint cut short")) };

@@ -19,6 +19,9 @@ pub struct Replies {
 
 impl Replies {
     /// Marks the end of a reply just appended to `bytes`.
+    ///
+    /// # Panics
+    /// When there are more than 4 GiB of replies, which no packet within its limits asks for.
     pub fn end(&mut self) {
         let end = u32::try_from(self.bytes.len()).expect("the replies of a packet are below 4 GiB");
         self.ends.push(end);
@@ -26,8 +29,13 @@ impl Replies {
 
     /// The `index`-th reply's bytes.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(index)? as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        self.run(index, 1)
+    }
+
+    /// The bytes of `count` replies from the `from`-th on; `None` when there are not so many.
+    pub fn run(&self, from: usize, count: usize) -> Option<&[u8]> {
+        let end = *self.ends.get((from + count).checked_sub(1)?)? as usize;
+        let start = if from == 0 { 0 } else { self.ends[from - 1] as usize };
         self.bytes.get(start..end)
     }
 

@@ -155,7 +155,7 @@ impl Shard {
 
     /// Gives the group its first members if it has no history: at once where it `begins`, elsewhere only
     /// when nobody else has within `patience`. All give it the same ones, so it does not matter who comes first.
-    pub async fn begin(&self, voters: BTreeSet<NodeId>, begins: bool, patience: Duration) {
+    pub async fn begin(&self, begins: bool, patience: Duration) {
         let Some(replica) = self.replica.get() else { return };
         if !begins {
             let known =
@@ -164,6 +164,7 @@ impl Shard {
                 return;
             }
         }
+        let voters: BTreeSet<NodeId> = self.options.replicas.iter().copied().collect();
         if let Err(error) = replica.group.initialize(voters).await {
             tracing::error!(shard = %self.id(), error, "cannot begin the group");
         }
@@ -259,7 +260,7 @@ impl Shard {
                 }
             }
             Ok(_) => {
-                tracing::warn!(from = %message.from, "refused a packet in another node's name")
+                tracing::warn!(from = %message.from, "refused a packet in another node's name");
             }
             Err(error) => tracing::warn!(from = %message.from, %error, "refused a packet"),
         }

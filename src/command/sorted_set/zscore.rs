@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn a_missing_member_is_nil() {
         check(
-            "ZSCORE z a => $-1; ZADD z -0 a inf b; ZSCORE z a => $-0; ZSCORE z b => $inf; ZSCORE z c => $-1",
+            "ZSCORE z a => $-1; ZADD z -0 a inf b; ZSCORE z a => $0; ZSCORE z b => $inf; ZSCORE z c => $-1",
         );
     }
 }

@@ -3,7 +3,7 @@
 use super::id::NewId;
 use super::trim::TrimOptions;
 use crate::command::prelude::*;
-use crate::keyspace::{Stream, StreamId};
+use crate::keyspace::{AppendError, Stream, StreamId};
 
 pub(super) const XADD: DataCommand = DataCommand::write(&SPEC, xadd);
 
@@ -67,15 +67,20 @@ fn xadd<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) 
     if new_id == NewId::Given(StreamId::MIN) {
         return Err(ErrorReply::XADD_ID_ZERO);
     }
+    // Before a stream is created, which a refusal would leave behind.
+    if !Stream::admits(fields.clone()) {
+        return Err(ErrorReply::XADD_TOO_LARGE);
+    }
 
     if !is_created && keyspace.stream(context.at, key)?.is_none() {
         return Ok(Reply::Null);
     }
     let stream = keyspace.stream_or_create(context.at, key)?;
     let id = next_id(stream, new_id, context)?;
-    if !stream.append(id, fields) {
-        return Err(ErrorReply::XADD_ID_NOT_GREATER);
-    }
+    stream.append(id, fields).map_err(|refusal| match refusal {
+        AppendError::NotGreater => ErrorReply::XADD_ID_NOT_GREATER,
+        AppendError::TooLarge => ErrorReply::XADD_TOO_LARGE,
+    })?;
     if let Some((keep, trimming)) = trim {
         stream.trim(keep, trimming);
     }
