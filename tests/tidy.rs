@@ -29,7 +29,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "ids", "slot", "stdx", "metrics", "wal", "transport", "resp", "keyspace", "command",
+            "ids",
+            "slot",
+            "stdx",
+            "metrics",
+            "wal",
+            "transport",
+            "resp",
+            "keyspace",
+            "command",
             "raft",
         ],
     ),
@@ -37,16 +45,28 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("txn", &["ids", "slot", "stdx", "metrics", "resp", "command", "shard"]),
     (
         "router",
-        &[
-            "ids", "slot", "stdx", "metrics", "resp", "command", "ring", "shard", "meta", "txn",
-        ],
+        &["ids", "slot", "stdx", "metrics", "resp", "command", "ring", "shard", "meta", "txn"],
     ),
     ("config", &["stdx", "ids", "ring", "wal", "transport", "raft", "shard"]),
     (
         "node",
         &[
-            "ids", "slot", "stdx", "metrics", "resp", "keyspace", "ring", "wal", "transport",
-            "command", "raft", "shard", "meta", "txn", "router", "config",
+            "ids",
+            "slot",
+            "stdx",
+            "metrics",
+            "resp",
+            "keyspace",
+            "ring",
+            "wal",
+            "transport",
+            "command",
+            "raft",
+            "shard",
+            "meta",
+            "txn",
+            "router",
+            "config",
         ],
     ),
     (
@@ -73,7 +93,10 @@ const PURE_ROOMS: &[&str] = &["slot", "resp", "ring", "keyspace", "command"];
 /// Which places in `src/` may use an external crate: a room, or a folder of one.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main"]),
-    ("bytes", &["wal", "transport", "raft", "shard", "meta", "router", "node", "session", "server"]),
+    (
+        "bytes",
+        &["wal", "transport", "raft", "shard", "meta", "router", "node", "session", "server"],
+    ),
     ("crc32fast", &["wal", "transport"]),
     ("futures", &["raft", "shard", "meta"]),
     ("hashbrown", &["keyspace"]),
@@ -86,8 +109,18 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "parking_lot",
         &[
-            "stdx", "metrics", "wal", "transport", "raft", "shard", "meta", "router", "config",
-            "node", "session", "server",
+            "stdx",
+            "metrics",
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "router",
+            "config",
+            "node",
+            "session",
+            "server",
         ],
     ),
     ("postcard", &["ring", "transport", "raft", "meta"]),
@@ -99,15 +132,34 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
-            "wal", "transport", "raft", "shard", "meta", "txn", "router", "node", "session",
-            "server", "main",
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "txn",
+            "router",
+            "node",
+            "session",
+            "server",
+            "main",
         ],
     ),
     (
         "tracing",
         &[
-            "wal", "transport", "raft", "shard", "meta", "txn", "router", "config", "node",
-            "session", "server", "main",
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "txn",
+            "router",
+            "config",
+            "node",
+            "session",
+            "server",
+            "main",
         ],
     ),
     ("tracing_subscriber", &["main", "server"]),
@@ -169,7 +221,8 @@ fn files() -> Vec<Source> {
     paths.sort();
     paths.dedup();
     let text = |path: String| {
-        let text = fs::read(root().join(&path)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let text =
+            fs::read(root().join(&path)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         text.map(|text| Source { path, text })
     };
     let files: Vec<Source> = paths.into_iter().filter_map(text).collect();
@@ -195,9 +248,13 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()
 }
 
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
+}
+
 /// The files of the program itself.
 fn sources() -> Vec<Source> {
-    let is_source = |file: &Source| file.path.starts_with("src/") && file.path.ends_with(".rs");
+    let is_source = |file: &Source| file.path.starts_with("src/") && is_rust(&file.path);
     files().into_iter().filter(is_source).collect()
 }
 
@@ -240,7 +297,8 @@ fn is_test_only(path: &str, all: &[Source]) -> bool {
         all.iter().find(|file| pages.contains(&file.path))
     };
     let is_declared = front_page(parent).is_some_and(|page| declares(&page.text));
-    is_declared || (parent.matches('/').count() > 0 && is_test_only(&format!("{parent}/mod.rs"), all))
+    is_declared
+        || (parent.matches('/').count() > 0 && is_test_only(&format!("{parent}/mod.rs"), all))
 }
 
 /// The first names of every path that begins with `crate::`, also in a group: `crate::{ids::X, slot}`.
@@ -430,7 +488,7 @@ fn pure_rooms_are_pure() {
 fn every_file_says_what_it_is() {
     let complaints: Vec<String> = files()
         .iter()
-        .filter(|file| file.path.ends_with(".rs") && !says_what_it_is(&file.text))
+        .filter(|file| is_rust(&file.path) && !says_what_it_is(&file.text))
         .map(|file| format!("{} does not open with //! and a sentence", file.path))
         .collect();
     assert_none(&complaints);
@@ -494,11 +552,12 @@ fn modules(front_page: &str) -> BTreeSet<String> {
 
 /// The `file::COMMAND` rows of a group's table.
 fn rows(front_page: &str) -> Vec<(String, String)> {
-    let row = |line: &str| {
-        let (file, name) = line.trim().strip_prefix('&')?.strip_suffix(',')?.split_once("::")?;
+    let code = code(front_page);
+    let row = |word: &str| {
+        let (file, name) = word.trim().strip_prefix('&')?.split_once("::")?;
         Some((file.to_owned(), name.to_owned()))
     };
-    code(front_page).lines().filter_map(row).collect()
+    code.split(['[', ',', ']']).filter_map(row).collect()
 }
 
 /// Command files without a row, and rows without a file. A file that declares no command is a helper.
@@ -575,7 +634,8 @@ fn every_command_has_a_golden_script_and_every_script_a_command() {
         assert!(!spec.summary.is_empty(), "{} has no summary", spec.name);
         expected.insert(format!("{}/{}.txt", spec.group.name(), spec.name));
     }
-    let folder = |path: &Path| path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    let folder =
+        |path: &Path| path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
     let found: BTreeSet<String> = walk(&golden)
         .iter()
         .map(|path| format!("{}/{}", folder(path), path.file_name().unwrap().to_str().unwrap()))
@@ -611,8 +671,14 @@ mod the_rules_can_fail {
     fn a_wrong_import_is_refused() {
         let bad = "use crate::raft::Group;\n";
         assert_eq!(forbidden_imports("command", bad), ["command may not import raft"]);
-        assert_eq!(forbidden_imports("keyspace", "crate::resp::Reply"), ["keyspace may not import resp"]);
-        assert_eq!(forbidden_imports("raft", "crate::command::run()"), ["raft may not import command"]);
+        assert_eq!(
+            forbidden_imports("keyspace", "crate::resp::Reply"),
+            ["keyspace may not import resp"]
+        );
+        assert_eq!(
+            forbidden_imports("raft", "crate::command::run()"),
+            ["raft may not import command"]
+        );
         assert!(forbidden_imports("attic", "").concat().contains("no row"));
         assert!(forbidden_imports("shard", bad).is_empty());
         assert!(forbidden_imports("server", bad).is_empty());
@@ -683,7 +749,10 @@ mod the_rules_can_fail {
     fn modules_for_tests_are_known() {
         let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
         let all = [
-            source("src/ring/mod.rs", "mod ring;\n#[cfg(test)]\nmod testing;\n#[cfg(test)]\nmod big;\n"),
+            source(
+                "src/ring/mod.rs",
+                "mod ring;\n#[cfg(test)]\nmod testing;\n#[cfg(test)]\nmod big;\n",
+            ),
             source("src/ring/big/mod.rs", "mod part;\n"),
         ];
         assert!(is_test_only("src/ring/testing.rs", &all));

@@ -69,12 +69,12 @@ fn segments(wal: &Path) -> Vec<PathBuf> {
 
 /// The segment that was written last, and the length of what is in it: beyond that are zeros.
 fn written_end(wal: &Path) -> (PathBuf, u64) {
-    let ends = segments(wal).into_iter().map(|path| {
+    let mut ends = segments(wal).into_iter().map(|path| {
         let bytes = fs::read(&path).unwrap();
         let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         (path, u64::try_from(end).unwrap())
     });
-    ends.filter(|(_, end)| *end > 64).next_back().expect("something was written")
+    ends.rfind(|(_, end)| *end > 64).expect("something was written")
 }
 
 fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {

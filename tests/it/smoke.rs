@@ -1,13 +1,13 @@
 //! One node: the protocol on a real socket, and data that survives.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::client::{Client, Value, request};
-use crate::support::let_pass;
 use crate::support::node::{Doors, TestServer};
 use crate::support::ports::Port;
-
-use std::time::Duration;
+use crate::support::{let_pass, now_us, us};
 
 #[test]
 fn commands_of_every_kind_answer() {
@@ -231,6 +231,29 @@ fn a_stop_and_a_kill_lose_nothing() {
     }
 }
 
+/// Starts kvorum, which must end by itself: its exit code, and what it said on stderr.
+fn start_in_vain(args: &[&str], folder: &Path) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvorum"))
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = now_us() + us(Duration::from_secs(10));
+    while child.try_wait().unwrap().is_none() {
+        if now_us() > deadline {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            panic!("{args:?} runs: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let_pass(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
 fn a_wrong_start_ends_with_one_clear_line() {
     let running = TestServer::start(&[]);
@@ -241,33 +264,18 @@ fn a_wrong_start_ends_with_one_clear_line() {
     let own_dir = folder.path().join("data");
     let (busy_dir, own_dir) = (busy_dir.to_str().unwrap(), own_dir.to_str().unwrap());
     let rest = ["--cluster-port", "0", "--peer-port", "0", "--admin-port", "0"];
+    let with_rest =
+        |port, dir| -> Vec<&str> { [&["--port", port, "--dir", dir][..], &rest].concat() };
     for (args, word) in [
         (vec!["--nosuch", "1"], "nosuch"),
         (vec!["--port", "abc"], "abc"),
         (vec!["--appendfsync", "sometimes"], "sometimes"),
         (vec!["/no/such/file.conf"], "/no/such/file.conf"),
-        (
-            vec![
-                "--port", &busy_port, "--dir", own_dir, rest[0], rest[1], rest[2], rest[3],
-                rest[4], rest[5],
-            ],
-            &busy_port,
-        ),
-        (
-            vec![
-                "--port", &free, "--dir", busy_dir, rest[0], rest[1], rest[2], rest[3], rest[4],
-                rest[5],
-            ],
-            busy_dir,
-        ),
+        (with_rest(&busy_port, own_dir), &busy_port),
+        (with_rest(&free, busy_dir), busy_dir),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_kvorum"))
-            .args(&args)
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        let (code, said) = start_in_vain(&args, folder.path());
+        assert_eq!(code, Some(1), "{args:?}: {said}");
         assert!(said.contains(word), "{args:?} is named: {said}");
         let complaints = said.lines().filter(|line| !line.is_empty()).count();
         assert!(complaints >= 1, "{args:?} says why");
@@ -280,14 +288,12 @@ fn a_directory_of_another_node_is_refused() {
     let mut server = TestServer::start(&["--node-id", "n1"]);
     server.client().line("SET k v");
     server.kill();
-    let output = Command::new(env!("CARGO_BIN_EXE_kvorum"))
-        .args(["--node-id", "n2", "--dir", server.dir().to_str().unwrap()])
-        .args(["--port", &server.port().to_string(), "--cluster-port", "0", "--admin-port", "0"])
-        .args(["--peer-port", &server.peer_port().to_string()])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (port, peer) = (server.port().to_string(), server.peer_port().to_string());
+    let dir = server.dir();
+    let mut args = vec!["--node-id", "n2", "--dir", dir.to_str().unwrap(), "--port", &port];
+    args.extend(["--peer-port", &peer, "--cluster-port", "0", "--admin-port", "0"]);
+    let (code, said) = start_in_vain(&args, &dir);
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("n1"), "whose it is: {said}");
     server.restart();
     assert_eq!(server.client().line("GET k"), Value::bulk("v"));

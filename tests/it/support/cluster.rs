@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kvorum::slot::Slot;
+
 use super::client::{Client, Value};
 use super::node::{Doors, TestServer};
 use super::proxy::{Link, Proxy};
@@ -145,9 +147,7 @@ impl TestCluster {
     fn slot_owner(&self, index: usize, key: &str) -> Result<u16, String> {
         let mut client = Client::connect(self.nodes[index].port()).map_err(|e| e.to_string())?;
         let mut ask = |argv: &[&str]| client.try_cmd(argv).map_err(|error| error.to_string());
-        let Value::Integer(slot) = ask(&["CLUSTER", "KEYSLOT", key])? else {
-            return Err("CLUSTER KEYSLOT gives no number".into());
-        };
+        let slot = i64::from(Slot::of(key.as_bytes()).number());
         let Value::Array(ranges) = ask(&["CLUSTER", "SLOTS"])? else {
             return Err("CLUSTER SLOTS gives no array".into());
         };
