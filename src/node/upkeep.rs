@@ -21,8 +21,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at snapshots and at who leads what.
 const SLOW_EVERY: u32 = 10;
 
-/// Bytes of log on this node above which the shard that keeps its oldest segment must take a snapshot.
-const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of log on this node above which the group that keeps its oldest segment must let go of it.
+const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Slow ticks for which this node leads a shard that another should before it hands it over: long enough
 /// for the other to have caught up after a restart, and not to chase a flapping node.
@@ -95,6 +95,12 @@ async fn tick(node: Arc<Node>) {
             shard.tick().await;
         }
         if ticks.is_multiple_of(SLOW_EVERY) {
+            if let Some(meta) = node.meta()
+                && node.wal().live_bytes() > LOG_BYTES_MAX
+                && node.wal().pinned_by() == Some(GroupId::META)
+            {
+                meta.release_log().await;
+            }
             for (shard, led) in node.shards().iter().zip(&mut led) {
                 shard.snapshot_if_due(LOG_BYTES_MAX).await;
                 spread_leaders(&node, shard, led).await;

@@ -387,6 +387,23 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
+    /// Lets go of the whole log as soon as a snapshot covers it: the group keeps the node's oldest log segment
+    /// alive. Takes two calls, one for the snapshot and, once that is there, one to purge.
+    pub async fn release_log(&self) {
+        let (snapshot, applied) = {
+            let metrics = self.shared.metrics.borrow_watched();
+            (metrics.snapshot, metrics.last_applied)
+        };
+        match snapshot {
+            Some(covered) if snapshot >= applied => {
+                if let Err(fatal) = self.shared.raft.trigger().purge_log(covered.index).await {
+                    tracing::warn!(group = %self.shared.group, %fatal, "cannot purge the log");
+                }
+            }
+            Some(_) | None => self.snapshot().await,
+        }
+    }
+
     /// This replica's state for operators.
     pub fn status(&self) -> GroupStatus {
         let metrics = self.shared.metrics.borrow_watched();

@@ -590,10 +590,11 @@ impl Shard {
         let Some(replica) = self.replica.get() else { return };
         let group = replica.group.id();
         let log_bytes = replica.wal.group_bytes(group);
-        let pins =
-            replica.wal.live_bytes() > log_bytes_max && replica.wal.pinned_by() == Some(group);
-        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes()) || pins {
+        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes()) {
             replica.group.snapshot().await;
+        } else if replica.wal.live_bytes() > log_bytes_max && replica.wal.pinned_by() == Some(group)
+        {
+            replica.group.release_log().await;
         }
     }
 }
