@@ -8,7 +8,7 @@ use crate::support::load::Load;
 use crate::support::rounds;
 
 /// Commands that must be answered before and after each fault.
-const PROGRESS: u64 = 150;
+const PROGRESS: u64 = 120;
 
 #[test]
 fn any_door_reads_what_another_wrote() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kvorum::slot::Slot;
 
-use super::client::{Client, Value};
+use super::client::{Client, Value, request};
 use super::node::{Doors, TestServer};
 use super::proxy::{Link, Proxy};
 use super::shards::{Replica, parse};
@@ -101,17 +101,18 @@ impl TestCluster {
 
     fn try_warm_up(&self, index: usize) -> Result<(), String> {
         let mut client = Client::connect(self.nodes[index].port()).map_err(|e| e.to_string())?;
-        for key in 0..WARM_UP_KEYS {
-            let argv = ["SET", &format!("warm-up:{key}"), "1"];
-            match client.try_cmd(&argv).map_err(|error| error.to_string())? {
-                Value::Simple(ok) if ok == "OK" => {}
-                other => return Err(format!("node {} says {other:?}", index + 1)),
+        let keys: Vec<String> = (0..WARM_UP_KEYS).map(|key| format!("warm-up:{key}")).collect();
+        let mut pipeline = Vec::new();
+        keys.iter().for_each(|key| pipeline.extend(request(&["SET", key, "1"])));
+        keys.iter().for_each(|key| pipeline.extend(request(&["UNLINK", key])));
+        client.send_raw(&pipeline).map_err(|error| error.to_string())?;
+        for _ in 0..2 * WARM_UP_KEYS {
+            match client.read().map_err(|error| error.to_string())? {
+                Value::Error(text) => return Err(format!("node {} says {text}", index + 1)),
+                _ => {}
             }
         }
-        let keys: Vec<String> = (0..WARM_UP_KEYS).map(|key| format!("warm-up:{key}")).collect();
-        let mut unlink = vec!["UNLINK"];
-        unlink.extend(keys.iter().map(String::as_str));
-        client.try_cmd(&unlink).map(drop).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// The node that says of itself, in CLUSTER SLOTS, that it leads `key`'s shard; waits for one.
