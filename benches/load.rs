@@ -1,0 +1,275 @@
+//! A load generator for any server that speaks Redis' protocol: throughput and latencies of one command.
+//!
+//! `cargo bench --bench load -- --addr 127.0.0.1:6379 --clients 50 --pipeline 16 --requests 200000
+//! --command set|get|incr --keys 1000000 [--wait 1] [--value-bytes 3] [--seed 1] [--json]`
+//!
+//! One thread drives all connections, so that on a small machine the servers get what is left. `--wait N` ends each
+//! pipeline with `WAIT N 0`, as a client of Redis does that wants N replicas to have what it wrote. A latency is the
+//! time from sending a pipeline to its last reply. An error reply ends the run: a measurement of errors is none.
+
+#![expect(clippy::print_stdout, reason = "printing results is what this program is for")]
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::str::FromStr;
+
+use kvorum::stdx::clock::{Clock, SystemClock};
+use kvorum::stdx::prng::SplitMix64;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+
+/// What to ask for, how often, and how.
+#[derive(Clone, Debug)]
+struct Options {
+    addr: String,
+    clients: usize,
+    pipeline: usize,
+    requests: usize,
+    command: Kind,
+    keys: u64,
+    wait: Option<u32>,
+    value_bytes: usize,
+    seed: u64,
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Set,
+    Get,
+    Incr,
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "set" => Ok(Self::Set),
+            "get" => Ok(Self::Get),
+            "incr" => Ok(Self::Incr),
+            _ => Err(format!("--command is set, get or incr, not {text}")),
+        }
+    }
+}
+
+impl Options {
+    /// Reads the command line. Cargo itself adds `--bench`.
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            addr: "127.0.0.1:6379".into(),
+            clients: 50,
+            pipeline: 1,
+            requests: 100_000,
+            command: Kind::Set,
+            keys: 1_000_000,
+            wait: None,
+            value_bytes: 3,
+            seed: 1,
+            json: false,
+        };
+        let mut args = args.filter(|arg| arg != "--bench");
+        while let Some(name) = args.next() {
+            if name == "--json" {
+                options.json = true;
+                continue;
+            }
+            let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--addr" => options.addr = value,
+                "--clients" => options.clients = number(&name, &value)?,
+                "--pipeline" => options.pipeline = number(&name, &value)?,
+                "--requests" => options.requests = number(&name, &value)?,
+                "--command" => options.command = value.parse()?,
+                "--keys" => options.keys = number(&name, &value)?,
+                "--wait" => options.wait = Some(number(&name, &value)?),
+                "--value-bytes" => options.value_bytes = number(&name, &value)?,
+                "--seed" => options.seed = number(&name, &value)?,
+                _ => return Err(format!("there is no option {name}")),
+            }
+        }
+        if options.clients == 0 || options.pipeline == 0 || options.requests == 0 {
+            return Err("--clients, --pipeline and --requests are at least 1".into());
+        }
+        Ok(options)
+    }
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{name} needs a number, not {value}"))
+}
+
+/// What all connections share; they take turns on one thread.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    clock: SystemClock,
+    /// Requests not sent yet.
+    left: usize,
+    prng: SplitMix64,
+    value: String,
+    /// Latencies of pipelines, in µs, each with the number of requests in it.
+    latencies: Vec<(u64, usize)>,
+}
+
+impl Shared {
+    /// Writes the next pipeline to `out`; returns how many requests it has, 0 when all are sent.
+    fn next_pipeline(&mut self, out: &mut Vec<u8>) -> usize {
+        let count = self.options.pipeline.min(self.left);
+        self.left -= count;
+        out.clear();
+        let mut text = String::new();
+        for _ in 0..count {
+            text.clear();
+            let key = format!("key:{:012}", self.prng.below(self.options.keys));
+            let written = match self.options.command {
+                Kind::Set => write!(
+                    text,
+                    "*3\r\n$3\r\nSET\r\n$16\r\n{key}\r\n${}\r\n{}\r\n",
+                    self.value.len(),
+                    self.value
+                ),
+                Kind::Get => write!(text, "*2\r\n$3\r\nGET\r\n$16\r\n{key}\r\n"),
+                Kind::Incr => write!(text, "*2\r\n$4\r\nINCR\r\n$16\r\n{key}\r\n"),
+            };
+            written.expect("a String takes everything");
+            out.extend_from_slice(text.as_bytes());
+        }
+        if let Some(replicas) = self.options.wait.filter(|_| count > 0) {
+            let replicas = replicas.to_string();
+            let text =
+                format!("*3\r\n$4\r\nWAIT\r\n${}\r\n{replicas}\r\n$1\r\n0\r\n", replicas.len());
+            out.extend_from_slice(text.as_bytes());
+        }
+        count
+    }
+}
+
+/// One connection: a pipeline, its replies, the next one, until all requests are sent.
+async fn drive(shared: Rc<RefCell<Shared>>) -> Result<(), String> {
+    let addr = shared.borrow().options.addr.clone();
+    let failed = |error: std::io::Error| format!("{addr}: {error}");
+    let mut stream = TcpStream::connect(&addr).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let mut out = Vec::new();
+    let mut received = Vec::with_capacity(64 << 10);
+    loop {
+        let (count, start) = {
+            let mut shared = shared.borrow_mut();
+            (shared.next_pipeline(&mut out), shared.clock.monotonic())
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        stream.write_all(&out).await.map_err(failed)?;
+        let mut open = count + usize::from(shared.borrow().options.wait.is_some());
+        received.clear();
+        let mut at = 0;
+        while open > 0 {
+            match reply_bytes(&received[at..])? {
+                Some(length) => {
+                    at += length;
+                    open -= 1;
+                }
+                None => {
+                    if stream.read_buf(&mut received).await.map_err(failed)? == 0 {
+                        return Err(format!("{addr} closed the connection"));
+                    }
+                }
+            }
+        }
+        let mut shared = shared.borrow_mut();
+        let latency = shared.clock.monotonic().since(start);
+        shared.latencies.push((latency, count));
+    }
+}
+
+/// The length of the reply at the start of `bytes`, when all of it is there: a line, or a string.
+fn reply_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
+    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+    let line = String::from_utf8_lossy(&bytes[..end]);
+    match bytes[0] {
+        b'+' | b':' | b'_' => Ok(Some(end + 1)),
+        b'$' => {
+            let length: i64 = line[1..].trim().parse().map_err(|_| format!("no length: {line}"))?;
+            let length = usize::try_from(length).map_or(0, |length| length + 2);
+            Ok((bytes.len() > end + length).then_some(end + 1 + length))
+        }
+        _ => Err(format!("unexpected reply {line}")),
+    }
+}
+
+/// The latency below which `part` of 1000 requests stayed, in µs. `latencies` is sorted.
+fn percentile(latencies: &[(u64, usize)], part: usize) -> u64 {
+    let total: usize = latencies.iter().map(|(_, count)| count).sum();
+    let mut before = 0;
+    for &(latency, count) in latencies {
+        before += count;
+        if before * 1000 >= total * part {
+            return latency;
+        }
+    }
+    0
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let shared = Rc::new(RefCell::new(Shared {
+        clock: SystemClock::new(),
+        left: options.requests,
+        prng: SplitMix64::new(options.seed),
+        value: "x".repeat(options.value_bytes),
+        latencies: Vec::with_capacity(options.requests / options.pipeline + 1),
+        options: options.clone(),
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let start = shared.borrow().clock.monotonic();
+    runtime.block_on(async {
+        let local = LocalSet::new();
+        let connections: Vec<_> =
+            (0..options.clients).map(|_| local.spawn_local(drive(Rc::clone(&shared)))).collect();
+        local.await;
+        for connection in connections {
+            connection.await.map_err(|error| error.to_string())??;
+        }
+        Ok::<(), String>(())
+    })?;
+    let us = shared.borrow().clock.monotonic().since(start).max(1);
+    let mut latencies = std::mem::take(&mut shared.borrow_mut().latencies);
+    latencies.sort_unstable();
+    let per_second = u64::try_from(options.requests).unwrap_or(u64::MAX) * 1_000_000 / us;
+    let [p50, p99, p999] = [500, 990, 999].map(|part| percentile(&latencies, part));
+    let longest = latencies.last().map_or(0, |(latency, _)| *latency);
+    if options.json {
+        println!(
+            "{{\"per_second\":{per_second},\"p50_us\":{p50},\"p99_us\":{p99},\"p999_us\":{p999},\
+             \"max_us\":{longest}}}"
+        );
+    } else {
+        println!(
+            "{:?} -c {} -P {}: {per_second} per second; p50 {p50} µs, p99 {p99} µs, \
+             p99.9 {p999} µs, longest {longest} µs",
+            options.command, options.clients, options.pipeline
+        );
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    // The test runner asks every binary for its tests; this one has none.
+    if std::env::args().any(|arg| arg == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

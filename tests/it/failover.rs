@@ -1,0 +1,212 @@
+//! A leader dies or stands still: how long clients wait, what they see, and what must not happen.
+
+use std::time::Duration;
+
+use crate::support::client::{Client, Value};
+use crate::support::cluster::{FAULT, TestCluster};
+use crate::support::load::{Outcome, Wanderer};
+use crate::support::proxy::Link;
+use crate::support::{PATIENCE, is_long, let_pass, now_us, rounds, us, wait_for};
+
+/// The longest pause that clients may see when a leader is killed, in µs. The machine that runs the tests also
+/// runs other tests, so only `KVORUM_LONG=1` holds kvorum to its promise, alone.
+fn longest_pause_us() -> u64 {
+    us(if is_long() { Duration::from_millis(1500) } else { Duration::from_secs(6) })
+}
+
+#[test]
+fn a_killed_leader_costs_a_short_pause_and_no_error() {
+    let mut cluster = TestCluster::start(3, &[]);
+    let mut pauses = Vec::new();
+    let mut expected = 0;
+    for _ in 0..rounds(3, 20) {
+        let leader = cluster.leader_of("counter");
+        let living: Vec<usize> = (0..3).filter(|&index| index != leader).collect();
+        let mut client = cluster.client(living[0]);
+        expected += 1;
+        assert_eq!(client.line("INCR counter"), Value::Integer(expected));
+        cluster.node_mut(leader).kill();
+        let start = now_us();
+        expected += 1;
+        assert_eq!(client.line("INCR counter"), Value::Integer(expected), "no error, counted once");
+        pauses.push(now_us() - start);
+        for &index in &living {
+            expected += 1;
+            assert_eq!(cluster.client(index).line("INCR counter"), Value::Integer(expected));
+        }
+        cluster.node_mut(leader).restart();
+        cluster.await_serving();
+    }
+    pauses.sort_unstable();
+    let (median, longest) = (pauses[pauses.len() / 2], *pauses.last().unwrap());
+    eprintln!("pauses: median {} ms, longest {} ms", median / 1000, longest / 1000);
+    assert!(longest <= longest_pause_us(), "{pauses:?} µs");
+    assert!(!is_long() || median <= 800_000, "{pauses:?} µs");
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn a_stopped_leader_hands_over() {
+    let mut cluster = TestCluster::start(3, &[]);
+    let leader = cluster.leader_of("k");
+    let mut client = cluster.client(cluster.follower_of("k"));
+    assert_eq!(client.line("SET k 1"), Value::ok());
+    assert!(cluster.node_mut(leader).terminate().success());
+    assert_eq!(client.line("INCR k"), Value::Integer(2));
+    cluster.node_mut(leader).restart();
+    cluster.await_serving();
+    assert_eq!(cluster.client(leader).line("INCR k"), Value::Integer(3));
+}
+
+#[test]
+fn without_a_quorum_clients_get_an_error_in_time_and_then_all_is_well() {
+    let mut cluster = TestCluster::start(3, &[]);
+    let mut client = cluster.client(0);
+    assert_eq!(client.line("SET k 1"), Value::ok());
+    cluster.node_mut(1).kill();
+    cluster.node_mut(2).kill();
+    let start = now_us();
+    let answer = client.line("INCR k");
+    let text = answer.error().unwrap_or_else(|| panic!("{answer:?} without a quorum"));
+    assert!(
+        text.starts_with("CLUSTERDOWN no quorum") || text.starts_with("TIMEOUT outcome unknown"),
+        "{text}"
+    );
+    // A read has no outcome that could be unknown: it says that there is no quorum.
+    wait_for("error of a read", PATIENCE, || match client.line("GET k") {
+        Value::Error(text) if text.starts_with("CLUSTERDOWN no quorum") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let took = now_us() - start;
+    assert!(took < us(PATIENCE), "{took} µs");
+    assert_eq!(client.line("PING"), Value::Simple("PONG".into()), "the node itself lives");
+
+    cluster.node_mut(1).restart();
+    cluster.node_mut(2).restart();
+    cluster.await_serving();
+    let value: i64 = client.line("GET k").text().parse().unwrap();
+    assert!((1..=2).contains(&value), "applied at most once: {value}");
+    assert_eq!(client.line("INCR k"), Value::Integer(value + 1));
+}
+
+#[test]
+fn a_minority_leader_acknowledges_nothing() {
+    let cluster = TestCluster::start_proxied(3, &["--cluster-shards", "1"]);
+    let old = cluster.leader_of("k");
+    let rest: Vec<usize> = (0..3).filter(|&index| index != old).collect();
+    let mut inside = cluster.client(old);
+    assert_eq!(inside.line("SET k before"), Value::ok());
+    cluster.isolate(old, Link::Silent);
+    inside.send(&["SET", "k", "lost"]).unwrap();
+    let new = cluster.leader_among("k", &rest);
+    let mut outside = cluster.client(new);
+    assert_eq!(outside.line("SET k after"), Value::ok());
+    assert_eq!(outside.line("SET other 1"), Value::ok());
+    let answer = inside.read().unwrap();
+    let is_refused = answer.error().is_some_and(|text| {
+        text.starts_with("CLUSTERDOWN no quorum") || text.starts_with("TIMEOUT outcome unknown")
+    });
+    assert!(is_refused, "a minority acknowledged a write: {answer:?}");
+    cluster.heal();
+    cluster.await_serving();
+    // What was unknown may have been applied meanwhile, after what the majority acknowledged, or never.
+    for index in 0..3 {
+        let value = cluster.client(index).line("GET k").text();
+        let is_unknown = answer.error().is_some_and(|text| text.starts_with("TIMEOUT"));
+        assert!(value == "after" || (is_unknown && value == "lost"), "{value}");
+        assert_eq!(cluster.client(index).line("GET other"), Value::bulk("1"));
+    }
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn a_stall_of_the_whole_machine_causes_no_election() {
+    let mut cluster = TestCluster::start(3, &["--cluster-shards", "2"]);
+    let before = cluster.terms();
+    for _ in 0..rounds(2, 10) {
+        (0..3).for_each(|index| cluster.node_mut(index).pause());
+        let_pass(FAULT * 2);
+        (0..3).for_each(|index| cluster.node_mut(index).resume());
+        cluster.await_serving();
+    }
+    assert_eq!(cluster.terms(), before);
+}
+
+#[test]
+fn a_rejoining_node_disturbs_nobody() {
+    let cluster = TestCluster::start_proxied(3, &["--cluster-shards", "1"]);
+    let leader = cluster.leader_of("k");
+    let away = cluster.follower_of("k");
+    let before = cluster.terms();
+    cluster.isolate(away, Link::Silent);
+    let mut client = cluster.client(leader);
+    let start = now_us();
+    let mut written = 0;
+    // Long enough for the lonely node to campaign again and again; pre-vote keeps its term where it is.
+    while now_us() - start < us(FAULT * 3) {
+        assert_eq!(client.line("INCR k"), Value::Integer(written + 1));
+        written += 1;
+    }
+    cluster.heal();
+    wait_for("catching up", PATIENCE, || {
+        match Client::connect(cluster.node(away).port()).unwrap().line("GET k") {
+            Value::Bulk(bytes) => {
+                assert_eq!(bytes, written.to_string().into_bytes());
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    });
+    cluster.assert_replicas_agree();
+    assert_eq!(cluster.terms(), before, "thesis §9.6: pre-vote");
+    assert_eq!(cluster.leader_of("k"), leader);
+}
+
+/// A grant of a lock: when it was asked for and when it was known, in µs.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    asked: u64,
+    known: u64,
+}
+
+#[test]
+fn a_lock_with_a_deadline_is_never_held_twice_across_failover() {
+    const TTL_MS: u64 = 400;
+    let mut cluster = TestCluster::start(3, &["--cluster-shards", "1"]);
+    let ports = cluster.ports();
+    let end = now_us() + us(Duration::from_secs(if is_long() { 40 } else { 8 }));
+    let clients: Vec<_> = (0..4)
+        .map(|index| {
+            let mut wanderer = Wanderer::new(&ports, index);
+            std::thread::spawn(move || {
+                let mut grants = Vec::new();
+                let ttl = TTL_MS.to_string();
+                while now_us() < end {
+                    let token = format!("{index}:{}", now_us());
+                    let (asked, outcome) =
+                        wanderer.run_timed(&["SET", "lock", &token, "NX", "PX", &ttl]);
+                    if matches!(outcome, Outcome::Done(Value::Simple(_))) {
+                        grants.push(Grant { asked, known: now_us() });
+                    }
+                    let_pass(Duration::from_millis(5));
+                }
+                grants
+            })
+        })
+        .collect();
+    while now_us() + us(FAULT * 2) < end {
+        let leader = cluster.leader_of("lock");
+        cluster.node_mut(leader).kill();
+        let_pass(FAULT);
+        cluster.node_mut(leader).restart();
+    }
+    let mut grants: Vec<Grant> =
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    grants.sort_by_key(|grant| grant.known);
+    assert!(grants.len() > 3, "{grants:?}");
+    for pair in grants.windows(2) {
+        // The first was granted at `asked` or later and lives TTL_MS from then; stamps are whole milliseconds.
+        let earliest_end = pair[0].asked + (TTL_MS - 2) * 1000;
+        assert!(pair[1].known >= earliest_end, "two holders at once: {pair:?}");
+    }
+}

@@ -1,0 +1,70 @@
+//! What `GET /api/shards` of a node says, read with the little JSON it needs.
+
+/// One replica as its node describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replica {
+    pub(crate) shard: u64,
+    pub(crate) role: String,
+    pub(crate) term: u64,
+    /// Index of the last entry in the replica's log.
+    pub(crate) index: u64,
+    /// Index of the last entry in its state.
+    pub(crate) applied: u64,
+    /// Hash of every entry applied so far, in their order.
+    pub(crate) history: String,
+    /// Hash of the keyspace.
+    pub(crate) keyspace: String,
+    pub(crate) keys: u64,
+}
+
+/// The replicas in the text of `GET /api/shards`: an array of flat objects, whose only inner array is `slots`.
+pub(crate) fn parse(json: &str) -> Result<Vec<Replica>, String> {
+    let inner = json.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let inner = inner.ok_or_else(|| format!("no array: {json}"))?;
+    inner.split('}').filter(|object| object.contains('{')).map(replica).collect()
+}
+
+fn replica(object: &str) -> Result<Replica, String> {
+    let text = |name: &str| -> Result<String, String> {
+        let (_, after) = object
+            .split_once(&format!("\"{name}\":"))
+            .ok_or_else(|| format!("no {name} in {object}"))?;
+        let after = after.trim_start();
+        let value = match after.strip_prefix('"') {
+            Some(string) => string.split('"').next(),
+            None => after.split([',', '}', ']']).next(),
+        };
+        Ok(value.unwrap_or_default().trim().to_owned())
+    };
+    let number = |name: &str| -> Result<u64, String> {
+        let text = text(name)?;
+        text.parse().map_err(|_| format!("{name} is {text:?} in {object}"))
+    };
+    Ok(Replica {
+        shard: number("shard")?,
+        role: text("role")?,
+        term: number("term")?,
+        index: number("index")?,
+        applied: number("applied")?,
+        history: text("history")?,
+        keyspace: text("keyspace")?,
+        keys: number("keys")?,
+    })
+}
+
+#[test]
+fn the_documented_form_is_read() {
+    let json = r#"[{"shard":0,"slots":[0,8191],"role":"leader","leader":"n1","term":3,"applied":17,
+        "index":18,"history":"ab","keyspace":"cd","keys":12}, {"shard":1,"slots":[8192,16383],
+        "role":"follower","leader":"n2","term":1,"applied":0,"index":0,"history":"","keyspace":"0","keys":0}]"#;
+    let replicas = parse(json).unwrap();
+    assert_eq!(replicas.len(), 2);
+    let first = &replicas[0];
+    assert_eq!((first.shard, &first.role[..], first.term, first.applied), (0, "leader", 3, 17));
+    assert_eq!((first.index, &first.history[..], &first.keyspace[..]), (18, "ab", "cd"));
+    assert_eq!((first.keys, &replicas[1].role[..]), (12, "follower"));
+    assert_eq!(parse("[]").unwrap(), []);
+    assert!(parse("{}").is_err());
+    assert!(parse(r#"[{"shard":0}]"#).unwrap_err().contains("role"));
+    assert!(parse(r#"[{"shard":"x"}]"#).is_err());
+}

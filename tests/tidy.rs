@@ -1,0 +1,763 @@
+//! The house rules as tests: who may import whom, what pure rooms may not touch, what every file says first.
+//!
+//! Reads the sources as text and starts no server. Each rule is a function from text to complaints, tried on bad text
+//! too, so that it is seen to fail. The rules and their reasons are in ARCHITECTURE.md and CONTRIBUTING.md.
+
+#![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which rooms a room may import; anything absent is forbidden. In floor order, bottom first.
+///
+/// Only `shard` takes from both wings (`command` and `raft`); `meta` is consensus over a map.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("ids", &[]),
+    ("slot", &["ids"]),
+    ("stdx", &[]),
+    ("metrics", &["stdx"]),
+    ("resp", &["stdx"]),
+    ("keyspace", &["ids", "slot", "stdx"]),
+    ("ring", &["ids", "slot", "stdx"]),
+    ("wal", &["ids", "stdx", "metrics"]),
+    ("transport", &["ids", "stdx", "metrics"]),
+    ("command", &["ids", "slot", "stdx", "resp", "keyspace"]),
+    ("raft", &["ids", "stdx", "metrics", "wal", "transport"]),
+    (
+        "shard",
+        &[
+            "ids",
+            "slot",
+            "stdx",
+            "metrics",
+            "wal",
+            "transport",
+            "resp",
+            "keyspace",
+            "command",
+            "raft",
+        ],
+    ),
+    ("meta", &["ids", "slot", "stdx", "metrics", "ring", "transport", "raft"]),
+    ("txn", &["ids", "slot", "stdx", "metrics", "resp", "command", "shard"]),
+    (
+        "router",
+        &["ids", "slot", "stdx", "metrics", "resp", "command", "ring", "shard", "meta", "txn"],
+    ),
+    ("config", &["stdx", "ids", "ring", "wal", "transport", "raft", "shard"]),
+    (
+        "node",
+        &[
+            "ids",
+            "slot",
+            "stdx",
+            "metrics",
+            "resp",
+            "keyspace",
+            "ring",
+            "wal",
+            "transport",
+            "command",
+            "raft",
+            "shard",
+            "meta",
+            "txn",
+            "router",
+            "config",
+        ],
+    ),
+    (
+        // `ring` and `keyspace` for their plain values: the topology it answers from, cursors and databases.
+        // `shard` because a session hands over its own submissions: a hop between would cost on every command.
+        "session",
+        &[
+            "ids", "slot", "stdx", "metrics", "resp", "keyspace", "ring", "command", "shard",
+            "router", "node",
+        ],
+    ),
+    ("server", ANY_ROOM),
+    ("main", ANY_ROOM),
+    // The front page of the library declares the rooms and imports none.
+    ("lib", &[]),
+];
+
+/// In a row of [`ROOMS`]: every room below.
+const ANY_ROOM: &[&str] = &["*"];
+
+/// Rooms that compute and do nothing else: the same on every replica, for ever.
+const PURE_ROOMS: &[&str] = &["slot", "resp", "ring", "keyspace", "command"];
+
+/// Which places in `src/` may use an external crate: a room, or a folder of one.
+const CRATES: &[(&str, &[&str])] = &[
+    ("anyhow", &["main"]),
+    (
+        "bytes",
+        &["wal", "transport", "raft", "shard", "meta", "router", "node", "session", "server"],
+    ),
+    ("crc32fast", &["wal", "transport"]),
+    ("futures", &["raft", "shard", "meta"]),
+    ("hashbrown", &["keyspace"]),
+    ("http_body_util", &["server"]),
+    ("hyper", &["server"]),
+    ("hyper_util", &["server"]),
+    ("mimalloc", &["main"]),
+    ("openraft", &["raft", "shard", "meta"]),
+    ("openraft_rt_tokio", &["raft"]),
+    (
+        "parking_lot",
+        &[
+            "stdx",
+            "metrics",
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "router",
+            "config",
+            "node",
+            "session",
+            "server",
+        ],
+    ),
+    ("postcard", &["ring", "transport", "raft", "meta"]),
+    ("redis_protocol", &["resp", "router"]),
+    ("rustix", &["stdx", "wal", "server", "main"]),
+    ("serde", &["ids", "ring", "raft", "meta"]),
+    ("smallvec", &["keyspace", "command", "shard", "router", "node", "session"]),
+    ("thiserror", ANY_ROOM),
+    (
+        "tokio",
+        &[
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "txn",
+            "router",
+            "node",
+            "session",
+            "server",
+            "main",
+        ],
+    ),
+    (
+        "tracing",
+        &[
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "txn",
+            "router",
+            "config",
+            "node",
+            "session",
+            "server",
+            "main",
+        ],
+    ),
+    ("tracing_subscriber", &["main", "server"]),
+    ("xxhash_rust", &["ids", "stdx", "keyspace", "ring", "shard", "node"]),
+];
+
+/// What a pure room's code may not contain, and why.
+const IMPURE: &[(&str, &str)] = &[
+    ("std::time::Instant", "a clock"),
+    ("std::time::SystemTime", "a clock"),
+    ("Instant::now", "a clock"),
+    ("SystemTime", "a clock"),
+    ("SystemClock", "a clock"),
+    ("std::thread", "threads"),
+    ("thread_local!", "state beside the arguments"),
+    ("std::fs", "files"),
+    ("std::io::Read", "input"),
+    ("std::io::Write", "output"),
+    ("std::net::Tcp", "sockets"),
+    ("std::net::Udp", "sockets"),
+    ("std::env", "the environment"),
+    ("std::process", "processes"),
+    ("RandomState", "entropy"),
+    ("HashMap", "an order that differs from run to run"),
+    ("HashSet", "an order that differs from run to run"),
+    ("async fn", "waiting"),
+    ("async move", "waiting"),
+    (".await", "waiting"),
+    ("static mut", "state beside the arguments"),
+    ("Mutex<", "state shared with others"),
+    ("RwLock<", "state shared with others"),
+    ("OnceLock<", "state beside the arguments"),
+    ("LazyLock<", "state beside the arguments"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file by its path from the package's root.
+#[derive(Debug)]
+struct Source {
+    path: String,
+    text: String,
+}
+
+/// Every file that git tracks or would, as text; all but `target/`, `data/` and `.git` where there is no git.
+fn files() -> Vec<Source> {
+    let git = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output();
+    let mut paths: Vec<String> = match git {
+        Ok(output) if output.status.success() => {
+            String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+        }
+        _ => walk(root()).iter().map(|path| relative(path)).collect(),
+    };
+    paths.sort();
+    paths.dedup();
+    let text = |path: String| {
+        let text =
+            fs::read(root().join(&path)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        text.map(|text| Source { path, text })
+    };
+    let files: Vec<Source> = paths.into_iter().filter_map(text).collect();
+    assert!(files.len() > 50, "only {} files found", files.len());
+    files
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let is_left_out = ["target", "data", ".git"].iter().any(|name| path.ends_with(name));
+        if path.is_dir() && !is_left_out {
+            found.extend(walk(&path));
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()
+}
+
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
+}
+
+/// The files of the program itself.
+fn sources() -> Vec<Source> {
+    let is_source = |file: &Source| file.path.starts_with("src/") && is_rust(&file.path);
+    files().into_iter().filter(is_source).collect()
+}
+
+/// The room of a file: `src/ring/token.rs` → `ring`, `src/slot.rs` → `slot`.
+fn room(path: &str) -> &str {
+    let path = path.strip_prefix("src/").unwrap_or(path);
+    let end = path.find(['/', '.']).unwrap_or(path.len());
+    &path[..end]
+}
+
+/// The code of a file: without comments, and without what is compiled for tests only.
+///
+/// By the house's style, an inline `mod tests` ends its file.
+fn code(text: &str) -> String {
+    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    let lines = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.fold(String::new(), |mut code, line| {
+        let _infallible = writeln!(code, "{}", line.split(" // ").next().unwrap_or_default());
+        code
+    })
+}
+
+/// True for a file that a `mod` line under `#[cfg(test)]` declares.
+fn is_test_only(path: &str, all: &[Source]) -> bool {
+    let Some((folder, name)) = path.rsplit_once('/') else { return false };
+    let (parent, module) = match name {
+        "mod.rs" => match folder.rsplit_once('/') {
+            Some((above, module)) => (above, module),
+            None => return false,
+        },
+        _ => (folder, name.trim_end_matches(".rs")),
+    };
+    let declares = |text: &str| {
+        ["mod", "pub mod", "pub(crate) mod", "pub(super) mod"]
+            .iter()
+            .any(|word| text.contains(&format!("#[cfg(test)]\n{word} {module};")))
+    };
+    let front_page = |folder: &str| {
+        let pages = [format!("{folder}/mod.rs"), format!("{folder}/lib.rs")];
+        all.iter().find(|file| pages.contains(&file.path))
+    };
+    let is_declared = front_page(parent).is_some_and(|page| declares(&page.text));
+    is_declared
+        || (parent.matches('/').count() > 0 && is_test_only(&format!("{parent}/mod.rs"), all))
+}
+
+/// The first names of every path that begins with `crate::`, also in a group: `crate::{ids::X, slot}`.
+fn rooms_used(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => {
+                found.insert(first_name(rest));
+            }
+            Some(group) => found.extend(names_of_group(group)),
+        }
+    }
+    found.remove("");
+    found
+}
+
+fn first_name(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// The first name of each element of `ids::X, slot::{A, B}} …`.
+fn names_of_group(group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut depth, mut start) = (0_i32, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                names.push(first_name(&group[start..at]));
+                return names;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.push(first_name(&group[start..at]));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Imports of `room` that its row does not name.
+fn forbidden_imports(room: &str, code: &str) -> Vec<String> {
+    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("the room {room} has no row in tests/tidy.rs")];
+    };
+    let is_room = |name: &String| ROOMS.iter().any(|(room, _)| room == name);
+    rooms_used(code)
+        .into_iter()
+        .filter(|used| used != room && is_room(used))
+        .filter(|used| *allowed != ANY_ROOM && !allowed.contains(&&used[..]))
+        .map(|used| format!("{room} may not import {used}"))
+        .collect()
+}
+
+/// A chain of `super` that leaves the room: `depth` is how many folders and files deep the module lies in `src/`.
+fn escapes_by_super(path: &str, code: &str) -> bool {
+    let inner = path.strip_prefix("src/").unwrap_or(path);
+    let parts = inner.split('/').filter(|part| *part != "mod.rs").count();
+    code.contains(&"super::".repeat(parts))
+}
+
+/// Names of external crates used in `code`, of those that have a row.
+fn crates_used(code: &str) -> Vec<&'static str> {
+    let is_used = |name: &str| {
+        let path = format!("{name}::");
+        code.match_indices(&path).any(|(at, _)| {
+            let before = code[..at].chars().next_back();
+            !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+        })
+    };
+    CRATES.iter().map(|(name, _)| *name).filter(|name| is_used(name)).collect()
+}
+
+fn forbidden_crates(path: &str, code: &str) -> Vec<String> {
+    let room = room(path);
+    let is_allowed = |name: &str| {
+        let (_, places) = CRATES.iter().find(|(krate, _)| *krate == name).unwrap();
+        *places == ANY_ROOM || places.contains(&room)
+    };
+    crates_used(code)
+        .into_iter()
+        .filter(|name| !is_allowed(name))
+        .map(|name| format!("{path} may not use the crate {name}"))
+        .collect()
+}
+
+fn impurities(path: &str, code: &str) -> Vec<String> {
+    IMPURE
+        .iter()
+        .filter(|(word, _)| code.contains(word))
+        .map(|(word, what)| format!("{path} is in a pure room, and {word} is {what}"))
+        .collect()
+}
+
+#[track_caller]
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn stairs_go_down() {
+    let all = sources();
+    let mut complaints = Vec::new();
+    for file in all.iter().filter(|file| !is_test_only(&file.path, &all)) {
+        let code = code(&file.text);
+        let of = |complaint: String| format!("{}: {complaint}", file.path);
+        complaints.extend(forbidden_imports(room(&file.path), &code).into_iter().map(of));
+        if escapes_by_super(&file.path, &code) {
+            complaints.push(format!("{}: a chain of super:: leaves the room", file.path));
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn rooms_import_only_rooms_below() {
+    for (index, (room, allowed)) in ROOMS.iter().enumerate() {
+        for name in allowed.iter().filter(|name| **name != "*") {
+            let below = ROOMS[..index].iter().any(|(room, _)| room == name);
+            let is_metrics_or_wing = ROOMS.iter().any(|(room, _)| room == name);
+            assert!(below && is_metrics_or_wing, "{room} → {name} does not go down");
+        }
+    }
+    let takes = |room: &str, other: &str| {
+        ROOMS.iter().any(|(name, allowed)| *name == room && allowed.contains(&other))
+    };
+    let both: Vec<&str> = ROOMS
+        .iter()
+        .map(|(room, _)| *room)
+        .filter(|room| takes(room, "command") && takes(room, "raft"))
+        .collect();
+    assert_eq!(both, ["shard", "node"], "the wings meet once; node only wires them together");
+}
+
+#[test]
+fn crates_stay_in_their_rooms() {
+    let all = sources();
+    let complaints: Vec<String> = all
+        .iter()
+        .filter(|file| !is_test_only(&file.path, &all))
+        .flat_map(|file| forbidden_crates(&file.path, &code(&file.text)))
+        .collect();
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_dependency_has_a_row() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, after) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let section = after.split("\n[").next().unwrap();
+    let mut names = BTreeSet::new();
+    let mut has_reason = false;
+    for line in section.lines() {
+        if line.starts_with('#') {
+            has_reason = true;
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            let is_companion = name.starts_with("hyper") || name.starts_with("openraft");
+            assert!(has_reason || is_companion, "{name} does not say why it is here");
+            names.insert(name.replace('-', "_"));
+            has_reason = false;
+        }
+    }
+    let rows: BTreeSet<String> = CRATES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names, rows, "Cargo.toml left, tests/tidy.rs right");
+}
+
+#[test]
+fn pure_rooms_are_pure() {
+    let all = sources();
+    let complaints: Vec<String> = all
+        .iter()
+        .filter(|file| PURE_ROOMS.contains(&room(&file.path)) && !is_test_only(&file.path, &all))
+        .flat_map(|file| impurities(&file.path, &code(&file.text)))
+        .collect();
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let complaints: Vec<String> = files()
+        .iter()
+        .filter(|file| is_rust(&file.path) && !says_what_it_is(&file.text))
+        .map(|file| format!("{} does not open with //! and a sentence", file.path))
+        .collect();
+    assert_none(&complaints);
+}
+
+/// The front page of the library includes ARCHITECTURE.md instead.
+fn says_what_it_is(text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    let sentence = first.strip_prefix("//! ").is_some_and(|sentence| sentence.len() > 10);
+    sentence || first.starts_with("#![doc = include_str!(")
+}
+
+/// Words that no file may contain; written in two parts, or this file would.
+fn forbidden_words() -> Vec<(String, &'static str)> {
+    [
+        ("#[all", "ow(", "use #[expect(…, reason = …)]"),
+        ("#![all", "ow(", "use #![expect(…, reason = …)]"),
+        ("TO", "DO", "open an issue"),
+        ("FIX", "ME", "open an issue"),
+        ("unimple", "mented!(", "a stub"),
+        ("/wo", "rk/", "a path of one machine"),
+        ("/ro", "ot/", "a path of one machine"),
+        ("/ho", "me/", "a path of one machine"),
+    ]
+    .map(|(one, other, why)| (format!("{one}{other}"), why))
+    .to_vec()
+}
+
+fn unwanted(path: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for (word, why) in forbidden_words() {
+            if line.contains(&word) {
+                complaints.push(format!("{path}:{}: {word} ({why})", number + 1));
+            }
+        }
+    }
+    complaints
+}
+
+#[test]
+fn no_file_holds_what_belongs_elsewhere() {
+    let complaints: Vec<String> = files()
+        .iter()
+        .filter(|file| file.path != "Cargo.lock")
+        .flat_map(|file| unwanted(&file.path, &file.text))
+        .collect();
+    assert_none(&complaints);
+}
+
+/// The files of a command group that hold commands or help them, by the `mod` lines of its front page.
+fn modules(front_page: &str) -> BTreeSet<String> {
+    let lines = code(front_page);
+    let name = |line: &str| {
+        let rest = line.trim().strip_suffix(';')?;
+        let rest = rest.strip_prefix("pub(super) ").unwrap_or(rest);
+        rest.strip_prefix("mod ").map(str::to_owned)
+    };
+    lines.lines().filter_map(name).collect()
+}
+
+/// The `file::COMMAND` rows of a group's table.
+fn rows(front_page: &str) -> Vec<(String, String)> {
+    let code = code(front_page);
+    let row = |word: &str| {
+        let (file, name) = word.trim().strip_prefix('&')?.split_once("::")?;
+        Some((file.to_owned(), name.to_owned()))
+    };
+    code.split(['[', ',', ']']).filter_map(row).collect()
+}
+
+/// Command files without a row, and rows without a file. A file that declares no command is a helper.
+fn rows_and_files_differ(front_page: &str, file: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let rows = rows(front_page);
+    for module in modules(front_page) {
+        let Some(text) = file(&module) else {
+            complaints.push(format!("{module}.rs is missing"));
+            continue;
+        };
+        let declared = code(&text);
+        let constants = declared.lines().filter_map(|line| {
+            let rest = line.trim().strip_prefix("pub(super) const ")?;
+            let (name, value) = rest.split_once(": DataCommand")?;
+            value.contains('=').then(|| name.to_owned())
+        });
+        for constant in constants {
+            if !rows.contains(&(module.clone(), constant.clone())) {
+                complaints.push(format!("{module}::{constant} has no row"));
+            }
+        }
+    }
+    for (module, name) in &rows {
+        if !modules(front_page).contains(module) {
+            complaints.push(format!("the row {module}::{name} has no file"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn command_rows_have_files_and_files_have_rows() {
+    let all = sources();
+    let mut groups = 0;
+    let mut complaints = Vec::new();
+    for page in &all {
+        let is_group = page.path.starts_with("src/command/")
+            && page.path.matches('/').count() == 3
+            && page.path.ends_with("/mod.rs");
+        if !is_group {
+            continue;
+        }
+        groups += 1;
+        let folder = page.path.trim_end_matches("mod.rs");
+        let text = |module: &str| {
+            let path = format!("{folder}{module}.rs");
+            all.iter().find(|file| file.path == path).map(|file| file.text.clone())
+        };
+        assert!(!rows(&page.text).is_empty(), "{} has no row", page.path);
+        let of = |complaint: String| format!("{folder}: {complaint}");
+        complaints.extend(rows_and_files_differ(&page.text, text).into_iter().map(of));
+        for file in all.iter().filter(|file| file.path.starts_with(folder)) {
+            let name = file.path[folder.len()..].trim_end_matches(".rs");
+            let is_known = name == "mod"
+                || name.contains('/')
+                || modules(&page.text).contains(name)
+                || is_test_only(&file.path, &all);
+            if !is_known {
+                complaints.push(format!("{} is in no mod line", file.path));
+            }
+        }
+    }
+    assert!(groups >= 3, "{groups} groups found");
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_command_has_a_golden_script_and_every_script_a_command() {
+    let golden = root().join("tests/golden/command");
+    let mut expected = BTreeSet::new();
+    for command in kvorum::command::all() {
+        let spec = command.spec;
+        assert!(!spec.summary.is_empty(), "{} has no summary", spec.name);
+        expected.insert(format!("{}/{}.txt", spec.group.name(), spec.name));
+    }
+    let folder =
+        |path: &Path| path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    let found: BTreeSet<String> = walk(&golden)
+        .iter()
+        .map(|path| format!("{}/{}", folder(path), path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    let missing: Vec<&String> = expected.difference(&found).collect();
+    let unknown: Vec<&String> = found.difference(&expected).collect();
+    assert!(missing.is_empty(), "commands without a script: {missing:?}");
+    assert!(unknown.is_empty(), "scripts of no command: {unknown:?}");
+}
+
+mod the_rules_can_fail {
+    use super::*;
+
+    #[test]
+    fn imports_are_seen_in_every_form() {
+        for (text, rooms) in [
+            ("use crate::raft::Group;", &["raft"][..]),
+            ("use crate::{ids::NodeId, raft::{Group, Log}, slot};", &["ids", "raft", "slot"]),
+            ("use crate::{\n    ids::NodeId,\n    wal,\n};", &["ids", "wal"]),
+            ("let x = crate::wal::Wal::open();", &["wal"]),
+            ("pub(in crate::shard) fn f() {}", &["shard"]),
+            ("// use crate::raft::Group;", &[]),
+            ("let x = 1; // crate::raft", &[]),
+            ("mycrate::raft::x()", &[]),
+            ("#[cfg(test)]\nmod tests {\n use crate::raft::Group;\n}", &[]),
+        ] {
+            let found: Vec<String> = rooms_used(&code(text)).into_iter().collect();
+            assert_eq!(found, rooms, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_import_is_refused() {
+        let bad = "use crate::raft::Group;\n";
+        assert_eq!(forbidden_imports("command", bad), ["command may not import raft"]);
+        assert_eq!(
+            forbidden_imports("keyspace", "crate::resp::Reply"),
+            ["keyspace may not import resp"]
+        );
+        assert_eq!(
+            forbidden_imports("raft", "crate::command::run()"),
+            ["raft may not import command"]
+        );
+        assert!(forbidden_imports("attic", "").concat().contains("no row"));
+        assert!(forbidden_imports("shard", bad).is_empty());
+        assert!(forbidden_imports("server", bad).is_empty());
+        assert!(forbidden_imports("ring", "use crate::ring::Token;").is_empty());
+        assert!(escapes_by_super("src/ring/token.rs", "use super::super::raft::X;"));
+        assert!(escapes_by_super("src/ring/mod.rs", "use super::raft::X;"));
+        assert!(!escapes_by_super("src/ring/token.rs", "use super::Ring;"));
+        assert!(!escapes_by_super("src/command/string/get.rs", "use super::super::Spec;"));
+    }
+
+    #[test]
+    fn a_crate_in_the_wrong_room_is_refused() {
+        assert_eq!(
+            forbidden_crates("src/keyspace/x.rs", "tokio::spawn(f);"),
+            ["src/keyspace/x.rs may not use the crate tokio"]
+        );
+        assert_eq!(forbidden_crates("src/session/x.rs", "use openraft::Raft;").len(), 1);
+        assert!(forbidden_crates("src/raft/x.rs", "use openraft::Raft;").is_empty());
+        assert!(forbidden_crates("src/keyspace/x.rs", "my_tokio::x(); a::tokio::b()").is_empty());
+    }
+
+    #[test]
+    fn an_impure_line_is_refused() {
+        for line in [
+            "let now = std::time::SystemTime::now();",
+            "std::thread::spawn(f);",
+            "std::fs::read(path)",
+            "use std::net::TcpStream;",
+            "async fn f() {}",
+            "static CACHE: Mutex<u8> = Mutex::new(0);",
+            "static mut COUNT: u8 = 0;",
+            "let map: HashMap<u8, u8>;",
+            "f().await",
+        ] {
+            assert!(!impurities("src/ring/x.rs", &code(line)).is_empty(), "{line}");
+        }
+        assert!(impurities("src/ring/x.rs", &code("fn pure(a: u8) -> u8 { a }")).is_empty());
+    }
+
+    #[test]
+    fn a_file_without_a_header_or_with_a_leftover_is_refused() {
+        assert!(!says_what_it_is("use std::fs;\n"));
+        assert!(!says_what_it_is("//!\n"));
+        assert!(!says_what_it_is("// Not a header of the file.\n"));
+        assert!(says_what_it_is("//! Tokens of the ring.\n"));
+        for (word, _) in forbidden_words() {
+            assert_eq!(unwanted("x", &format!("a\nb {word} c\n")).len(), 1, "{word}");
+        }
+        assert!(unwanted("x", "all is well\n").is_empty());
+    }
+
+    #[test]
+    fn a_row_without_a_file_and_a_file_without_a_row_are_refused() {
+        let page = "mod get;\nmod set;\nconst COMMANDS: &[&DataCommand] = &[\n    &get::GET,\n    &gone::GONE,\n];\n";
+        let file = |module: &str| {
+            let name = module.to_uppercase();
+            Some(format!("pub(super) const {name}: DataCommand = DataCommand::read(SPEC, f);\n"))
+        };
+        assert_eq!(
+            rows_and_files_differ(page, file),
+            ["set::SET has no row", "the row gone::GONE has no file"]
+        );
+        let missing = rows_and_files_differ("mod get;\n", |_| None);
+        assert_eq!(missing, ["get.rs is missing"]);
+    }
+
+    #[test]
+    fn modules_for_tests_are_known() {
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+        let all = [
+            source(
+                "src/ring/mod.rs",
+                "mod ring;\n#[cfg(test)]\nmod testing;\n#[cfg(test)]\nmod big;\n",
+            ),
+            source("src/ring/big/mod.rs", "mod part;\n"),
+        ];
+        assert!(is_test_only("src/ring/testing.rs", &all));
+        assert!(is_test_only("src/ring/big/part.rs", &all));
+        assert!(!is_test_only("src/ring/ring.rs", &all));
+        assert!(!is_test_only("src/ring/mod.rs", &all));
+    }
+}
