@@ -18,3 +18,4 @@ mod command;
 
 pub use connection::serve;
 pub use state::{Door, Session};
+pub use table::specs;

@@ -40,3 +40,8 @@ pub(super) fn lookup(name: &[u8]) -> Option<Row> {
         Some(Row { spec: found.spec, handler: Handler::Node(found.run) })
     })
 }
+
+/// The specs of the session's commands, for the registry.
+pub fn specs() -> impl Iterator<Item = &'static Spec> {
+    command::COMMANDS.iter().map(|row| row.spec)
+}
