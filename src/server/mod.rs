@@ -8,4 +8,7 @@ mod server;
 
 mod listener;
 
+#[cfg(test)]
+mod readme;
+
 pub use server::{ServerError, run};
