@@ -110,7 +110,7 @@ impl Started {
 /// # Errors
 /// [`NodeError`] when its data or its configuration cannot be used.
 pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
-    let ground = Ground::lay(&options.config).await?;
+    let ground = Ground::lay(&options.config, options.seed).await?;
     // Meta first: it says what the shards are.
     let meta_machine = Arc::new(TopologyMachine::new());
     let meta = ground.start_meta(&meta_machine).await?;
@@ -148,11 +148,12 @@ struct Ground {
     peers: Peers,
     peer_server: PeerServer,
     switchboard: Arc<Switchboard>,
+    seed: u64,
 }
 
 impl Ground {
     /// Opens the data directory and the log, and begins to listen and connect to peers.
-    async fn lay(config: &Config) -> Result<Self, NodeError> {
+    async fn lay(config: &Config, seed: u64) -> Result<Self, NodeError> {
         let config = config.options();
         let id = NodeId::of_name(&config.node_id);
         let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
@@ -174,7 +175,18 @@ impl Ground {
             let (remote, address) = (member.id, joined(&member.host, member.peer_port));
             peers.insert(PeerClient::new(PeerOptions { local: id, remote, cluster, address }));
         }
-        Ok(Self { config, id, members, cluster, data_dir, wal, peers, peer_server, switchboard })
+        Ok(Self {
+            config,
+            id,
+            members,
+            cluster,
+            data_dir,
+            wal,
+            peers,
+            peer_server,
+            switchboard,
+            seed,
+        })
     }
 
     fn group_options(&self, group: GroupId) -> GroupOptions {
@@ -186,6 +198,7 @@ impl Ground {
             snapshots: SnapshotStore::new(self.data_dir.snapshot_path(), group),
             peers: self.peers.clone(),
             timing: TIMING,
+            seed: self.seed ^ u64::from(group.0).rotate_left(48),
         }
     }
 
@@ -201,6 +214,7 @@ impl Ground {
                 Group::start(self.group_options(GroupId::META), Arc::clone(machine)).await?;
             let begins = self.members.first().is_some_and(|first| first.id == self.id);
             tokio::spawn(begin(group.clone(), voters, begins));
+            tokio::spawn(upkeep::keep_meta_time(group.clone()));
             Some(group)
         } else {
             None

@@ -10,10 +10,13 @@ use super::node::Node;
 use super::start;
 use crate::ids::{GroupId, NodeId};
 use crate::meta::{self, Command, TopologyMachine};
-use crate::raft::{Leadership, Timing};
+use crate::raft::{Group, Leadership, Timing};
 use crate::ring::Doors;
 use crate::shard::Shard;
 use crate::transport::PeerClient;
+
+/// How often groups look whether a heartbeat or a campaign is due.
+const BEAT: Duration = Duration::from_millis(25);
 
 /// How often shards look for what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,6 +41,7 @@ pub(super) fn spawn(node: &Arc<Node>, machine: &TopologyMachine, doors: Doors, t
         tokio::spawn(announce(Arc::clone(node), doors));
     }
     tokio::spawn(tick(Arc::clone(node)));
+    tokio::spawn(keep_time(Arc::clone(node)));
     for peer in node.peers().all() {
         tokio::spawn(campaign_when_gone(Arc::clone(node), peer, timing));
     }
@@ -80,6 +84,28 @@ async fn announce(node: Arc<Node>, doors: Doors) {
             Leadership::Unknown => {}
         }
         tokio::time::sleep(ANNOUNCE_PAUSE).await;
+    }
+}
+
+/// Drives the elections and heartbeats of the meta group, which leads its life before there are shards.
+pub(super) async fn keep_meta_time(meta: Group<TopologyMachine>) {
+    let mut timer = tokio::time::interval(BEAT);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        meta.tick().await;
+    }
+}
+
+/// Drives the elections and heartbeats of all shards together.
+async fn keep_time(node: Arc<Node>) {
+    let mut timer = tokio::time::interval(BEAT);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        for shard in node.shards() {
+            shard.keep_time().await;
+        }
     }
 }
 

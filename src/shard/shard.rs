@@ -184,6 +184,13 @@ impl Shard {
         }
     }
 
+    /// Lets the group do what its clock says is due; see [`Group::tick`].
+    pub async fn keep_time(&self) {
+        if let Some(replica) = self.replica.get() {
+            replica.group.tick().await;
+        }
+    }
+
     /// Stops this node's replica.
     pub async fn stop(&self) {
         if let Some(replica) = self.replica.get() {
