@@ -236,6 +236,9 @@ impl<S: StateMachine> Group<S> {
             .await
             .map_err(|fatal| refused(fatal.to_string()))?;
         let metrics = raft.metrics();
+        // Who is alone with itself has nobody to wait for.
+        let is_alone = metrics.borrow_watched().membership_config.voter_ids().eq([options.node]);
+        let patience = if is_alone { Duration::ZERO } else { options.timing.lease };
         let shared = Shared {
             group,
             node: options.node,
@@ -250,7 +253,7 @@ impl<S: StateMachine> Group<S> {
             incoming: Mutex::new(None),
             timer: Mutex::new(Timer {
                 heard: Instant::now(),
-                patience: options.timing.lease,
+                patience,
                 next_heartbeat: Instant::now(),
                 random: SplitMix64::new(options.seed),
             }),
@@ -404,9 +407,7 @@ impl<S: StateMachine> Group<S> {
                     timer.next_heartbeat = now + self.shared.timing.heartbeat;
                     Due::Heartbeat
                 }
-            } else if now.duration_since(timer.heard) < timer.patience
-                && !metrics.membership_config.voter_ids().eq([self.shared.node])
-            {
+            } else if now.duration_since(timer.heard) < timer.patience {
                 Due::Nothing
             } else {
                 let lease = if metrics.current_leader.is_some() {
@@ -414,7 +415,8 @@ impl<S: StateMachine> Group<S> {
                 } else {
                     Duration::ZERO
                 };
-                let range = self.shared.timing.lease - self.shared.timing.election_min;
+                let range =
+                    self.shared.timing.lease.saturating_sub(self.shared.timing.election_min);
                 let range_us = u64::try_from(range.as_micros()).unwrap_or(u64::MAX);
                 let random = Duration::from_micros(timer.random.below(range_us));
                 timer.patience = lease + self.shared.timing.election_min + random;
