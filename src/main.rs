@@ -26,10 +26,15 @@ fn complain(what: &str) {
 
 #[expect(clippy::print_stdout, reason = "what --help and --version are for")]
 fn run() -> anyhow::Result<()> {
-    let config = match Config::load(std::env::args().skip(1))? {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if(|word| word == "ring").is_some() {
+        print!("{}", server::ring(words)?);
+        return Ok(());
+    }
+    let config = match Config::load(words)? {
         Start::Run(config) => config,
         Start::Help => {
-            print!("{}", kvorum::config::usage());
+            print!("{}\n{}", kvorum::config::usage(), server::RING_USAGE);
             return Ok(());
         }
         Start::Version => {
@@ -37,31 +42,18 @@ fn run() -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    start_log(&config.options())?;
+    let set_log_level = start_log(&config.options())?;
     disable_transparent_huge_pages();
-    server::run(config, entropy())?;
+    server::run(config, entropy(), set_log_level)?;
     Ok(())
 }
 
-fn start_log(options: &Options) -> anyhow::Result<()> {
+/// Starts the process' log; what it returns changes the level.
+fn start_log(options: &Options) -> anyhow::Result<server::SetLogLevel> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let level = match options.loglevel {
-        LogLevel::Debug => tracing::Level::TRACE,
-        LogLevel::Verbose => tracing::Level::DEBUG,
-        LogLevel::Notice => tracing::Level::INFO,
-        LogLevel::Warning => tracing::Level::WARN,
-    };
-    // openraft tells its whole inner life at INFO and every unreachable peer at WARN, many times a second.
-    let openraft = match options.loglevel {
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Verbose => tracing::Level::INFO,
-        LogLevel::Notice | LogLevel::Warning => tracing::Level::ERROR,
-    };
-    let filter = tracing_subscriber::filter::Targets::new()
-        .with_default(level)
-        .with_target("openraft", openraft);
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(log_filter(options.loglevel));
     let format = tracing_subscriber::fmt::layer().with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter);
     match &options.logfile {
@@ -73,7 +65,30 @@ fn start_log(options: &Options) -> anyhow::Result<()> {
             registry.with(format.with_writer(std::sync::Mutex::new(file))).init();
         }
     }
-    Ok(())
+    Ok(Box::new(move |level| {
+        if let Err(error) = handle.reload(log_filter(level)) {
+            tracing::warn!(%error, "cannot change the level of the log");
+        }
+    }))
+}
+
+/// What is logged at `level`.
+fn log_filter(level: LogLevel) -> tracing_subscriber::filter::Targets {
+    let default = match level {
+        LogLevel::Debug => tracing::Level::TRACE,
+        LogLevel::Verbose => tracing::Level::DEBUG,
+        LogLevel::Notice => tracing::Level::INFO,
+        LogLevel::Warning => tracing::Level::WARN,
+    };
+    // openraft tells its whole inner life at INFO and every unreachable peer at WARN, many times a second.
+    let openraft = match level {
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Verbose => tracing::Level::INFO,
+        LogLevel::Notice | LogLevel::Warning => tracing::Level::ERROR,
+    };
+    tracing_subscriber::filter::Targets::new()
+        .with_default(default)
+        .with_target("openraft", openraft)
 }
 
 /// Zeroing a 2 MiB page takes milliseconds where small pages take microseconds, just when a command waits.

@@ -155,6 +155,31 @@ impl Arg {
         self
     }
 
+    /// How a client writes it: `[ID id [id ...]]`.
+    pub(super) fn usage(&self) -> String {
+        let joined = |parts: &[Self], separator| {
+            parts.iter().map(Self::usage).collect::<Vec<_>>().join(separator)
+        };
+        let mut text = match self.kind {
+            ArgKind::PureToken => self.token.to_owned(),
+            ArgKind::OneOf(choices) => joined(choices, "|"),
+            ArgKind::Block(parts) => joined(parts, " "),
+            ArgKind::String
+            | ArgKind::Integer
+            | ArgKind::Double
+            | ArgKind::Key(_)
+            | ArgKind::Pattern
+            | ArgKind::UnixTime => self.name.to_owned(),
+        };
+        if self.is_multiple {
+            text = format!("{text} [{text} ...]");
+        }
+        if !self.token.is_empty() && self.kind != ArgKind::PureToken {
+            text = format!("{} {text}", self.token);
+        }
+        if self.is_optional { format!("[{text}]") } else { text }
+    }
+
     /// A key found by the key spec with index `index`.
     ///
     /// # Panics

@@ -69,6 +69,23 @@ impl Spec {
         }
         Reply::Map(docs)
     }
+
+    /// What its HELP subcommand answers: a line per subcommand with its arguments, and one with its summary.
+    pub fn help(&self) -> Reply<'static> {
+        let name = self.name.to_uppercase();
+        let mut lines =
+            vec![Reply::text(format!("{name} <subcommand> [<arg> [value] ...]. Subcommands are:"))];
+        for spec in self.subcommands {
+            let mut line = spec.short_name().to_uppercase();
+            for arg in spec.args {
+                line.push(' ');
+                line.push_str(&arg.usage());
+            }
+            lines.push(Reply::text(line));
+            lines.push(Reply::text(format!("    {}", spec.summary)));
+        }
+        Reply::Array(lines)
+    }
 }
 
 fn text(text: &'static str) -> Reply<'static> {
@@ -225,6 +242,31 @@ mod tests {
              *1 *10 $demo|help :2 *2 +loading +stale :0 :0 :0 *1 +@slow *0 *0 *0";
         let compact = Wire::of(&DEMO.describe()).compact();
         assert_eq!(compact.replace("$\"demo|help\"", "$demo|help"), expected);
+    }
+
+    #[test]
+    fn help_lists_subcommands_with_their_arguments() {
+        const SET: Spec = Spec {
+            name: "demo|set",
+            summary: "Sets.",
+            args: &[
+                Arg::string("name"),
+                Arg::one_of("how", &[Arg::pure_token("on", "ON"), Arg::pure_token("off", "OFF")]),
+                Arg::block("limit", &[Arg::integer("count").token("LIMIT")]).optional(),
+                Arg::integer("id").token("ID").multiple(),
+            ],
+            ..Spec::EMPTY
+        };
+        const CONTAINER: Spec = Spec { name: "demo", subcommands: &[&SET, &HELP], ..Spec::EMPTY };
+        let Reply::Array(lines) = CONTAINER.help() else { panic!("an array") };
+        let expected = [
+            "DEMO <subcommand> [<arg> [value] ...]. Subcommands are:",
+            "SET name ON|OFF [LIMIT count] ID id [id ...]",
+            "    Sets.",
+            "HELP",
+            "    Helps.",
+        ];
+        assert_eq!(lines, expected.map(Reply::text));
     }
 
     #[test]

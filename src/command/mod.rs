@@ -21,6 +21,8 @@ mod deadline;
 mod describe;
 mod key_spec;
 mod prelude;
+mod registry;
+mod row;
 mod spec;
 mod table;
 
@@ -49,5 +51,7 @@ pub use key_spec::{
     BeginSearch, FindKeys, KeyFlag, KeyPositionError, KeyPositions, KeySpec, LegacyRange,
     LocateKeys,
 };
+pub use registry::Registry;
+pub use row::{Row, find, specs};
 pub use spec::{Arity, Deprecated, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
 pub use table::{all, lookup};

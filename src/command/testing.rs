@@ -131,7 +131,11 @@ impl Wire {
     pub(crate) fn of(reply: &Reply<'_>) -> Self {
         let mut bytes = Vec::new();
         encode(reply, Protocol::Resp2, &mut bytes);
-        let mut rest = &bytes[..];
+        Self::parse(&bytes)
+    }
+
+    /// The one reply that `bytes` are.
+    pub(crate) fn parse(mut rest: &[u8]) -> Self {
         let wire = Self::decode(&mut rest);
         assert!(rest.is_empty(), "one reply and nothing after it");
         wire
@@ -275,7 +279,7 @@ fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
 }
 
 /// `text` cut at each `separator` outside double quotes.
-fn split_unquoted<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+pub(crate) fn split_unquoted<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let mut parts = Vec::new();
     let (mut start, mut at, mut is_quoted) = (0, 0, false);
     let bytes = text.as_bytes();

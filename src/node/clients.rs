@@ -6,8 +6,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 
 use crate::stdx::clock::UnixMillis;
+
+/// The port a client came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Never redirects: what another node leads is forwarded.
+    Plain,
+    /// For clients that compute slots: what another node leads answers MOVED.
+    Cluster,
+}
+
+impl Door {
+    /// What HELLO and INFO call it: `standalone` or `cluster`.
+    pub const fn mode(self) -> &'static str {
+        match self {
+            Self::Plain => "standalone",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+/// How a client came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The address it came to.
+    pub local: SocketAddr,
+    /// The door it came in by.
+    pub door: Door,
+    /// When it came.
+    pub since: UnixMillis,
+}
 
 /// What CLIENT LIST shows of a client that may change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,13 +64,24 @@ pub struct ClientState {
 pub struct Client {
     /// Its number; never used again.
     pub id: u64,
-    /// Where it comes from.
-    pub peer: SocketAddr,
-    /// The door it came in by.
-    pub local: SocketAddr,
-    /// When it came.
-    pub since: UnixMillis,
+    /// How it came.
+    pub arrival: Arrival,
     state: Mutex<ClientState>,
+    /// When requests of it were last taken, in Unix milliseconds.
+    last_seen: AtomicU64,
+    task: Mutex<Task>,
+}
+
+/// The task that serves a client.
+#[derive(Debug, Default)]
+enum Task {
+    /// Not told yet.
+    #[default]
+    Unknown,
+    /// Running, or done.
+    Known(AbortHandle),
+    /// Told to end.
+    Ended,
 }
 
 impl Client {
@@ -50,6 +94,32 @@ impl Client {
     pub fn update(&self, change: impl FnOnce(&mut ClientState)) {
         change(&mut self.state.lock());
     }
+
+    /// Notes that requests of it are taken at `now`. Once per socket read: it costs one store.
+    pub fn touch(&self, now: UnixMillis) {
+        self.last_seen.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When requests of it were last taken.
+    pub fn last_seen(&self) -> UnixMillis {
+        UnixMillis(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    /// Tells which task serves it: the one that [`Self::close`] ends.
+    pub fn served_by(&self, handle: AbortHandle) {
+        let mut task = self.task.lock();
+        match *task {
+            Task::Ended => handle.abort(),
+            Task::Unknown | Task::Known(_) => *task = Task::Known(handle),
+        }
+    }
+
+    /// Closes its connection at once, replies under way or not.
+    pub fn close(&self) {
+        if let Task::Known(handle) = std::mem::replace(&mut *self.task.lock(), Task::Ended) {
+            handle.abort();
+        }
+    }
 }
 
 /// The clients of this node.
@@ -58,25 +128,26 @@ pub struct Clients {
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
     next: AtomicU64,
     total: AtomicU64,
+    rejected: AtomicU64,
 }
 
 impl Clients {
     /// Lets a client in, unless there are `max` already. It is counted until the guard is dropped.
-    pub fn enter(
-        self: &Arc<Self>,
-        peer: SocketAddr,
-        local: SocketAddr,
-        since: UnixMillis,
-        max: usize,
-    ) -> Option<ClientGuard> {
+    pub fn enter(self: &Arc<Self>, arrival: Arrival, max: usize) -> Option<ClientGuard> {
         let mut connected = self.connected.lock();
         if connected.len() >= max {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.total.fetch_add(1, Ordering::Relaxed);
-        let state = Mutex::new(ClientState { protocol: 2, ..ClientState::default() });
-        let client = Arc::new(Client { id, peer, local, since, state });
+        let client = Arc::new(Client {
+            id,
+            arrival,
+            state: Mutex::new(ClientState { protocol: 2, ..ClientState::default() }),
+            last_seen: AtomicU64::new(arrival.since.0),
+            task: Mutex::default(),
+        });
         connected.insert(id, Arc::clone(&client));
         Some(ClientGuard { clients: Arc::clone(self), client })
     }
@@ -91,9 +162,20 @@ impl Clients {
         self.connected.lock().len()
     }
 
-    /// How many ever were.
+    /// How many came in since the start or [`Self::reset_totals`].
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many were turned away since then.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Counts those that came in and those turned away from 0 again.
+    pub fn reset_totals(&self) {
+        self.total.store(0, Ordering::Relaxed);
+        self.rejected.store(0, Ordering::Relaxed);
     }
 }
 
@@ -108,5 +190,45 @@ pub struct ClientGuard {
 impl Drop for ClientGuard {
     fn drop(&mut self) {
         self.clients.connected.lock().remove(&self.client.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival() -> Arrival {
+        let address = SocketAddr::from(([127, 0, 0, 1], 6379));
+        Arrival { peer: address, local: address, door: Door::Plain, since: UnixMillis(7) }
+    }
+
+    #[test]
+    fn clients_are_counted_while_their_guard_lives() {
+        let clients = Arc::new(Clients::default());
+        let first = clients.enter(arrival(), 1).unwrap();
+        assert!(clients.enter(arrival(), 1).is_none());
+        assert_eq!((clients.count(), clients.total(), clients.rejected()), (1, 1, 1));
+        assert_eq!(first.client.last_seen(), UnixMillis(7));
+        drop(first);
+        assert_eq!((clients.count(), clients.total()), (0, 1));
+        let second = clients.enter(arrival(), 1).unwrap();
+        assert_eq!(second.client.id, 2, "numbers are never used again");
+        clients.reset_totals();
+        assert_eq!((clients.total(), clients.rejected()), (0, 0));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn closing_ends_the_task_whichever_comes_first() {
+        let clients = Arc::new(Clients::default());
+        for is_closed_first in [false, true] {
+            let guard = clients.enter(arrival(), 1).unwrap();
+            let task = tokio::spawn(std::future::pending::<()>());
+            if is_closed_first {
+                guard.client.close();
+            }
+            guard.client.served_by(task.abort_handle());
+            guard.client.close();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! This process: the shards it hosts, its peers, what operators ask of it.
 //!
 //! Reading order: `start` says how a node comes to be; `node` what it is; `upkeep` what it does by itself;
-//! `clients` who is connected; `command` what operators can ask.
+//! `clients` who is connected; `counters` what it has done; `cluster_view` what it tells of the cluster; `info`
+//! what it tells of itself; `command` what operators can ask.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
 mod node;
@@ -11,10 +12,21 @@ mod start;
 mod upkeep;
 
 mod clients;
+mod counters;
+
+mod cluster_view;
+mod info;
+mod process;
 
 mod command;
 
-pub use clients::{Client, ClientGuard, ClientState, Clients};
-pub use command::{COMMANDS, NodeCommand, NodeFn};
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use clients::{Arrival, Client, ClientGuard, ClientState, Clients, Door};
+pub use cluster_view::{ClusterView, Member, ShardView};
+pub use command::{COMMANDS, NodeCommand, NodeFn, specs};
+pub use counters::Counters;
+pub use info::REDIS_VERSION;
 pub use node::Node;
-pub use start::{NodeError, NodeOptions, Started, start};
+pub use start::{NodeError, NodeOptions, Started, planned_topology, start};

@@ -10,7 +10,9 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::clients::Clients;
-use crate::config::Config;
+use super::counters::Counters;
+use crate::command::Registry;
+use crate::config::{Changed, Config, ConfigError};
 use crate::ids::{NodeId, ShardId};
 use crate::meta::TopologyMachine;
 use crate::raft::Group;
@@ -32,6 +34,7 @@ pub(super) struct Parts {
     pub(super) topology: Arc<Topology>,
     pub(super) shards: Vec<Arc<Shard>>,
     pub(super) seed: u64,
+    pub(super) registry: Registry,
 }
 
 /// This process as connections and operators see it.
@@ -50,7 +53,11 @@ pub struct Node {
     topology_epoch: AtomicU64,
     shards: Vec<Arc<Shard>>,
     clients: Arc<Clients>,
+    counters: Counters,
+    registry: Registry,
+    run_seed: u64,
     random: AtomicU64,
+    config_changes: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
 }
 
@@ -77,7 +84,11 @@ impl Node {
             topology: RwLock::new(parts.topology),
             shards: parts.shards,
             clients: Arc::default(),
+            counters: Counters::default(),
+            registry: parts.registry,
+            run_seed: parts.seed,
             random: AtomicU64::new(parts.seed),
+            config_changes: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
         })
     }
@@ -176,15 +187,42 @@ impl Node {
         self.config.options().timeout.unwrap_or_default()
     }
 
+    /// What it has done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Every command there is.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Random bits drawn when the process started: they tell this run from any other.
+    pub fn run_seed(&self) -> u64 {
+        self.run_seed
+    }
+
+    /// CONFIG SET: takes all of `pairs`, or none, and tells [`Self::config_changes`].
+    ///
+    /// # Errors
+    /// As [`Config::set`].
+    pub fn set_config(&self, pairs: &[(&[u8], &[u8])]) -> Result<Changed, ConfigError> {
+        let changed = self.config.set(pairs)?;
+        if !changed.names.is_empty() {
+            self.config_changes.send_replace(self.config.version());
+        }
+        Ok(changed)
+    }
+
+    /// Changes whenever the configuration has changed.
+    pub fn config_changes(&self) -> watch::Receiver<u64> {
+        self.config_changes.subscribe()
+    }
+
     /// Random bits for choices that need not agree with anybody's.
     pub fn random(&self) -> u64 {
         let state = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         crate::stdx::prng::SplitMix64::new(state).next_u64()
-    }
-
-    /// Whether every shard has a leader that this node knows, and its own log works.
-    pub fn is_ready(&self) -> bool {
-        self.wal.failure().is_none() && self.shards.iter().all(|shard| shard.leader().is_some())
     }
 
     /// Names of the nodes by id.

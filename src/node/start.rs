@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::node::{Node, Parts};
 use super::upkeep;
+use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{GroupId, NodeId, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
@@ -75,6 +76,8 @@ pub struct NodeOptions {
     pub runtimes: Vec<tokio::runtime::Handle>,
     /// Where clients find this node, as the cluster shall announce it.
     pub doors: Doors,
+    /// Every command there is.
+    pub registry: Registry,
 }
 
 /// A started node and what must be stopped with it.
@@ -132,6 +135,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         topology,
         shards,
         seed: options.seed,
+        registry: options.registry,
     });
     upkeep::spawn(&node, &meta_machine, options.doors, TIMING);
     Ok(Started { node, peer_server: ground.peer_server, _data_dir: ground.data_dir })
@@ -225,14 +229,7 @@ impl Ground {
 
     /// The topology of a cluster of the configured nodes that begins now.
     fn seed_topology(&self, threads: usize) -> Result<Topology, NodeError> {
-        let auto = || auto_shard_count(self.members.len(), threads);
-        Ok(Topology::new(TopologySpec {
-            cluster_id: self.cluster,
-            shard_count: self.config.cluster_shards.map_or_else(auto, u32::from),
-            replication_factor: self.config.replication_factor,
-            virtual_nodes: VIRTUAL_NODES_DEFAULT,
-            nodes: self.members.clone(),
-        })?)
+        fresh_topology(&self.config, self.members.clone(), self.cluster, threads)
     }
 
     /// All shards of the cluster, with replicas of those placed here, each on a runtime of its own choice.
@@ -305,6 +302,33 @@ fn peer_address(config: &Options, members: usize) -> String {
 /// `host:port`, with brackets around an IPv6 address.
 fn joined(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The topology that a cluster of this configuration begins with, on nodes with `threads` threads each.
+///
+/// # Errors
+/// [`NodeError::Nodes`] and [`NodeError::Topology`] when the configuration describes none.
+pub fn planned_topology(config: &Options, threads: usize) -> Result<Topology, NodeError> {
+    let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
+    let cluster = cluster_hash(&members, config.cluster_secret.expose());
+    fresh_topology(config, members, cluster, threads)
+}
+
+fn fresh_topology(
+    config: &Options,
+    members: Vec<RingNode>,
+    cluster: u64,
+    threads: usize,
+) -> Result<Topology, NodeError> {
+    let shard_count =
+        config.cluster_shards.map_or_else(|| auto_shard_count(members.len(), threads), u32::from);
+    Ok(Topology::new(TopologySpec {
+        cluster_id: cluster,
+        shard_count,
+        replication_factor: config.replication_factor,
+        virtual_nodes: VIRTUAL_NODES_DEFAULT,
+        nodes: members,
+    })?)
 }
 
 /// The nodes of the cluster by name; this one alone when `cluster_nodes` is empty.

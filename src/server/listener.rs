@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::node::Node;
+use crate::node::{Arrival, Node};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::session::{self, Door};
 
@@ -21,6 +22,14 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener>
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+/// Opens a listening socket that has its port for itself.
+pub(super) fn bind_alone(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)
 }
@@ -48,19 +57,38 @@ fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<Node>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let max = node.config().options().maxclients as usize;
-    let Some(guard) = node.clients().enter(peer, local, node.clock().now(), max) else {
+    let options = node.config().options();
+    if let Err(error) = keep_alive(&stream, options.tcp_keepalive) {
+        tracing::debug!(%error, "cannot set TCP keepalive");
+    }
+    let arrival = Arrival { peer, local, door, since: node.clock().now() };
+    let Some(guard) = node.clients().enter(arrival, options.maxclients as usize) else {
         tokio::spawn(turn_away(stream));
         return;
     };
-    tokio::spawn(async move {
+    let client = Arc::clone(&guard.client);
+    let serving = tokio::spawn(async move {
         let client = Arc::clone(&guard.client);
         // Ends with the runtime when the node stops; watching for that would cost every command a poll.
-        if let Err(error) = session::serve(stream, peer, door, node, client).await {
+        if let Err(error) = session::serve(stream, node, client).await {
             tracing::debug!(%peer, %error, "a client's connection broke");
         }
         drop(guard);
     });
+    client.served_by(serving.abort_handle());
+}
+
+/// Lets the kernel find out after `idle` of silence that the client's machine is gone: it asks three times.
+fn keep_alive(stream: &TcpStream, idle: Option<Duration>) -> io::Result<()> {
+    const PROBES: u32 = 3;
+    let Some(idle) = idle else { return Ok(()) };
+    sockopt::set_socket_keepalive(stream, true)?;
+    // The kernel takes less than nine hours, in whole seconds.
+    let idle = idle.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, (idle / PROBES).max(Duration::from_secs(1)))?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    Ok(())
 }
 
 async fn turn_away(mut stream: TcpStream) {
@@ -68,5 +96,24 @@ async fn turn_away(mut stream: TcpStream) {
     encode(&Reply::Error(ErrorReply::MAX_CLIENTS), Protocol::Resp2, &mut out);
     if let Err(error) = stream.write_all(&out).await {
         tracing::debug!(%error, "a client turned away did not wait for the reason");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_kernel_takes_any_keepalive_that_the_configuration_does() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        keep_alive(&stream, None).unwrap();
+        assert!(!sockopt::socket_keepalive(&stream).unwrap());
+        for seconds in [1, 300, 2_147_483_647] {
+            keep_alive(&stream, Some(Duration::from_secs(seconds))).unwrap();
+            assert!(sockopt::socket_keepalive(&stream).unwrap());
+            let idle = sockopt::tcp_keepidle(&stream).unwrap();
+            assert_eq!(idle.as_secs(), seconds.min(32_767));
+        }
     }
 }

@@ -1,14 +1,20 @@
 //! Opens the doors: sockets, admin HTTP, start and stop.
 //!
 //! The only room that sees the whole house. Reading order: `server` builds it bottom-up and tears it down
-//! top-down; `listener` lets clients in; `admin` answers operators over HTTP.
+//! top-down; `listener` lets clients in; `admin` answers operators over HTTP;
+//! `ring_command` answers them without a node.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main file")]
 mod server;
 
 mod listener;
 
+mod admin;
+
+mod ring_command;
+
 #[cfg(test)]
 mod readme;
 
-pub use server::{ServerError, run};
+pub use ring_command::{RING_USAGE, RingCommandError, ring};
+pub use server::{ServerError, SetLogLevel, run};

@@ -8,11 +8,12 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::listener;
-use crate::config::{Config, Options};
-use crate::node::{self, NodeError, NodeOptions};
+use super::{admin, listener};
+use crate::command::{self, Registry};
+use crate::config::{Config, LogLevel, Options};
+use crate::node::{self, Node, NodeError, NodeOptions};
 use crate::ring::Doors;
-use crate::session::Door;
+use crate::session::{self, Door};
 use crate::stdx::clock::{Clock, SystemClock};
 
 /// Why the server cannot run: one line that says what, where, and what to do.
@@ -35,14 +36,18 @@ pub enum ServerError {
     Runtime(#[source] io::Error),
 }
 
+/// Makes the process log at another level.
+pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send>;
+
 /// A listening socket per door and address, for one runtime.
 type Listeners = Vec<(TcpListener, Door)>;
 
-/// Runs a node until it is asked to stop (SIGTERM, SIGINT).
+/// Runs a node until it is asked to stop (SIGTERM, SIGINT, SHUTDOWN). `set_log_level` is called when CONFIG SET
+/// changes `loglevel`.
 ///
 /// # Errors
 /// [`ServerError`] when it cannot start.
-pub fn run(config: Config, seed: u64) -> Result<(), ServerError> {
+pub fn run(config: Config, seed: u64, set_log_level: SetLogLevel) -> Result<(), ServerError> {
     let options = config.options();
     let threads = options.io_threads.map_or_else(default_threads, usize::from);
     let runtime = runtime().map_err(ServerError::Runtime)?;
@@ -55,7 +60,7 @@ pub fn run(config: Config, seed: u64) -> Result<(), ServerError> {
         handles.push(handle);
         workers.push(worker);
     }
-    let outcome = runtime.block_on(serve(Arc::new(config), seed, handles));
+    let outcome = runtime.block_on(serve(Arc::new(config), seed, handles, set_log_level));
     stop.send_replace(true);
     for worker in workers {
         if worker.join().is_err() {
@@ -66,7 +71,7 @@ pub fn run(config: Config, seed: u64) -> Result<(), ServerError> {
 }
 
 /// One on one or two cores, where the kernel and the log need the rest; else one less than there are.
-fn default_threads() -> usize {
+pub(super) fn default_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     cores.saturating_sub(1).max(1)
 }
@@ -92,7 +97,12 @@ fn spawn_worker(
     Ok((handle, thread))
 }
 
-async fn serve(config: Arc<Config>, seed: u64, runtimes: Vec<Handle>) -> Result<(), ServerError> {
+async fn serve(
+    config: Arc<Config>,
+    seed: u64,
+    runtimes: Vec<Handle>,
+    set_log_level: SetLogLevel,
+) -> Result<(), ServerError> {
     let options = config.options();
     // Ports before data: a port in use must not cost a recovery first.
     let mut listeners = Vec::new();
@@ -100,6 +110,7 @@ async fn serve(config: Arc<Config>, seed: u64, runtimes: Vec<Handle>) -> Result<
         let _inside = runtime.enter();
         listeners.push(open_doors(&options)?);
     }
+    let admin_listeners = open_admin(&options)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started = node::start(NodeOptions {
         config: Arc::clone(&config),
@@ -107,6 +118,7 @@ async fn serve(config: Arc<Config>, seed: u64, runtimes: Vec<Handle>) -> Result<
         seed,
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),
+        registry: registry(),
     })
     .await?;
     let node = Arc::clone(&started.node);
@@ -115,17 +127,60 @@ async fn serve(config: Arc<Config>, seed: u64, runtimes: Vec<Handle>) -> Result<
             runtime.spawn(listener::accept(listener, door, Arc::clone(&node)));
         }
     }
+    for listener in admin_listeners {
+        tokio::spawn(admin::accept(listener, Arc::clone(&node)));
+    }
+    tokio::spawn(follow_config(Arc::clone(&node), set_log_level));
     tracing::info!(
         node = node.name(),
         port = options.port.unwrap_or(0),
         shards = node.shards().len(),
         "ready to accept connections"
     );
-    wait_for_signal().await;
+    tokio::select! {
+        () = wait_for_signal() => {}
+        () = node.stopped() => {}
+    }
     tracing::info!("stopping");
     node.stop();
     started.stop().await;
     Ok(())
+}
+
+/// The commands of all rooms.
+fn registry() -> Registry {
+    let data = command::all().map(|command| command.spec);
+    Registry::new(data.chain(node::specs()).chain(session::specs()))
+}
+
+/// Gives changed directives to what does not read them by itself. Never returns.
+async fn follow_config(node: Arc<Node>, set_log_level: SetLogLevel) {
+    let mut changes = node.config_changes();
+    let mut level = node.config().options().loglevel;
+    while changes.changed().await.is_ok() {
+        let now = node.config().options().loglevel;
+        if now != level {
+            level = now;
+            set_log_level(level);
+        }
+    }
+}
+
+/// A listening socket per address for the admin door, when it is open.
+fn open_admin(options: &Options) -> Result<Vec<TcpListener>, ServerError> {
+    let Some(port) = options.admin_port else { return Ok(Vec::new()) };
+    let mut listeners = Vec::new();
+    for bind in &options.bind {
+        let address = SocketAddr::new(bind.ip, port);
+        match listener::bind_alone(address, options.tcp_backlog) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if bind.is_optional && is_absent(&error) => {
+                tracing::warn!(%address, %error, "left out an optional address");
+            }
+            Err(source) => return Err(ServerError::Listen { address, source }),
+        }
+    }
+    Ok(listeners)
 }
 
 fn open_doors(options: &Options) -> Result<Listeners, ServerError> {

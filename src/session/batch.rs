@@ -195,6 +195,7 @@ impl Batch {
 
     /// Sends what has gathered, waits for all of it, and appends every reply to `out` in request order.
     pub(super) async fn finish(&mut self, session: &mut Session, out: &mut Vec<u8>) {
+        session.node.counters().count_commands(self.commands);
         self.commands = 0;
         self.readable.clear();
         if self.parts.is_empty() {

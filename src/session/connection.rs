@@ -1,7 +1,6 @@
 //! One client's socket: read what is there, do all of it, write all replies at once.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use super::dispatch::{Scene, dispatch};
 use super::limits::{
     BATCH_COMMANDS_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
 };
-use super::state::{Door, Fate, Session};
+use super::state::{Fate, Session};
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
 
@@ -23,14 +22,8 @@ use crate::resp::{self, ErrorReply, RequestDecoder};
 ///
 /// # Errors
 /// When the socket breaks, or the client does not read its replies in time.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    door: Door,
-    node: Arc<Node>,
-    client: Arc<Client>,
-) -> io::Result<()> {
-    let session = Session::new(node, client, door, peer);
+pub async fn serve(stream: TcpStream, node: Arc<Node>, client: Arc<Client>) -> io::Result<()> {
+    let session = Session::new(node, client);
     Connection::new(stream, session).run().await
 }
 
@@ -92,6 +85,7 @@ impl Connection {
             topology: Arc::clone(&self.session.topology),
             clock: self.session.node.clock().now(),
         };
+        self.session.client.touch(scene.clock);
         let mut consumed = 0;
         let mut outcome = Rest::More;
         while self.batch.len() < BATCH_COMMANDS_MAX
@@ -163,5 +157,10 @@ impl Connection {
 }
 
 fn limits(session: &Session) -> resp::Limits {
-    if session.authenticated { resp::Limits::AUTHENTICATED } else { resp::Limits::UNAUTHENTICATED }
+    let limits = if session.authenticated {
+        resp::Limits::AUTHENTICATED
+    } else {
+        resp::Limits::UNAUTHENTICATED
+    };
+    resp::Limits { bulk_bytes_max: session.bulk_bytes_max, ..limits }
 }

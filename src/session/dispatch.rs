@@ -37,15 +37,20 @@ pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, 
         }
         return;
     }
-    let outcome = match table::lookup(argv[0]) {
-        Some(row) => admit(session, row.spec, argv.len()).and_then(|()| match row.handler {
-            Handler::Node(run) => run(&session.node, argv),
-            Handler::Session(run) => run(session, argv),
+    let outcome = match table::lookup(argv) {
+        Some(found) => found.and_then(|(spec, handler)| {
+            authorize(session, spec)?;
+            session.client.update(|state| state.last_command = spec.name);
+            match handler {
+                Handler::Node(run) => run(&session.node, &session.client, argv),
+                Handler::Session(run) => run(session, argv),
+            }
         }),
-        None if !session.authenticated => Err(ErrorReply::NOAUTH),
         None => Err(ErrorReply::unknown_command(argv.iter().copied())),
     };
-    reply(session, batch, &outcome.unwrap_or_else(Reply::Error));
+    if !session.is_silent {
+        reply(session, batch, &outcome.unwrap_or_else(Reply::Error));
+    }
 }
 
 fn reply(session: &Session, batch: &mut Batch, reply: &Reply<'_>) {
@@ -56,7 +61,13 @@ fn admit(session: &Session, spec: &'static command::Spec, argc: usize) -> Result
     if !spec.arity.accepts(argc) {
         return Err(ErrorReply::wrong_arity(spec.name));
     }
-    if !session.authenticated && !spec.has(Flag::NoAuth) {
+    authorize(session, spec)
+}
+
+fn authorize(session: &Session, spec: &command::Spec) -> Result<(), ErrorReply> {
+    // A password taken back by CONFIG SET is asked of nobody any more.
+    let must_authenticate = !session.authenticated && session.node.requires_password();
+    if must_authenticate && !spec.has(Flag::NoAuth) {
         return Err(ErrorReply::NOAUTH);
     }
     Ok(())

@@ -16,6 +16,9 @@ mod table;
 
 mod command;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use connection::serve;
 pub use state::{Door, Session};
 pub use table::specs;

@@ -1,22 +1,13 @@
 //! What a connection is to kvorum: who speaks, which protocol, which database.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::ids::DbIndex;
+pub use crate::node::Door;
 use crate::node::{Client, Node};
 use crate::resp::Protocol;
 use crate::ring::Topology;
 use crate::stdx::prng::SplitMix64;
-
-/// The port a client came in by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// Never redirects: what another node leads is forwarded.
-    Plain,
-    /// For clients that compute slots: what another node leads answers MOVED.
-    Cluster,
-}
 
 /// What the connection does after the replies are out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +23,16 @@ pub struct Session {
     /// The client as CLIENT LIST sees it.
     pub(super) client: Arc<Client>,
     pub(super) door: Door,
-    pub(super) peer: SocketAddr,
     pub(super) protocol: Protocol,
     pub(super) db: DbIndex,
     pub(super) authenticated: bool,
     /// READONLY was sent: on the cluster door this node may answer from its replica, however stale.
     pub(super) reads_stale: bool,
     pub(super) fate: Fate,
+    /// The command just run gets no reply, as SHUTDOWN.
+    pub(super) is_silent: bool,
+    /// `proto-max-bulk-len` as it was when the client came.
+    pub(super) bulk_bytes_max: usize,
     /// The topology as of the current batch.
     pub(super) topology: Arc<Topology>,
     random: SplitMix64,
@@ -46,17 +40,18 @@ pub struct Session {
 
 impl Session {
     /// A fresh session.
-    pub(super) fn new(node: Arc<Node>, client: Arc<Client>, door: Door, peer: SocketAddr) -> Self {
+    pub(super) fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
         let authenticated = !node.requires_password();
         Self {
+            door: client.arrival.door,
             client,
-            door,
-            peer,
             protocol: Protocol::Resp2,
             db: DbIndex(0),
             authenticated,
             reads_stale: false,
             fate: Fate::Stay,
+            is_silent: false,
+            bulk_bytes_max: node.config().options().proto_max_bulk_len,
             topology: node.topology(),
             random: SplitMix64::new(node.random()),
             node,

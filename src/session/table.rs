@@ -2,12 +2,18 @@
 
 use super::command;
 use super::state::Session;
-use crate::command::Spec;
+use crate::command::{self as data, Spec};
 use crate::node::{self, NodeFn};
 use crate::resp::{ErrorReply, Reply};
 
 /// A command of the session: it sees and changes the connection's state.
-pub(super) type SessionFn = fn(&mut Session, &[&[u8]]) -> Result<Reply<'static>, ErrorReply>;
+pub(super) type SessionFn = fn(&mut Session, &[&[u8]]) -> Outcome;
+
+/// What a command of the session answers.
+pub(super) type Outcome = Result<Reply<'static>, ErrorReply>;
+
+/// A row of a table of session commands.
+pub(super) type Row = data::Row<SessionFn>;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug)]
@@ -18,27 +24,14 @@ pub(super) enum Handler {
     Session(SessionFn),
 }
 
-/// A command and what it does.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) spec: &'static Spec,
-    pub(super) handler: Handler,
-}
-
-impl Row {
-    pub(super) const fn session(spec: &'static Spec, run: SessionFn) -> Self {
-        Self { spec, handler: Handler::Session(run) }
+/// What `argv` calls: its spec, which accepts `argv`, and what to do; an error when there is the command but
+/// it cannot be called so. Two short lists: these commands are not on the hot path.
+pub(super) fn lookup(argv: &[&[u8]]) -> Option<Result<(&'static Spec, Handler), ErrorReply>> {
+    if let Some(row) = data::find(command::COMMANDS, argv[0]) {
+        return Some(row.resolve(argv).map(|(spec, run)| (spec, Handler::Session(run))));
     }
-}
-
-/// The command called `name`, in any case. A short list: these are not on the hot path.
-pub(super) fn lookup(name: &[u8]) -> Option<Row> {
-    let is_named = |spec: &Spec| spec.name.as_bytes().eq_ignore_ascii_case(name);
-    let session = command::COMMANDS.iter().find(|row| is_named(row.spec)).copied();
-    session.or_else(|| {
-        let found = node::COMMANDS.iter().find(|command| is_named(command.spec))?;
-        Some(Row { spec: found.spec, handler: Handler::Node(found.run) })
-    })
+    let row = data::find(node::COMMANDS, argv[0])?;
+    Some(row.resolve(argv).map(|(spec, run)| (spec, Handler::Node(run))))
 }
 
 /// The specs of the session's commands, for the registry.

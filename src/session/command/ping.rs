@@ -3,9 +3,9 @@
 use crate::command::{Arg, Arity, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
 use crate::resp::{ErrorReply, Reply};
 use crate::session::state::Session;
-use crate::session::table::Row;
+use crate::session::table::{Outcome, Row};
 
-pub(super) const PING: Row = Row::session(&SPEC, ping);
+pub(super) const PING: Row = Row::new(&SPEC, ping);
 
 const SPEC: Spec = Spec {
     name: "ping",
@@ -20,10 +20,20 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn ping(_session: &mut Session, argv: &[&[u8]]) -> Result<Reply<'static>, ErrorReply> {
+fn ping(_session: &mut Session, argv: &[&[u8]]) -> Outcome {
     match argv {
         [_] => Ok(Reply::Simple("PONG")),
         [_, message] => Ok(Reply::bulk(message.to_vec())),
         _ => Err(ErrorReply::wrong_arity(SPEC.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_message_comes_back() {
+        let script = "PING => +PONG; ping hi => $hi; \
+            PING a b => -ERR wrong number of arguments for 'ping' command";
+        crate::session::testing::check(&[], script).await;
     }
 }

@@ -1,0 +1,136 @@
+//! The door itself: one request per connection, bounded in time, size and number.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::limits::{
+    ACCEPT_PAUSE, CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
+};
+use super::pages::{self, Page};
+use crate::node::Node;
+
+/// Serves operators until the node stops.
+pub(in crate::server) async fn accept(listener: TcpListener, node: Arc<Node>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = node.stopped() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let node = Arc::clone(&node);
+                tokio::spawn(async move {
+                    serve(stream, node).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an admin connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, node: Arc<Node>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&node)));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
+        Err(_) => tracing::debug!("an admin connection took too long"),
+    }
+}
+
+/// The body of a request is never read: GET has none.
+async fn answer(
+    request: Request<Incoming>,
+    node: Arc<Node>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let page = Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+        let mut response = respond(page);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(response);
+    }
+    let uri = request.uri();
+    Ok(respond(pages::page(&node, uri.path(), uri.query().unwrap_or("")).await))
+}
+
+fn respond(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = page.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::node::testing::TestNode;
+
+    /// Sends `request` to a fresh door and returns all it answers.
+    async fn exchange(request: &[u8]) -> String {
+        let test = TestNode::start(&[]).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = tokio::spawn(accept(listener, Arc::clone(&test.started.node)));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut reply = Vec::new();
+        let reading = stream.read_to_end(&mut reply);
+        // A door that refuses in the middle of a request may reset the connection: what came counts.
+        let _read = tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
+        test.started.node.stop();
+        door.await.unwrap();
+        String::from_utf8(reply).unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_request_is_answered_and_the_connection_closed() {
+        let reply = exchange(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+        assert!(reply.ends_with("\r\n\r\nok\n"), "{reply}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn other_methods_are_refused() {
+        let reply =
+            exchange(b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(reply.starts_with("HTTP/1.1 405 "), "{reply}");
+        assert!(reply.to_lowercase().contains("allow: get, head"), "{reply}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_no_http_or_too_long_is_refused() {
+        let garbage = exchange(b"\x16\x03\x01 hello\r\n\r\n").await;
+        assert!(garbage.is_empty() || garbage.starts_with("HTTP/1.1 400 "), "{garbage}");
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+        let reply = exchange(long.as_bytes()).await;
+        assert!(!reply.contains("200 OK"), "{reply}");
+    }
+}

@@ -1,0 +1,21 @@
+//! Bounds of the admin door, with units.
+
+use std::time::Duration;
+
+/// Connections served at one time; more wait in the kernel.
+pub(super) const CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of a request's line and headers.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Headers of a request.
+pub(super) const HEADERS_MAX: usize = 64;
+
+/// From accepting a connection to the end of its only reply.
+pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the headers of a request may take to arrive.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause after the system refused a connection: retrying at once would only spin.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

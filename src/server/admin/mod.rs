@@ -1,0 +1,12 @@
+//! The admin door: health, metrics and the state of shards over HTTP/1.1, for operators and their tools.
+//!
+//! Answers GET alone and changes nothing. `http` is the door, `pages` says what there is, `json` and `metrics`
+//! how it is written.
+
+mod http;
+mod json;
+mod limits;
+mod metrics;
+mod pages;
+
+pub(super) use http::accept;

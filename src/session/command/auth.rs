@@ -1,0 +1,91 @@
+//! AUTH: the password, for the one user there is, `default`.
+
+use crate::command::{Arg, Arity, Flag, Group, Spec};
+use crate::resp::{ErrorReply, Reply};
+use crate::session::state::Session;
+use crate::session::table::{Outcome, Row};
+
+pub(super) const AUTH: Row = Row::new(&SPEC, auth);
+
+const SPEC: Spec = Spec {
+    name: "auth",
+    group: Group::Connection,
+    since: "1.0.0",
+    summary: "Authenticates the connection.",
+    complexity: "O(1)",
+    arity: Arity::AtLeast(2),
+    flags: &[Flag::AllowBusy, Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth],
+    args: &[Arg::string("username").optional().since("6.0.0"), Arg::string("password")],
+    history: &[("6.0.0", "Takes a user name.")],
+    ..Spec::EMPTY
+};
+
+fn auth(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+    match argv {
+        [_, _] if !session.node.requires_password() => Err(ErrorReply::AUTH_WITHOUT_PASSWORD),
+        [_, password] => authenticate(session, b"default", password),
+        [_, user, password] => authenticate(session, user, password),
+        _ => Err(ErrorReply::SYNTAX),
+    }?;
+    Ok(Reply::OK)
+}
+
+/// Lets the connection in as `user`. A wrong password leaves it as it was.
+pub(super) fn authenticate(
+    session: &mut Session,
+    user: &[u8],
+    password: &[u8],
+) -> Result<(), ErrorReply> {
+    let options = session.node.config().options();
+    let secret = &options.requirepass;
+    if user != b"default" || (secret.is_set() && !secret.matches(password)) {
+        return Err(ErrorReply::WRONGPASS);
+    }
+    session.authenticated = true;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::node::Door;
+    use crate::session::testing::{Bench, check};
+
+    const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.";
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn nothing_is_allowed_before_the_password() {
+        let noauth = "-NOAUTH Authentication required.";
+        let script = format!(
+            "GET a => {noauth}; PING => {noauth}; CLIENT ID => {noauth}; INFO => {noauth}; \
+             GET => -ERR wrong number of arguments for 'get' command; \
+             ZORK => -ERR unknown command 'ZORK', with args beginning with: ; \
+             AUTH bad => {WRONG}; AUTH pwx => {WRONG}; AUTH \"\" => {WRONG}; AUTH other pw => {WRONG}; \
+             AUTH a b c => -ERR syntax error; GET a => {noauth}; \
+             AUTH default pw => +OK; GET a => $-1; AUTH bad => {WRONG}; GET a => $-1; AUTH pw => +OK"
+        );
+        check(&["--requirepass", "pw"], &script).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn without_a_password_only_the_named_form_is_taken() {
+        let script = format!(
+            "AUTH x => -ERR AUTH <password> called without any password configured for the default user. \
+             Are you sure your configuration is correct?; AUTH default x => +OK; AUTH foo x => {WRONG}"
+        );
+        check(&[], &script).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_new_password_asks_new_clients_only() {
+        let mut bench = Bench::start(&[], Door::Plain).await;
+        bench.check("CONFIG SET requirepass pw => +OK; PING => +PONG; GET a => $-1").await;
+        bench.reconnect();
+        bench
+            .check("PING => -NOAUTH Authentication required.; AUTH pw => +OK; PING => +PONG")
+            .await;
+        bench.reconnect();
+        let node = std::sync::Arc::clone(&bench.session.node);
+        node.set_config(&[(b"requirepass", b"")]).unwrap();
+        bench.check("PING => +PONG; GET a => $-1").await;
+    }
+}

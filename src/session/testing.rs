@@ -1,0 +1,86 @@
+//! A session on a node of its own, without a socket: scripts of commands and the replies they must get.
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::dispatch::dispatch;
+use super::state::{Door, Session};
+use crate::command::testing::{Wire, split_args, split_unquoted};
+use crate::command::{self, Registry};
+use crate::node::ClientGuard;
+use crate::node::testing::{TestNode, enter};
+use crate::resp::Protocol;
+
+/// One client of one node.
+pub(crate) struct Bench {
+    pub(crate) session: Session,
+    guard: ClientGuard,
+    batch: Batch,
+    _test: TestNode,
+}
+
+impl Bench {
+    /// Starts a node with these flags and connects to it by `door`.
+    pub(crate) async fn start(flags: &[&str], door: Door) -> Self {
+        let data = command::all().map(|command| command.spec);
+        let registry = Registry::new(data.chain(crate::node::specs()).chain(super::specs()));
+        let test = TestNode::start_with(flags, registry).await;
+        let guard = enter(test.started.node.clients(), door);
+        let session = Session::new(Arc::clone(&test.started.node), Arc::clone(&guard.client));
+        Self { session, guard, batch: Batch::default(), _test: test }
+    }
+
+    /// Leaves and comes again.
+    pub(crate) fn reconnect(&mut self) {
+        let node = Arc::clone(&self.session.node);
+        self.guard = enter(node.clients(), self.session.door);
+        self.session = Session::new(node, Arc::clone(&self.guard.client));
+    }
+
+    /// What the command in `line` answers, in the spelling of [`Wire::compact`]; empty for no reply.
+    pub(crate) async fn run(&mut self, line: &str) -> String {
+        let args = split_args(line).expect("quotes are closed");
+        let argv: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let now = self.session.node.clock().now();
+        dispatch(&mut self.session, &mut self.batch, now, &argv);
+        let mut out = Vec::new();
+        self.batch.finish(&mut self.session, &mut out).await;
+        if out.is_empty() {
+            return String::new();
+        }
+        if self.session.protocol == Protocol::Resp2 {
+            return Wire::parse(&out).compact();
+        }
+        // RESP3 has more types than the spelling knows; its maps and nulls are all that is looked at.
+        let text = String::from_utf8(out).expect("text");
+        resp3_compact(&text)
+    }
+
+    /// Runs `command => reply; command => reply; …`.
+    pub(crate) async fn check(&mut self, script: &str) {
+        for step in split_unquoted(script, "; ") {
+            let step = step.trim();
+            let (line, expected) = step.split_once(" => ").expect("a reply");
+            assert_eq!(self.run(line).await.trim_end(), expected.trim(), "{line}");
+        }
+    }
+}
+
+/// Runs `script` on the plain door of a node with these flags.
+pub(crate) async fn check(flags: &[&str], script: &str) {
+    Bench::start(flags, Door::Plain).await.check(script).await;
+}
+
+/// The tokens of a RESP3 reply, bulks without their lengths.
+fn resp3_compact(text: &str) -> String {
+    let mut lines = text.split_terminator("\r\n");
+    let mut tokens = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.starts_with('$') {
+            tokens.push(format!("${}", lines.next().expect("the bulk")));
+        } else {
+            tokens.push(line.to_owned());
+        }
+    }
+    tokens.join(" ")
+}
