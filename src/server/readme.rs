@@ -59,12 +59,13 @@ fn table(specs: &[&Spec]) -> String {
 
 /// `GET`, or `CONFIG` (`GET`, `SET`).
 fn cell(spec: &Spec) -> String {
-    let name = |spec: &Spec| format!("`{}`", spec.short_name().to_uppercase());
-    let mut subcommands: Vec<String> = spec.subcommands.iter().map(|spec| name(spec)).collect();
-    subcommands.sort_unstable();
+    let shown = |name: &str| format!("`{}`", name.to_uppercase());
+    let mut names: Vec<&str> = spec.subcommands.iter().map(|spec| spec.short_name()).collect();
+    names.sort_unstable();
+    let subcommands: Vec<String> = names.into_iter().map(shown).collect();
     match &subcommands[..] {
-        [] => name(spec),
-        names => format!("{} ({})", name(spec), names.join(", ")),
+        [] => shown(spec.short_name()),
+        subcommands => format!("{} ({})", shown(spec.short_name()), subcommands.join(", ")),
     }
 }
 
