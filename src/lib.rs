@@ -1,6 +1,6 @@
-//! kvorum: a Redis-compatible distributed cache and store in which every shard is a Raft group.
-//!
-//! Modules stand in floor order: a module imports only from floors below it (see ARCHITECTURE.md).
+#![doc = include_str!("../ARCHITECTURE.md")]
+
+// Modules stand in floor order: a module imports only from the rooms that its row of the table above names.
 
 pub mod ids;
 pub mod slot;

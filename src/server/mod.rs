@@ -13,5 +13,8 @@ mod admin;
 
 mod ring_command;
 
+#[cfg(test)]
+mod readme;
+
 pub use ring_command::{RING_USAGE, RingCommandError, ring};
 pub use server::{ServerError, SetLogLevel, run};
