@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::stdx::clock::UnixMillis;
+use crate::stdx::clock::MonotonicMicros;
 
 /// The port a client came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Arrival {
     /// The door it came in by.
     pub door: Door,
     /// When it came.
-    pub since: UnixMillis,
+    pub since: MonotonicMicros,
 }
 
 /// What CLIENT LIST shows of a client that may change.
@@ -67,7 +67,7 @@ pub struct Client {
     /// How it came.
     pub arrival: Arrival,
     state: Mutex<ClientState>,
-    /// When requests of it were last taken, in Unix milliseconds.
+    /// When requests of it were last taken, on the monotonic clock, in microseconds.
     last_seen: AtomicU64,
     task: Mutex<Task>,
 }
@@ -96,13 +96,13 @@ impl Client {
     }
 
     /// Notes that requests of it are taken at `now`. Once per socket read: it costs one store.
-    pub fn touch(&self, now: UnixMillis) {
+    pub fn touch(&self, now: MonotonicMicros) {
         self.last_seen.store(now.0, Ordering::Relaxed);
     }
 
     /// When requests of it were last taken.
-    pub fn last_seen(&self) -> UnixMillis {
-        UnixMillis(self.last_seen.load(Ordering::Relaxed))
+    pub fn last_seen(&self) -> MonotonicMicros {
+        MonotonicMicros(self.last_seen.load(Ordering::Relaxed))
     }
 
     /// Tells which task serves it: the one that [`Self::close`] ends.
@@ -199,7 +199,7 @@ mod tests {
 
     fn arrival() -> Arrival {
         let address = SocketAddr::from(([127, 0, 0, 1], 6379));
-        Arrival { peer: address, local: address, door: Door::Plain, since: UnixMillis(7) }
+        Arrival { peer: address, local: address, door: Door::Plain, since: MonotonicMicros(7) }
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         let first = clients.enter(arrival(), 1).unwrap();
         assert!(clients.enter(arrival(), 1).is_none());
         assert_eq!((clients.count(), clients.total(), clients.rejected()), (1, 1, 1));
-        assert_eq!(first.client.last_seen(), UnixMillis(7));
+        assert_eq!(first.client.last_seen(), MonotonicMicros(7));
         drop(first);
         assert_eq!((clients.count(), clients.total()), (0, 1));
         let second = clients.enter(arrival(), 1).unwrap();

@@ -190,9 +190,10 @@ fn keyspace(node: &Node, _client: &Client, lines: &mut Lines) {
     for db in (0..DbIndex::COUNT).map(DbIndex) {
         let (mut keys, mut expires) = (0, 0);
         for shard in node.shards() {
-            let (shard_keys, shard_expires) = shard.read(node.clock().now(), |keyspace, _| {
-                (keyspace.len(db), keyspace.expires_len(db))
-            });
+            let (shard_keys, shard_expires) = shard
+                .read(node.clock().monotonic(), |keyspace, _| {
+                    (keyspace.len(db), keyspace.expires_len(db))
+                });
             keys += shard_keys;
             expires += shard_expires;
         }
@@ -211,7 +212,7 @@ fn human(bytes: u64) -> String {
     if shift == 0 {
         return format!("{bytes}B");
     }
-    let hundredths = u128::from(bytes) * 100 >> shift;
+    let hundredths = (u128::from(bytes) * 100) >> shift;
     format!("{}.{:02}{unit}", hundredths / 100, hundredths % 100)
 }
 

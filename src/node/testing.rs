@@ -73,7 +73,7 @@ pub(crate) fn arrival(door: Door) -> Arrival {
         peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
         local: SocketAddr::from(([127, 0, 0, 1], port)),
         door,
-        since: crate::stdx::clock::UnixMillis(0),
+        since: crate::stdx::clock::MonotonicMicros(0),
     }
 }
 

@@ -238,7 +238,13 @@ impl<S: StateMachine> Group<S> {
         let metrics = raft.metrics();
         // Who is alone with itself has nobody to wait for.
         let is_alone = metrics.borrow_watched().membership_config.voter_ids().eq([options.node]);
-        let patience = if is_alone { Duration::ZERO } else { options.timing.lease };
+        let mut random = SplitMix64::new(options.seed);
+        let patience = if is_alone {
+            Duration::ZERO
+        } else {
+            // Never below the lease (before the restart this replica may have promised it), and not the same everywhere.
+            options.timing.lease + random_below(options.timing.election_min, &mut random)
+        };
         let shared = Shared {
             group,
             node: options.node,
@@ -255,7 +261,7 @@ impl<S: StateMachine> Group<S> {
                 heard: Instant::now(),
                 patience,
                 next_heartbeat: Instant::now(),
-                random: SplitMix64::new(options.seed),
+                random,
             }),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -320,6 +326,12 @@ impl<S: StateMachine> Group<S> {
             Some(leader) => Leadership::There(leader),
             None => Leadership::Unknown,
         }
+    }
+
+    /// Whether the replica has stopped for good, because its disk or its state cannot be trusted any more. It
+    /// neither leads nor follows; the others carry on without it.
+    pub fn has_stopped(&self) -> bool {
+        self.shared.metrics.borrow_watched().running_state.is_err()
     }
 
     /// Waits until `condition` holds of the leadership.
@@ -417,8 +429,7 @@ impl<S: StateMachine> Group<S> {
                 };
                 let range =
                     self.shared.timing.lease.saturating_sub(self.shared.timing.election_min);
-                let range_us = u64::try_from(range.as_micros()).unwrap_or(u64::MAX);
-                let random = Duration::from_micros(timer.random.below(range_us));
+                let random = random_below(range, &mut timer.random);
                 timer.patience = lease + self.shared.timing.election_min + random;
                 timer.heard = now;
                 let node = self.shared.node;
@@ -678,6 +689,11 @@ fn encode<A: serde::Serialize, E: fmt::Display>(answer: Result<A, E>) -> Result<
     postcard::to_stdvec(&answer).map_err(|error| error.to_string())
 }
 
+/// A random time shorter than `range`.
+fn random_below(range: Duration, random: &mut SplitMix64) -> Duration {
+    Duration::from_micros(random.below(u64::try_from(range.as_micros()).unwrap_or(u64::MAX)))
+}
+
 fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, String> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
@@ -692,7 +708,7 @@ fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, String> {
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         max_payload_entries: APPEND_ENTRIES_COUNT_MAX,
-        // The shard decides when, by bytes; see shard::housekeeping.
+        // The shard decides when, by bytes; see Shard::snapshot_if_due.
         snapshot_policy: SnapshotPolicy::Never,
         // A replica gets a snapshot when the log it needs is gone, not when it merely lags.
         replication_lag_threshold: u64::MAX,

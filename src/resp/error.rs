@@ -215,6 +215,8 @@ table! {
     READ_ONLY = "READONLY You can't write against a read only replica.";
     WRITES_STOPPED = "MISCONF this node cannot write to its disk and has stopped serving writes; see its log";
     INTERNAL = "ERR internal error; see the log of the node";
+    TOO_LARGE = "ERR the command is too large";
+    REPLY_TOO_LARGE = "ERR the reply is too large";
     TOO_MANY_WAITING = "TRYAGAIN too many commands are waiting for this shard on this node";
     NO_QUORUM = "CLUSTERDOWN no quorum: too few replicas of the key's shard can be reached";
     CLUSTER_DOWN = "CLUSTERDOWN The cluster is down";

@@ -61,7 +61,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<Node>) {
     if let Err(error) = keep_alive(&stream, options.tcp_keepalive) {
         tracing::debug!(%error, "cannot set TCP keepalive");
     }
-    let arrival = Arrival { peer, local, door, since: node.clock().now() };
+    let arrival = Arrival { peer, local, door, since: node.clock().monotonic() };
     let Some(guard) = node.clients().enter(arrival, options.maxclients as usize) else {
         tokio::spawn(turn_away(stream));
         return;

@@ -89,12 +89,18 @@ pub(super) struct Batch {
     /// Per shard: whether its local state may answer reads, asked once per batch.
     readable: Vec<Option<bool>>,
     commands: usize,
+    queued_bytes: usize,
 }
 
 impl Batch {
     /// Commands since the last [`Self::finish`].
     pub(super) fn len(&self) -> usize {
         self.commands
+    }
+
+    /// Bytes of commands that wait to be sent.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
     /// Counts a command.
@@ -171,7 +177,9 @@ impl Batch {
             // Reads queued before it come along: they must not see it, nor be overtaken by it.
             queue.lane = Lane::Write;
         }
+        let before = queue.commands.len();
         put_command(protocol, db, argv, &mut queue.commands);
+        self.queued_bytes += queue.commands.len() - before;
         queue.count += 1;
     }
 
@@ -197,6 +205,7 @@ impl Batch {
     pub(super) async fn finish(&mut self, session: &mut Session, out: &mut Vec<u8>) {
         session.node.counters().count_commands(self.commands);
         self.commands = 0;
+        self.queued_bytes = 0;
         self.readable.clear();
         if self.parts.is_empty() {
             out.append(&mut self.ready);

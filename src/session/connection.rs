@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use super::batch::Batch;
 use super::dispatch::{Scene, dispatch};
 use super::limits::{
-    BATCH_COMMANDS_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
+    BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX,
+    READ_BYTES, WRITE_TIMEOUT,
 };
 use super::state::{Fate, Session};
 use crate::node::{Client, Node};
@@ -86,6 +87,7 @@ impl Connection {
         let mut outcome = Rest::More;
         while self.batch.len() < BATCH_COMMANDS_MAX
             && self.batch.ready.len() < BATCH_READY_BYTES_MAX
+            && self.batch.queued_bytes() < BATCH_QUEUED_BYTES_MAX
             && self.session.fate == Fate::Stay
         {
             let rest = &self.input[consumed..];

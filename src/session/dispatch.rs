@@ -16,15 +16,15 @@ use crate::ring::Topology;
 use crate::router::{self, Plan, Route};
 use crate::shard::{Lane, Shard};
 use crate::slot::Slot;
-use crate::stdx::clock::UnixMillis;
+use crate::stdx::clock::MonotonicMicros;
 
 /// What the commands of one batch have in common.
 #[derive(Debug)]
 pub(super) struct Scene {
     pub(super) node: Arc<Node>,
     pub(super) topology: Arc<Topology>,
-    /// The wall clock when the batch was begun.
-    pub(super) clock: UnixMillis,
+    /// The monotonic clock when the batch was begun.
+    pub(super) clock: MonotonicMicros,
 }
 
 impl Scene {
@@ -33,7 +33,7 @@ impl Scene {
         Self {
             node: Arc::clone(&session.node),
             topology: Arc::clone(&session.topology),
-            clock: session.node.clock().now(),
+            clock: session.node.clock().monotonic(),
         }
     }
 }

@@ -8,6 +8,9 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 /// Commands taken into one batch; further ones of the same read wait for its replies to be written.
 pub(super) const BATCH_COMMANDS_MAX: usize = 1024;
 
+/// Bytes of commands gathered for shards before they are sent: large values travel one by one.
+pub(super) const BATCH_QUEUED_BYTES_MAX: usize = 1024 * 1024;
+
 /// Reply bytes gathered at once before they are written: a pipeline of large reads streams instead of piling up.
 pub(super) const BATCH_READY_BYTES_MAX: usize = 1024 * 1024;
 

@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::limits::{INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, REQUEST_DEADLINE};
+use super::limits::{
+    ENTRY_BYTES_MAX, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, REQUEST_DEADLINE,
+    SUBMISSION_BYTES_MAX,
+};
 use super::machine::AppliedPackets;
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
 use super::reply::{Replies, ReplyCell};
@@ -118,6 +121,9 @@ impl Front {
 
     /// Queues `count` encoded commands; `cell` gets their replies, or one error for all.
     pub(super) fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
+        if commands.len() > SUBMISSION_BYTES_MAX {
+            return cell.fail(ErrorReply::TOO_LARGE);
+        }
         let mut guard = self.waiting.lock();
         let waiting = &mut *guard;
         if waiting.bytes.saturating_add(commands.len()) > OUTBOX_BYTES_MAX {
@@ -161,8 +167,11 @@ impl Front {
         Ok(())
     }
 
-    /// The next write packet that is not under way: one to be sent again, or what has gathered.
-    pub(super) fn depart(&self) -> Option<Departure> {
+    /// The next write packet that is not under way: one to be sent again, or what has gathered. `None` also when
+    /// it would make an entry that already has `other_bytes` too large.
+    pub(super) fn depart(&self, other_bytes: usize) -> Option<Departure> {
+        let fits =
+            |bytes: usize| other_bytes == 0 || other_bytes.saturating_add(bytes) <= ENTRY_BYTES_MAX;
         let mut waiting = self.waiting.lock();
         let waiting = &mut *waiting;
         let id = |sequence| PacketId { node: self.node, epoch: self.epoch, sequence };
@@ -171,9 +180,15 @@ impl Front {
             if !flight.under_way
                 && let Some(framed) = &flight.framed
             {
+                if !fits(framed.len()) {
+                    return None;
+                }
                 flight.under_way = true;
                 return Some(Departure { id: id(sequence), floor, framed: framed.clone() });
             }
+        }
+        if !fits(waiting.writes.front()?.buffer.len()) {
+            return None;
         }
         let outgoing = waiting.writes.pop_front()?;
         waiting.bytes -= outgoing.buffer.len();
@@ -224,11 +239,21 @@ impl Front {
         deliver(&flight.waiters, replies);
     }
 
-    /// All packets other nodes have sent.
-    pub(super) fn take_inbox(&self) -> VecDeque<(Packet, Responder)> {
+    /// Packets other nodes have sent, in order, up to `bytes_max`, but at least one if there is one.
+    pub(super) fn take_inbox(&self, bytes_max: usize) -> Vec<(Packet, Responder)> {
         let mut waiting = self.waiting.lock();
-        waiting.inbox_bytes = 0;
-        std::mem::take(&mut waiting.inbox)
+        let mut bytes = 0_usize;
+        let mut taken = Vec::new();
+        while let Some((packet, _)) = waiting.inbox.front() {
+            let length = packet.body.len();
+            if !taken.is_empty() && bytes.saturating_add(length) > bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_add(length);
+            waiting.inbox_bytes -= length;
+            taken.extend(waiting.inbox.pop_front());
+        }
+        taken
     }
 
     /// Remembers who is to be told when the packet called `id` is applied.
@@ -257,6 +282,29 @@ impl Front {
     /// Whether reads wait.
     pub(super) fn has_reads(&self) -> bool {
         !self.waiting.lock().reads.is_empty()
+    }
+
+    /// Answers everything that waits with `error`: nobody is left to apply it.
+    pub(super) fn fail_all(&self, error: &ErrorReply) {
+        let mut waiters = Vec::new();
+        {
+            let mut waiting = self.waiting.lock();
+            let waiting = &mut *waiting;
+            for outgoing in waiting.writes.drain(..).chain(waiting.reads.drain(..)) {
+                waiters.extend(outgoing.waiters);
+            }
+            waiting.bytes = 0;
+            for flight in std::mem::take(&mut waiting.flights).into_values() {
+                let error =
+                    if flight.may_be_applied { &ErrorReply::OUTCOME_UNKNOWN } else { error };
+                for waiter in flight.waiters {
+                    waiter.cell.fail(error.clone());
+                }
+            }
+        }
+        for waiter in waiters {
+            waiter.cell.fail(error.clone());
+        }
     }
 
     /// Answers everything whose deadline has passed: what surely did nothing says "no quorum", what may

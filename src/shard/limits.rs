@@ -5,6 +5,17 @@ use std::time::Duration;
 /// Bytes of commands in one packet, and so about one log entry. A single larger submission travels alone.
 pub(super) const PACKET_BYTES_SOFT_MAX: usize = 512 * 1024;
 
+/// Bytes of one connection's commands for one shard out of one socket read: one command with a value of 512 MiB
+/// and its overhead. Stays below what a record of the log and a frame between nodes can hold.
+pub(super) const SUBMISSION_BYTES_MAX: usize = 520 * 1024 * 1024;
+
+/// Bytes of all packets of an entry, where it has several.
+pub(super) const ENTRY_BYTES_MAX: usize = 2 * PACKET_BYTES_SOFT_MAX;
+
+/// Bytes of replies of one packet. Beyond, a command answers an error in place of its reply, the same on every
+/// replica.
+pub(super) const REPLIES_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// Log entries of one shard that may be proposed and not yet applied. More would not raise
 /// throughput (waiting commands join the next entry) but would delay the first of them.
 pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;
@@ -13,10 +24,10 @@ pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;
 
 /// Bytes of commands that may wait in one front end for one shard; beyond, clients get an error.
-pub(super) const OUTBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const OUTBOX_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Bytes of packets from other nodes that may wait at a leader; beyond, they are asked to come again.
-pub(super) const INBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const INBOX_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// How long a command may wait for a leader and a quorum before its client gets an error (design §10).
 pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::limits::REPLIES_BYTES_MAX;
 use super::proposal::{self, Command, Commands, Packet, PacketId, Proposal, Stamp};
 use super::reply::Replies;
 use super::session::{Admission, SessionTable};
@@ -88,8 +89,8 @@ impl ShardMachine {
         Self { shard, state: RwLock::new(State::new(slots.clone())), slots, listener }
     }
 
-    /// Runs `read` on the applied state. Its `now` is the later of `clock` and the last stamp applied, so
-    /// a key that a write saw expired never comes back.
+    /// Runs `read` on the applied state. Its `now` is the later of `clock` (the shard's time as this node continues
+    /// it) and the last stamp applied, so a key that a write saw expired never comes back.
     pub(super) fn read<R>(
         &self,
         clock: UnixMillis,
@@ -259,6 +260,7 @@ fn run(
     seed: u64,
     replies: &mut Replies,
 ) {
+    let start = replies.bytes.len();
     match command {
         Ok(command) => {
             let context = Context::new(At { db: command.db, now }, seed);
@@ -275,6 +277,17 @@ fn run(
             resp::encode(&reply, resp::Protocol::Resp2, &mut replies.bytes);
         }
     }
+    finish_reply(start, replies);
+}
+
+/// Ends the reply that began at `start`; one that makes the packet's replies too large becomes an error.
+fn finish_reply(start: usize, replies: &mut Replies) {
+    if replies.bytes.len() > REPLIES_BYTES_MAX {
+        replies.bytes.truncate(start);
+        replies.bytes.shrink_to(REPLIES_BYTES_MAX);
+        let error = Reply::Error(ErrorReply::REPLY_TOO_LARGE);
+        resp::encode(&error, resp::Protocol::Resp2, &mut replies.bytes);
+    }
     replies.end();
 }
 
@@ -283,6 +296,7 @@ pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Re
     let mut replies = Replies::default();
     for command in Commands::new(body) {
         let Ok(command) = command else { break };
+        let start = replies.bytes.len();
         let context = Context::new(At { db: command.db, now }, 0);
         match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
@@ -294,7 +308,7 @@ pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Re
                 resp::encode(&reply, command.protocol, &mut replies.bytes);
             }
         }
-        replies.end();
+        finish_reply(start, &mut replies);
     }
     replies
 }

@@ -364,6 +364,11 @@ pub(super) struct Framed {
 }
 
 impl Framed {
+    /// Bytes of the commands.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - HEADROOM
+    }
+
     /// The commands alone.
     pub(super) fn body(&self) -> Bytes {
         self.bytes.slice(HEADROOM..)

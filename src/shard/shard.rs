@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::front::{Departure, Front, Lane, ReadDeparture};
 use super::limits::{
-    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE,
-    SNAPSHOT_LOG_BYTES,
+    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX,
+    PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
 };
 use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
@@ -29,7 +29,7 @@ use crate::ids::{GroupId, NodeId, ShardId};
 use crate::keyspace::Keyspace;
 use crate::raft::{Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError};
 use crate::resp::ErrorReply;
-use crate::stdx::clock::{Clock, UnixMillis};
+use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{Message, Peers, Responder};
 use crate::wal::Wal;
@@ -76,6 +76,8 @@ pub struct Shard {
     entries_in_flight: AtomicUsize,
     reads_in_flight: AtomicUsize,
     stamps: Mutex<Stamps>,
+    /// The shard's time less this node's monotonic clock, in microseconds, as of the last tick.
+    time_offset_us: AtomicI64,
     /// The last leader heard of through an answer; for nodes without a replica.
     hint: Mutex<Option<NodeId>>,
 }
@@ -119,6 +121,7 @@ impl Shard {
             entries_in_flight: AtomicUsize::new(0),
             reads_in_flight: AtomicUsize::new(0),
             stamps: Mutex::new(stamps),
+            time_offset_us: AtomicI64::new(0),
             hint: Mutex::new(None),
             options,
         })
@@ -132,6 +135,7 @@ impl Shard {
         let wal = options.wal.clone();
         let group = Group::start(options, Arc::clone(&self.machine)).await?;
         self.stamps.lock().clock = StampClock::start(&*self.options.clock, self.machine.now());
+        self.note_time();
         if self.replica.set(Replica { group, wal }).is_err() {
             tracing::error!(shard = %self.id(), "a replica was started twice");
         }
@@ -208,10 +212,21 @@ impl Shard {
     }
 
     fn leadership(&self) -> Leadership {
-        match self.replica.get() {
+        match self.working_replica() {
             Some(replica) => replica.group.leadership(),
             None => self.hint.lock().map_or(Leadership::Unknown, Leadership::There),
         }
+    }
+
+    /// This node's replica, unless there is none or it has stopped for good.
+    fn working_replica(&self) -> Option<&Replica> {
+        self.replica.get().filter(|replica| !replica.group.has_stopped())
+    }
+
+    /// Whether nobody is left who could answer: this node holds the only replica, and that has stopped.
+    fn is_lost(&self) -> bool {
+        self.options.replicas == [self.options.node]
+            && self.replica.get().is_some_and(|replica| replica.group.has_stopped())
     }
 
     /// Queues commands (encoded by [`proposal::put_command`]); `cell` gets their replies, or one error for all.
@@ -226,10 +241,16 @@ impl Shard {
             && self.replica.get().is_some_and(|replica| replica.group.may_read())
     }
 
-    /// Runs `read` on this node's applied state, whatever it is worth: see [`Self::may_read`]. `clock` is the
-    /// wall clock; the time `read` is given is that of the shard when that is later.
-    pub fn read<R>(&self, clock: UnixMillis, read: impl FnOnce(&Keyspace, UnixMillis) -> R) -> R {
-        self.machine.read(clock, read)
+    /// Runs `read` on this node's applied state, whatever it is worth: see [`Self::may_read`]. The time it is
+    /// given is the shard's at `clock`, which steps of a wall clock do not move.
+    pub fn read<R>(
+        &self,
+        clock: MonotonicMicros,
+        read: impl FnOnce(&Keyspace, UnixMillis) -> R,
+    ) -> R {
+        let clock_us = i64::try_from(clock.0).unwrap_or(i64::MAX);
+        let now_us = clock_us.saturating_add(self.time_offset_us.load(Ordering::Relaxed));
+        self.machine.read(UnixMillis(u64::try_from(now_us / 1000).unwrap_or(0)), read)
     }
 
     /// Whether this node holds a replica.
@@ -329,7 +350,9 @@ impl Shard {
             }
             Leadership::Unknown => {
                 self.turn_away(None);
-                if self.replica.get().is_none() {
+                if self.is_lost() {
+                    self.front.fail_all(&ErrorReply::WRITES_STOPPED);
+                } else if self.working_replica().is_none() {
                     self.ask_any_replica();
                 } else if self.front.has_departures() {
                     self.wake_later();
@@ -349,7 +372,7 @@ impl Shard {
 
     /// Tells other nodes that this one does not lead.
     fn turn_away(&self, leader: Option<NodeId>) {
-        for (_, responder) in self.front.take_inbox() {
+        for (_, responder) in self.front.take_inbox(usize::MAX) {
             responder.send_with(|out| wire::put_not_leader(leader, out));
         }
     }
@@ -357,8 +380,10 @@ impl Shard {
     /// As leader: makes entries of all packets waiting.
     async fn propose_waiting(self: &Arc<Self>) {
         while self.entries_in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT_MAX {
-            let own = self.front.depart();
-            let foreign = self.front.take_inbox();
+            let foreign = self.front.take_inbox(PACKET_BYTES_SOFT_MAX);
+            // Packets of other nodes and this one's take turns rather than make one entry that is too large.
+            let foreign_bytes: usize = foreign.iter().map(|(packet, _)| packet.body.len()).sum();
+            let own = self.front.depart(foreign_bytes);
             if own.is_none() && foreign.is_empty() {
                 return;
             }
@@ -436,7 +461,7 @@ impl Shard {
     /// As follower or bystander: sends what waits to the leader.
     fn forward_waiting(self: &Arc<Self>, leader: NodeId) {
         while self.front.flights_under_way() < PACKETS_IN_FLIGHT_MAX {
-            let Some(departure) = self.front.depart() else { return };
+            let Some(departure) = self.front.depart(0) else { return };
             self.forward(leader, departure);
         }
     }
@@ -481,12 +506,17 @@ impl Shard {
         if !self.front.has_departures() {
             return;
         }
-        let random = self.stamps.lock().random.below(self.options.replicas.len() as u64);
-        if let Some(&node) =
-            usize::try_from(random).ok().and_then(|at| self.options.replicas.get(at))
-        {
-            self.forward_waiting(node);
-        }
+        self.forward_waiting(self.any_replica());
+    }
+
+    /// One of the replicas elsewhere, by chance.
+    fn any_replica(&self) -> NodeId {
+        let node = self.options.node;
+        let elsewhere: Vec<NodeId> =
+            self.options.replicas.iter().copied().filter(|replica| *replica != node).collect();
+        let random = self.stamps.lock().random.below(elsewhere.len() as u64);
+        let chosen = usize::try_from(random).ok().and_then(|at| elsewhere.get(at));
+        chosen.copied().unwrap_or(node)
     }
 
     /// Sends what reads have gathered, each batch in a task of its own that follows the leader.
@@ -512,10 +542,11 @@ impl Shard {
             let leader = match (self.leadership(), asked.take()) {
                 (Leadership::Here, _) => self.options.node,
                 (Leadership::There(leader), _) | (Leadership::Unknown, Some(leader)) => leader,
-                (Leadership::Unknown, None) if self.replica.get().is_none() => {
-                    let count = self.options.replicas.len() as u64;
-                    let random = self.stamps.lock().random.below(count);
-                    self.options.replicas[usize::try_from(random).unwrap_or(0)]
+                (Leadership::Unknown, None) if self.is_lost() => {
+                    return reads.fail(&ErrorReply::WRITES_STOPPED);
+                }
+                (Leadership::Unknown, None) if self.working_replica().is_none() => {
+                    self.any_replica()
                 }
                 (Leadership::Unknown, None) => {
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -561,6 +592,7 @@ impl Shard {
     pub async fn tick(self: &Arc<Self>) {
         let now = Instant::now();
         self.front.expire(now);
+        self.note_time();
         let Some(replica) = self.replica.get() else { return };
         match replica.group.leadership() {
             Leadership::Here => self.purge_due_keys().await,
@@ -572,6 +604,15 @@ impl Shard {
         }
     }
 
+    /// Tells reads how the shard's time relates to the monotonic clock.
+    fn note_time(&self) {
+        let applied = self.machine.now();
+        let now = self.stamps.lock().clock.peek(&*self.options.clock, applied);
+        let now_us = i64::try_from(now.0).unwrap_or(i64::MAX).saturating_mul(1000);
+        let clock_us = i64::try_from(self.options.clock.monotonic().0).unwrap_or(i64::MAX);
+        self.time_offset_us.store(now_us.saturating_sub(clock_us), Ordering::Relaxed);
+    }
+
     /// As leader: proposes the removal of keys past their deadline; and, on a quiet shard, an empty purge
     /// now and then, so that followers keep hearing the time.
     async fn purge_due_keys(self: &Arc<Self>) {
@@ -581,8 +622,8 @@ impl Shard {
         }
         let (now, quiet) = {
             let applied = self.machine.now();
-            let mut stamps = self.stamps.lock();
-            (stamps.clock.now(&*self.options.clock, applied), stamps.last_entry.elapsed() > QUIET)
+            let stamps = self.stamps.lock();
+            (stamps.clock.peek(&*self.options.clock, applied), stamps.last_entry.elapsed() > QUIET)
         };
         let keys = self.machine.due_keys(now, PURGE_KEYS_MAX);
         if !keys.is_empty() || (quiet && self.options.replicas.len() > 1) {

@@ -18,25 +18,34 @@ pub(super) struct StampClock {
     /// Cluster time at `at`, in microseconds since the Unix epoch.
     base_us: i64,
     at: MonotonicMicros,
-    /// The last stamp that was observed or issued.
-    last: UnixMillis,
+    /// The last stamp seen from another leader.
+    observed: UnixMillis,
+    /// The last stamp issued: the next may not be earlier.
+    issued: UnixMillis,
 }
 
 impl StampClock {
     /// A clock that starts from the wall, or from `restored` (the last stamp in the log) when that is later.
     pub(super) fn start(clock: &dyn Clock, restored: UnixMillis) -> Self {
         let start = clock.now().max(restored);
-        Self { base_us: micros(start), at: clock.monotonic(), last: restored }
+        Self { base_us: micros(start), at: clock.monotonic(), observed: restored, issued: restored }
     }
 
     /// Takes over `stamp`, newly applied from another leader's entry: its clock rules.
     pub(super) fn observe(&mut self, clock: &dyn Clock, stamp: UnixMillis) {
-        if stamp != self.last {
-            *self = Self { base_us: micros(stamp), at: clock.monotonic(), last: stamp };
+        if stamp != self.observed {
+            let at = clock.monotonic();
+            *self = Self { base_us: micros(stamp), at, observed: stamp, issued: stamp };
         }
     }
 
-    /// The time now; `applied` is the last stamp applied, below which no stamp may fall.
+    /// The time now, for reads; `applied` is the last stamp applied, below which time may not fall.
+    pub(super) fn peek(&self, clock: &dyn Clock, applied: UnixMillis) -> UnixMillis {
+        let mut copy = *self;
+        copy.now(clock, applied)
+    }
+
+    /// The time now, for an entry; `applied` as in [`Self::peek`].
     pub(super) fn now(&mut self, clock: &dyn Clock, applied: UnixMillis) -> UnixMillis {
         let at = clock.monotonic();
         let passed = i64::try_from(at.since(self.at)).unwrap_or(i64::MAX / 2);
@@ -49,8 +58,8 @@ impl StampClock {
             self.at = at;
         }
         let now = UnixMillis(u64::try_from(steady.saturating_add(drift) / 1000).unwrap_or(0));
-        self.last = now.max(applied).max(self.last);
-        self.last
+        self.issued = now.max(applied).max(self.issued);
+        self.issued
     }
 }
 
@@ -92,6 +101,21 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         let now = stamps.now(&clock, NOON);
         assert!((2_000..=2_020).contains(&now.since(NOON)), "{now:?}");
+    }
+
+    #[test]
+    fn a_follower_may_look_at_its_clock_without_moving_it() {
+        let clock = ManualClock::at(UnixMillis(NOON.0 + HOUR_MS));
+        let mut stamps = StampClock::start(&clock, UnixMillis(0));
+        stamps.peek(&clock, UnixMillis(0));
+        stamps.observe(&clock, NOON);
+        for _ in 0..10 {
+            clock.advance(Duration::from_millis(100));
+            stamps.peek(&clock, NOON);
+            stamps.observe(&clock, NOON);
+        }
+        let now = stamps.now(&clock, NOON);
+        assert!((1_000..=1_010).contains(&now.since(NOON)), "{now:?}");
     }
 
     #[test]

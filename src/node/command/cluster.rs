@@ -140,7 +140,8 @@ fn countkeysinslot(node: &Node, _client: &Client, argv: &[&[u8]]) -> Outcome {
     let number = parse_i64(argv[2])?;
     let slot = slot(number).ok_or_else(|| ErrorReply::new("ERR", "Invalid slot"))?;
     let shard = node.shard(node.topology().shard_of(slot));
-    let count = shard.read(node.clock().now(), |keys, _| keys.count_in_slot(DbIndex(0), slot));
+    let count =
+        shard.read(node.clock().monotonic(), |keys, _| keys.count_in_slot(DbIndex(0), slot));
     Ok(Reply::count(count))
 }
 
@@ -150,7 +151,7 @@ fn getkeysinslot(node: &Node, _client: &Client, argv: &[&[u8]]) -> Outcome {
     let slot = slot(number).ok_or_else(invalid)?;
     let count = usize::try_from(count).map_err(|_| invalid())?.min(KEYS_IN_SLOT_MAX);
     let shard = node.shard(node.topology().shard_of(slot));
-    Ok(shard.read(node.clock().now(), |keys, _| {
+    Ok(shard.read(node.clock().monotonic(), |keys, _| {
         let keys = keys.keys_in_slot(DbIndex(0), slot, count);
         Reply::bulks(keys.into_iter().map(<[u8]>::to_vec))
     }))

@@ -131,7 +131,7 @@ async fn state_hash(shard: Arc<Shard>) -> Option<StateHash> {
 }
 
 fn count_keys(node: &Node, shard: &Shard) -> usize {
-    shard.read(node.clock().now(), |keyspace, _| {
+    shard.read(node.clock().monotonic(), |keyspace, _| {
         (0..DbIndex::COUNT).map(|db| keyspace.len(DbIndex(db))).sum()
     })
 }

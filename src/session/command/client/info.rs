@@ -11,7 +11,7 @@ use crate::node::Client;
 use crate::resp::{ErrorReply, Reply};
 use crate::session::state::Session;
 use crate::session::table::{Outcome, Row};
-use crate::stdx::clock::UnixMillis;
+use crate::stdx::clock::MonotonicMicros;
 use crate::stdx::num;
 
 pub(super) const ID: Row = Row::new(&ID_SPEC, id);
@@ -65,7 +65,7 @@ fn id(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
 }
 
 fn info(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    Ok(Reply::verbatim_text(line(&session.client, session.node.clock().now())))
+    Ok(Reply::verbatim_text(line(&session.client, session.node.clock().monotonic())))
 }
 
 fn list(session: &mut Session, argv: &[&[u8]]) -> Outcome {
@@ -84,12 +84,12 @@ fn list(session: &mut Session, argv: &[&[u8]]) -> Outcome {
         }
         _ => return Err(ErrorReply::SYNTAX),
     }
-    let now = session.node.clock().now();
+    let now = session.node.clock().monotonic();
     Ok(Reply::verbatim_text(clients.iter().map(|client| line(client, now)).collect::<String>()))
 }
 
 /// A client's line, its line feed included.
-fn line(client: &Client, now: UnixMillis) -> String {
+fn line(client: &Client, now: MonotonicMicros) -> String {
     let state = client.state();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut line = String::new();
@@ -101,8 +101,8 @@ fn line(client: &Client, now: UnixMillis) -> String {
         client.arrival.peer,
         client.arrival.local,
         text(&state.name),
-        now.since(client.arrival.since) / 1000,
-        now.since(client.last_seen()) / 1000,
+        now.since(client.arrival.since) / 1_000_000,
+        now.since(client.last_seen()) / 1_000_000,
         state.db,
         if state.last_command.is_empty() { "NULL" } else { state.last_command },
         state.protocol,
