@@ -190,7 +190,7 @@ mod tests {
             );
         }
         // Clients keep these ids in their configuration, so they must never change.
-        assert_eq!(wire_id("n1"), "GOLDEN");
+        assert_eq!(wire_id("n1"), "d733a26dd4b49b94d5c1c440a79264a9c050d199");
     }
 
     #[test]
