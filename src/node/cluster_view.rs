@@ -118,8 +118,8 @@ impl ClusterView {
         if self.shards.iter().any(|shard| shard.leader == Some(id)) {
             return None;
         }
-        let held = self.shards.iter().filter(|shard| shard.replicas.contains(&id));
-        held.filter_map(|shard| shard.leader).next()
+        let mut held = self.shards.iter().filter(|shard| shard.replicas.contains(&id));
+        held.find_map(|shard| shard.leader)
     }
 
     /// How many nodes lead something.

@@ -39,8 +39,8 @@ impl Bench {
 
     /// What the command in `line` answers, in the spelling of [`Wire::compact`]; empty for no reply.
     pub(crate) async fn run(&mut self, line: &str) -> String {
-        let args = split_args(line).expect("quotes are closed");
-        let argv: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let words = split_args(line).expect("quotes are closed");
+        let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let now = self.session.node.clock().now();
         dispatch(&mut self.session, &mut self.batch, now, &argv);
         let mut out = Vec::new();
