@@ -13,7 +13,7 @@ use super::cluster_view::ClusterView;
 use super::node::Node;
 use super::process::Process;
 use crate::ids::DbIndex;
-use crate::raft::Leadership;
+use crate::raft::{Group, Leadership};
 use crate::stdx::prng::SplitMix64;
 
 /// The version of Redis whose commands and replies kvorum has; clients choose by it what they may use.
@@ -93,7 +93,8 @@ fn server(node: &Node, client: &Client, lines: &mut Lines) {
 /// 40 hexadecimal digits that no other start of any node has.
 fn run_id(node: &Node) -> String {
     let mut random = SplitMix64::new(node.run_seed());
-    let digits: String = (0..3).map(|_| format!("{:016x}", random.next_u64())).collect();
+    let numbers = [random.next_u64(), random.next_u64(), random.next_u64()];
+    let digits = format!("{:016x}{:016x}{:016x}", numbers[0], numbers[1], numbers[2]);
     digits[..40].to_owned()
 }
 
@@ -159,7 +160,7 @@ fn replication(node: &Node, _client: &Client, lines: &mut Lines) {
     lines.put("kvorum_shards_hosted", shards.iter().filter(|shard| shard.is_replica()).count());
     let leads = |shard: &&std::sync::Arc<crate::shard::Shard>| shard.leader() == Some(node.id());
     lines.put("kvorum_shards_led", shards.iter().filter(leads).count());
-    let meta = match node.meta().map(|meta| meta.leadership()) {
+    let meta = match node.meta().map(Group::leadership) {
         Some(Leadership::Here) => "leader",
         Some(Leadership::There(_)) => "follower",
         Some(Leadership::Unknown) => "no-leader",

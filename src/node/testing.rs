@@ -57,8 +57,8 @@ impl TestNode {
     ///
     /// [`command::testing::Wire::compact`]: crate::command::testing::Wire::compact
     pub(crate) fn run(&self, line: &str) -> String {
-        let args = command::testing::split_args(line).unwrap();
-        let argv: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let words = command::testing::split_args(line).unwrap();
+        let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let row: &Row<super::NodeFn> = command::find(super::COMMANDS, argv[0]).unwrap();
         let outcome = row.resolve(&argv);
         let outcome = outcome.and_then(|(_, run)| run(&self.started.node, &self.client, &argv));

@@ -309,7 +309,7 @@ mod tests {
             ("COMMAND GETKEYS config zork", "-ERR Invalid command specified"),
             ("COMMAND GETKEYS time x", "-ERR The command has no key arguments"),
             ("COMMAND GETKEYS get a b", "-ERR Invalid number of arguments specified for command"),
-            ("COMMAND GETKEYS get", "-ERR wrong number of arguments for 'command|getkeys' command"),
+            ("COMMAND GETKEYS get", "-ERR Invalid number of arguments specified for command"),
         ];
         for (line, expected) in table {
             assert_eq!(test.run(line), expected, "{line}");

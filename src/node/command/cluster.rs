@@ -336,7 +336,7 @@ mod tests {
             "{compact}"
         );
         assert_eq!(compact.matches("$master").count(), 1);
-        assert_eq!(compact.matches("$replica").count(), 2);
+        assert_eq!(compact.matches("$role $replica").count(), 2);
     }
 
     #[test]

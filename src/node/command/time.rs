@@ -34,9 +34,9 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn seconds_and_microseconds_are_told_apart() {
-        let test = TestNode::start(&[]).await;
-        let before = test.started.node.clock().now().0;
-        let text = test.run("TIME");
+        let bench = TestNode::start(&[]).await;
+        let before = bench.started.node.clock().now().0;
+        let text = bench.run("TIME");
         let parts: Vec<&str> = text.split(" $").collect();
         let [header, seconds, micros] = parts[..] else { panic!("{text}") };
         let number = |text: &str| text.trim_matches('"').parse::<u64>().unwrap();

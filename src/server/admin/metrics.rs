@@ -94,9 +94,9 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn every_line_is_a_comment_or_a_number() {
-        let test = TestNode::start(&[]).await;
-        test.started.node.counters().count_commands(3);
-        let text = render(&test.started.node);
+        let bench = TestNode::start(&[]).await;
+        bench.started.node.counters().count_commands(3);
+        let text = render(&bench.started.node);
         for line in text.lines().filter(|line| !line.starts_with("# ")) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok() && name.starts_with("kvorum_"), "{line}");

@@ -27,8 +27,7 @@ fn echo(_session: &mut Session, argv: &[&[u8]]) -> Outcome {
 mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn the_message_comes_back() {
-        let script = r#"ECHO "a\r\n\x00" => $"a\r\n\x00"; ECHO "" => $""; ECHO hi => $hi;
-            ECHO => -ERR wrong number of arguments for 'echo' command"#;
+        let script = r#"ECHO "a\r\n\x00" => $"a\r\n\x00"; ECHO "" => $""; ECHO hi => $hi; ECHO => -ERR wrong number of arguments for 'echo' command"#;
         crate::session::testing::check(&[], script).await;
     }
 }

@@ -123,8 +123,8 @@ mod tests {
     async fn the_protocol_changes_before_the_greeting() {
         for (door, mode) in [(Door::Plain, "standalone"), (Door::Cluster, "cluster")] {
             let mut bench = Bench::start(&[], door).await;
-            let id = format!(":{}", bench.session.client.id);
-            let mut run = async |line: &str| bench.run(line).await.replace(&id, ":ID");
+            let id = format!("$id :{}", bench.session.client.id);
+            let mut run = async |line: &str| bench.run(line).await.replace(&id, "$id :ID");
             assert_eq!(run("HELLO").await, format!("*14 {}", greeting(2, mode)));
             assert_eq!(run("HELLO 3").await, format!("%7 {}", greeting(3, mode)));
             assert_eq!(run("HELLO").await, format!("%7 {}", greeting(3, mode)));
