@@ -107,9 +107,9 @@ impl TestCluster {
         keys.iter().for_each(|key| pipeline.extend(request(&["UNLINK", key])));
         client.send_raw(&pipeline).map_err(|error| error.to_string())?;
         for _ in 0..2 * WARM_UP_KEYS {
-            match client.read().map_err(|error| error.to_string())? {
-                Value::Error(text) => return Err(format!("node {} says {text}", index + 1)),
-                _ => {}
+            let value = client.read().map_err(|error| error.to_string())?;
+            if let Some(text) = value.error() {
+                return Err(format!("node {} says {text}", index + 1));
             }
         }
         Ok(())
