@@ -124,7 +124,9 @@ impl Shared {
         let mut text = String::new();
         for _ in 0..count {
             text.clear();
-            let key = format!("key:{:012}", self.prng.below(self.options.keys));
+            // Counters have keys of their own, or they would meet texts that an earlier run has set.
+            let prefix = if self.options.command == Kind::Incr { "ctr" } else { "key" };
+            let key = format!("{prefix}:{:012}", self.prng.below(self.options.keys));
             let written = match self.options.command {
                 Kind::Set => write!(
                     text,

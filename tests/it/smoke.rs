@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::client::{Client, Value, request};
 use crate::support::node::{Doors, TestServer};
 use crate::support::ports::Port;
-use crate::support::{let_pass, now_us, us};
+use crate::support::{PATIENCE, let_pass, now_us, us, wait_for};
 
 #[test]
 fn commands_of_every_kind_answer() {
@@ -303,9 +303,10 @@ fn a_directory_of_another_node_is_refused() {
 fn the_admin_door_says_that_the_node_is_ready() {
     let server = TestServer::start(&[]);
     assert!(server.admin("/healthz").is_ok());
-    assert!(server.admin("/readyz").is_ok());
+    wait_for("ready node", PATIENCE, || server.admin("/readyz"));
     assert!(server.admin("/nosuch").is_err());
-    let replicas = crate::support::shards::parse(&server.admin("/api/shards").unwrap()).unwrap();
+    let replicas =
+        crate::support::shards::parse(&server.admin("/api/shards?hash=1").unwrap()).unwrap();
     assert!(!replicas.is_empty());
     assert!(replicas.iter().all(|replica| replica.role == "leader"), "{replicas:?}");
     let mut client = server.client();

@@ -107,9 +107,9 @@ impl TestCluster {
         keys.iter().for_each(|key| pipeline.extend(request(&["UNLINK", key])));
         client.send_raw(&pipeline).map_err(|error| error.to_string())?;
         for _ in 0..2 * WARM_UP_KEYS {
-            match client.read().map_err(|error| error.to_string())? {
-                Value::Error(text) => return Err(format!("node {} says {text}", index + 1)),
-                _ => {}
+            let value = client.read().map_err(|error| error.to_string())?;
+            if let Some(text) = value.error() {
+                return Err(format!("node {} says {text}", index + 1));
             }
         }
         Ok(())
@@ -188,7 +188,7 @@ impl TestCluster {
 
     /// The replicas on node `index`.
     pub(crate) fn replicas(&self, index: usize) -> Result<Vec<Replica>, String> {
-        parse(&self.nodes[index].admin("/api/shards")?)
+        parse(&self.nodes[index].admin("/api/shards?hash=1")?)
     }
 
     /// Waits until all nodes applied the same entries, and compares their states.
@@ -206,7 +206,7 @@ impl TestCluster {
                 return Err("no replica at all".into());
             }
             for pair in all.windows(2).filter(|pair| pair[0].shard == pair[1].shard) {
-                if pair[0].applied != pair[1].applied {
+                if pair[0].index != pair[1].index {
                     return Err(format!("{pair:?}"));
                 }
                 assert_eq!(pair[0].history, pair[1].history, "replicas diverged: {pair:?}");

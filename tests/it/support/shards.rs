@@ -1,4 +1,4 @@
-//! What `GET /api/shards` of a node says, read with the little JSON it needs.
+//! What `GET /api/shards?hash=1` of a node says, read with the little JSON it needs.
 
 /// One replica as its node describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -6,18 +6,16 @@ pub(crate) struct Replica {
     pub(crate) shard: u64,
     pub(crate) role: String,
     pub(crate) term: u64,
-    /// Index of the last entry in the replica's log.
+    /// Index of the last entry in the state that was hashed.
     pub(crate) index: u64,
-    /// Index of the last entry in its state.
-    pub(crate) applied: u64,
-    /// Hash of every entry applied so far, in their order.
+    /// Hash of every entry applied until then, in their order.
     pub(crate) history: String,
     /// Hash of the keyspace.
     pub(crate) keyspace: String,
     pub(crate) keys: u64,
 }
 
-/// The replicas in the text of `GET /api/shards`: an array of flat objects, whose only inner array is `slots`.
+/// The replicas in the text of `GET /api/shards?hash=1`: an array of flat objects, whose only inner array is `slots`.
 pub(crate) fn parse(json: &str) -> Result<Vec<Replica>, String> {
     let inner = json.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let inner = inner.ok_or_else(|| format!("no array: {json}"))?;
@@ -45,7 +43,6 @@ fn replica(object: &str) -> Result<Replica, String> {
         role: text("role")?,
         term: number("term")?,
         index: number("index")?,
-        applied: number("applied")?,
         history: text("history")?,
         keyspace: text("keyspace")?,
         keys: number("keys")?,
@@ -60,7 +57,7 @@ fn the_documented_form_is_read() {
     let replicas = parse(json).unwrap();
     assert_eq!(replicas.len(), 2);
     let first = &replicas[0];
-    assert_eq!((first.shard, &first.role[..], first.term, first.applied), (0, "leader", 3, 17));
+    assert_eq!((first.shard, &first.role[..], first.term), (0, "leader", 3));
     assert_eq!((first.index, &first.history[..], &first.keyspace[..]), (18, "ab", "cd"));
     assert_eq!((first.keys, &replicas[1].role[..]), (12, "follower"));
     assert_eq!(parse("[]").unwrap(), []);
