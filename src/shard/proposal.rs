@@ -490,10 +490,8 @@ mod tests {
         put_command(Protocol::Resp2, DbIndex(0), &[b"DEL", b"k"], &mut commands);
         let id = PacketId { node: NodeId(1), epoch: 2, sequence: 3 };
         let packet = Packet { id, floor: 3, commands: 1, body: commands.into() };
-        let hex: String = encode_batch(Stamp { now: UnixMillis(4), seed: 5 }, &[packet])
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let bytes = encode_batch(Stamp { now: UnixMillis(4), seed: 5 }, &[packet]);
+        let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
             hex,
             "0101040000000000000005000000000000000100000001000000000000000200000000000000030000000000000003\
