@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::codec;
-use super::limits::{APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX};
+use super::limits::{APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX, STALL_MIN};
 use super::log_store::LogStore;
 use super::network::{GroupNetworkFactory, kind, take_transfer};
 use super::snapshot::{SnapshotHandle, SnapshotStore, decode_meta};
@@ -192,6 +192,8 @@ struct Timer {
     /// Silence after which it campaigns; drawn anew for each round.
     patience: Duration,
     next_heartbeat: Instant,
+    /// When the node last looked at this timer.
+    looked: Instant,
     random: SplitMix64,
 }
 
@@ -261,6 +263,7 @@ impl<S: StateMachine> Group<S> {
                 heard: Instant::now(),
                 patience,
                 next_heartbeat: Instant::now(),
+                looked: Instant::now(),
                 random,
             }),
         };
@@ -411,6 +414,13 @@ impl<S: StateMachine> Group<S> {
         let due = {
             let metrics = self.shared.metrics.borrow_watched();
             let mut timer = self.shared.timer.lock();
+            let since = now.duration_since(timer.looked);
+            timer.looked = now;
+            if since > STALL_MIN {
+                // Time in which this process did not run is no silence of the leader: its heartbeats may be waiting
+                // in the socket, or the whole machine stood still.
+                timer.heard += since;
+            }
             if metrics.state == ServerState::Leader {
                 timer.heard = now;
                 if now < timer.next_heartbeat || self.shared.applied.is_sole_voter() {

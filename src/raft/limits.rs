@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A gap between two looks at a group's timer from which on this process counts as having stood still.
+pub(super) const STALL_MIN: Duration = Duration::from_millis(200);
+
 /// Bytes of entries in one AppendEntries message: large enough to be efficient, small enough that a
 /// lagging follower's stream shares the connection fairly with heartbeats.
 pub(super) const APPEND_ENTRIES_BYTES_MAX: usize = 1024 * 1024;

@@ -17,19 +17,20 @@ use crate::session::{self, Door};
 /// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens a listening socket that shares its port with those of the other runtimes.
-pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(address)?;
-    socket.listen(backlog)
+/// Whether a port is one socket's, or shared by one socket of each runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// The port is this socket's alone: a port that anybody listens on already is an error.
+    Alone,
+    /// The kernel spreads connections over the runtimes' sockets.
+    AmongRuntimes,
 }
 
-/// Opens a listening socket that has its port for itself.
-pub(super) fn bind_alone(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+/// Opens a listening socket on the current runtime.
+pub(super) fn bind(address: SocketAddr, backlog: u32, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(sharing == Sharing::AmongRuntimes)?;
     socket.bind(address)?;
     socket.listen(backlog)
 }

@@ -105,12 +105,19 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let options = config.options();
     // Ports before data: a port in use must not cost a recovery first.
+    let alone = open_doors(&options, Sharing::Alone)?;
     let mut listeners = Vec::new();
-    for runtime in &runtimes {
-        let _inside = runtime.enter();
-        listeners.push(open_doors(&options)?);
+    if runtimes.len() == 1 {
+        listeners.push(alone);
+    } else {
+        // A shared port would also be shared with another process that shares it; now it is known to be free.
+        drop(alone);
+        for runtime in &runtimes {
+            let _inside = runtime.enter();
+            listeners.push(open_doors(&options, Sharing::AmongRuntimes)?);
+        }
     }
-    let admin_listeners = open_admin(&options)?;
+    let admin_listeners = open(&options, options.admin_port, Sharing::Alone)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started = node::start(NodeOptions {
         config: Arc::clone(&config),
@@ -166,13 +173,16 @@ async fn follow_config(node: Arc<Node>, set_log_level: SetLogLevel) {
     }
 }
 
-/// A listening socket per address for the admin door, when it is open.
-fn open_admin(options: &Options) -> Result<Vec<TcpListener>, ServerError> {
-    let Some(port) = options.admin_port else { return Ok(Vec::new()) };
+/// A listening socket per address at `port`, on the current runtime; none when the door is closed.
+fn open(
+    options: &Options,
+    port: Option<u16>,
+    sharing: Sharing,
+) -> Result<Vec<TcpListener>, ServerError> {
     let mut listeners = Vec::new();
-    for bind in &options.bind {
+    for (bind, port) in options.bind.iter().zip(port.into_iter().cycle()) {
         let address = SocketAddr::new(bind.ip, port);
-        match listener::bind_alone(address, options.tcp_backlog) {
+        match listener::bind(address, options.tcp_backlog, sharing) {
             Ok(listener) => listeners.push(listener),
             Err(error) if bind.is_optional && is_absent(&error) => {
                 tracing::warn!(%address, %error, "left out an optional address");
@@ -183,22 +193,10 @@ fn open_admin(options: &Options) -> Result<Vec<TcpListener>, ServerError> {
     Ok(listeners)
 }
 
-fn open_doors(options: &Options) -> Result<Listeners, ServerError> {
-    let mut listeners = Vec::new();
-    for bind in &options.bind {
-        for (port, door) in [(options.port, Door::Plain), (options.cluster_port, Door::Cluster)] {
-            let Some(port) = port else { continue };
-            let address = SocketAddr::new(bind.ip, port);
-            match listener::bind(address, options.tcp_backlog) {
-                Ok(listener) => listeners.push((listener, door)),
-                Err(error) if bind.is_optional && is_absent(&error) => {
-                    tracing::warn!(%address, %error, "left out an optional address");
-                }
-                Err(source) => return Err(ServerError::Listen { address, source }),
-            }
-        }
-    }
-    Ok(listeners)
+fn open_doors(options: &Options, sharing: Sharing) -> Result<Listeners, ServerError> {
+    let plain = open(options, options.port, sharing)?.into_iter().map(|door| (door, Door::Plain));
+    let cluster = open(options, options.cluster_port, sharing)?;
+    Ok(plain.chain(cluster.into_iter().map(|door| (door, Door::Cluster))).collect())
 }
 
 /// Whether the machine does not have the address, as opposed to its port being in use.
