@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn the_kernel_takes_any_keepalive_that_the_configuration_does() {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, Sharing::Alone).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         keep_alive(&stream, None).unwrap();
         assert!(!sockopt::socket_keepalive(&stream).unwrap());

@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::{admin, listener};
+use super::admin;
+use super::listener::{self, Sharing};
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
 use crate::node::{self, Node, NodeError, NodeOptions};
