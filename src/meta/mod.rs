@@ -16,4 +16,6 @@ pub mod kind {
 
     /// A [`Command`](super::Command) for the meta leader; answered with nothing once it is applied there.
     pub const PROPOSE: Kind = Kind(48);
+    /// Asks a voter for the topology as it has it; answered with [`Command::Create`](super::Command) of it.
+    pub const FETCH: Kind = Kind(49);
 }

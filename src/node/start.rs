@@ -124,8 +124,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
     let seed_topology = ground.seed_topology(options.runtimes.len())?;
     let topology = match &meta {
         Some(meta) => first_topology(meta, &meta_machine, seed_topology).await,
-        // Not a voter of meta: the placement of a static cluster is arithmetic, the same everywhere.
-        None => Arc::new(seed_topology),
+        None => ground.fetched_topology().await,
     };
     let shards = ground.start_shards(&topology, &options).await?;
     let node = Node::new(Parts {
@@ -234,6 +233,20 @@ impl Ground {
     /// The topology of a cluster of the configured nodes that begins now.
     fn seed_topology(&self, threads: usize) -> Result<Topology, NodeError> {
         fresh_topology(&self.config, self.members.clone(), self.cluster, threads)
+    }
+
+    /// The topology as a voter of meta has it, for a node that is none.
+    async fn fetched_topology(&self) -> Arc<Topology> {
+        loop {
+            for voter in self.members.iter().take(META_VOTERS_MAX) {
+                if let Some(peer) = self.peers.get(voter.id)
+                    && let Some(topology) = fetch(&peer).await
+                {
+                    return Arc::new(topology);
+                }
+            }
+            tokio::time::sleep(META_PAUSE).await;
+        }
     }
 
     /// All shards of the cluster, with replicas of those placed here, each on a runtime of its own choice.
@@ -396,6 +409,16 @@ async fn first_topology(
     }
 }
 
+/// Asks `peer` for the topology.
+pub(super) async fn fetch(peer: &PeerClient) -> Option<Topology> {
+    let answer =
+        peer.call(GroupId::META, meta::kind::FETCH, Bytes::new(), META_TIMEOUT).await.ok()?;
+    match Command::decode(&answer).ok()? {
+        Command::Create(topology) => Some(*topology),
+        Command::SetDoors { .. } => None,
+    }
+}
+
 /// Proposes to the meta group and waits for the outcome; true when it is applied.
 pub(super) async fn propose(meta: &Group<TopologyMachine>, command: Bytes) -> bool {
     let (done, fate) = tokio::sync::oneshot::channel();
@@ -442,6 +465,12 @@ impl Switchboard {
 
     fn handle_meta(&self, message: Message, responder: Responder) {
         let Some(Some(meta)) = self.meta.get() else { return };
+        if message.kind == meta::kind::FETCH {
+            if let Some(topology) = meta.machine().latest() {
+                responder.send(Command::Create(Box::new((*topology).clone())).encode());
+            }
+            return;
+        }
         if message.kind != meta::kind::PROPOSE {
             return meta.handle(message, responder);
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
@@ -31,15 +32,35 @@ const HAND_OVER_PATIENCE: u32 = 3;
 /// Pause before the doors are announced again.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 
+/// Pause between two looks at the topology by a node that has no replica of it.
+const FETCH_PERIOD: Duration = Duration::from_secs(1);
+
 /// Starts the node's own tasks. They end with the runtime.
 pub(super) fn spawn(node: &Arc<Node>, machine: &TopologyMachine, doors: Doors, timing: Timing) {
     if node.meta().is_some() {
         tokio::spawn(follow_topology(Arc::clone(node), machine.watch()));
-        tokio::spawn(announce(Arc::clone(node), doors));
+    } else {
+        tokio::spawn(fetch_topology(Arc::clone(node)));
     }
+    tokio::spawn(announce(Arc::clone(node), doors));
     tokio::spawn(tick(Arc::clone(node)));
     for peer in node.peers().all() {
         tokio::spawn(campaign_when_gone(Arc::clone(node), peer, timing));
+    }
+}
+
+/// Without a replica of meta: asks its peers for news now and then.
+async fn fetch_topology(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(FETCH_PERIOD).await;
+        for peer in node.peers().all() {
+            if let Some(topology) = start::fetch(&peer).await {
+                if topology.epoch() > node.epoch() {
+                    node.adopt_topology(Arc::new(topology));
+                }
+                break;
+            }
+        }
     }
 }
 
@@ -62,24 +83,32 @@ async fn announce(node: Arc<Node>, doors: Doors) {
     let command = Command::SetDoors { node: node.id(), doors: doors.clone() }.encode();
     let is_known = || node.topology().node(node.id()).and_then(|node| node.doors.clone());
     while is_known().as_ref() != Some(&doors) {
-        let Some(meta) = node.meta() else { return };
-        match meta.leadership() {
-            Leadership::Here => {
+        match node.meta().map(|meta| (meta, meta.leadership())) {
+            Some((meta, Leadership::Here)) => {
                 start::propose(meta, command.clone()).await;
             }
-            Leadership::There(leader) => {
+            Some((_, Leadership::There(leader))) => {
                 if let Some(peer) = node.peers().get(leader) {
-                    let timeout = Duration::from_secs(2);
-                    let told =
-                        peer.call(GroupId::META, meta::kind::PROPOSE, command.clone(), timeout);
-                    if let Err(error) = told.await {
-                        tracing::debug!(%error, "the meta leader did not take the doors");
-                    }
+                    tell(&peer, &command).await;
                 }
             }
-            Leadership::Unknown => {}
+            Some((_, Leadership::Unknown)) => {}
+            // Whoever does not lead meta does not answer: one of them does.
+            None => {
+                for peer in node.peers().all() {
+                    tell(&peer, &command).await;
+                }
+            }
         }
         tokio::time::sleep(ANNOUNCE_PAUSE).await;
+    }
+}
+
+async fn tell(peer: &PeerClient, command: &Bytes) {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let told = peer.call(GroupId::META, meta::kind::PROPOSE, command.clone(), TIMEOUT).await;
+    if let Err(error) = told {
+        tracing::debug!(%error, "a peer did not take the doors");
     }
 }
 
