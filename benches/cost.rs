@@ -197,14 +197,17 @@ fn run(commands: usize, is_json: bool) -> Result<(), String> {
 }
 
 fn main() -> ExitCode {
-    // Cargo itself adds `--bench`, and the test runner asks every binary for its tests; this one has none.
+    // Cargo itself adds `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    // The test runner asks every binary for its tests; this one has none.
+    if args.iter().any(|arg| arg == "--list") {
+        return ExitCode::SUCCESS;
+    }
     let mut commands = 20_000;
     let mut is_json = false;
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
         match arg {
-            "--list" => return ExitCode::SUCCESS,
             "--json" => is_json = true,
             "--commands" => match args.next().and_then(|value| value.parse().ok()) {
                 Some(number) if number > 0 => commands = number,
