@@ -51,7 +51,7 @@ pub struct WalOptions {
     /// When entries are forced to the disk.
     pub sync: SyncPolicy,
     /// Size of a segment file in bytes, at least
-    /// [`SEGMENT_BYTES_MIN`](super::limits::SEGMENT_BYTES_MIN). One bigger record gets a bigger file.
+    /// [`SEGMENT_BYTES_MIN`]. One bigger record gets a bigger file.
     pub segment_bytes: u64,
     /// Write the position of every sync to the file `synced`, for tests that cut power
     /// (`wal-sync-mark`); see [`cut_to_last_sync`](super::cut_to_last_sync).
