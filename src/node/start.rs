@@ -426,7 +426,9 @@ pub(super) async fn propose(meta: &Group<TopologyMachine>, command: Bytes) -> bo
         // Nobody waits any more when the node is stopping.
         let _unheard = done.send(fate);
     };
-    meta.propose(command, report).await;
+    if meta.propose(command, report).await.is_err() {
+        return false;
+    }
     matches!(tokio::time::timeout(META_TIMEOUT, fate).await, Ok(Ok(ProposalFate::Applied)))
 }
 

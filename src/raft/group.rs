@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -119,6 +119,11 @@ pub enum ProposalFate {
     },
 }
 
+/// The replica has stopped for good and takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the replica has stopped")]
+pub struct Stopped;
+
 /// Why a linearizable read could not be vouched for; nothing happened, it may be asked again anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadRefused {
@@ -184,6 +189,7 @@ struct Shared<S: StateMachine> {
     snapshots: SnapshotStore,
     incoming: Mutex<Option<IncomingSnapshot>>,
     timer: Mutex<Timer>,
+    stopping: AtomicBool,
 }
 
 /// When this replica last had reason to believe in a leader, and when it next does something about it.
@@ -194,6 +200,8 @@ struct Timer {
     next_heartbeat: Instant,
     /// When the node last looked at this timer.
     looked: Instant,
+    /// No campaign was begun yet.
+    is_first: bool,
     random: SplitMix64,
 }
 
@@ -238,15 +246,10 @@ impl<S: StateMachine> Group<S> {
             .await
             .map_err(|fatal| refused(fatal.to_string()))?;
         let metrics = raft.metrics();
-        // Who is alone with itself has nobody to wait for.
-        let is_alone = metrics.borrow_watched().membership_config.voter_ids().eq([options.node]);
         let mut random = SplitMix64::new(options.seed);
-        let patience = if is_alone {
-            Duration::ZERO
-        } else {
-            // Never below the lease (before the restart this replica may have promised it), and not the same everywhere.
-            options.timing.lease + random_below(options.timing.election_min, &mut random)
-        };
+        // Never below the lease (before the restart this replica may have promised it), and not the same everywhere.
+        let patience =
+            options.timing.lease + random_below(options.timing.election_min, &mut random);
         let shared = Shared {
             group,
             node: options.node,
@@ -259,11 +262,13 @@ impl<S: StateMachine> Group<S> {
             transferring_term: AtomicU64::new(0),
             snapshots: options.snapshots,
             incoming: Mutex::new(None),
+            stopping: AtomicBool::new(false),
             timer: Mutex::new(Timer {
                 heard: Instant::now(),
                 patience,
                 next_heartbeat: Instant::now(),
                 looked: Instant::now(),
+                is_first: true,
                 random,
             }),
         };
@@ -292,7 +297,14 @@ impl<S: StateMachine> Group<S> {
     }
 
     /// Proposes `proposal`; `done` learns its fate, once, on this group's runtime.
-    pub async fn propose(&self, proposal: Bytes, done: impl FnOnce(ProposalFate) + Send + 'static) {
+    ///
+    /// # Errors
+    /// [`Stopped`] when the replica has stopped; `done` has then been told that the fate is unknown.
+    pub async fn propose(
+        &self,
+        proposal: Bytes,
+        done: impl FnOnce(ProposalFate) + Send + 'static,
+    ) -> Result<(), Stopped> {
         let mut answer = OnceAnswered(Some(done));
         let responder: WriteResponder = Callback::new(move |result| {
             answer.answer(match result {
@@ -308,15 +320,18 @@ impl<S: StateMachine> Group<S> {
             });
         });
         // A replica that has stopped drops the responder, which then answers "unknown".
-        if let Err(fatal) =
-            self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)).await
-        {
-            tracing::warn!(group = %self.shared.group, %fatal, "the replica has stopped");
-        }
+        let taken = self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)).await;
+        taken.map_err(|fatal| {
+            tracing::debug!(group = %self.shared.group, %fatal, "the replica has stopped");
+            Stopped
+        })
     }
 
     /// Who leads, as this replica sees it.
     pub fn leadership(&self) -> Leadership {
+        if self.has_stopped() {
+            return Leadership::Unknown;
+        }
         let metrics = self.shared.metrics.borrow_watched();
         match metrics.current_leader {
             Some(leader) if leader == self.shared.node => {
@@ -334,7 +349,8 @@ impl<S: StateMachine> Group<S> {
     /// Whether the replica has stopped for good, because its disk or its state cannot be trusted any more. It
     /// neither leads nor follows; the others carry on without it.
     pub fn has_stopped(&self) -> bool {
-        self.shared.metrics.borrow_watched().running_state.is_err()
+        self.shared.stopping.load(Ordering::Acquire)
+            || self.shared.metrics.borrow_watched().running_state.is_err()
     }
 
     /// Waits until `condition` holds of the leadership.
@@ -429,6 +445,12 @@ impl<S: StateMachine> Group<S> {
                     timer.next_heartbeat = now + self.shared.timing.heartbeat;
                     Due::Heartbeat
                 }
+            } else if timer.is_first && metrics.membership_config.voter_ids().eq([self.shared.node])
+            {
+                // Who is alone with itself has nobody to wait for. Once: the campaign may take a while.
+                timer.is_first = false;
+                timer.heard = now;
+                Due::Campaign
             } else if now.duration_since(timer.heard) < timer.patience {
                 Due::Nothing
             } else {
@@ -528,6 +550,8 @@ impl<S: StateMachine> Group<S> {
 
     /// Stops the replica and waits for its tasks.
     pub async fn stop(&self) {
+        // What openraft last said of itself stands still from now on, and would go on to call this replica leader.
+        self.shared.stopping.store(true, Ordering::Release);
         if let Err(error) = self.shared.raft.shutdown().await {
             tracing::warn!(group = %self.shared.group, %error, "a task of the group panicked");
         }

@@ -16,7 +16,8 @@ mod state_machine;
 mod type_config;
 
 pub use group::{
-    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, ReadRefused, StartError, Timing,
+    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, ReadRefused, StartError, Stopped,
+    Timing,
 };
 pub use network::kind;
 pub use snapshot::SnapshotStore;

@@ -27,7 +27,9 @@ use super::stamp_clock::StampClock;
 use super::wire::{self, Answer, kind};
 use crate::ids::{GroupId, NodeId, ShardId};
 use crate::keyspace::Keyspace;
-use crate::raft::{Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError};
+use crate::raft::{
+    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError, Stopped,
+};
 use crate::resp::ErrorReply;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::prng::SplitMix64;
@@ -410,12 +412,19 @@ impl Shard {
                 }
                 None => proposal::encode_batch(stamp, &packets),
             };
-            self.propose(entry, ids).await;
+            // A stopped replica refuses at once, again and again: what came back goes elsewhere, later.
+            if self.propose(entry, ids).await.is_err() {
+                return;
+            }
         }
     }
 
-    async fn propose(self: &Arc<Self>, entry: bytes::Bytes, ids: Vec<PacketId>) {
-        let Some(replica) = self.replica.get() else { return };
+    async fn propose(
+        self: &Arc<Self>,
+        entry: bytes::Bytes,
+        ids: Vec<PacketId>,
+    ) -> Result<(), Stopped> {
+        let replica = self.replica.get().ok_or(Stopped)?;
         self.entries_in_flight.fetch_add(1, Ordering::AcqRel);
         let shard = Arc::clone(self);
         replica
@@ -424,7 +433,7 @@ impl Shard {
                 shard.entries_in_flight.fetch_sub(1, Ordering::AcqRel);
                 shard.learn_fate(fate, &ids);
             })
-            .await;
+            .await
     }
 
     fn learn_fate(self: &Arc<Self>, fate: ProposalFate, ids: &[PacketId]) {
@@ -628,7 +637,10 @@ impl Shard {
         let keys = self.machine.due_keys(now, PURGE_KEYS_MAX);
         if !keys.is_empty() || (quiet && self.options.replicas.len() > 1) {
             let stamp = self.next_stamp();
-            self.propose(proposal::encode_purge(stamp, &keys), Vec::new()).await;
+            let purge = proposal::encode_purge(stamp, &keys);
+            if self.propose(purge, Vec::new()).await.is_err() {
+                tracing::debug!(shard = %self.id(), "nothing is purged by a stopped replica");
+            }
         }
     }
 
