@@ -10,6 +10,7 @@ use super::{Bin, Value};
 
 /// A key with its value and, perhaps, a deadline.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Entry {
     key: Bin,
     /// What the key holds.
@@ -21,7 +22,7 @@ pub struct Entry {
 const NO_DEADLINE: u64 = 0;
 
 // One cache line. Half of it is key and deadline; every byte more is paid for each key of the store.
-const _: () = assert!(size_of::<Entry>() <= 64);
+const _: () = assert!(size_of::<Entry>() == 64);
 
 impl Entry {
     /// A new entry. A deadline at the epoch itself is kept as one millisecond after it.
@@ -42,6 +43,11 @@ impl Entry {
     /// Whether the deadline has come at `now`: then no command may see the key.
     pub fn is_expired(&self, now: UnixMillis) -> bool {
         self.deadline != NO_DEADLINE && self.deadline <= now.0
+    }
+
+    /// Something of the entry: reading it brings the entry near.
+    pub(super) fn glance(&self) -> u64 {
+        self.deadline ^ self.key.len() as u64
     }
 
     /// The digest of the key in `db`, its value and its deadline.

@@ -1,7 +1,10 @@
 //! What one shard holds: looking keys up, changing them, counting them.
 
 use std::fmt;
+use std::hint::black_box;
 use std::ops::RangeInclusive;
+
+use smallvec::SmallVec;
 
 use crate::ids::DbIndex;
 use crate::slot::Slot;
@@ -15,6 +18,9 @@ use super::{Entry, Value};
 
 /// How many databases there are.
 pub(super) const DATABASES: usize = DbIndex::COUNT as usize;
+
+/// How many keys [`Keyspace::look_ahead`] fetches at once: about as many as a processor has reads under way.
+pub const KEYS_AHEAD_MAX: usize = 16;
 
 /// Where and when a command looks: the client's database and the time of the log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +71,32 @@ impl Keyspace {
     /// The slots whose keys may be stored here.
     pub fn slots(&self) -> RangeInclusive<u16> {
         self.slots.clone()
+    }
+
+    /// Whether there are so many keys that most of them lie far from the processor.
+    pub fn is_large(&self) -> bool {
+        const KEYS_NEAR_MAX: usize = 8 * 1024;
+        let keys: usize = self.databases.iter().flatten().map(|database| database.counts.len).sum();
+        keys > KEYS_NEAR_MAX
+    }
+
+    /// Brings what holds `keys` near to the processor; changes nothing. At most [`KEYS_AHEAD_MAX`] of them, and none
+    /// unless the keyspace [is large](Self::is_large).
+    ///
+    /// A key of a large store lies in memory that is far from the processor, and so does its place in the index. Used one
+    /// after the other, each key waits for both; looked at in two short rounds, they are all fetched at once.
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
+        if !self.is_large() {
+            return;
+        }
+        let places: SmallVec<[(&SlotTable, KeyHash); KEYS_AHEAD_MAX]> = keys
+            .take(KEYS_AHEAD_MAX)
+            .filter_map(|(db, slot, key)| Some((self.table(db, slot)?, KeyHash::of(key))))
+            .collect();
+        let touched = places.iter().map(|(table, hash)| table.touch(*hash));
+        black_box(touched.fold(0, u64::wrapping_add));
+        let seen = places.iter().map(|(table, hash)| table.glance(*hash));
+        black_box(seen.fold(0, u64::wrapping_add));
     }
 
     /// The value of `key`.

@@ -25,6 +25,7 @@ mod value;
 
 mod entry;
 
+mod compact;
 mod table;
 
 mod database;
@@ -41,7 +42,7 @@ mod snapshot;
 pub use database::Graveyard;
 pub use entry::Entry;
 pub use hash::{Hash, HashIter};
-pub use keyspace::{At, Keyspace};
+pub use keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 pub use list::{End, List, ListRange};
 pub use scan::ScanCursor;
 pub use set::{Set, SetIter};

@@ -5,25 +5,24 @@
 //! millions of keys is never rehashed, scanned or written to a snapshot in one go.
 //!
 //! The position of a key is the low 48 bits of its hash. It is the order in which keys are listed; segments
-//! are cut by its highest bits, hash tables place by its lowest, and `SwissTable` tags use the bits above it,
-//! so none of the three spoils another.
+//! are cut by its highest bits, hash tables place by its lowest, and their tags use the bits above it, so none of
+//! the three spoils another.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::{Entry as TableEntry, OccupiedEntry};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::stdx::clock::UnixMillis;
 
+use super::compact::CompactTable;
 use super::{Entry, Value};
 
 /// How many bits of a hash make a position.
 pub(super) const POSITION_BITS: u32 = 48;
 
-/// The entries at which a segment is cut in two: what 2048 buckets hold at hashbrown's load of 7/8.
+/// The entries at which a segment is cut in two: little enough to be moved in a fraction of a millisecond.
 pub(super) const SEGMENT_ENTRIES_MAX: usize = 1792;
 
 /// A table of at most this capacity is kept when its entries go: it is the smallest there is.
-const KEPT_CAPACITY_MAX: usize = 3;
+const KEPT_CAPACITY_MAX: usize = 4;
 
 /// The hash of a key, taken once per command. The same on every node: SCAN cursors depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +35,11 @@ impl KeyHash {
 
     pub(super) fn position(self) -> u64 {
         self.0 & ((1 << POSITION_BITS) - 1)
+    }
+
+    /// The eight bits above the position.
+    pub(super) fn tag(self) -> u8 {
+        (self.0 >> POSITION_BITS).to_le_bytes()[0]
     }
 }
 
@@ -60,7 +64,7 @@ pub(super) const NEVER: UnixMillis = UnixMillis(u64::MAX);
 /// The keys whose positions lie in one range of one slot.
 #[derive(Debug)]
 pub(super) struct Segment {
-    entries: HashTable<Entry>,
+    entries: CompactTable,
     /// No deadline of the segment is earlier.
     earliest: UnixMillis,
     /// How many entries have a deadline.
@@ -71,12 +75,8 @@ pub(super) struct Segment {
 
 impl Default for Segment {
     fn default() -> Self {
-        Self { entries: HashTable::new(), earliest: NEVER, expires: 0, saved_in: 0 }
+        Self { entries: CompactTable::default(), earliest: NEVER, expires: 0, saved_in: 0 }
     }
-}
-
-fn rehash(entry: &Entry) -> u64 {
-    KeyHash::of(entry.key()).0
 }
 
 impl Segment {
@@ -89,7 +89,7 @@ impl Segment {
     }
 
     pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
-        self.entries.find(hash.0, |entry| entry.key() == key)
+        self.entries.find(hash, key).map(|found| self.entries.get(found))
     }
 
     /// The entries in table order, which differs between replicas: only for what does not depend on it.
@@ -121,7 +121,7 @@ impl Segment {
         let moved = self.entries.extract_if(|entry| KeyHash::of(entry.key()).position() >= middle);
         for entry in moved {
             upper.expires += u32::from(entry.expire_at().is_some());
-            upper.entries.insert_unique(rehash(&entry), entry, rehash);
+            upper.entries.insert_new(KeyHash::of(entry.key()), entry);
         }
         self.expires -= upper.expires;
         upper
@@ -129,8 +129,8 @@ impl Segment {
 
     fn shrink_if_sparse(&mut self) {
         let capacity = self.entries.capacity();
-        if capacity > KEPT_CAPACITY_MAX && self.entries.len() < capacity / 8 {
-            self.entries.shrink_to(self.entries.len() * 2, rehash);
+        if capacity > KEPT_CAPACITY_MAX && self.entries.len() * 8 < capacity {
+            self.entries.shrink_to(self.entries.len() * 2);
         }
     }
 }
@@ -145,7 +145,7 @@ pub(super) struct SlotTable {
 }
 
 // Each used database of a keyspace over all slots has 16384 of these, empty or not.
-const _: () = assert!(size_of::<SlotTable>() <= 72);
+const _: () = assert!(size_of::<SlotTable>() <= 88);
 
 impl SlotTable {
     pub(super) fn len(&self) -> usize {
@@ -157,11 +157,24 @@ impl SlotTable {
     }
 
     pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
-        let segment = match self.index_of(hash.position()) {
+        self.segment(hash).find(hash, key)
+    }
+
+    fn segment(&self, hash: KeyHash) -> &Segment {
+        match self.index_of(hash.position()) {
             0 => &self.first,
             index => &self.more[index - 1].1,
-        };
-        segment.find(hash, key)
+        }
+    }
+
+    /// Brings the index of what would hold `hash` near; see [`CompactTable::touch`].
+    pub(super) fn touch(&self, hash: KeyHash) -> u64 {
+        self.segment(hash).entries.touch(hash)
+    }
+
+    /// Brings the entry of `hash` near, if there is one; see [`CompactTable::glance`].
+    pub(super) fn glance(&self, hash: KeyHash) -> u64 {
+        self.segment(hash).entries.glance(hash)
     }
 
     /// The segments with the positions at which they begin, ascending.
@@ -253,13 +266,13 @@ impl<'a> SlotMut<'a> {
     pub(super) fn entry_mut(self, key: &[u8], now: UnixMillis) -> Option<&'a mut Entry> {
         let Self { counts, table, hash } = self;
         let segment = table.segment_mut(hash);
-        let occupied = segment.entries.find_entry(hash.0, |entry| entry.key() == key).ok()?;
-        if !occupied.get().is_expired(now) {
-            return Some(occupied.into_mut());
+        let found = segment.entries.find(hash, key)?;
+        if !segment.entries.get(found).is_expired(now) {
+            return Some(segment.entries.get_mut(found));
         }
         // Memory is given back by the next removal: a second look at the table here would cost every
         // command a probe.
-        drop(occupied.remove());
+        drop(segment.entries.remove(found));
         counts.len -= 1;
         forget_deadline(counts, &mut segment.expires);
         None
@@ -274,19 +287,16 @@ impl<'a> SlotMut<'a> {
     ) -> &'a mut Entry {
         let Self { counts, table, hash } = self;
         let segment = table.segment_with_room(hash);
-        match segment.entries.entry(hash.0, |entry| entry.key() == key, rehash) {
-            TableEntry::Occupied(mut occupied) => {
-                if occupied.get().is_expired(now) {
-                    forget_deadline(counts, &mut segment.expires);
-                    *occupied.get_mut() = Entry::new(key, make(), None);
-                }
-                occupied.into_mut()
-            }
-            TableEntry::Vacant(vacant) => {
-                counts.len += 1;
-                vacant.insert(Entry::new(key, make(), None)).into_mut()
-            }
+        let Some(found) = segment.entries.find(hash, key) else {
+            counts.len += 1;
+            return segment.entries.insert_new(hash, Entry::new(key, make(), None));
+        };
+        let entry = segment.entries.get_mut(found);
+        if entry.is_expired(now) {
+            forget_deadline(counts, &mut segment.expires);
+            *entry = Entry::new(key, make(), None);
         }
+        entry
     }
 
     /// Puts `entry` in the place of whatever its key holds, which it returns.
@@ -296,28 +306,24 @@ impl<'a> SlotMut<'a> {
         if let Some(at) = entry.expire_at() {
             note_deadline(counts, segment, at);
         }
-        match segment.entries.entry(hash.0, |held| held.key() == entry.key(), rehash) {
-            TableEntry::Occupied(mut occupied) => {
-                let replaced = std::mem::replace(occupied.get_mut(), entry);
-                if replaced.expire_at().is_some() {
-                    forget_deadline(counts, &mut segment.expires);
-                }
-                Some(replaced)
-            }
-            TableEntry::Vacant(vacant) => {
-                counts.len += 1;
-                vacant.insert(entry);
-                None
-            }
+        let Some(found) = segment.entries.find(hash, entry.key()) else {
+            counts.len += 1;
+            segment.entries.insert_new(hash, entry);
+            return None;
+        };
+        let replaced = std::mem::replace(segment.entries.get_mut(found), entry);
+        if replaced.expire_at().is_some() {
+            forget_deadline(counts, &mut segment.expires);
         }
+        Some(replaced)
     }
 
     /// Takes the entry of `key` out, expired or not.
     pub(super) fn remove(self, key: &[u8]) -> Option<Entry> {
         let Self { counts, table, hash } = self;
         let segment = table.segment_mut(hash);
-        let occupied = segment.entries.find_entry(hash.0, |entry| entry.key() == key).ok();
-        let (removed, _) = occupied.map(OccupiedEntry::remove)?;
+        let found = segment.entries.find(hash, key)?;
+        let removed = segment.entries.remove(found);
         counts.len -= 1;
         if removed.expire_at().is_some() {
             forget_deadline(counts, &mut segment.expires);

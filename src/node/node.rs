@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -54,6 +54,8 @@ pub struct Node {
     shards: Vec<Arc<Shard>>,
     clients: Arc<Clients>,
     counters: Counters,
+    /// Whether some shard here holds more keys than lie near; see [`Self::looks_ahead`].
+    looks_ahead: AtomicBool,
     registry: Registry,
     run_seed: u64,
     random: AtomicU64,
@@ -85,6 +87,7 @@ impl Node {
             shards: parts.shards,
             clients: Arc::default(),
             counters: Counters::default(),
+            looks_ahead: AtomicBool::new(false),
             registry: parts.registry,
             run_seed: parts.seed,
             random: AtomicU64::new(parts.seed),
@@ -96,6 +99,18 @@ impl Node {
     /// Its id.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Whether reads do well to look ahead ([`Shard::look_ahead`]): with few keys that would only cost time. As of the
+    /// last tick.
+    pub fn looks_ahead(&self) -> bool {
+        self.looks_ahead.load(Ordering::Relaxed)
+    }
+
+    /// Looks anew whether reads do well to look ahead.
+    pub(super) fn note_size(&self) {
+        let is_large = self.shards.iter().any(|shard| shard.is_large());
+        self.looks_ahead.store(is_large, Ordering::Relaxed);
     }
 
     /// Its name (`node-id`).

@@ -123,6 +123,7 @@ async fn tick(node: Arc<Node>) {
         for shard in node.shards() {
             shard.tick().await;
         }
+        node.note_size();
         if ticks.is_multiple_of(SLOW_EVERY) {
             if let Some(meta) = node.meta()
                 && node.wal().live_bytes() > LOG_BYTES_MAX

@@ -198,6 +198,12 @@ impl RequestDecoder {
         self.needed.max(1)
     }
 
+    /// Forgets what it knows of the current request: the next buffer starts where some request starts, be it one that
+    /// was returned before.
+    pub fn restart(&mut self) {
+        self.begin();
+    }
+
     fn begin(&mut self) {
         self.stage = Stage::Begin;
         self.position = 0;

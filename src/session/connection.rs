@@ -10,12 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::batch::Batch;
-use super::dispatch::{Scene, dispatch};
+use super::dispatch::{Scene, dispatch, look_ahead};
 use super::limits::{
     BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX,
     READ_BYTES, WRITE_TIMEOUT,
 };
 use super::state::{Fate, Session};
+use crate::keyspace::KEYS_AHEAD_MAX;
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
 
@@ -46,6 +47,51 @@ enum Rest {
     More,
     /// What is left is not RESP; the client has been told.
     Garbage,
+}
+
+/// The words of a request, the command's name first.
+type Argv<'a> = SmallVec<[&'a [u8]; 8]>;
+
+/// A request and where in the input it ends.
+struct Request<'a> {
+    argv: Argv<'a>,
+    end: usize,
+}
+
+/// Requests that are taken together.
+type Requests<'a> = SmallVec<[Request<'a>; KEYS_AHEAD_MAX]>;
+
+/// What follows the requests that were decoded.
+enum Next {
+    /// More of them, perhaps.
+    Requests,
+    /// One in plain text: its words are the decoder's own and stay there only until it goes on.
+    Inline,
+    /// The beginning of one.
+    Incomplete,
+}
+
+/// Whether the batch may take another request.
+fn has_room(session: &Session, batch: &Batch) -> bool {
+    batch.len() < BATCH_COMMANDS_MAX
+        && batch.ready.len() < BATCH_READY_BYTES_MAX
+        && batch.queued_bytes() < BATCH_QUEUED_BYTES_MAX
+        && session.fate == Fate::Stay
+}
+
+/// Takes one request.
+fn take(
+    session: &mut Session,
+    batch: &mut Batch,
+    decoder: &mut RequestDecoder,
+    scene: &Scene,
+    argv: &[&[u8]],
+) {
+    let authenticated = session.authenticated;
+    dispatch(session, batch, scene, argv);
+    if session.authenticated != authenticated {
+        decoder.set_limits(limits(session));
+    }
 }
 
 impl Connection {
@@ -84,42 +130,68 @@ impl Connection {
         let scene = Scene::of(&self.session);
         self.session.client.touch(scene.clock);
         let mut consumed = 0;
-        let mut outcome = Rest::More;
-        while self.batch.len() < BATCH_COMMANDS_MAX
-            && self.batch.ready.len() < BATCH_READY_BYTES_MAX
-            && self.batch.queued_bytes() < BATCH_QUEUED_BYTES_MAX
-            && self.session.fate == Fate::Stay
-        {
-            let rest = &self.input[consumed..];
-            match self.decoder.decode(rest) {
+        let mut rest = Rest::More;
+        while rest == Rest::More && has_room(&self.session, &self.batch) {
+            (consumed, rest) = self.take_some(&scene, consumed);
+        }
+        self.input.advance(consumed);
+        rest
+    }
+
+    /// Takes the next few requests of the input from `from` on; returns where the next begins. A few at once, so that
+    /// the keys that reads among them want are fetched together.
+    fn take_some(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
+        let Self { session, batch, decoder, input, .. } = self;
+        // Whoever is not authenticated yet has other limits after the next request than before it.
+        let requests_max = if session.authenticated { KEYS_AHEAD_MAX } else { 1 };
+        let mut requests = Requests::new();
+        let mut end = from;
+        let outcome = loop {
+            if requests.len() == requests_max {
+                break Ok(Next::Requests);
+            }
+            let bytes = &input[end..];
+            match decoder.decode(bytes) {
                 Ok(Some(decoded)) => {
-                    consumed += decoded.consumed;
+                    end += decoded.consumed;
                     if decoded.arguments == 0 {
                         continue;
                     }
-                    let authenticated = self.session.authenticated;
-                    {
-                        let argv: SmallVec<[&[u8]; 8]> = self.decoder.argv(rest).collect();
-                        dispatch(&mut self.session, &mut self.batch, &scene, &argv);
-                    }
-                    if self.session.authenticated != authenticated {
-                        self.decoder.set_limits(limits(&self.session));
-                    }
+                    let Some(ranges) = decoder.ranges() else { break Ok(Next::Inline) };
+                    let argv = ranges.iter().map(|range| &bytes[range.clone()]).collect();
+                    requests.push(Request { argv, end });
                 }
-                Ok(None) => {
-                    outcome = Rest::Incomplete;
-                    break;
-                }
-                Err(error) => {
-                    let error = resp::Reply::Error(ErrorReply::protocol_error(error));
-                    resp::encode(&error, self.session.protocol, &mut self.batch.ready);
-                    outcome = Rest::Garbage;
-                    break;
-                }
+                Ok(None) => break Ok(Next::Incomplete),
+                Err(error) => break Err(error),
+            }
+        };
+        if requests.len() > 1 && session.node.looks_ahead() {
+            look_ahead(session, batch, scene, requests.iter().map(|request| &request.argv[..]));
+        }
+        for request in &requests {
+            take(session, batch, decoder, scene, &request.argv);
+            if !has_room(session, batch) {
+                // The rest is decoded again, when there is room for it.
+                decoder.restart();
+                return (request.end, Rest::More);
             }
         }
-        self.input.advance(consumed);
-        outcome
+        match outcome {
+            Ok(Next::Requests) => (end, Rest::More),
+            Ok(Next::Incomplete) => (end, Rest::Incomplete),
+            Ok(Next::Inline) => {
+                let words: SmallVec<[Vec<u8>; 8]> =
+                    decoder.argv(input).map(<[u8]>::to_vec).collect();
+                let argv: Argv<'_> = words.iter().map(Vec::as_slice).collect();
+                take(session, batch, decoder, scene, &argv);
+                (end, Rest::More)
+            }
+            Err(error) => {
+                let error = resp::Reply::Error(ErrorReply::protocol_error(error));
+                resp::encode(&error, session.protocol, &mut batch.ready);
+                (end, Rest::Garbage)
+            }
+        }
     }
 
     async fn flush(&mut self) -> io::Result<()> {

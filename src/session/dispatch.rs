@@ -9,7 +9,7 @@ use super::state::{Door, Session};
 use super::table::{self, Handler};
 use crate::command::{self, Context, DataCommand, Flag};
 use crate::ids::ShardId;
-use crate::keyspace::{At, ScanCursor};
+use crate::keyspace::{At, KEYS_AHEAD_MAX, ScanCursor};
 use crate::node::Node;
 use crate::resp::{ErrorReply, Reply, encode};
 use crate::ring::Topology;
@@ -61,6 +61,31 @@ pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, 
     };
     if !session.is_silent {
         reply(session, batch, &outcome.unwrap_or_else(Reply::Error));
+    }
+}
+
+/// Lets the keys of those among `requests` that will be read on this node be fetched together.
+pub(super) fn look_ahead<'a>(
+    session: &Session,
+    batch: &mut Batch,
+    scene: &Scene,
+    requests: impl Iterator<Item = &'a [&'a [u8]]>,
+) {
+    let mut reads: SmallVec<[(ShardId, Slot, &[u8]); KEYS_AHEAD_MAX]> = requests
+        .filter_map(|argv| {
+            let command = command::lookup(argv[0]).filter(|command| !command.is_write())?;
+            let key = *argv.get(command.spec.only_key_position()?)?;
+            let slot = Slot::of(key);
+            Some((scene.topology.shard_of(slot), slot, key))
+        })
+        .collect();
+    while let Some(&(shard, ..)) = reads.first() {
+        let handle = scene.node.shard(shard);
+        if reads.len() > 1 && batch.may_read(handle) {
+            let here = reads.iter().filter(|(its, ..)| *its == shard);
+            handle.look_ahead(here.map(|&(_, slot, key)| (session.db, slot, key)));
+        }
+        reads.retain(|(its, ..)| *its != shard);
     }
 }
 

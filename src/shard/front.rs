@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::{
-    ENTRY_BYTES_MAX, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, REQUEST_DEADLINE,
-    SUBMISSION_BYTES_MAX,
+    ENTRY_BYTES_MAX, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, PIPELINE_BYTES_MIN,
+    REQUEST_DEADLINE, SUBMISSION_BYTES_MAX,
 };
 use super::machine::AppliedPackets;
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
@@ -217,6 +217,18 @@ impl Front {
     /// Write packets under way.
     pub(super) fn flights_under_way(&self) -> usize {
         self.waiting.lock().flights.values().filter(|flight| flight.under_way).count()
+    }
+
+    /// Whether a further packet or entry may leave while `under_way` others have no answer, of at most `limit`.
+    pub(super) fn may_send(&self, under_way: usize, limit: usize) -> bool {
+        under_way == 0 || (under_way < limit && self.waiting_bytes() >= PIPELINE_BYTES_MIN)
+    }
+
+    /// Bytes of writes that have gathered here, of this node's clients and of other nodes.
+    fn waiting_bytes(&self) -> usize {
+        let waiting = self.waiting.lock();
+        let own: usize = waiting.writes.iter().map(|outgoing| outgoing.buffer.len()).sum();
+        own + waiting.inbox_bytes
     }
 
     /// Whether a write waits for its next try or its first.

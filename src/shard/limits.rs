@@ -20,6 +20,13 @@ pub(super) const REPLIES_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// throughput (waiting commands join the next entry) but would delay the first of them.
 pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 
+/// Bytes that must wait before a further packet or entry leaves while others are under way: smaller ones wait for the
+/// answer and gather, because their fixed cost would outweigh what they hold.
+pub(super) const PIPELINE_BYTES_MIN: usize = 4 * 1024;
+
+/// Turns of the runtime for which a shard that was woken lets others speak first.
+pub(super) const LINGER_TURNS: usize = 2;
+
 /// Packets of one front end toward one shard that may be unanswered.
 pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;
 

@@ -9,17 +9,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::limits::REPLIES_BYTES_MAX;
-use super::proposal::{self, Command, Commands, Packet, PacketId, Proposal, Stamp};
+use super::proposal::{
+    self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp,
+};
 use super::reply::Replies;
 use super::session::{Admission, SessionTable};
 use crate::command::{self, Context};
 use crate::ids::{DbIndex, ShardId};
-use crate::keyspace::{At, Keyspace};
+use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 use crate::raft::{EntryPosition, SnapshotProgress, StateMachine};
 use crate::resp::{self, ErrorReply, Reply};
+use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
 /// Version of the head chunk of a snapshot.
@@ -98,6 +102,16 @@ impl ShardMachine {
     ) -> R {
         let state = self.state.read();
         read(&state.keyspace, clock.max(state.now))
+    }
+
+    /// Whether looking ahead in the keyspace is worth its while.
+    pub(super) fn is_large(&self) -> bool {
+        self.state.read().keyspace.is_large()
+    }
+
+    /// Lets `keys` be fetched together, before reads of them.
+    pub(super) fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
+        self.state.read().keyspace.look_ahead(keys);
     }
 
     /// The latest stamp applied.
@@ -238,9 +252,18 @@ fn apply_packet(
             let mut replies = Replies::default();
             replies.ends.reserve(packet.commands as usize);
             replies.bytes.reserve(packet.commands as usize * 8);
-            for command in Commands::new(&packet.body) {
-                seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                run(&mut state.keyspace, command, stamp.now, seed, &mut replies);
+            let mut commands = Commands::new(&packet.body);
+            let mut ahead = Ahead::new();
+            loop {
+                ahead.extend(commands.by_ref().take(KEYS_AHEAD_MAX));
+                if ahead.is_empty() {
+                    break;
+                }
+                look_ahead(&state.keyspace, &ahead);
+                for command in ahead.drain(..) {
+                    seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    run(&mut state.keyspace, command, stamp.now, seed, &mut replies);
+                }
             }
             state.history = xxh3_64_with_seed(&replies.bytes, state.history);
             let replies = Arc::new(replies);
@@ -253,9 +276,23 @@ fn apply_packet(
     listener.applied(packet.id, &replies);
 }
 
+/// Commands of a packet that are about to run.
+type Ahead<'a> = SmallVec<[Result<Command<'a>, MalformedProposal>; KEYS_AHEAD_MAX]>;
+
+/// Lets the keys of `commands` be fetched together, before each of them would wait for its own.
+fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
+    if commands.len() > 1 {
+        keyspace.look_ahead(commands.iter().flatten().filter_map(|command| {
+            let spec = command::lookup(command.argv[0])?.spec;
+            let key = *command.argv.get(spec.first_key_position()?)?;
+            Some((command.db, Slot::of(key), key))
+        }));
+    }
+}
+
 fn run(
     keyspace: &mut Keyspace,
-    command: Result<Command<'_>, proposal::MalformedProposal>,
+    command: Result<Command<'_>, MalformedProposal>,
     now: UnixMillis,
     seed: u64,
     replies: &mut Replies,

@@ -17,20 +17,21 @@ use tokio::time::Instant;
 
 use super::front::{Departure, Front, Lane, ReadDeparture};
 use super::limits::{
-    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX,
-    PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
+    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, LINGER_TURNS, PACKET_BYTES_SOFT_MAX,
+    PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
 };
 use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
 use super::stamp_clock::StampClock;
 use super::wire::{self, Answer, kind};
-use crate::ids::{GroupId, NodeId, ShardId};
+use crate::ids::{DbIndex, GroupId, NodeId, ShardId};
 use crate::keyspace::Keyspace;
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError, Stopped,
 };
 use crate::resp::ErrorReply;
+use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{Message, Peers, Responder};
@@ -255,6 +256,16 @@ impl Shard {
         self.machine.read(UnixMillis(u64::try_from(now_us / 1000).unwrap_or(0)), read)
     }
 
+    /// Whether the shard holds so many keys that [`Self::look_ahead`] is worth its while.
+    pub fn is_large(&self) -> bool {
+        self.machine.is_large()
+    }
+
+    /// Lets `keys` be fetched together, before reads of them by [`Self::read`].
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
+        self.machine.look_ahead(keys);
+    }
+
     /// Whether this node holds a replica.
     pub fn is_replica(&self) -> bool {
         self.replica.get().is_some()
@@ -337,7 +348,19 @@ impl Shard {
     pub async fn run(self: Arc<Self>) {
         loop {
             self.front.wake.notified().await;
+            self.linger().await;
             self.step().await;
+        }
+    }
+
+    /// Lets whoever has something to say now be heard first, so that it goes along: a message to another node has its
+    /// price, whatever it holds. On an idle node this is two looks at the sockets. A replica alone has no such
+    /// price to share, and its clients would only be made to march in step with it.
+    async fn linger(&self) {
+        if self.options.replicas != [self.options.node] {
+            for _ in 0..LINGER_TURNS {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -381,7 +404,10 @@ impl Shard {
 
     /// As leader: makes entries of all packets waiting.
     async fn propose_waiting(self: &Arc<Self>) {
-        while self.entries_in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT_MAX {
+        while self
+            .front
+            .may_send(self.entries_in_flight.load(Ordering::Acquire), ENTRIES_IN_FLIGHT_MAX)
+        {
             let foreign = self.front.take_inbox(PACKET_BYTES_SOFT_MAX);
             // Packets of other nodes and this one's take turns rather than make one entry that is too large.
             let foreign_bytes: usize = foreign.iter().map(|(packet, _)| packet.body.len()).sum();
@@ -469,7 +495,7 @@ impl Shard {
 
     /// As follower or bystander: sends what waits to the leader.
     fn forward_waiting(self: &Arc<Self>, leader: NodeId) {
-        while self.front.flights_under_way() < PACKETS_IN_FLIGHT_MAX {
+        while self.front.may_send(self.front.flights_under_way(), PACKETS_IN_FLIGHT_MAX) {
             let Some(departure) = self.front.depart(0) else { return };
             self.forward(leader, departure);
         }
