@@ -18,6 +18,10 @@ pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// AppendEntries of one follower that may be unanswered at a time.
 pub(super) const APPEND_PIPELINE_MAX: usize = 64;
 
+/// A leader that waits for a quorum's word asks the silent ones again after this time. No shorter than the time for which
+/// openraft sends no further heartbeat to a replica that it believes to have answered, a quarter of `Timing::heartbeat`.
+pub(super) const QUORUM_ASK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Bytes of one snapshot chunk on the wire and on disk.
 pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 

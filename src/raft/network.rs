@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{self, Either};
@@ -17,7 +18,9 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::time::Instant;
 
+use super::acknowledgements::Acknowledgements;
 use super::codec;
 use super::limits::{
     APPEND_PIPELINE_MAX, SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
@@ -56,12 +59,17 @@ type RpcError = RPCError<TypeConfig>;
 pub(super) struct GroupNetworkFactory {
     group: GroupId,
     peers: Peers,
+    acknowledgements: Arc<Acknowledgements>,
 }
 
 impl GroupNetworkFactory {
-    /// The network of `group` over `peers`.
-    pub(super) fn new(group: GroupId, peers: Peers) -> Self {
-        Self { group, peers }
+    /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower.
+    pub(super) fn new(
+        group: GroupId,
+        peers: Peers,
+        acknowledgements: Arc<Acknowledgements>,
+    ) -> Self {
+        Self { group, peers, acknowledgements }
     }
 }
 
@@ -69,7 +77,12 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
     type Network = GroupNetwork;
 
     async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> GroupNetwork {
-        GroupNetwork { group: self.group, target, peers: self.peers.clone() }
+        GroupNetwork {
+            group: self.group,
+            target,
+            peers: self.peers.clone(),
+            acknowledgements: Arc::clone(&self.acknowledgements),
+        }
     }
 }
 
@@ -79,6 +92,7 @@ pub(super) struct GroupNetwork {
     group: GroupId,
     target: NodeId,
     peers: Peers,
+    acknowledgements: Arc<Acknowledgements>,
 }
 
 impl GroupNetwork {
@@ -115,11 +129,25 @@ impl GroupNetwork {
             Ok(peer) => peer,
             Err(error) => return Either::Left(future::ready(Err(error))),
         };
+        // Read before the message is queued: what the answer proves begins no earlier than that.
+        let sent = Instant::now();
         let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, option.hard_ttl(), |out| {
             codec::put_append_entries(request, out);
         });
-        Either::Right(answer.map_err(rpc_error).map(|answer| {
-            codec::take_append_response(answer?).map_err(|error| network_error(&error))
+        let term = request.vote.leader_id().term;
+        let target = self.target;
+        let acknowledgements = Arc::clone(&self.acknowledgements);
+        Either::Right(answer.map_err(rpc_error).map(move |answer| {
+            let answer =
+                codec::take_append_response(answer?).map_err(|error| network_error(&error))?;
+            match answer {
+                // Whatever became of the entries, the replica took this leader's word and so renewed its promise.
+                AppendEntriesResponse::Success
+                | AppendEntriesResponse::PartialSuccess(_)
+                | AppendEntriesResponse::Conflict => acknowledgements.note(target, term, sent),
+                AppendEntriesResponse::HigherVote(_) => {}
+            }
+            Ok(answer)
         }))
     }
 
@@ -268,4 +296,132 @@ pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
     use bytes::Buf;
     let transfer = body.try_get_u64_le().ok()?;
     Some((transfer, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::super::type_config::LogId;
+    use super::*;
+    use crate::transport::{
+        Handler, Message, PeerOptions, PeerServer, PeerServerOptions, Responder,
+    };
+
+    const LEADER: NodeId = NodeId(1);
+    const FOLLOWER: NodeId = NodeId(2);
+    const CLUSTER: u64 = 77;
+    const TERM: u64 = 4;
+    /// Longer than any test should take: reaching it is a failure.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Leaves each request to the test.
+    struct Follower(mpsc::UnboundedSender<(Message, Responder)>);
+
+    impl Handler for Follower {
+        fn handle(&self, message: Message, responder: Responder) {
+            self.0.send((message, responder)).unwrap();
+        }
+    }
+
+    /// A leader's way to a follower, and what arrives there.
+    struct Pair {
+        network: GroupNetwork,
+        arriving: mpsc::UnboundedReceiver<(Message, Responder)>,
+        _server: PeerServer,
+    }
+
+    impl Pair {
+        async fn connected() -> Self {
+            let (arrived, arriving) = mpsc::unbounded_channel();
+            let options = PeerServerOptions { local: FOLLOWER, cluster: CLUSTER };
+            let handler = Arc::new(Follower(arrived));
+            let server = PeerServer::bind("127.0.0.1:0", options, handler).await.unwrap();
+            let client = PeerClient::new(PeerOptions {
+                local: LEADER,
+                remote: FOLLOWER,
+                cluster: CLUSTER,
+                address: server.local_addr().to_string(),
+            });
+            let mut connected = client.connected();
+            let connects = connected.wait_for(|connected| *connected);
+            drop(tokio::time::timeout(PATIENCE, connects).await.unwrap().unwrap());
+            let peers = Peers::new();
+            peers.insert(client);
+            let acknowledgements = Arc::new(Acknowledgements::default());
+            let mut factory = GroupNetworkFactory::new(GroupId(1), peers, acknowledgements);
+            let network = factory.new_client(FOLLOWER, &EmptyNode::default()).await;
+            Self { network, arriving, _server: server }
+        }
+
+        fn append(
+            &self,
+        ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + use<>
+        {
+            self.network.append(&commit(1), &RPCOption::new(PATIENCE))
+        }
+
+        /// The next request's way back.
+        async fn arrival(&mut self) -> Responder {
+            let (message, responder) =
+                tokio::time::timeout(PATIENCE, self.arriving.recv()).await.unwrap().unwrap();
+            assert_eq!(message.kind, kind::APPEND_ENTRIES);
+            responder
+        }
+
+        fn has_quorum_since(&self, since: Instant) -> bool {
+            let voters = BTreeSet::from([LEADER, FOLLOWER]);
+            self.network.acknowledgements.has_quorum_since(TERM, since, &[voters], LEADER)
+        }
+    }
+
+    /// A request that carries nothing but a commit index.
+    fn commit(index: u64) -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(TERM, LEADER),
+            prev_log_id: Some(LogId::new_term_index(TERM, 9)),
+            leader_commit: Some(LogId::new_term_index(TERM, index)),
+            entries: Vec::new(),
+        }
+    }
+
+    fn answer(responder: Responder, response: &AppendEntriesResponse<TypeConfig>) {
+        responder.send_with(|out| codec::put_append_response(response, out));
+    }
+
+    /// The two requests look alike, as a heartbeat does to the one before it: only the calls tell them apart.
+    #[tokio::test]
+    async fn an_answer_vouches_for_its_own_request_alone() {
+        let mut pair = Pair::connected().await;
+        let before = Instant::now();
+        let first = pair.append();
+        let between = Instant::now();
+        let second = pair.append();
+        let to_first = pair.arrival().await;
+        let to_second = pair.arrival().await;
+        answer(to_first, &AppendEntriesResponse::Success);
+        first.await.unwrap();
+        assert!(pair.has_quorum_since(before));
+        assert!(!pair.has_quorum_since(between));
+        answer(to_second, &AppendEntriesResponse::Conflict);
+        second.await.unwrap();
+        assert!(pair.has_quorum_since(between), "a conflict is an answer to this leader too");
+    }
+
+    #[tokio::test]
+    async fn a_higher_vote_and_silence_vouch_for_nothing() {
+        let mut pair = Pair::connected().await;
+        let before = Instant::now();
+        let refused = pair.append();
+        let higher = Vote::new(TERM + 1, FOLLOWER);
+        answer(pair.arrival().await, &AppendEntriesResponse::HigherVote(higher));
+        refused.await.unwrap();
+        let unanswered = pair.append();
+        drop(pair.arrival().await);
+        unanswered.await.unwrap_err();
+        assert!(!pair.has_quorum_since(before));
+    }
 }
