@@ -12,6 +12,10 @@ pub(super) const APPEND_ENTRIES_BYTES_MAX: usize = 1024 * 1024;
 /// Entries in one AppendEntries message.
 pub(super) const APPEND_ENTRIES_COUNT_MAX: u64 = 1024;
 
+/// How long a message that carries nothing but a newer commit index waits for entries to travel with. Nobody waits for
+/// it: a follower applies that much later, while the leader has answered already.
+pub(super) const COMMIT_LINGER: Duration = Duration::from_millis(5);
+
 /// Bytes of the log's tail kept in memory per group; older entries are read back from disk.
 pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 

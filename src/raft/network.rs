@@ -6,10 +6,11 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{self, Either};
-use futures::stream::{BoxStream, FuturesOrdered, Stream, StreamExt};
+use futures::stream::{self, BoxStream, FuturesOrdered, Stream, StreamExt};
 use futures::{FutureExt, TryFutureExt};
 use openraft::EmptyNode;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -18,12 +19,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::acknowledgements::Acknowledgements;
 use super::codec;
 use super::limits::{
-    APPEND_PIPELINE_MAX, SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
+    APPEND_PIPELINE_MAX, COMMIT_LINGER, SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT,
+    SNAPSHOT_WINDOW,
 };
 use super::snapshot::{SnapshotHandle, encode_meta};
 use super::type_config::{Snapshot, TypeConfig, Vote};
@@ -122,7 +124,7 @@ impl GroupNetwork {
     fn append(
         &self,
         request: &AppendEntriesRequest<TypeConfig>,
-        option: &RPCOption,
+        timeout: Duration,
     ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + Send + use<>
     {
         let peer = match self.peer() {
@@ -131,7 +133,7 @@ impl GroupNetwork {
         };
         // Read before the message is queued: what the answer proves begins no earlier than that.
         let sent = Instant::now();
-        let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, option.hard_ttl(), |out| {
+        let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, timeout, |out| {
             codec::put_append_entries(request, out);
         });
         let term = request.vote.leader_id().term;
@@ -202,6 +204,32 @@ impl GroupNetwork {
     }
 }
 
+/// Lets requests with entries pass at once, and holds one that carries nothing but a newer commit index for at most
+/// [`COMMIT_LINGER`], for a later request to take its place. While writes keep coming, the next entries carry the commit
+/// index of those before, and about half of all messages are never sent.
+///
+/// What gives way is not missed. The later request comes from the same stream, so it has at least the same commit index
+/// and the same or a later previous entry. openraft counts the one never sent as answered with the next that is; its
+/// reckoning of time is not what a lease rests on, see [`Acknowledgements`].
+fn without_lone_commits<S>(input: S) -> impl Stream<Item = S::Item> + Send
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
+{
+    stream::unfold(input.fuse(), |mut input| async move {
+        let mut request = input.next().await?;
+        if request.entries.is_empty() {
+            let until = Instant::now() + COMMIT_LINGER;
+            while let Ok(Some(later)) = timeout_at(until, input.next()).await {
+                request = later;
+                if !request.entries.is_empty() {
+                    break;
+                }
+            }
+        }
+        Some((request, input))
+    })
+}
+
 fn network_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
     RpcError::Network(NetworkError::new(error))
 }
@@ -223,11 +251,15 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        self.append(&request, &option).await
+        self.append(&request, option.hard_ttl()).await
     }
 
     /// Pipelined (thesis §10.2.1): a request is queued as soon as openraft makes it, and the
-    /// answers are awaited in order. Each carries its own deadline, so a half-open connection ends the stream.
+    /// answers are awaited in order; but see [`without_lone_commits`]. Each has a deadline, and a
+    /// connection that breaks or falls silent ends the stream before that.
+    ///
+    /// openraft's heartbeats come this way too, and not through `append_entries`: each as a stream of one request, whose
+    /// end follows at once and lets it pass unheld.
     fn stream_append<S>(
         &mut self,
         input: S,
@@ -240,11 +272,11 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let network = self.clone();
-        let answers = input
+        let answers = without_lone_commits(input)
             .map(move |request| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-                let answer = network.append(&request, &option);
+                let answer = network.append(&request, option.hard_ttl());
                 async move { Ok(answer.await?.into_stream_result(previous, last)) }
             })
             .buffered(APPEND_PIPELINE_MAX);
@@ -301,11 +333,11 @@ pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
+    use openraft::EntryPayload;
     use tokio::sync::mpsc;
 
-    use super::super::type_config::LogId;
+    use super::super::type_config::{Entry, LogId, Proposal};
     use super::*;
     use crate::transport::{
         Handler, Message, PeerOptions, PeerServer, PeerServerOptions, Responder,
@@ -361,7 +393,7 @@ mod tests {
             &self,
         ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + use<>
         {
-            self.network.append(&commit(1), &RPCOption::new(PATIENCE))
+            self.network.append(&commit(1), PATIENCE)
         }
 
         /// The next request's way back.
@@ -386,6 +418,18 @@ mod tests {
             leader_commit: Some(LogId::new_term_index(TERM, index)),
             entries: Vec::new(),
         }
+    }
+
+    /// A request that carries the entry after all commits' and a commit index.
+    fn entries(bytes: usize, commit_index: u64) -> AppendEntriesRequest<TypeConfig> {
+        let payload = EntryPayload::Normal(Proposal(Bytes::from(vec![0; bytes])));
+        let entry = Entry { log_id: LogId::new_term_index(TERM, 10), payload };
+        AppendEntriesRequest { entries: vec![entry], ..commit(commit_index) }
+    }
+
+    /// Commit index and number of entries.
+    fn shape(request: &AppendEntriesRequest<TypeConfig>) -> (Option<u64>, usize) {
+        (request.leader_commit.map(|log_id| log_id.index), request.entries.len())
     }
 
     fn answer(responder: Responder, response: &AppendEntriesResponse<TypeConfig>) {
@@ -423,5 +467,39 @@ mod tests {
         drop(pair.arrival().await);
         unanswered.await.unwrap_err();
         assert!(!pair.has_quorum_since(before));
+    }
+
+    #[tokio::test]
+    async fn a_lone_commit_gives_way_to_what_follows() {
+        let input = stream::iter([commit(1), commit(2), entries(1, 3), commit(4), commit(5)]);
+        let sent: Vec<_> =
+            without_lone_commits(input).map(|request| shape(&request)).collect().await;
+        assert_eq!(sent, [(Some(3), 1), (Some(5), 0)]);
+    }
+
+    #[tokio::test]
+    async fn entries_and_heartbeats_are_not_held() {
+        let (requests, input) = futures::channel::mpsc::unbounded();
+        let mut sent = Box::pin(without_lone_commits(input));
+        requests.unbounded_send(entries(1, 1)).unwrap();
+        let passed = sent.next().now_or_never().flatten();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(1), 1)));
+
+        let mut heartbeat = Box::pin(without_lone_commits(stream::iter([commit(2)])));
+        let passed = heartbeat.next().now_or_never().flatten();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(2), 0)));
+    }
+
+    #[tokio::test]
+    async fn a_lone_commit_is_sent_when_nothing_follows() {
+        let (requests, input) = futures::channel::mpsc::unbounded();
+        let mut sent = Box::pin(without_lone_commits(input));
+        requests.unbounded_send(commit(1)).unwrap();
+        assert!(sent.next().now_or_never().is_none(), "it is held");
+        let passed = tokio::time::timeout(PATIENCE, sent.next()).await.unwrap();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(1), 0)));
+        requests.unbounded_send(entries(1, 2)).unwrap();
+        let passed = tokio::time::timeout(PATIENCE, sent.next()).await.unwrap();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(2), 1)), "the stream goes on");
     }
 }
