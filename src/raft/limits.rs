@@ -16,6 +16,13 @@ pub(super) const APPEND_ENTRIES_COUNT_MAX: u64 = 1024;
 /// it: a follower applies that much later, while the leader has answered already.
 pub(super) const COMMIT_LINGER: Duration = Duration::from_millis(5);
 
+/// How long a follower may take for a message with entries: it answers when they are on its disk, and a disk that is busy
+/// with other things can take seconds for that. Plus [`APPEND_TIMEOUT_PER_MIB`].
+pub(super) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time on the way for each MiB of entries: a link of 10 MiB/s, so that the largest value, 512 MiB, has a minute.
+pub(super) const APPEND_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
+
 /// Bytes of the log's tail kept in memory per group; older entries are read back from disk.
 pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 

@@ -12,23 +12,23 @@ use bytes::Bytes;
 use futures::future::{self, Either};
 use futures::stream::{self, BoxStream, FuturesOrdered, Stream, StreamExt};
 use futures::{FutureExt, TryFutureExt};
-use openraft::EmptyNode;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::{EmptyNode, EntryPayload};
 use tokio::time::{Instant, timeout_at};
 
 use super::acknowledgements::Acknowledgements;
 use super::codec;
 use super::limits::{
-    APPEND_PIPELINE_MAX, COMMIT_LINGER, SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT,
-    SNAPSHOT_WINDOW,
+    APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
+    SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
 };
 use super::snapshot::{SnapshotHandle, encode_meta};
-use super::type_config::{Snapshot, TypeConfig, Vote};
+use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, NodeId};
 use crate::transport::{Kind, PeerClient, Peers, TransportError};
 
@@ -204,6 +204,22 @@ impl GroupNetwork {
     }
 }
 
+/// How long a follower may take for `entries`. openraft gives every message one heartbeat interval, after which it would
+/// send the same entries again: a follower that needs longer for its disk, or for a value of hundreds of MiB on the
+/// wire, would never get past them.
+fn append_timeout(entries: &[Entry], option: &RPCOption) -> Duration {
+    const MIB: usize = 1024 * 1024;
+    if entries.is_empty() {
+        return option.hard_ttl();
+    }
+    let proposal_bytes = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    let mib = entries.iter().map(proposal_bytes).sum::<usize>() / MIB;
+    APPEND_TIMEOUT + APPEND_TIMEOUT_PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX)
+}
+
 /// Lets requests with entries pass at once, and holds one that carries nothing but a newer commit index for at most
 /// [`COMMIT_LINGER`], for a later request to take its place. While writes keep coming, the next entries carry the commit
 /// index of those before, and about half of all messages are never sent.
@@ -255,7 +271,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     }
 
     /// Pipelined (thesis §10.2.1): a request is queued as soon as openraft makes it, and the
-    /// answers are awaited in order; but see [`without_lone_commits`]. Each has a deadline, and a
+    /// answers are awaited in order; but see [`without_lone_commits`]. Each has a deadline, see [`append_timeout`]; a
     /// connection that breaks or falls silent ends the stream before that.
     ///
     /// openraft's heartbeats come this way too, and not through `append_entries`: each as a stream of one request, whose
@@ -272,11 +288,16 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let network = self.clone();
+        let mut deadline = Instant::now();
         let answers = without_lone_commits(input)
             .map(move |request| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-                let answer = network.append(&request, option.hard_ttl());
+                let now = Instant::now();
+                // A follower says success only when all it has accepted before is on its disk. So a request without
+                // entries waits as long as the entries ahead of it, or it would end a stream that is merely slow.
+                deadline = deadline.max(now + append_timeout(&request.entries, &option));
+                let answer = network.append(&request, deadline - now);
                 async move { Ok(answer.await?.into_stream_result(previous, last)) }
             })
             .buffered(APPEND_PIPELINE_MAX);
@@ -334,10 +355,9 @@ pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use openraft::EntryPayload;
     use tokio::sync::mpsc;
 
-    use super::super::type_config::{Entry, LogId, Proposal};
+    use super::super::type_config::{LogId, Proposal};
     use super::*;
     use crate::transport::{
         Handler, Message, PeerOptions, PeerServer, PeerServerOptions, Responder,
@@ -501,5 +521,42 @@ mod tests {
         requests.unbounded_send(entries(1, 2)).unwrap();
         let passed = tokio::time::timeout(PATIENCE, sent.next()).await.unwrap();
         assert_eq!(passed.as_ref().map(shape), Some((Some(2), 1)), "the stream goes on");
+    }
+
+    #[test]
+    fn entries_have_time_by_their_size() {
+        let option = RPCOption::new(Duration::from_millis(200));
+        let timeout = |request: AppendEntriesRequest<TypeConfig>| {
+            append_timeout(&request.entries, &option).as_millis()
+        };
+        assert_eq!(timeout(commit(1)), 200);
+        assert_eq!(timeout(entries(1, 1)), 5000);
+        assert_eq!(timeout(entries(3 << 20, 1)), 5300);
+    }
+
+    /// A request with a short timeout behind one with a long one: the follower's disk delays both.
+    #[tokio::test]
+    async fn a_commit_behind_slow_entries_waits_for_them() {
+        let mut pair = Pair::connected().await;
+        let input = stream::iter([entries(1, 1), commit(2)]);
+        // As good as no time at all: the transport looks at its deadlines every 20 ms.
+        let option = RPCOption::new(Duration::from_millis(1));
+        let mut network = pair.network.clone();
+        let mut answers = network.stream_append(input, option).await.unwrap();
+        let slow = async {
+            let to_entries = pair.arrival().await;
+            let to_commit = pair.arrival().await;
+            // What another call with the short timeout takes to fail, the commit has outlived.
+            let timed_out = pair.network.append(&commit(3), Duration::from_millis(1));
+            let unanswered = pair.arrival().await;
+            timed_out.await.unwrap_err();
+            answer(to_entries, &AppendEntriesResponse::Success);
+            answer(to_commit, &AppendEntriesResponse::Success);
+            drop(unanswered);
+        };
+        let both = async { (answers.next().await, answers.next().await) };
+        let ((first, second), ()) = future::join(both, slow).await;
+        assert!(matches!(first, Some(Ok(Ok(_)))), "{first:?}");
+        assert!(matches!(second, Some(Ok(Ok(_)))), "{second:?}");
     }
 }
