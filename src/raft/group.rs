@@ -15,10 +15,13 @@ use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesResponse, ReadPolicy};
 use openraft::{Config, Raft, ServerState, SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::acknowledgements::Acknowledgements;
 use super::codec;
-use super::limits::{APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX, STALL_MIN};
+use super::limits::{
+    APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX, QUORUM_ASK_INTERVAL, STALL_MIN,
+};
 use super::log_store::LogStore;
 use super::network::{GroupNetworkFactory, kind, take_transfer};
 use super::snapshot::{SnapshotHandle, SnapshotStore, decode_meta};
@@ -180,6 +183,8 @@ struct Shared<S: StateMachine> {
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     machine: Arc<S>,
     applied: Arc<AppliedTerm>,
+    /// What the lease and ReadIndex rest on.
+    acknowledgements: Arc<Acknowledgements>,
     timing: Timing,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     votes_from: Instant,
@@ -241,7 +246,8 @@ impl<S: StateMachine> Group<S> {
             Adapter::open(Arc::clone(&machine), options.snapshots.clone(), Arc::clone(&applied))
                 .map_err(storage)?;
         let config = raft_config(group, &options.timing).map_err(&refused)?;
-        let network = GroupNetworkFactory::new(group, options.peers);
+        let acknowledgements = Arc::new(Acknowledgements::default());
+        let network = GroupNetworkFactory::new(group, options.peers, Arc::clone(&acknowledgements));
         let raft = Raft::new(options.node, Arc::new(config), network, log, adapter)
             .await
             .map_err(|fatal| refused(fatal.to_string()))?;
@@ -257,6 +263,7 @@ impl<S: StateMachine> Group<S> {
             raft,
             machine,
             applied,
+            acknowledgements,
             timing: options.timing,
             votes_from,
             transferring_term: AtomicU64::new(0),
@@ -393,10 +400,16 @@ impl<S: StateMachine> Group<S> {
         if self.shared.transferring_term.load(Ordering::Acquire) == term {
             return false;
         }
-        // openraft stamps acknowledgements with the time the message was *sent*, on this same clock.
-        metrics
-            .last_quorum_acked
-            .is_some_and(|acked| acked.into_inner().elapsed() < self.shared.timing.read_lease())
+        let lease = self.shared.timing.read_lease();
+        // openraft's own reckoning, which may hold an answer to one message for an answer to a later one, says nothing
+        // about the others. But it is by this one that the core refuses to vote for another leader, and this replica
+        // counts in the quorum: an answer the core has not seen yet does not bind it.
+        if metrics.last_quorum_acked.is_none_or(|acked| acked.into_inner().elapsed() >= lease) {
+            return false;
+        }
+        let Some(since) = Instant::now().checked_sub(lease) else { return false };
+        let configs = metrics.membership_config.get_joint_config();
+        self.shared.acknowledgements.has_quorum_since(term, since, configs, self.shared.node)
     }
 
     /// Asks a quorum whether this replica still leads and waits until all that was committed is applied
@@ -405,6 +418,7 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// When it does not lead, or no quorum answers within the lease.
     pub async fn read_index(&self) -> Result<(), ReadRefused> {
+        let asked = Instant::now();
         let linearizer = match self.shared.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => linearizer,
             Err(RaftError::APIError(openraft::error::LinearizableReadError::ForwardToLeader(
@@ -412,8 +426,48 @@ impl<S: StateMachine> Group<S> {
             ))) => return Err(ReadRefused::NotLeader { leader: forward.leader_id }),
             Err(_) => return Err(ReadRefused::NoQuorum),
         };
+        // The index to be applied belongs to the term in which this replica led when it took it.
+        let term = linearizer.read_log_id().log_id().leader_id.term;
         linearizer.await_ready(&self.shared.raft).await.map_err(|_| ReadRefused::NoQuorum)?;
-        Ok(())
+        // openraft may have been content with an answer to a message sent before the read was asked for.
+        self.await_quorum_since(term, asked).await
+    }
+
+    /// Waits until a quorum has answered messages of `term` that were sent at `since` or later, for at most one lease.
+    async fn await_quorum_since(&self, term: u64, since: Instant) -> Result<(), ReadRefused> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.timing.lease;
+        let mut ask_at = Instant::now();
+        loop {
+            // Before the look, so that no answer falls between it and the wait.
+            let changed = shared.acknowledgements.changed();
+            let is_leader = self.leadership() == Leadership::Here;
+            {
+                let metrics = shared.metrics.borrow_watched();
+                if !is_leader || metrics.current_term != term {
+                    let leader = metrics.current_leader.filter(|leader| *leader != shared.node);
+                    return Err(ReadRefused::NotLeader { leader });
+                }
+                let configs = metrics.membership_config.get_joint_config();
+                if shared.acknowledgements.has_quorum_since(term, since, configs, shared.node) {
+                    return Ok(());
+                }
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(ReadRefused::NoQuorum);
+            }
+            // Once for each interval and not for each answer. However many reads ask, openraft makes one message of
+            // what it has not sent yet.
+            if now >= ask_at {
+                ask_at = now + QUORUM_ASK_INTERVAL;
+                if shared.raft.trigger().heartbeat().await.is_err() {
+                    return Err(ReadRefused::NotLeader { leader: None });
+                }
+            }
+            // In time or not, what is known now decides.
+            drop(timeout_at(ask_at.min(deadline), changed).await);
+        }
     }
 
     /// Does what is due: as leader a heartbeat, as follower a campaign when no leader was heard for too long.

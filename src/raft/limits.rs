@@ -12,11 +12,26 @@ pub(super) const APPEND_ENTRIES_BYTES_MAX: usize = 1024 * 1024;
 /// Entries in one AppendEntries message.
 pub(super) const APPEND_ENTRIES_COUNT_MAX: u64 = 1024;
 
+/// How long a message that carries nothing but a newer commit index waits for entries to travel with. Nobody waits for
+/// it: a follower applies that much later, while the leader has answered already.
+pub(super) const COMMIT_LINGER: Duration = Duration::from_millis(5);
+
+/// How long a follower may take for a message with entries: it answers when they are on its disk, and a disk that is busy
+/// with other things can take seconds for that. Plus [`APPEND_TIMEOUT_PER_MIB`].
+pub(super) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time on the way for each MiB of entries: a link of 10 MiB/s, so that the largest value, 512 MiB, has a minute.
+pub(super) const APPEND_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
+
 /// Bytes of the log's tail kept in memory per group; older entries are read back from disk.
 pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// AppendEntries of one follower that may be unanswered at a time.
 pub(super) const APPEND_PIPELINE_MAX: usize = 64;
+
+/// A leader that waits for a quorum's word asks the silent ones again after this time. No shorter than the time for which
+/// openraft sends no further heartbeat to a replica that it believes to have answered, a quarter of `Timing::heartbeat`.
+pub(super) const QUORUM_ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Bytes of one snapshot chunk on the wire and on disk.
 pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;

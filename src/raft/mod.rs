@@ -7,6 +7,7 @@
 
 mod limits;
 
+mod acknowledgements;
 mod codec;
 mod group;
 mod log_store;

@@ -5,25 +5,30 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{self, Either};
-use futures::stream::{BoxStream, FuturesOrdered, Stream, StreamExt};
+use futures::stream::{self, BoxStream, FuturesOrdered, Stream, StreamExt};
 use futures::{FutureExt, TryFutureExt};
-use openraft::EmptyNode;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::{EmptyNode, EntryPayload};
+use tokio::time::{Instant, timeout_at};
 
+use super::acknowledgements::Acknowledgements;
 use super::codec;
 use super::limits::{
-    APPEND_PIPELINE_MAX, SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
+    APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
+    SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
 };
 use super::snapshot::{SnapshotHandle, encode_meta};
-use super::type_config::{Snapshot, TypeConfig, Vote};
+use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, NodeId};
 use crate::transport::{Kind, PeerClient, Peers, TransportError};
 
@@ -56,12 +61,17 @@ type RpcError = RPCError<TypeConfig>;
 pub(super) struct GroupNetworkFactory {
     group: GroupId,
     peers: Peers,
+    acknowledgements: Arc<Acknowledgements>,
 }
 
 impl GroupNetworkFactory {
-    /// The network of `group` over `peers`.
-    pub(super) fn new(group: GroupId, peers: Peers) -> Self {
-        Self { group, peers }
+    /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower.
+    pub(super) fn new(
+        group: GroupId,
+        peers: Peers,
+        acknowledgements: Arc<Acknowledgements>,
+    ) -> Self {
+        Self { group, peers, acknowledgements }
     }
 }
 
@@ -69,7 +79,12 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
     type Network = GroupNetwork;
 
     async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> GroupNetwork {
-        GroupNetwork { group: self.group, target, peers: self.peers.clone() }
+        GroupNetwork {
+            group: self.group,
+            target,
+            peers: self.peers.clone(),
+            acknowledgements: Arc::clone(&self.acknowledgements),
+        }
     }
 }
 
@@ -79,6 +94,7 @@ pub(super) struct GroupNetwork {
     group: GroupId,
     target: NodeId,
     peers: Peers,
+    acknowledgements: Arc<Acknowledgements>,
 }
 
 impl GroupNetwork {
@@ -108,18 +124,32 @@ impl GroupNetwork {
     fn append(
         &self,
         request: &AppendEntriesRequest<TypeConfig>,
-        option: &RPCOption,
+        timeout: Duration,
     ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + Send + use<>
     {
         let peer = match self.peer() {
             Ok(peer) => peer,
             Err(error) => return Either::Left(future::ready(Err(error))),
         };
-        let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, option.hard_ttl(), |out| {
+        // Read before the message is queued: what the answer proves begins no earlier than that.
+        let sent = Instant::now();
+        let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, timeout, |out| {
             codec::put_append_entries(request, out);
         });
-        Either::Right(answer.map_err(rpc_error).map(|answer| {
-            codec::take_append_response(answer?).map_err(|error| network_error(&error))
+        let term = request.vote.leader_id().term;
+        let target = self.target;
+        let acknowledgements = Arc::clone(&self.acknowledgements);
+        Either::Right(answer.map_err(rpc_error).map(move |answer| {
+            let answer =
+                codec::take_append_response(answer?).map_err(|error| network_error(&error))?;
+            match answer {
+                // Whatever became of the entries, the replica took this leader's word and so renewed its promise.
+                AppendEntriesResponse::Success
+                | AppendEntriesResponse::PartialSuccess(_)
+                | AppendEntriesResponse::Conflict => acknowledgements.note(target, term, sent),
+                AppendEntriesResponse::HigherVote(_) => {}
+            }
+            Ok(answer)
         }))
     }
 
@@ -174,6 +204,48 @@ impl GroupNetwork {
     }
 }
 
+/// How long a follower may take for `entries`. openraft gives every message one heartbeat interval, after which it would
+/// send the same entries again: a follower that needs longer for its disk, or for a value of hundreds of MiB on the
+/// wire, would never get past them.
+fn append_timeout(entries: &[Entry], option: &RPCOption) -> Duration {
+    const MIB: usize = 1024 * 1024;
+    if entries.is_empty() {
+        return option.hard_ttl();
+    }
+    let proposal_bytes = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    let mib = entries.iter().map(proposal_bytes).sum::<usize>() / MIB;
+    APPEND_TIMEOUT + APPEND_TIMEOUT_PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX)
+}
+
+/// Lets requests with entries pass at once, and holds one that carries nothing but a newer commit index for at most
+/// [`COMMIT_LINGER`], for a later request to take its place. While writes keep coming, the next entries carry the commit
+/// index of those before, and about half of all messages are never sent.
+///
+/// What gives way is not missed. The later request comes from the same stream, so it has at least the same commit index
+/// and the same or a later previous entry. openraft counts the one never sent as answered with the next that is; its
+/// reckoning of time is not what a lease rests on, see [`Acknowledgements`].
+fn without_lone_commits<S>(input: S) -> impl Stream<Item = S::Item> + Send
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
+{
+    stream::unfold(input.fuse(), |mut input| async move {
+        let mut request = input.next().await?;
+        if request.entries.is_empty() {
+            let until = Instant::now() + COMMIT_LINGER;
+            while let Ok(Some(later)) = timeout_at(until, input.next()).await {
+                request = later;
+                if !request.entries.is_empty() {
+                    break;
+                }
+            }
+        }
+        Some((request, input))
+    })
+}
+
 fn network_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
     RpcError::Network(NetworkError::new(error))
 }
@@ -195,11 +267,15 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        self.append(&request, &option).await
+        self.append(&request, option.hard_ttl()).await
     }
 
     /// Pipelined (thesis §10.2.1): a request is queued as soon as openraft makes it, and the
-    /// answers are awaited in order. Each carries its own deadline, so a half-open connection ends the stream.
+    /// answers are awaited in order; but see [`without_lone_commits`]. Each has a deadline, see [`append_timeout`]; a
+    /// connection that breaks or falls silent ends the stream before that.
+    ///
+    /// openraft's heartbeats come this way too, and not through `append_entries`: each as a stream of one request, whose
+    /// end follows at once and lets it pass unheld.
     fn stream_append<S>(
         &mut self,
         input: S,
@@ -212,11 +288,16 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let network = self.clone();
-        let answers = input
+        let mut deadline = Instant::now();
+        let answers = without_lone_commits(input)
             .map(move |request| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-                let answer = network.append(&request, &option);
+                let now = Instant::now();
+                // A follower says success only when all it has accepted before is on its disk. So a request without
+                // entries waits as long as the entries ahead of it, or it would end a stream that is merely slow.
+                deadline = deadline.max(now + append_timeout(&request.entries, &option));
+                let answer = network.append(&request, deadline - now);
                 async move { Ok(answer.await?.into_stream_result(previous, last)) }
             })
             .buffered(APPEND_PIPELINE_MAX);
@@ -268,4 +349,214 @@ pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
     use bytes::Buf;
     let transfer = body.try_get_u64_le().ok()?;
     Some((transfer, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio::sync::mpsc;
+
+    use super::super::type_config::{LogId, Proposal};
+    use super::*;
+    use crate::transport::{
+        Handler, Message, PeerOptions, PeerServer, PeerServerOptions, Responder,
+    };
+
+    const LEADER: NodeId = NodeId(1);
+    const FOLLOWER: NodeId = NodeId(2);
+    const CLUSTER: u64 = 77;
+    const TERM: u64 = 4;
+    /// Longer than any test should take: reaching it is a failure.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Leaves each request to the test.
+    struct Follower(mpsc::UnboundedSender<(Message, Responder)>);
+
+    impl Handler for Follower {
+        fn handle(&self, message: Message, responder: Responder) {
+            self.0.send((message, responder)).unwrap();
+        }
+    }
+
+    /// A leader's way to a follower, and what arrives there.
+    struct Pair {
+        network: GroupNetwork,
+        arriving: mpsc::UnboundedReceiver<(Message, Responder)>,
+        _server: PeerServer,
+    }
+
+    impl Pair {
+        async fn connected() -> Self {
+            let (arrived, arriving) = mpsc::unbounded_channel();
+            let options = PeerServerOptions { local: FOLLOWER, cluster: CLUSTER };
+            let handler = Arc::new(Follower(arrived));
+            let server = PeerServer::bind("127.0.0.1:0", options, handler).await.unwrap();
+            let client = PeerClient::new(PeerOptions {
+                local: LEADER,
+                remote: FOLLOWER,
+                cluster: CLUSTER,
+                address: server.local_addr().to_string(),
+            });
+            let mut connected = client.connected();
+            let connects = connected.wait_for(|connected| *connected);
+            drop(tokio::time::timeout(PATIENCE, connects).await.unwrap().unwrap());
+            let peers = Peers::new();
+            peers.insert(client);
+            let acknowledgements = Arc::new(Acknowledgements::default());
+            let mut factory = GroupNetworkFactory::new(GroupId(1), peers, acknowledgements);
+            let network = factory.new_client(FOLLOWER, &EmptyNode::default()).await;
+            Self { network, arriving, _server: server }
+        }
+
+        fn append(
+            &self,
+        ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + use<>
+        {
+            self.network.append(&commit(1), PATIENCE)
+        }
+
+        /// The next request's way back.
+        async fn arrival(&mut self) -> Responder {
+            let (message, responder) =
+                tokio::time::timeout(PATIENCE, self.arriving.recv()).await.unwrap().unwrap();
+            assert_eq!(message.kind, kind::APPEND_ENTRIES);
+            responder
+        }
+
+        fn has_quorum_since(&self, since: Instant) -> bool {
+            let voters = BTreeSet::from([LEADER, FOLLOWER]);
+            self.network.acknowledgements.has_quorum_since(TERM, since, &[voters], LEADER)
+        }
+    }
+
+    /// A request that carries nothing but a commit index.
+    fn commit(index: u64) -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(TERM, LEADER),
+            prev_log_id: Some(LogId::new_term_index(TERM, 9)),
+            leader_commit: Some(LogId::new_term_index(TERM, index)),
+            entries: Vec::new(),
+        }
+    }
+
+    /// A request that carries the entry after all commits' and a commit index.
+    fn entries(bytes: usize, commit_index: u64) -> AppendEntriesRequest<TypeConfig> {
+        let payload = EntryPayload::Normal(Proposal(Bytes::from(vec![0; bytes])));
+        let entry = Entry { log_id: LogId::new_term_index(TERM, 10), payload };
+        AppendEntriesRequest { entries: vec![entry], ..commit(commit_index) }
+    }
+
+    /// Commit index and number of entries.
+    fn shape(request: &AppendEntriesRequest<TypeConfig>) -> (Option<u64>, usize) {
+        (request.leader_commit.map(|log_id| log_id.index), request.entries.len())
+    }
+
+    fn answer(responder: Responder, response: &AppendEntriesResponse<TypeConfig>) {
+        responder.send_with(|out| codec::put_append_response(response, out));
+    }
+
+    /// The two requests look alike, as a heartbeat does to the one before it: only the calls tell them apart.
+    #[tokio::test]
+    async fn an_answer_vouches_for_its_own_request_alone() {
+        let mut pair = Pair::connected().await;
+        let before = Instant::now();
+        let first = pair.append();
+        let between = Instant::now();
+        let second = pair.append();
+        let to_first = pair.arrival().await;
+        let to_second = pair.arrival().await;
+        answer(to_first, &AppendEntriesResponse::Success);
+        first.await.unwrap();
+        assert!(pair.has_quorum_since(before));
+        assert!(!pair.has_quorum_since(between));
+        answer(to_second, &AppendEntriesResponse::Conflict);
+        second.await.unwrap();
+        assert!(pair.has_quorum_since(between), "a conflict is an answer to this leader too");
+    }
+
+    #[tokio::test]
+    async fn a_higher_vote_and_silence_vouch_for_nothing() {
+        let mut pair = Pair::connected().await;
+        let before = Instant::now();
+        let refused = pair.append();
+        let higher = Vote::new(TERM + 1, FOLLOWER);
+        answer(pair.arrival().await, &AppendEntriesResponse::HigherVote(higher));
+        refused.await.unwrap();
+        let unanswered = pair.append();
+        drop(pair.arrival().await);
+        unanswered.await.unwrap_err();
+        assert!(!pair.has_quorum_since(before));
+    }
+
+    #[tokio::test]
+    async fn a_lone_commit_gives_way_to_what_follows() {
+        let input = stream::iter([commit(1), commit(2), entries(1, 3), commit(4), commit(5)]);
+        let sent: Vec<_> =
+            without_lone_commits(input).map(|request| shape(&request)).collect().await;
+        assert_eq!(sent, [(Some(3), 1), (Some(5), 0)]);
+    }
+
+    #[tokio::test]
+    async fn entries_and_heartbeats_are_not_held() {
+        let (requests, input) = futures::channel::mpsc::unbounded();
+        let mut sent = Box::pin(without_lone_commits(input));
+        requests.unbounded_send(entries(1, 1)).unwrap();
+        let passed = sent.next().now_or_never().flatten();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(1), 1)));
+
+        let mut heartbeat = Box::pin(without_lone_commits(stream::iter([commit(2)])));
+        let passed = heartbeat.next().now_or_never().flatten();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(2), 0)));
+    }
+
+    #[tokio::test]
+    async fn a_lone_commit_is_sent_when_nothing_follows() {
+        let (requests, input) = futures::channel::mpsc::unbounded();
+        let mut sent = Box::pin(without_lone_commits(input));
+        requests.unbounded_send(commit(1)).unwrap();
+        assert!(sent.next().now_or_never().is_none(), "it is held");
+        let passed = tokio::time::timeout(PATIENCE, sent.next()).await.unwrap();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(1), 0)));
+        requests.unbounded_send(entries(1, 2)).unwrap();
+        let passed = tokio::time::timeout(PATIENCE, sent.next()).await.unwrap();
+        assert_eq!(passed.as_ref().map(shape), Some((Some(2), 1)), "the stream goes on");
+    }
+
+    #[test]
+    fn entries_have_time_by_their_size() {
+        let option = RPCOption::new(Duration::from_millis(200));
+        let timeout = |request: AppendEntriesRequest<TypeConfig>| {
+            append_timeout(&request.entries, &option).as_millis()
+        };
+        assert_eq!(timeout(commit(1)), 200);
+        assert_eq!(timeout(entries(1, 1)), 5000);
+        assert_eq!(timeout(entries(3 << 20, 1)), 5300);
+    }
+
+    /// A request with a short timeout behind one with a long one: the follower's disk delays both.
+    #[tokio::test]
+    async fn a_commit_behind_slow_entries_waits_for_them() {
+        let mut pair = Pair::connected().await;
+        let input = stream::iter([entries(1, 1), commit(2)]);
+        // As good as no time at all: the transport looks at its deadlines every 20 ms.
+        let option = RPCOption::new(Duration::from_millis(1));
+        let mut network = pair.network.clone();
+        let mut answers = network.stream_append(input, option).await.unwrap();
+        let slow = async {
+            let to_entries = pair.arrival().await;
+            let to_commit = pair.arrival().await;
+            // What another call with the short timeout takes to fail, the commit has outlived.
+            let timed_out = pair.network.append(&commit(3), Duration::from_millis(1));
+            let unanswered = pair.arrival().await;
+            timed_out.await.unwrap_err();
+            answer(to_entries, &AppendEntriesResponse::Success);
+            answer(to_commit, &AppendEntriesResponse::Success);
+            drop(unanswered);
+        };
+        let both = async { (answers.next().await, answers.next().await) };
+        let ((first, second), ()) = future::join(both, slow).await;
+        assert!(matches!(first, Some(Ok(Ok(_)))), "{first:?}");
+        assert!(matches!(second, Some(Ok(Ok(_)))), "{second:?}");
+    }
 }

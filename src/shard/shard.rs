@@ -34,7 +34,7 @@ use crate::resp::ErrorReply;
 use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::prng::SplitMix64;
-use crate::transport::{Message, Peers, Responder};
+use crate::transport::{Message, PeerClient, Peers, Responder};
 use crate::wal::Wal;
 
 /// How a linearizable read makes sure that this node still leads.
@@ -81,7 +81,7 @@ pub struct Shard {
     stamps: Mutex<Stamps>,
     /// The shard's time less this node's monotonic clock, in microseconds, as of the last tick.
     time_offset_us: AtomicI64,
-    /// The last leader heard of through an answer; for nodes without a replica.
+    /// The last leader heard of through an answer, see [`Self::note_hint`]; for nodes without a working replica.
     hint: Mutex<Option<NodeId>>,
 }
 
@@ -219,6 +219,12 @@ impl Shard {
             Some(replica) => replica.group.leadership(),
             None => self.hint.lock().map_or(Leadership::Unknown, Leadership::There),
         }
+    }
+
+    /// Remembers who is said to lead. Never this node: the hint is asked for only while no replica works here, and
+    /// others go on believing for a while that one does which is stopping.
+    fn note_hint(&self, leader: Option<NodeId>) {
+        *self.hint.lock() = leader.filter(|leader| *leader != self.options.node);
     }
 
     /// This node's replica, unless there is none or it has stopped for good.
@@ -495,20 +501,25 @@ impl Shard {
 
     /// As follower or bystander: sends what waits to the leader.
     fn forward_waiting(self: &Arc<Self>, leader: NodeId) {
+        let Some(peer) = self.options.peers.get(leader) else {
+            // Nothing departs for a node that cannot be reached: it would come back at once and depart again, for
+            // ever, on the one thread that could change anything about it. Who was hinted at wrongly is not asked again.
+            self.note_hint(None);
+            if self.front.has_departures() {
+                self.wake_later();
+            }
+            return;
+        };
         while self.front.may_send(self.front.flights_under_way(), PACKETS_IN_FLIGHT_MAX) {
             let Some(departure) = self.front.depart(0) else { return };
-            self.forward(leader, departure);
+            self.forward(&peer, departure);
         }
     }
 
-    fn forward(self: &Arc<Self>, leader: NodeId, departure: Departure) {
+    fn forward(self: &Arc<Self>, peer: &PeerClient, departure: Departure) {
         let Departure { id, floor, framed } = departure;
         let packet = framed.packet(id, floor);
         self.front.keep(id.sequence, framed);
-        let Some(peer) = self.options.peers.get(leader) else {
-            self.front.come_back(id.sequence, false);
-            return self.wake_later();
-        };
         let group = GroupId::of_shard(self.options.shard);
         let answer = peer
             .call_with(group, kind::SUBMIT, FORWARD_TIMEOUT, |out| wire::put_packet(&packet, out));
@@ -521,13 +532,13 @@ impl Shard {
                         return shard.front.wake.notify_one();
                     }
                     Some(Answer::NotLeader(leader)) => {
-                        *shard.hint.lock() = leader;
+                        shard.note_hint(leader);
                         false
                     }
                     Some(Answer::Unknown) | None => true,
                 },
                 Err(error) => {
-                    *shard.hint.lock() = None;
+                    shard.note_hint(None);
                     error.was_sent()
                 }
             };
@@ -597,7 +608,7 @@ impl Shard {
                 Ok(replies) => return reads.complete(&replies),
                 Err(leader) => {
                     asked = leader.filter(|leader| *leader != self.options.node);
-                    *self.hint.lock() = leader;
+                    self.note_hint(leader);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -682,5 +693,101 @@ impl Shard {
         {
             replica.group.release_log().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use super::super::proposal::put_command;
+    use super::*;
+    use crate::ids::DbIndex;
+    use crate::resp::Protocol;
+    use crate::stdx::clock::SystemClock;
+    use crate::transport::{Handler, PeerOptions, PeerServer, PeerServerOptions};
+
+    const HERE: NodeId = NodeId(1);
+    const ELSEWHERE: NodeId = NodeId(2);
+    const STRANGER: NodeId = NodeId(3);
+    const CLUSTER: u64 = 77;
+    /// Longer than the test should take: reaching it is a failure.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A node that first believes in another leader, and then leads itself.
+    struct OtherNode {
+        believes_in: NodeId,
+        was_asked: AtomicBool,
+    }
+
+    impl Handler for OtherNode {
+        fn handle(&self, message: Message, responder: Responder) {
+            assert_eq!((message.from, message.kind), (HERE, kind::SUBMIT));
+            if !self.was_asked.swap(true, Ordering::AcqRel) {
+                return responder
+                    .send_with(|out| wire::put_not_leader(Some(self.believes_in), out));
+            }
+            let mut replies = Replies { bytes: b"+OK\r\n".to_vec(), ends: Vec::new() };
+            replies.end();
+            responder.send_with(|out| wire::put_applied(&replies, out));
+        }
+    }
+
+    fn shard_elsewhere(peers: Peers) -> Arc<Shard> {
+        Shard::new(ShardOptions {
+            shard: ShardId(0),
+            slots: 0..=16383,
+            node: HERE,
+            epoch: 1,
+            replicas: vec![ELSEWHERE],
+            read_consistency: ReadConsistency::Lease,
+            peers,
+            clock: Arc::new(SystemClock::new()),
+            seed: 1,
+        })
+    }
+
+    async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {
+        let other = OtherNode { believes_in: leader, was_asked: AtomicBool::new(false) };
+        let options = PeerServerOptions { local: ELSEWHERE, cluster: CLUSTER };
+        let server = PeerServer::bind("127.0.0.1:0", options, Arc::new(other)).await.unwrap();
+        let peers = Peers::new();
+        peers.insert(PeerClient::new(PeerOptions {
+            local: HERE,
+            remote: ELSEWHERE,
+            cluster: CLUSTER,
+            address: server.local_addr().to_string(),
+        }));
+        let shard = shard_elsewhere(peers);
+        let running = tokio::spawn(Arc::clone(&shard).run());
+        let cell = ReplyCell::new();
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"key", b"value"], &mut commands);
+        shard.submit(Lane::Write, &commands, 1, &cell);
+        let mut replies = Replies::default();
+        cell.take(&mut replies).await.unwrap();
+        running.abort();
+        replies.bytes
+    }
+
+    /// On a thread of its own: a runtime that spins never comes to the end of its own timeout.
+    fn replies_while_it_believes_in(leader: NodeId) -> Vec<u8> {
+        let (done, replies) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            done.send(runtime.unwrap().block_on(submit_while_it_believes_in(leader))).unwrap();
+        });
+        replies.recv_timeout(PATIENCE).expect("the shard answers in time")
+    }
+
+    #[test]
+    fn being_taken_for_the_leader_does_not_spin_the_node() {
+        assert_eq!(replies_while_it_believes_in(HERE), b"+OK\r\n");
+    }
+
+    #[test]
+    fn a_hint_at_a_node_that_is_no_peer_is_dropped() {
+        assert_eq!(replies_while_it_believes_in(STRANGER), b"+OK\r\n");
     }
 }

@@ -1,0 +1,175 @@
+//! Whose word a leader has, and how fresh it is: the time of the latest message each replica has itself answered.
+//!
+//! openraft keeps such times too, but not of this kind: it files an acknowledgement under the log position it proves,
+//! and an answer to one message counts for every message with that position, also for a later one without entries
+//! that the replica may never have seen. A lease or a ReadIndex round may not rest on that. Here a time is noted by
+//! the call that got the answer, so it is the time at which that very message was sent.
+//!
+//! **Invariant:** a noted time is one at which the answered message had not been queued yet. The replica received it
+//! later, so its promise not to elect anybody else (Raft thesis §6.4.1) ends later than one counted from here.
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use crate::ids::NodeId;
+
+/// The latest message each replica of a group has answered to this one as its leader.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledgements {
+    /// One for each replica ever heard; a group has a handful, so a list beats a map.
+    latest: Mutex<Vec<Acknowledgement>>,
+    changed: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Acknowledgement {
+    replica: NodeId,
+    term: u64,
+    sent: Instant,
+}
+
+impl Acknowledgements {
+    /// Notes that `replica` took the word of this leader of `term`, in answer to a message sent at `sent` or later.
+    pub(super) fn note(&self, replica: NodeId, term: u64, sent: Instant) {
+        {
+            let mut latest = self.latest.lock();
+            match latest.iter_mut().find(|known| known.replica == replica) {
+                // Answers overtake one another: a late one never takes back what a newer one has proven.
+                Some(known) if (known.term, known.sent) >= (term, sent) => return,
+                Some(known) => (known.term, known.sent) = (term, sent),
+                None => latest.push(Acknowledgement { replica, term, sent }),
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Whether, in each of `configs` (one, or two while the membership changes), a majority of the voters has
+    /// answered a message of `term` sent at or after `since`. `leader` needs no message to itself.
+    pub(super) fn has_quorum_since(
+        &self,
+        term: u64,
+        since: Instant,
+        configs: &[BTreeSet<NodeId>],
+        leader: NodeId,
+    ) -> bool {
+        let latest = self.latest.lock();
+        let counts = |voter: NodeId| {
+            voter == leader
+                || latest.iter().any(|known| {
+                    known.replica == voter && known.term == term && known.sent >= since
+                })
+        };
+        let has_majority = |voters: &BTreeSet<NodeId>| {
+            voters.iter().filter(|voter| counts(**voter)).count() > voters.len() / 2
+        };
+        // Nobody is no quorum: a replica that knows of no members is vouched for by none.
+        !configs.is_empty() && configs.iter().all(has_majority)
+    }
+
+    /// Resolves at the first news after this call, polled or not.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    const LEADER: NodeId = NodeId(1);
+    const TERM: u64 = 4;
+
+    fn voters(ids: &[u64]) -> BTreeSet<NodeId> {
+        ids.iter().map(|id| NodeId(*id)).collect()
+    }
+
+    /// `count` times, a second apart.
+    fn times<const N: usize>() -> [Instant; N] {
+        let start = Instant::now();
+        std::array::from_fn(|second| start + Duration::from_secs(second as u64))
+    }
+
+    #[test]
+    fn an_answer_proves_nothing_about_later_messages() {
+        let [before, sent, after] = times();
+        let acknowledgements = Acknowledgements::default();
+        let has_quorum_since =
+            |since| acknowledgements.has_quorum_since(TERM, since, &[voters(&[1, 2, 3])], LEADER);
+        assert!(!has_quorum_since(before), "nobody but the leader itself");
+        acknowledgements.note(NodeId(2), TERM, sent);
+        assert!(has_quorum_since(before));
+        assert!(has_quorum_since(sent));
+        assert!(!has_quorum_since(after));
+    }
+
+    #[test]
+    fn a_late_answer_takes_nothing_back() {
+        let [first, second] = times();
+        let acknowledgements = Acknowledgements::default();
+        acknowledgements.note(NodeId(2), TERM, second);
+        acknowledgements.note(NodeId(2), TERM, first);
+        acknowledgements.note(NodeId(2), TERM - 1, second + Duration::from_secs(1));
+        let configs = [voters(&[1, 2, 3])];
+        assert!(acknowledgements.has_quorum_since(TERM, second, &configs, LEADER));
+    }
+
+    #[test]
+    fn only_the_very_term_counts() {
+        let [sent] = times();
+        let acknowledgements = Acknowledgements::default();
+        acknowledgements.note(NodeId(2), TERM, sent);
+        let configs = [voters(&[1, 2, 3])];
+        for term in [TERM - 1, TERM + 1] {
+            assert!(!acknowledgements.has_quorum_since(term, sent, &configs, LEADER), "{term}");
+        }
+    }
+
+    /// Thesis §4.3: in joint consensus, agreement needs a majority of the old and a majority of the new members.
+    #[test]
+    fn a_joint_membership_needs_both_majorities() {
+        let [sent] = times();
+        let acknowledgements = Acknowledgements::default();
+        let configs = [voters(&[1, 2, 3]), voters(&[1, 4, 5])];
+        let has_quorum = || acknowledgements.has_quorum_since(TERM, sent, &configs, LEADER);
+        acknowledgements.note(NodeId(2), TERM, sent);
+        acknowledgements.note(NodeId(3), TERM, sent);
+        assert!(!has_quorum());
+        acknowledgements.note(NodeId(5), TERM, sent);
+        assert!(has_quorum());
+    }
+
+    #[test]
+    fn only_voters_count() {
+        let [sent] = times();
+        let acknowledgements = Acknowledgements::default();
+        acknowledgements.note(NodeId(9), TERM, sent);
+        let has_quorum = |configs: &[BTreeSet<NodeId>]| {
+            acknowledgements.has_quorum_since(TERM, sent, configs, LEADER)
+        };
+        assert!(!has_quorum(&[voters(&[1, 2, 3])]), "a learner answered");
+        assert!(!has_quorum(&[voters(&[2, 9, 3])]), "the leader itself is no voter");
+        assert!(!has_quorum(&[voters(&[1, 2])]), "half is no majority");
+        assert!(!has_quorum(&[]), "there are no members");
+        assert!(has_quorum(&[voters(&[1])]), "a sole voter needs nobody");
+    }
+
+    #[test]
+    fn news_reach_who_asked_before_them() {
+        let [first, second] = times();
+        let acknowledgements = Acknowledgements::default();
+        let changed = acknowledgements.changed();
+        acknowledgements.note(NodeId(2), TERM, second);
+        assert!(changed.now_or_never().is_some());
+        let changed = acknowledgements.changed();
+        acknowledgements.note(NodeId(2), TERM, first);
+        assert!(changed.now_or_never().is_none(), "an older answer is no news");
+    }
+}
