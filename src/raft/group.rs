@@ -635,6 +635,11 @@ impl<S: StateMachine> Group<S> {
             }
         };
         let shared = Arc::clone(&self.shared);
+        if shared.metrics.borrow_watched().vote == request.vote {
+            // The word of the leader it follows counts from its arrival: what follows may wait for a slow disk, and
+            // that is no silence of the leader.
+            shared.timer.lock().heard = Instant::now();
+        }
         // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
         // they not to, the core would answer Conflict and the leader would send them again.
         tokio::spawn(async move {

@@ -57,14 +57,24 @@ struct Flight {
     waiters: Vec<Waiter>,
     deadline: Instant,
     under_way: bool,
+    /// Which try is the latest.
+    tries: u32,
     /// Some try of it may have entered a log.
     may_be_applied: bool,
+}
+
+/// One try at a write packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    sequence: u64,
+    number: u32,
 }
 
 /// A write packet to be sent or proposed.
 #[derive(Debug)]
 pub(super) struct Departure {
     pub(super) id: PacketId,
+    pub(super) attempt: Attempt,
     pub(super) floor: u64,
     pub(super) framed: Framed,
 }
@@ -84,6 +94,8 @@ struct Waiting {
     /// Bytes of commands in both.
     bytes: usize,
     flights: BTreeMap<u64, Flight>,
+    /// Whom the packets under way were sent to.
+    leader: Option<NodeId>,
     next_sequence: u64,
     inbox: VecDeque<(Packet, Responder)>,
     inbox_bytes: usize,
@@ -184,7 +196,10 @@ impl Front {
                     return None;
                 }
                 flight.under_way = true;
-                return Some(Departure { id: id(sequence), floor, framed: framed.clone() });
+                flight.tries = flight.tries.wrapping_add(1);
+                let attempt = Attempt { sequence, number: flight.tries };
+                let framed = framed.clone();
+                return Some(Departure { id: id(sequence), attempt, floor, framed });
             }
         }
         if !fits(waiting.writes.front()?.buffer.len()) {
@@ -199,12 +214,14 @@ impl Front {
             waiters: outgoing.waiters,
             deadline: outgoing.deadline,
             under_way: true,
+            tries: 0,
             may_be_applied: false,
         };
         waiting.flights.insert(sequence, flight);
         let framed = outgoing.buffer.frame();
         waiting.recycle(outgoing.buffer);
-        Some(Departure { id: id(sequence), floor, framed })
+        let attempt = Attempt { sequence, number: 0 };
+        Some(Departure { id: id(sequence), attempt, floor, framed })
     }
 
     /// Keeps a packet's bytes in case it has to be sent again. Called once they are in their final place.
@@ -237,12 +254,31 @@ impl Front {
         !waiting.writes.is_empty() || waiting.flights.values().any(|flight| !flight.under_way)
     }
 
-    /// A try of packet `sequence` ended without replies; it is to be sent again.
-    pub(super) fn come_back(&self, sequence: u64, may_be_applied: bool) {
-        if let Some(flight) = self.waiting.lock().flights.get_mut(&sequence) {
-            flight.under_way = false;
+    /// A try ended without replies. Its packet is to be sent again, unless a later try is under way.
+    pub(super) fn come_back(&self, attempt: Attempt, may_be_applied: bool) {
+        if let Some(flight) = self.waiting.lock().flights.get_mut(&attempt.sequence) {
+            flight.under_way &= flight.tries != attempt.number;
             flight.may_be_applied |= may_be_applied;
         }
+    }
+
+    /// `leader` leads now. What is under way to another node is to be sent again: that one may be silent for long, and
+    /// the shard applies a packet once, however often it comes.
+    pub(super) fn follow(&self, leader: NodeId) {
+        let mut waiting = self.waiting.lock();
+        if waiting.leader.replace(leader) == Some(leader) {
+            return;
+        }
+        for flight in waiting.flights.values_mut().filter(|flight| flight.under_way) {
+            flight.under_way = false;
+            flight.may_be_applied = true;
+        }
+    }
+
+    /// Whether packets are under way to another node than `leader`.
+    pub(super) fn must_follow(&self, leader: NodeId) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.leader != Some(leader) && !waiting.flights.is_empty()
     }
 
     /// Packet `sequence` has its replies.
@@ -391,5 +427,65 @@ impl AppliedPackets for Front {
         } else if let Some(responder) = self.forget_apply(id) {
             responder.send_with(|out| wire::put_applied(replies, out));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proposal::put_command;
+    use super::*;
+    use crate::ids::DbIndex;
+    use crate::resp::Protocol;
+
+    const HERE: NodeId = NodeId(1);
+    const FIRST: NodeId = NodeId(2);
+    const SECOND: NodeId = NodeId(3);
+
+    /// A front end with one packet under way to `FIRST`.
+    fn front_with_a_packet() -> (Front, Departure) {
+        let front = Front::new(HERE, 1);
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"a"], &mut commands);
+        front.submit(Lane::Write, &commands, 1, &ReplyCell::new());
+        front.follow(FIRST);
+        let departure = front.depart(0).unwrap();
+        front.keep(departure.id.sequence, departure.framed.clone());
+        (front, departure)
+    }
+
+    #[test]
+    fn a_new_leader_is_sent_what_the_old_one_has_not_answered() {
+        let (front, first) = front_with_a_packet();
+        front.follow(FIRST);
+        assert!(front.depart(0).is_none(), "it is under way");
+        assert!(front.must_follow(SECOND) && !front.must_follow(FIRST));
+        front.follow(SECOND);
+        let second = front.depart(0).unwrap();
+        assert_eq!(second.id, first.id, "under the same number");
+        assert!(front.depart(0).is_none());
+    }
+
+    #[test]
+    fn the_end_of_an_older_try_does_not_send_a_third() {
+        let (front, first) = front_with_a_packet();
+        front.follow(SECOND);
+        let second = front.depart(0).unwrap();
+        front.come_back(first.attempt, false);
+        assert!(front.depart(0).is_none(), "the second try is under way");
+        front.come_back(second.attempt, false);
+        assert_eq!(front.depart(0).unwrap().id, first.id);
+    }
+
+    #[test]
+    fn small_packets_wait_for_an_answer_and_large_ones_do_not() {
+        let (front, _) = front_with_a_packet();
+        assert!(front.may_send(0, 4));
+        assert!(!front.may_send(1, 4));
+        let value = vec![b'x'; PIPELINE_BYTES_MIN];
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"a", &value], &mut commands);
+        front.submit(Lane::Write, &commands, 1, &ReplyCell::new());
+        assert!(front.may_send(1, 4));
+        assert!(!front.may_send(4, 4));
     }
 }

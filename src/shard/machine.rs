@@ -5,6 +5,7 @@
 //! on every replica.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ struct State {
 }
 
 impl State {
-    fn new(slots: std::ops::RangeInclusive<u16>) -> Self {
+    fn new(slots: RangeInclusive<u16>) -> Self {
         Self {
             keyspace: Keyspace::new(slots),
             sessions: SessionTable::default(),
@@ -79,7 +80,7 @@ pub struct StateHash {
 /// The state machine of a shard.
 pub(super) struct ShardMachine {
     shard: ShardId,
-    slots: std::ops::RangeInclusive<u16>,
+    slots: RangeInclusive<u16>,
     state: RwLock<State>,
     listener: Arc<dyn AppliedPackets>,
 }
@@ -87,7 +88,7 @@ pub(super) struct ShardMachine {
 impl ShardMachine {
     pub(super) fn new(
         shard: ShardId,
-        slots: std::ops::RangeInclusive<u16>,
+        slots: RangeInclusive<u16>,
         listener: Arc<dyn AppliedPackets>,
     ) -> Self {
         Self { shard, state: RwLock::new(State::new(slots.clone())), slots, listener }
@@ -328,6 +329,23 @@ fn finish_reply(start: usize, replies: &mut Replies) {
     replies.end();
 }
 
+/// Whether every key that the commands in `body` name lies in `slots`. Another node's packet is asked this at the door:
+/// applied, a key in the wrong shard would be lost to every reader, and the keyspace refuses that by a panic.
+pub(super) fn stays_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
+    let fits = |key: &[u8]| slots.contains(&Slot::of(key).number());
+    Commands::new(body).all(|command| {
+        // What is malformed or unknown, apply answers without touching a key.
+        let Ok(command) = command else { return true };
+        let Some(found) = command::lookup(command.argv[0]) else { return true };
+        match found.spec.only_key_position() {
+            Some(position) => command.argv.get(position).is_none_or(|key| fits(key)),
+            None => found.spec.key_positions(&command.argv).map_or(true, |positions| {
+                positions.iter().all(|&position| fits(command.argv[position]))
+            }),
+        }
+    })
+}
+
 /// Runs the reads of a packet on the applied state. A write among them answers an error: it would bypass the log.
 pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Replies {
     let mut replies = Replies::default();
@@ -348,4 +366,36 @@ pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Re
         finish_reply(start, &mut replies);
     }
     replies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::Protocol;
+
+    fn body(argv: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        proposal::put_command(Protocol::Resp2, DbIndex(0), argv, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_key_of_another_shard_is_seen_wherever_it_stands() {
+        let slot = Slot::of(b"{a}").number();
+        let (own, other) = (slot..=slot, slot + 1..=slot + 1);
+        let both: Vec<u8> = [body(&[b"GET", b"{a}1"]), body(&[b"SET", b"{a}2", b"v"])].concat();
+        assert!(stays_within(&both, &own));
+        assert!(!stays_within(&both, &other));
+        assert!(stays_within(&body(&[b"MSET", b"{a}1", b"v", b"{a}2", b"v"]), &own));
+        assert!(!stays_within(&body(&[b"MSET", b"{a}1", b"v", b"b", b"v"]), &own));
+        assert!(!stays_within(&[both, body(&[b"INCR", b"b"])].concat(), &own));
+    }
+
+    #[test]
+    fn what_names_no_key_stays_within_any_shard() {
+        for argv in [&[&b"FLUSHALL"[..]][..], &[b"GET"], &[b"NOSUCH", b"b"], &[b"DBSIZE"]] {
+            assert!(stays_within(&body(argv), &(0..=0)), "{argv:?}");
+        }
+        assert!(stays_within(b"\0\0\xff", &(0..=0)), "malformed");
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::front::{Departure, Front, Lane, ReadDeparture};
+use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
 use super::limits::{
     ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, LINGER_TURNS, PACKET_BYTES_SOFT_MAX,
     PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
@@ -88,6 +88,13 @@ pub struct Shard {
 struct Replica {
     group: Group<ShardMachine>,
     wal: Wal,
+}
+
+/// Whose packets an entry carries.
+#[derive(Debug, Default)]
+struct Carried {
+    own: Option<Attempt>,
+    foreign: Vec<PacketId>,
 }
 
 /// What the leader puts in its entries.
@@ -302,6 +309,10 @@ impl Shard {
     fn handle_submit(&self, message: Message, responder: Responder) {
         match wire::take_packet(message.body) {
             Ok(packet) if packet.id.node == message.from => {
+                if !machine::stays_within(&packet.body, &self.options.slots) {
+                    tracing::warn!(from = %message.from, shard = %self.id(), "refused a packet with keys of another shard");
+                    return;
+                }
                 if let Err(responder) = self.front.receive(packet, responder) {
                     responder.send_with(|out| wire::put_not_leader(None, out));
                 }
@@ -374,8 +385,12 @@ impl Shard {
     async fn step(self: &Arc<Self>) {
         self.send_reads();
         match self.leadership() {
-            Leadership::Here => self.propose_waiting().await,
+            Leadership::Here => {
+                self.front.follow(self.options.node);
+                self.propose_waiting().await;
+            }
             Leadership::There(leader) => {
+                self.front.follow(leader);
                 self.turn_away(Some(leader));
                 self.forward_waiting(leader);
             }
@@ -422,22 +437,22 @@ impl Shard {
                 return;
             }
             let stamp = self.next_stamp();
-            let mut ids = Vec::with_capacity(foreign.len() + 1);
+            let mut carried = Carried { own: None, foreign: Vec::with_capacity(foreign.len()) };
             let mut packets = Vec::with_capacity(foreign.len() + 1);
             for (packet, responder) in foreign {
                 self.front.await_apply(packet.id, responder);
-                ids.push(packet.id);
+                carried.foreign.push(packet.id);
                 packets.push(packet);
             }
             let entry = match own {
-                Some(Departure { id, floor, framed }) if packets.is_empty() => {
-                    ids.push(id);
+                Some(Departure { id, attempt, floor, framed }) if packets.is_empty() => {
+                    carried.own = Some(attempt);
                     let (framed, entry) = framed.into_batch(id, floor, stamp);
                     self.front.keep(id.sequence, framed);
                     entry
                 }
-                Some(Departure { id, floor, framed }) => {
-                    ids.push(id);
+                Some(Departure { id, attempt, floor, framed }) => {
+                    carried.own = Some(attempt);
                     packets.push(framed.packet(id, floor));
                     self.front.keep(id.sequence, framed);
                     proposal::encode_batch(stamp, &packets)
@@ -445,7 +460,7 @@ impl Shard {
                 None => proposal::encode_batch(stamp, &packets),
             };
             // A stopped replica refuses at once, again and again: what came back goes elsewhere, later.
-            if self.propose(entry, ids).await.is_err() {
+            if self.propose(entry, carried).await.is_err() {
                 return;
             }
         }
@@ -454,7 +469,7 @@ impl Shard {
     async fn propose(
         self: &Arc<Self>,
         entry: bytes::Bytes,
-        ids: Vec<PacketId>,
+        carried: Carried,
     ) -> Result<(), Stopped> {
         let replica = self.replica.get().ok_or(Stopped)?;
         self.entries_in_flight.fetch_add(1, Ordering::AcqRel);
@@ -463,22 +478,23 @@ impl Shard {
             .group
             .propose(entry, move |fate| {
                 shard.entries_in_flight.fetch_sub(1, Ordering::AcqRel);
-                shard.learn_fate(fate, &ids);
+                shard.learn_fate(fate, &carried);
             })
             .await
     }
 
-    fn learn_fate(self: &Arc<Self>, fate: ProposalFate, ids: &[PacketId]) {
+    fn learn_fate(self: &Arc<Self>, fate: ProposalFate, carried: &Carried) {
         let (leader, may_be_applied) = match fate {
             // Apply has answered everybody already.
             ProposalFate::Applied => return self.front.wake.notify_one(),
             ProposalFate::NotAppended { leader } => (leader, false),
             ProposalFate::Unknown { leader } => (leader, true),
         };
-        for id in ids {
-            if id.node == self.options.node {
-                self.front.come_back(id.sequence, may_be_applied);
-            } else if let Some(responder) = self.front.forget_apply(*id) {
+        if let Some(attempt) = carried.own {
+            self.front.come_back(attempt, may_be_applied);
+        }
+        for id in &carried.foreign {
+            if let Some(responder) = self.front.forget_apply(*id) {
                 responder.send_with(|out| {
                     if may_be_applied {
                         wire::put_unknown(out);
@@ -517,7 +533,7 @@ impl Shard {
     }
 
     fn forward(self: &Arc<Self>, peer: &PeerClient, departure: Departure) {
-        let Departure { id, floor, framed } = departure;
+        let Departure { id, attempt, floor, framed } = departure;
         let packet = framed.packet(id, floor);
         self.front.keep(id.sequence, framed);
         let group = GroupId::of_shard(self.options.shard);
@@ -542,7 +558,7 @@ impl Shard {
                     error.was_sent()
                 }
             };
-            shard.front.come_back(id.sequence, may_be_applied);
+            shard.front.come_back(attempt, may_be_applied);
             shard.wake_later();
         });
     }
@@ -639,6 +655,10 @@ impl Shard {
         let now = Instant::now();
         self.front.expire(now);
         self.note_time();
+        if self.leader().is_some_and(|leader| self.front.must_follow(leader)) {
+            // Whoever waits for the old leader would wake nobody.
+            self.front.wake.notify_one();
+        }
         let Some(replica) = self.replica.get() else { return };
         match replica.group.leadership() {
             Leadership::Here => self.purge_due_keys().await,
@@ -675,7 +695,7 @@ impl Shard {
         if !keys.is_empty() || (quiet && self.options.replicas.len() > 1) {
             let stamp = self.next_stamp();
             let purge = proposal::encode_purge(stamp, &keys);
-            if self.propose(purge, Vec::new()).await.is_err() {
+            if self.propose(purge, Carried::default()).await.is_err() {
                 tracing::debug!(shard = %self.id(), "nothing is purged by a stopped replica");
             }
         }
