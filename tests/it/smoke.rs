@@ -76,6 +76,98 @@ fn errors_are_those_of_redis_and_the_connection_lives_on() {
     assert_eq!(client.line("GET k"), Value::bulk("text"));
 }
 
+/// What one read brings is taken a few requests at a time: nothing of it may be lost, repeated or overtaken.
+#[test]
+fn a_pipeline_of_every_kind_of_request_is_answered_in_order() {
+    let server = TestServer::start(&[]);
+    let mut client = server.client();
+    let large = "v".repeat(300_000);
+    assert_eq!(client.cmd(&["SET", "large", &large]), Value::ok());
+    let mut bytes = Vec::new();
+    for number in 0..100 {
+        bytes.extend(request(&["INCR", "n"]));
+        bytes.extend_from_slice(b"PING inline\r\n\r\n");
+        // Beyond what a batch holds of replies, in the middle of what is taken together.
+        bytes.extend(request(&["GET", "large"]));
+        bytes.extend(request(&["SET", &format!("k{number}"), "x"]));
+        bytes.extend(request(&["GET", &format!("k{number}")]));
+    }
+    bytes.extend(request(&["QUIT"]));
+    bytes.extend_from_slice(b"INCR n\r\n");
+    bytes.extend(request(&["INCR", "n"]));
+    let sender = {
+        let mut client = server.client();
+        std::thread::spawn(move || {
+            client.send_raw(&bytes).unwrap();
+            client
+        })
+    };
+    let mut client = sender.join().unwrap();
+    for number in 1..=100 {
+        assert_eq!(client.read().unwrap(), Value::Integer(number));
+        assert_eq!(client.read().unwrap(), Value::bulk("inline"));
+        assert_eq!(client.read().unwrap(), Value::bulk(&large));
+        assert_eq!(client.read().unwrap(), Value::ok());
+        assert_eq!(client.read().unwrap(), Value::bulk("x"));
+    }
+    assert_eq!(client.read().unwrap(), Value::ok());
+    assert!(client.is_closed());
+    assert_eq!(server.client().line("GET n"), Value::bulk("100"), "nothing after QUIT is done");
+}
+
+/// The limits of a client change between AUTH and the request behind it, and its rights with them.
+#[test]
+fn a_pipeline_may_authenticate_itself() {
+    let server = TestServer::start(&["--requirepass", "secret"]);
+    let mut client = server.client();
+    let large = "v".repeat(100_000);
+    let words: [&[&str]; 5] =
+        [&["GET", "k"], &["AUTH", "secret"], &["SET", "k", &large], &["RESET"], &["GET", "k"]];
+    client.send_raw(&words.map(request).concat()).unwrap();
+    let noauth = Some("NOAUTH Authentication required.");
+    assert_eq!(client.read().unwrap().error(), noauth);
+    assert_eq!(client.read().unwrap(), Value::ok());
+    assert_eq!(client.read().unwrap(), Value::ok());
+    assert_eq!(client.read().unwrap(), Value::Simple("RESET".into()));
+    assert_eq!(client.read().unwrap().error(), noauth);
+}
+
+/// Enough keys that commands look ahead in them, with others that are missing, expired or of another type.
+#[test]
+fn many_keys_answer_as_few_do() {
+    const KEYS: i64 = 20_000;
+    let server = TestServer::start(&[]);
+    let mut client = server.client();
+    for first in (0..KEYS).step_by(1000) {
+        let pairs =
+            (first..first + 1000).map(|number| request(&["SET", &format!("k{number}"), "0"]));
+        client.send_raw(&pairs.flatten().collect::<Vec<u8>>()).unwrap();
+        (0..1000).for_each(|_| assert_eq!(client.read().unwrap(), Value::ok()));
+    }
+    assert_eq!(client.line("LPUSH list x"), Value::Integer(1));
+    // The node notes its size a few times a second.
+    for _ in 0..20 {
+        let mut bytes = Vec::new();
+        for number in (0..KEYS).step_by(97) {
+            let key = format!("k{number}");
+            bytes.extend(request(&["GET", &key]));
+            bytes.extend(request(&["INCR", &key]));
+            bytes.extend(request(&["GET", &format!("none{number}")]));
+            bytes.extend(request(&["GET", "list"]));
+            bytes.extend(request(&["DECR", &key]));
+        }
+        client.send_raw(&bytes).unwrap();
+        for _ in (0..KEYS).step_by(97) {
+            assert_eq!(client.read().unwrap(), Value::bulk("0"));
+            assert_eq!(client.read().unwrap(), Value::Integer(1));
+            assert_eq!(client.read().unwrap(), Value::Null);
+            assert!(client.read().unwrap().error().is_some_and(|it| it.starts_with("WRONGTYPE ")));
+            assert_eq!(client.read().unwrap(), Value::Integer(0));
+        }
+    }
+    assert_eq!(client.line("DBSIZE"), Value::Integer(KEYS + 1));
+}
+
 #[test]
 fn hello_3_speaks_resp3() {
     let server = TestServer::start(&[]);
