@@ -65,8 +65,8 @@ type Requests<'a> = SmallVec<[Request<'a>; KEYS_AHEAD_MAX]>;
 enum Next {
     /// More of them, perhaps.
     Requests,
-    /// One in plain text: its words are the decoder's own and stay there only until it goes on.
-    Inline,
+    /// One in plain text, from here on: its words are the decoder's own and stay there only until it goes on.
+    Inline(usize),
     /// The beginning of one.
     Incomplete,
 }
@@ -143,7 +143,8 @@ impl Connection {
     fn take_some(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
         let Self { session, batch, decoder, input, .. } = self;
         // Whoever is not authenticated yet has other limits after the next request than before it.
-        let requests_max = if session.authenticated { KEYS_AHEAD_MAX } else { 1 };
+        let looks_ahead = session.authenticated && session.node.looks_ahead();
+        let requests_max = if looks_ahead { KEYS_AHEAD_MAX } else { 1 };
         let mut requests = Requests::new();
         let mut end = from;
         let outcome = loop {
@@ -153,11 +154,12 @@ impl Connection {
             let bytes = &input[end..];
             match decoder.decode(bytes) {
                 Ok(Some(decoded)) => {
+                    let begin = end;
                     end += decoded.consumed;
                     if decoded.arguments == 0 {
                         continue;
                     }
-                    let Some(ranges) = decoder.ranges() else { break Ok(Next::Inline) };
+                    let Some(ranges) = decoder.ranges() else { break Ok(Next::Inline(begin)) };
                     let argv = ranges.iter().map(|range| &bytes[range.clone()]).collect();
                     requests.push(Request { argv, end });
                 }
@@ -165,7 +167,7 @@ impl Connection {
                 Err(error) => break Err(error),
             }
         };
-        if requests.len() > 1 && session.node.looks_ahead() {
+        if requests.len() > 1 {
             look_ahead(session, batch, scene, requests.iter().map(|request| &request.argv[..]));
         }
         for request in &requests {
@@ -179,9 +181,9 @@ impl Connection {
         match outcome {
             Ok(Next::Requests) => (end, Rest::More),
             Ok(Next::Incomplete) => (end, Rest::Incomplete),
-            Ok(Next::Inline) => {
+            Ok(Next::Inline(begin)) => {
                 let words: SmallVec<[Vec<u8>; 8]> =
-                    decoder.argv(input).map(<[u8]>::to_vec).collect();
+                    decoder.argv(&input[begin..]).map(<[u8]>::to_vec).collect();
                 let argv: Argv<'_> = words.iter().map(Vec::as_slice).collect();
                 take(session, batch, decoder, scene, &argv);
                 (end, Rest::More)

@@ -25,7 +25,7 @@ pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 pub(super) const PIPELINE_BYTES_MIN: usize = 4 * 1024;
 
 /// Turns of the runtime for which a shard that was woken lets others speak first.
-pub(super) const LINGER_TURNS: usize = 2;
+pub(super) const LINGER_TURNS: usize = 4;
 
 /// Packets of one front end toward one shard that may be unanswered.
 pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;

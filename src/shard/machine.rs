@@ -253,10 +253,11 @@ fn apply_packet(
             let mut replies = Replies::default();
             replies.ends.reserve(packet.commands as usize);
             replies.bytes.reserve(packet.commands as usize * 8);
+            let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
             let mut commands = Commands::new(&packet.body);
             let mut ahead = Ahead::new();
             loop {
-                ahead.extend(commands.by_ref().take(KEYS_AHEAD_MAX));
+                ahead.extend(commands.by_ref().take(ahead_max));
                 if ahead.is_empty() {
                     break;
                 }

@@ -371,10 +371,13 @@ impl Shard {
     }
 
     /// Lets whoever has something to say now be heard first, so that it goes along: a message to another node has its
-    /// price, whatever it holds. On an idle node this is two looks at the sockets. A replica alone has no such
-    /// price to share, and its clients would only be made to march in step with it.
+    /// price, whatever it holds, and so has a sync. On an idle node these are a few looks at the sockets. A replica
+    /// alone that does not wait for its disk has no such price to share, and its clients would only be made to
+    /// march in step with it.
     async fn linger(&self) {
-        if self.options.replicas != [self.options.node] {
+        let is_alone = self.options.replicas == [self.options.node];
+        let waits_for_disk = self.replica.get().is_some_and(|replica| replica.wal.syncs_appends());
+        if !is_alone || waits_for_disk {
             for _ in 0..LINGER_TURNS {
                 tokio::task::yield_now().await;
             }

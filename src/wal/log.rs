@@ -349,6 +349,11 @@ impl Wal {
         entries.map_err(|error| self.failure().unwrap_or_else(|| Arc::new(error)))
     }
 
+    /// Whether an append is done only when it is on stable storage (`appendfsync always`).
+    pub fn syncs_appends(&self) -> bool {
+        self.handle.shared.policy == SyncPolicy::Always
+    }
+
     /// Bytes of the log that are kept, from its oldest record to its end.
     pub fn live_bytes(&self) -> u64 {
         self.handle.shared.state.lock().tail.live_bytes()
