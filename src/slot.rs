@@ -55,14 +55,13 @@ fn hash_tag(key: &[u8]) -> &[u8] {
 fn may_hold_brace(key: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let mut eights = key.chunks_exact(8);
-    let found = eights.by_ref().any(|eight| {
-        let word = eight.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    let (eights, rest) = key.as_chunks::<8>();
+    let found = eights.iter().any(|eight| {
         // The classic test for a zero byte, on what is zero where there is a brace.
-        let differs = word ^ (ONES * u64::from(b'{'));
+        let differs = u64::from_le_bytes(*eight) ^ (ONES * u64::from(b'{'));
         differs.wrapping_sub(ONES) & !differs & HIGH != 0
     });
-    found || eights.remainder().contains(&b'{')
+    found || rest.contains(&b'{')
 }
 
 /// Row `n` holds the checksum of each byte followed by `n` zero bytes, so that eight bytes are folded in at
@@ -97,19 +96,21 @@ const fn crc16_tables() -> [[u16; 256]; 8] {
 
 fn crc16(bytes: &[u8]) -> u16 {
     let mut crc = 0_u16;
-    let mut eights = bytes.chunks_exact(8);
-    for eight in &mut eights {
-        let [high, low] = crc.to_be_bytes();
-        crc = TABLES[7][usize::from(eight[0] ^ high)]
-            ^ TABLES[6][usize::from(eight[1] ^ low)]
-            ^ TABLES[5][usize::from(eight[2])]
-            ^ TABLES[4][usize::from(eight[3])]
-            ^ TABLES[3][usize::from(eight[4])]
-            ^ TABLES[2][usize::from(eight[5])]
-            ^ TABLES[1][usize::from(eight[6])]
-            ^ TABLES[0][usize::from(eight[7])];
+    let (eights, rest) = bytes.as_chunks::<8>();
+    for eight in eights {
+        // One load; eight of single bytes would cost as much as the rest.
+        let word = u64::from_be_bytes(*eight) ^ (u64::from(crc) << 48);
+        let bytes = word.to_be_bytes().map(usize::from);
+        crc = TABLES[7][bytes[0]]
+            ^ TABLES[6][bytes[1]]
+            ^ TABLES[5][bytes[2]]
+            ^ TABLES[4][bytes[3]]
+            ^ TABLES[3][bytes[4]]
+            ^ TABLES[2][bytes[5]]
+            ^ TABLES[1][bytes[6]]
+            ^ TABLES[0][bytes[7]];
     }
-    for &byte in eights.remainder() {
+    for &byte in rest {
         let [high, _] = crc.to_be_bytes();
         crc = (crc << 8) ^ TABLES[0][usize::from(high ^ byte)];
     }
