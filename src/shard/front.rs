@@ -275,6 +275,13 @@ impl Front {
         }
     }
 
+    /// Whether packets are proposed here. Only then may an apply on this node answer them: a follower can apply an entry
+    /// before its leader does, and a client that is answered by then would not find its write when it reads at the
+    /// leader. What was sent to a leader is answered by that leader, after its own apply.
+    fn leads(&self) -> bool {
+        self.waiting.lock().leader == Some(self.node)
+    }
+
     /// Whether packets are under way to another node than `leader`.
     pub(super) fn must_follow(&self, leader: NodeId) -> bool {
         let waiting = self.waiting.lock();
@@ -421,7 +428,7 @@ fn deliver(waiters: &[Waiter], replies: &Replies) {
 impl AppliedPackets for Front {
     fn applied(&self, id: PacketId, replies: &Arc<Replies>) {
         if id.node == self.node {
-            if id.epoch == self.epoch {
+            if id.epoch == self.epoch && self.leads() {
                 self.complete(id.sequence, replies);
             }
         } else if let Some(responder) = self.forget_apply(id) {
@@ -474,6 +481,19 @@ mod tests {
         assert!(front.depart(0).is_none(), "the second try is under way");
         front.come_back(second.attempt, false);
         assert_eq!(front.depart(0).unwrap().id, first.id);
+    }
+
+    #[test]
+    fn an_apply_answers_only_where_the_packet_was_proposed() {
+        let (front, departure) = front_with_a_packet();
+        let mut replies = Replies { bytes: b":1\r\n".to_vec(), ends: Vec::new() };
+        replies.end();
+        let replies = Arc::new(replies);
+        front.applied(departure.id, &replies);
+        assert!(front.must_follow(SECOND), "the leader has yet to apply it and to answer");
+        front.follow(HERE);
+        front.applied(departure.id, &replies);
+        assert!(!front.must_follow(SECOND), "nothing is unanswered");
     }
 
     #[test]
