@@ -357,6 +357,16 @@ impl Spec {
         }
     }
 
+    /// Whether the last key lacks what belongs to it, as in `MSET a 1 b`: such a command is refused as a whole, by its
+    /// own function and whatever shard it runs in, and not half of it applied.
+    pub fn is_cut_short(&self, argv: &[&[u8]]) -> bool {
+        let range = self.legacy_range();
+        match (usize::try_from(range.first), usize::try_from(range.step)) {
+            (Ok(first), Ok(step)) if step > 1 => argv.len().saturating_sub(first) % step != 0,
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+        }
+    }
+
     /// First key, last key and step in the way of Redis before 7; zeros where there are none.
     pub fn legacy_range(&self) -> LegacyRange {
         LegacyRange::of(self.keys)

@@ -20,16 +20,6 @@ pub enum Route {
     Anywhere,
 }
 
-/// Whether the last key lacks what belongs to it, as in `MSET a 1 b`: such a command must be refused as a whole and
-/// not be half of it applied.
-fn is_cut_short(command: &DataCommand, argv: &[&[u8]]) -> bool {
-    let range = command.spec.legacy_range();
-    match (usize::try_from(range.first), usize::try_from(range.step)) {
-        (Ok(first), Ok(step)) if step > 1 => argv.len().saturating_sub(first) % step != 0,
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-    }
-}
-
 /// The route of `command` with `argv`.
 pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Route {
     // Most commands have one key, right after their name.
@@ -45,7 +35,7 @@ pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Rout
         Some(RequestPolicy::Special) => return Route::Cursor,
         Some(RequestPolicy::MultiShard) | None => {}
     }
-    if is_cut_short(command, argv) {
+    if command.spec.is_cut_short(argv) {
         return Route::Anywhere;
     }
     let Ok(positions) = command.spec.key_positions(argv) else { return Route::Anywhere };

@@ -62,6 +62,19 @@ fn scan(client: &mut Client) -> Vec<String> {
     keys
 }
 
+/// A command that is wrong as a whole has no shard of its own, and its error must come from wherever it is sent.
+#[test]
+fn errors_of_syntax_come_through_every_door() {
+    let cluster = TestCluster::start(3, &["--cluster-shards", "3"]);
+    for index in 0..3 {
+        let mut client = cluster.client(index);
+        let wrong = Some("ERR wrong number of arguments for 'mset' command");
+        assert_eq!(client.line("MSET a 1 b 2 c").error(), wrong);
+        let wrong = Some("ERR wrong number of arguments for 'msetnx' command");
+        assert_eq!(client.line("MSETNX foo 1 b").error(), wrong);
+    }
+}
+
 /// A large value is longer on its way, and on the disk, than a heartbeat may be.
 #[test]
 fn a_large_value_reaches_every_replica() {
