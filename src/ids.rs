@@ -1,4 +1,4 @@
-//! Identifiers that everyone may name: nodes, shards, databases.
+//! Identifiers that everyone may name: nodes and their directories, replicas, shards, databases.
 //!
 //! Newtypes, so that a node can never be passed where a shard is meant.
 
@@ -25,6 +25,74 @@ impl NodeId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One data directory, and so one memory: 128 random bits, drawn when the directory is made.
+///
+/// A node that comes back with another directory under its old name is another incarnation: it may have voted for and
+/// acknowledged what it no longer knows.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Incarnation(pub u128);
+
+impl Incarnation {
+    /// No directory: what is said where none is known or meant.
+    pub const NONE: Self = Self(0);
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A cluster: 64 random bits, drawn when it is born. Public; it opens no door.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ClusterId(pub u64);
+
+impl ClusterId {
+    /// No cluster: what a directory that was never adopted by one says.
+    pub const NONE: Self = Self(0);
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One start of a node from one directory: numbered, and drawn at random, so that the starts of two copies of a
+/// directory differ.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Session {
+    /// How many starts this directory has seen, this one included: 1, 2, …
+    pub number: u64,
+    /// Random bits of this start.
+    pub random: u64,
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:016x}", self.number, self.random)
+    }
+}
+
+/// One replica of one group in one directory: what Raft calls a server. Given out by meta, never used twice in a
+/// cluster, so that votes and acknowledgements of a lost log are never taken for those of the log that replaces it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct RaftId(pub u64);
+
+impl fmt::Display for RaftId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{}", self.0)
     }
 }
 
