@@ -9,17 +9,24 @@ mod limits;
 
 mod acknowledgements;
 mod codec;
+mod core;
 mod group;
+mod inbound;
+mod inbound_snapshots;
+mod lease;
 mod log_store;
 mod network;
+mod options;
+mod proposal;
 mod snapshot;
 mod state_machine;
+mod timer;
 mod type_config;
 
-pub use group::{
-    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, ReadRefused, StartError, Stopped,
-    Timing,
-};
+pub use group::{Group, GroupStatus, Leadership};
+pub use lease::ReadRefused;
 pub use network::kind;
+pub use options::{GroupOptions, StartError, Timing};
+pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;
 pub use state_machine::{EntryPosition, SnapshotProgress, StateMachine};
