@@ -96,6 +96,23 @@ impl fmt::Display for RaftId {
     }
 }
 
+/// Who holds a replica: a directory, and the node that works with it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeId,
+    /// Its directory.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.node, self.incarnation)
+    }
+}
+
 /// A shard: a contiguous range of slots served by one Raft group. Shards are numbered from 0.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -121,6 +138,14 @@ impl GroupId {
     /// The group that serves `shard`.
     pub const fn of_shard(shard: ShardId) -> Self {
         Self(shard.0 + 1)
+    }
+
+    /// The shard it serves; `None` for meta.
+    pub const fn shard(self) -> Option<ShardId> {
+        match self.0 {
+            0 => None,
+            number => Some(ShardId(number - 1)),
+        }
     }
 }
 

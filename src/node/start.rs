@@ -1,6 +1,6 @@
 //! How a node comes to be: its directory, its log, its peers, the meta group, then the shards.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::node::{Node, Parts};
 use super::upkeep;
 use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
-use crate::ids::{GroupId, NodeId, ShardId};
+use crate::ids::{GroupId, Holder, Incarnation, NodeId, RaftId, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
 use crate::raft::{
     Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing,
@@ -200,7 +200,8 @@ impl Ground {
     fn group_options(&self, group: GroupId) -> GroupOptions {
         GroupOptions {
             group,
-            node: self.id,
+            id: replica_on(self.id).0,
+            holder: replica_on(self.id).1,
             wal: self.wal.clone(),
             recovered: self.wal.known(group),
             snapshots: SnapshotStore::new(self.data_dir.snapshot_path(), group),
@@ -215,9 +216,9 @@ impl Ground {
         &self,
         machine: &Arc<TopologyMachine>,
     ) -> Result<Option<Group<TopologyMachine>>, NodeError> {
-        let voters: BTreeSet<NodeId> =
-            self.members.iter().take(META_VOTERS_MAX).map(|member| member.id).collect();
-        let meta = if voters.contains(&self.id) {
+        let voters: BTreeMap<RaftId, Holder> =
+            self.members.iter().take(META_VOTERS_MAX).map(|member| replica_on(member.id)).collect();
+        let meta = if voters.values().any(|holder| holder.node == self.id) {
             let group =
                 Group::start(self.group_options(GroupId::META), Arc::clone(machine)).await?;
             let begins = self.members.first().is_some_and(|first| first.id == self.id);
@@ -291,13 +292,19 @@ async fn start_shard(
     group: GroupOptions,
     begins: bool,
 ) -> Result<(), StartError> {
-    if shard.replicas().contains(&group.node) {
+    if shard.replicas().contains(&group.holder.node) {
         shard.start_replica(group).await?;
         let beginner = Arc::clone(&shard);
-        tokio::spawn(async move { beginner.begin(begins, BEGIN_PATIENCE).await });
+        let members = shard.replicas().iter().map(|node| replica_on(*node)).collect();
+        tokio::spawn(async move { beginner.begin(members, begins, BEGIN_PATIENCE).await });
     }
     tokio::spawn(shard.run());
     Ok(())
+}
+
+/// The replica of any group on `node`, and where it lies: by the node's name as long as meta gives out no ids.
+fn replica_on(node: NodeId) -> (RaftId, Holder) {
+    (RaftId(node.0), Holder { node, incarnation: Incarnation(u128::from(node.0)) })
 }
 
 fn open_wal(data_dir: &DataDir, config: &Options) -> Result<Wal, WalError> {
@@ -377,7 +384,7 @@ fn cluster_hash(members: &[RingNode], secret: &str) -> u64 {
 
 /// Gives a group without history its first members: at once where it `begins`, elsewhere only when nobody
 /// else has for a while. All give it the same ones, so it does not matter who comes first.
-async fn begin(group: Group<TopologyMachine>, voters: BTreeSet<NodeId>, begins: bool) {
+async fn begin(group: Group<TopologyMachine>, voters: BTreeMap<RaftId, Holder>, begins: bool) {
     if !begins {
         let known = group.wait_for_leadership(|leadership| leadership != Leadership::Unknown);
         if tokio::time::timeout(BEGIN_PATIENCE, known).await.is_ok() {

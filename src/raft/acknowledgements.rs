@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use crate::ids::NodeId;
+use crate::ids::RaftId;
 
 /// The latest message each replica of a group has answered to this one as its leader.
 #[derive(Debug, Default)]
@@ -27,14 +27,14 @@ pub(super) struct Acknowledgements {
 
 #[derive(Clone, Copy, Debug)]
 struct Acknowledgement {
-    replica: NodeId,
+    replica: RaftId,
     term: u64,
     sent: Instant,
 }
 
 impl Acknowledgements {
     /// Notes that `replica` took the word of this leader of `term`, in answer to a message sent at `sent` or later.
-    pub(super) fn note(&self, replica: NodeId, term: u64, sent: Instant) {
+    pub(super) fn note(&self, replica: RaftId, term: u64, sent: Instant) {
         {
             let mut latest = self.latest.lock();
             match latest.iter_mut().find(|known| known.replica == replica) {
@@ -53,17 +53,17 @@ impl Acknowledgements {
         &self,
         term: u64,
         since: Instant,
-        configs: &[BTreeSet<NodeId>],
-        leader: NodeId,
+        configs: &[BTreeSet<RaftId>],
+        leader: RaftId,
     ) -> bool {
         let latest = self.latest.lock();
-        let counts = |voter: NodeId| {
+        let counts = |voter: RaftId| {
             voter == leader
                 || latest.iter().any(|known| {
                     known.replica == voter && known.term == term && known.sent >= since
                 })
         };
-        let has_majority = |voters: &BTreeSet<NodeId>| {
+        let has_majority = |voters: &BTreeSet<RaftId>| {
             voters.iter().filter(|voter| counts(**voter)).count() > voters.len() / 2
         };
         // Nobody is no quorum: a replica that knows of no members is vouched for by none.
@@ -84,11 +84,11 @@ mod tests {
 
     use super::*;
 
-    const LEADER: NodeId = NodeId(1);
+    const LEADER: RaftId = RaftId(1);
     const TERM: u64 = 4;
 
-    fn voters(ids: &[u64]) -> BTreeSet<NodeId> {
-        ids.iter().map(|id| NodeId(*id)).collect()
+    fn voters(ids: &[u64]) -> BTreeSet<RaftId> {
+        ids.iter().map(|id| RaftId(*id)).collect()
     }
 
     /// `count` times, a second apart.
@@ -104,7 +104,7 @@ mod tests {
         let has_quorum_since =
             |since| acknowledgements.has_quorum_since(TERM, since, &[voters(&[1, 2, 3])], LEADER);
         assert!(!has_quorum_since(before), "nobody but the leader itself");
-        acknowledgements.note(NodeId(2), TERM, sent);
+        acknowledgements.note(RaftId(2), TERM, sent);
         assert!(has_quorum_since(before));
         assert!(has_quorum_since(sent));
         assert!(!has_quorum_since(after));
@@ -114,9 +114,9 @@ mod tests {
     fn a_late_answer_takes_nothing_back() {
         let [first, second] = times();
         let acknowledgements = Acknowledgements::default();
-        acknowledgements.note(NodeId(2), TERM, second);
-        acknowledgements.note(NodeId(2), TERM, first);
-        acknowledgements.note(NodeId(2), TERM - 1, second + Duration::from_secs(1));
+        acknowledgements.note(RaftId(2), TERM, second);
+        acknowledgements.note(RaftId(2), TERM, first);
+        acknowledgements.note(RaftId(2), TERM - 1, second + Duration::from_secs(1));
         let configs = [voters(&[1, 2, 3])];
         assert!(acknowledgements.has_quorum_since(TERM, second, &configs, LEADER));
     }
@@ -125,7 +125,7 @@ mod tests {
     fn only_the_very_term_counts() {
         let [sent] = times();
         let acknowledgements = Acknowledgements::default();
-        acknowledgements.note(NodeId(2), TERM, sent);
+        acknowledgements.note(RaftId(2), TERM, sent);
         let configs = [voters(&[1, 2, 3])];
         for term in [TERM - 1, TERM + 1] {
             assert!(!acknowledgements.has_quorum_since(term, sent, &configs, LEADER), "{term}");
@@ -139,10 +139,10 @@ mod tests {
         let acknowledgements = Acknowledgements::default();
         let configs = [voters(&[1, 2, 3]), voters(&[1, 4, 5])];
         let has_quorum = || acknowledgements.has_quorum_since(TERM, sent, &configs, LEADER);
-        acknowledgements.note(NodeId(2), TERM, sent);
-        acknowledgements.note(NodeId(3), TERM, sent);
+        acknowledgements.note(RaftId(2), TERM, sent);
+        acknowledgements.note(RaftId(3), TERM, sent);
         assert!(!has_quorum());
-        acknowledgements.note(NodeId(5), TERM, sent);
+        acknowledgements.note(RaftId(5), TERM, sent);
         assert!(has_quorum());
     }
 
@@ -150,8 +150,8 @@ mod tests {
     fn only_voters_count() {
         let [sent] = times();
         let acknowledgements = Acknowledgements::default();
-        acknowledgements.note(NodeId(9), TERM, sent);
-        let has_quorum = |configs: &[BTreeSet<NodeId>]| {
+        acknowledgements.note(RaftId(9), TERM, sent);
+        let has_quorum = |configs: &[BTreeSet<RaftId>]| {
             acknowledgements.has_quorum_since(TERM, sent, configs, LEADER)
         };
         assert!(!has_quorum(&[voters(&[1, 2, 3])]), "a learner answered");
@@ -166,10 +166,10 @@ mod tests {
         let [first, second] = times();
         let acknowledgements = Acknowledgements::default();
         let changed = acknowledgements.changed();
-        acknowledgements.note(NodeId(2), TERM, second);
+        acknowledgements.note(RaftId(2), TERM, second);
         assert!(changed.now_or_never().is_some());
         let changed = acknowledgements.changed();
-        acknowledgements.note(NodeId(2), TERM, first);
+        acknowledgements.note(RaftId(2), TERM, first);
         assert!(changed.now_or_never().is_none(), "an older answer is no news");
     }
 }

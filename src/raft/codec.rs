@@ -12,7 +12,7 @@ use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 
 use super::type_config::{Entry, LogId, Proposal, TypeConfig, Vote};
-use crate::ids::NodeId;
+use crate::ids::RaftId;
 
 /// Bytes that are not what a peer or this log could have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -173,7 +173,7 @@ fn take_u64(body: &mut Bytes) -> Result<u64, CodecError> {
 
 fn take_vote(body: &mut Bytes) -> Result<Vote, CodecError> {
     let term = take_u64(body)?;
-    let node = NodeId(take_u64(body)?);
+    let node = RaftId(take_u64(body)?);
     Ok(match take_u8(body)? {
         0 => Vote::new(term, node),
         1 => Vote::new_committed(term, node),
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn entries() -> Vec<Entry> {
-        let voters = BTreeSet::from([NodeId(1), NodeId(2)]);
+        let voters = BTreeSet::from([RaftId(1), RaftId(2)]);
         vec![
             Entry { log_id: LogId::new_term_index(3, 7), payload: EntryPayload::Blank },
             Entry {
@@ -220,7 +220,7 @@ mod tests {
 
     fn request() -> AppendEntriesRequest<TypeConfig> {
         AppendEntriesRequest {
-            vote: Vote::new_committed(4, NodeId(9)),
+            vote: Vote::new_committed(4, RaftId(9)),
             prev_log_id: Some(LogId::new_term_index(2, 6)),
             leader_commit: None,
             entries: entries(),
@@ -255,7 +255,7 @@ mod tests {
             AppendEntriesResponse::PartialSuccess(Some(LogId::new_term_index(1, 2))),
             AppendEntriesResponse::PartialSuccess(None),
             AppendEntriesResponse::Conflict,
-            AppendEntriesResponse::HigherVote(Vote::new(7, NodeId(3))),
+            AppendEntriesResponse::HigherVote(Vote::new(7, RaftId(3))),
         ] {
             let mut bytes = Vec::new();
             put_append_response(&response, &mut bytes);

@@ -15,12 +15,13 @@ use super::snapshot::SnapshotStore;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::Timer;
 use super::type_config::TypeConfig;
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, RaftId};
 
 /// What the parts of one replica share.
 pub(super) struct Shared<S: StateMachine> {
     pub(super) group: GroupId,
-    pub(super) node: NodeId,
+    /// This replica.
+    pub(super) id: RaftId,
     pub(super) raft: Raft<TypeConfig, Adapter<S>>,
     pub(super) metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     pub(super) machine: Arc<S>,

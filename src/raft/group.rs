@@ -1,7 +1,7 @@
 //! One replica of one Raft group: start it, drive it, ask how it is. Its parts: proposals go in by `proposal`, reads
 //! are vouched for by `lease`, peers' messages come in by `inbound`, what is due when is decided by `timer`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,14 +19,14 @@ use super::network::GroupNetworkFactory;
 use super::options::{GroupOptions, StartError, raft_config};
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::{Due, Timer, View, Voice};
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Holder, NodeId, RaftId};
 
 /// Who leads the group, as this replica sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leadership {
     /// This replica.
     Here,
-    /// Another one.
+    /// The replica on another node.
     There(NodeId),
     /// Nobody known.
     Unknown,
@@ -88,13 +88,13 @@ impl<S: StateMachine> Group<S> {
         let config = raft_config(group, &options.timing).map_err(&refused)?;
         let acknowledgements = Arc::new(Acknowledgements::default());
         let network = GroupNetworkFactory::new(group, options.peers, Arc::clone(&acknowledgements));
-        let raft = Raft::new(options.node, Arc::new(config), network, log, adapter)
+        let raft = Raft::new(options.id, Arc::new(config), network, log, adapter)
             .await
             .map_err(|fatal| refused(fatal.to_string()))?;
         let metrics = raft.metrics();
         let shared = Shared {
             group,
-            node: options.node,
+            id: options.id,
             metrics,
             raft,
             machine,
@@ -121,11 +121,16 @@ impl<S: StateMachine> Group<S> {
         self.shared.group
     }
 
+    /// Which replica of it this is.
+    pub fn raft_id(&self) -> RaftId {
+        self.shared.id
+    }
+
     /// Gives a group without any history its first members. Harmless when it has some already.
     ///
     /// # Errors
     /// When the replica has stopped.
-    pub async fn initialize(&self, members: BTreeSet<NodeId>) -> Result<(), String> {
+    pub async fn initialize(&self, members: BTreeMap<RaftId, Holder>) -> Result<(), String> {
         match self.shared.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(_)) => Ok(()),
             Err(RaftError::Fatal(fatal)) => Err(fatal.to_string()),
@@ -139,16 +144,26 @@ impl<S: StateMachine> Group<S> {
         }
         let metrics = self.shared.metrics.borrow_watched();
         match metrics.current_leader {
-            Some(leader) if leader == self.shared.node => {
+            Some(leader) if leader == self.shared.id => {
                 if metrics.state == ServerState::Leader {
                     Leadership::Here
                 } else {
                     Leadership::Unknown
                 }
             }
-            Some(leader) => Leadership::There(leader),
+            Some(leader) => {
+                let holder = metrics.membership_config.get_node(&leader);
+                holder.map_or(Leadership::Unknown, |holder| Leadership::There(holder.node))
+            }
             None => Leadership::Unknown,
         }
+    }
+
+    /// The replica on `node`, by the newest membership here.
+    fn replica_on(&self, node: NodeId) -> Option<RaftId> {
+        let metrics = self.shared.metrics.borrow_watched();
+        let mut nodes = metrics.membership_config.nodes();
+        nodes.find(|(_, holder)| holder.node == node).map(|(id, _)| *id)
     }
 
     /// Whether the replica has stopped for good, because its disk or its state cannot be trusted any more. It
@@ -184,11 +199,11 @@ impl<S: StateMachine> Group<S> {
     pub async fn tick(&self) {
         let due = {
             let metrics = self.shared.metrics.borrow_watched();
-            let node = self.shared.node;
+            let own = self.shared.id;
             let voters = &metrics.membership_config;
-            let voice = if voters.voter_ids().eq([node]) {
+            let voice = if voters.voter_ids().eq([own]) {
                 Voice::Sole
-            } else if voters.voter_ids().any(|voter| voter == node) {
+            } else if voters.voter_ids().any(|voter| voter == own) {
                 Voice::Voter
             } else {
                 Voice::None
@@ -213,6 +228,7 @@ impl<S: StateMachine> Group<S> {
 
     /// Starts to hand leadership to `target`. Nothing happens when this replica does not lead.
     pub async fn transfer_leader(&self, target: NodeId) {
+        let Some(target) = self.replica_on(target) else { return };
         let term = self.shared.metrics.borrow_watched().current_term;
         // Before the followers are told to forget the lease, this leader must have.
         self.shared.transferring_term.store(term, Ordering::Release);
@@ -257,7 +273,10 @@ impl<S: StateMachine> Group<S> {
         let metrics = self.shared.metrics.borrow_watched();
         GroupStatus {
             term: metrics.current_term,
-            leader: metrics.current_leader,
+            leader: metrics
+                .current_leader
+                .and_then(|leader| metrics.membership_config.get_node(&leader))
+                .map(|holder| holder.node),
             role: match metrics.state {
                 ServerState::Leader => "leader",
                 ServerState::Follower => "follower",
@@ -274,8 +293,9 @@ impl<S: StateMachine> Group<S> {
 
     /// Index of the last applied entry that every voter's log is known to hold; `None` when not leading.
     pub fn replicated_to(&self, node: NodeId) -> Option<u64> {
+        let id = self.replica_on(node)?;
         let metrics = self.shared.metrics.borrow_watched();
-        let log_id = metrics.replication.as_ref()?.get(&node)?.as_ref()?;
+        let log_id = metrics.replication.as_ref()?.get(&id)?.as_ref()?;
         Some(log_id.index)
     }
 

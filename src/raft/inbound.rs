@@ -10,21 +10,29 @@ use tokio::time::Instant;
 
 use super::codec;
 use super::group::Group;
-use super::network::kind;
+use super::network::{kind, take_meant};
 use super::state_machine::StateMachine;
 use crate::transport::{Message, Responder};
 
 impl<S: StateMachine> Group<S> {
     /// Takes a message of this room from a peer. Returns at once; the answer follows.
+    ///
+    /// A message for another replica is not answered: that one's log may be lost, and this one must not vote or
+    /// acknowledge in its place.
     pub fn handle(&self, message: Message, responder: Responder) {
+        let Some((meant, body)) = take_meant(message.body) else { return };
+        if meant != self.shared.id {
+            tracing::debug!(group = %self.shared.group, %meant, "a message for another replica");
+            return;
+        }
         match message.kind {
-            kind::APPEND_ENTRIES => self.handle_append(message.body, responder),
-            kind::VOTE => self.handle_cold(message.body, responder, VoteKind::Vote),
-            kind::PRE_VOTE => self.handle_cold(message.body, responder, VoteKind::PreVote),
-            kind::TRANSFER_LEADER => self.handle_cold(message.body, responder, VoteKind::Transfer),
-            kind::SNAPSHOT_BEGIN => self.handle_snapshot_begin(message.body, responder),
-            kind::SNAPSHOT_CHUNK => self.handle_snapshot_chunk(message.body, responder),
-            kind::SNAPSHOT_END => self.handle_snapshot_end(message.body, responder),
+            kind::APPEND_ENTRIES => self.handle_append(body, responder),
+            kind::VOTE => self.handle_cold(body, responder, VoteKind::Vote),
+            kind::PRE_VOTE => self.handle_cold(body, responder, VoteKind::PreVote),
+            kind::TRANSFER_LEADER => self.handle_cold(body, responder, VoteKind::Transfer),
+            kind::SNAPSHOT_BEGIN => self.handle_snapshot_begin(body, responder),
+            kind::SNAPSHOT_CHUNK => self.handle_snapshot_chunk(body, responder),
+            kind::SNAPSHOT_END => self.handle_snapshot_end(body, responder),
             // An unanswered responder tells the peer that nobody handles this.
             _ => drop(responder),
         }

@@ -35,8 +35,7 @@ impl<S: StateMachine> Group<S> {
     /// is harmless, for the state read is the one that was current at the check.
     pub fn may_read(&self) -> bool {
         let metrics = self.shared.metrics.borrow_watched();
-        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.node)
-        {
+        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.id) {
             return false;
         }
         let term = metrics.current_term;
@@ -58,7 +57,7 @@ impl<S: StateMachine> Group<S> {
         }
         let Some(since) = Instant::now().checked_sub(lease) else { return false };
         let configs = metrics.membership_config.get_joint_config();
-        self.shared.acknowledgements.has_quorum_since(term, since, configs, self.shared.node)
+        self.shared.acknowledgements.has_quorum_since(term, since, configs, self.shared.id)
     }
 
     /// Asks a quorum whether this replica still leads and waits until all that was committed is applied
@@ -72,7 +71,10 @@ impl<S: StateMachine> Group<S> {
             Ok(linearizer) => linearizer,
             Err(RaftError::APIError(openraft::error::LinearizableReadError::ForwardToLeader(
                 forward,
-            ))) => return Err(ReadRefused::NotLeader { leader: forward.leader_id }),
+            ))) => {
+                let leader = forward.leader_node.map(|holder| holder.node);
+                return Err(ReadRefused::NotLeader { leader });
+            }
             Err(_) => return Err(ReadRefused::NoQuorum),
         };
         // The index to be applied belongs to the term in which this replica led when it took it.
@@ -94,11 +96,13 @@ impl<S: StateMachine> Group<S> {
             {
                 let metrics = shared.metrics.borrow_watched();
                 if !is_leader || metrics.current_term != term {
-                    let leader = metrics.current_leader.filter(|leader| *leader != shared.node);
+                    let leader = metrics.current_leader.filter(|leader| *leader != shared.id);
+                    let holder = leader.and_then(|id| metrics.membership_config.get_node(&id));
+                    let leader = holder.map(|holder| holder.node);
                     return Err(ReadRefused::NotLeader { leader });
                 }
                 let configs = metrics.membership_config.get_joint_config();
-                if shared.acknowledgements.has_quorum_since(term, since, configs, shared.node) {
+                if shared.acknowledgements.has_quorum_since(term, since, configs, shared.id) {
                     return Ok(());
                 }
             }

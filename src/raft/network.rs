@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures::future::{self, Either};
 use futures::stream::{self, BoxStream, FuturesOrdered, Stream, StreamExt};
 use futures::{FutureExt, TryFutureExt};
+use openraft::EntryPayload;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{EmptyNode, EntryPayload};
 use tokio::time::{Instant, timeout_at};
 
 use super::acknowledgements::Acknowledgements;
@@ -29,8 +29,8 @@ use super::limits::{
 };
 use super::snapshot::{SnapshotHandle, encode_meta};
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
-use crate::ids::{GroupId, NodeId};
-use crate::transport::{Kind, PeerClient, Peers, TransportError};
+use crate::ids::{GroupId, Holder, RaftId};
+use crate::transport::{Call, Kind, PeerClient, Peers, TransportError};
 
 /// The messages of this room. Codes are part of the wire format: append only.
 pub mod kind {
@@ -78,10 +78,11 @@ impl GroupNetworkFactory {
 impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
     type Network = GroupNetwork;
 
-    async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> GroupNetwork {
+    async fn new_client(&mut self, target: RaftId, node: &Holder) -> GroupNetwork {
         GroupNetwork {
             group: self.group,
             target,
+            holder: *node,
             peers: self.peers.clone(),
             acknowledgements: Arc::clone(&self.acknowledgements),
         }
@@ -92,16 +93,32 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
 #[derive(Clone, Debug)]
 pub(super) struct GroupNetwork {
     group: GroupId,
-    target: NodeId,
+    target: RaftId,
+    holder: Holder,
     peers: Peers,
     acknowledgements: Arc<Acknowledgements>,
 }
 
 impl GroupNetwork {
     fn peer(&self) -> Result<PeerClient, RpcError> {
-        self.peers.get(self.target).ok_or_else(|| {
-            let error = io::Error::other(format!("no address is known for node {}", self.target));
+        self.peers.get(self.holder.node).ok_or_else(|| {
+            let error = io::Error::other(format!("no address is known for {}", self.holder));
             RpcError::Unreachable(Unreachable::new(&error))
+        })
+    }
+
+    /// Calls the replica with a body written by `put`. Every message says which replica it means: another one of the
+    /// group may lie there by now, which must not answer for it.
+    fn call_with(
+        &self,
+        peer: &PeerClient,
+        kind: Kind,
+        timeout: Duration,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> Call {
+        peer.call_with(self.group, kind, timeout, |out| {
+            put_meant(self.target, out);
+            put(out);
         })
     }
 
@@ -114,8 +131,7 @@ impl GroupNetwork {
     ) -> Result<A, RpcError> {
         let body = postcard::to_stdvec(request).map_err(|error| network_error(&error))?;
         let answer = self
-            .peer()?
-            .call(self.group, kind, body.into(), option.hard_ttl())
+            .call_with(&self.peer()?, kind, option.hard_ttl(), |out| out.extend_from_slice(&body))
             .await
             .map_err(rpc_error)?;
         postcard::from_bytes(&answer).map_err(|error| network_error(&error))
@@ -133,7 +149,7 @@ impl GroupNetwork {
         };
         // Read before the message is queued: what the answer proves begins no earlier than that.
         let sent = Instant::now();
-        let answer = peer.call_with(self.group, kind::APPEND_ENTRIES, timeout, |out| {
+        let answer = self.call_with(&peer, kind::APPEND_ENTRIES, timeout, |out| {
             codec::put_append_entries(request, out);
         });
         let term = request.vote.leader_id().term;
@@ -160,7 +176,7 @@ impl GroupNetwork {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let peer = self.peer()?;
         let call = |kind, transfer: u64, body: &[u8], timeout| {
-            let answer = peer.call_with(self.group, kind, timeout, |out| {
+            let answer = self.call_with(&peer, kind, timeout, |out| {
                 out.extend_from_slice(&transfer.to_le_bytes());
                 out.extend_from_slice(body);
             });
@@ -344,6 +360,18 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
     }
 }
 
+/// Begins a message to the replica `meant`: `raft id u64`.
+fn put_meant(meant: RaftId, out: &mut Vec<u8>) {
+    out.extend_from_slice(&meant.0.to_le_bytes());
+}
+
+/// Splits a message into the replica it means and the rest.
+pub(super) fn take_meant(mut body: Bytes) -> Option<(RaftId, Bytes)> {
+    use bytes::Buf;
+    let meant = RaftId(body.try_get_u64_le().ok()?);
+    Some((meant, body))
+}
+
 /// Splits `transfer u64 | rest`.
 pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
     use bytes::Buf;
@@ -359,12 +387,15 @@ mod tests {
 
     use super::super::type_config::{LogId, Proposal};
     use super::*;
+    use crate::ids::{Incarnation, NodeId};
     use crate::transport::{
         Handler, Message, PeerOptions, PeerServer, PeerServerOptions, Responder,
     };
 
-    const LEADER: NodeId = NodeId(1);
-    const FOLLOWER: NodeId = NodeId(2);
+    const LEADER_NODE: NodeId = NodeId(1);
+    const FOLLOWER_NODE: NodeId = NodeId(2);
+    const LEADER: RaftId = RaftId(11);
+    const FOLLOWER: RaftId = RaftId(22);
     const CLUSTER: u64 = 77;
     const TERM: u64 = 4;
     /// Longer than any test should take: reaching it is a failure.
@@ -389,12 +420,12 @@ mod tests {
     impl Pair {
         async fn connected() -> Self {
             let (arrived, arriving) = mpsc::unbounded_channel();
-            let options = PeerServerOptions { local: FOLLOWER, cluster: CLUSTER };
+            let options = PeerServerOptions { local: FOLLOWER_NODE, cluster: CLUSTER };
             let handler = Arc::new(Follower(arrived));
             let server = PeerServer::bind("127.0.0.1:0", options, handler).await.unwrap();
             let client = PeerClient::new(PeerOptions {
-                local: LEADER,
-                remote: FOLLOWER,
+                local: LEADER_NODE,
+                remote: FOLLOWER_NODE,
                 cluster: CLUSTER,
                 address: server.local_addr().to_string(),
             });
@@ -405,7 +436,10 @@ mod tests {
             peers.insert(client);
             let acknowledgements = Arc::new(Acknowledgements::default());
             let mut factory = GroupNetworkFactory::new(GroupId(1), peers, acknowledgements);
-            let network = factory.new_client(FOLLOWER, &EmptyNode::default()).await;
+            let network = {
+                let holder = Holder { node: FOLLOWER_NODE, incarnation: Incarnation(2) };
+                factory.new_client(FOLLOWER, &holder).await
+            };
             Self { network, arriving, _server: server }
         }
 
@@ -421,6 +455,8 @@ mod tests {
             let (message, responder) =
                 tokio::time::timeout(PATIENCE, self.arriving.recv()).await.unwrap().unwrap();
             assert_eq!(message.kind, kind::APPEND_ENTRIES);
+            let (meant, _) = take_meant(message.body).unwrap();
+            assert_eq!(meant, FOLLOWER, "a message names the replica it means");
             responder
         }
 

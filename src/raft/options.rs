@@ -7,7 +7,7 @@ use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
 use super::limits::{APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX};
 use super::snapshot::SnapshotStore;
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, Holder, RaftId};
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
 
@@ -43,8 +43,10 @@ impl Timing {
 pub struct GroupOptions {
     /// Which group.
     pub group: GroupId,
-    /// This node.
-    pub node: NodeId,
+    /// Which replica of it: never used for another, not even for one that replaces it.
+    pub id: RaftId,
+    /// Where it lies.
+    pub holder: Holder,
     /// The node's shared log.
     pub wal: Wal,
     /// What the log remembers of this group.

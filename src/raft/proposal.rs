@@ -1,11 +1,11 @@
 //! A proposal on its way into the log, and its fate.
 
 use bytes::Bytes;
-use openraft::error::ClientWriteError;
+use openraft::error::{ClientWriteError, ForwardToLeader};
 
 use super::group::Group;
 use super::state_machine::StateMachine;
-use super::type_config::{Callback, Proposal, WriteResponder};
+use super::type_config::{Callback, Proposal, TypeConfig, WriteResponder};
 use crate::ids::NodeId;
 
 /// The fate of a proposal, as far as this replica can tell.
@@ -45,10 +45,12 @@ impl<S: StateMachine> Group<S> {
             answer.answer(match result {
                 Ok(_) => ProposalFate::Applied,
                 Err(ClientWriteError::ForwardToLeader(forward)) => {
-                    ProposalFate::NotAppended { leader: forward.leader_id }
+                    let leader = node_of(&forward);
+                    ProposalFate::NotAppended { leader }
                 }
                 Err(ClientWriteError::LogEntryDiscarded(forward)) => {
-                    ProposalFate::Unknown { leader: forward.leader_id }
+                    let leader = node_of(&forward);
+                    ProposalFate::Unknown { leader }
                 }
                 // Only membership changes and conditional writes can answer anything else.
                 Err(_) => ProposalFate::Unknown { leader: None },
@@ -61,6 +63,11 @@ impl<S: StateMachine> Group<S> {
             Stopped
         })
     }
+}
+
+/// The node that a refusal names as the leader's.
+fn node_of(forward: &ForwardToLeader<TypeConfig>) -> Option<NodeId> {
+    forward.leader_node.map(|holder| holder.node)
 }
 
 /// Answers once, at the latest when it is dropped: a stopped replica drops what it will never answer.

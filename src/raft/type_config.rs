@@ -6,15 +6,15 @@
 use std::fmt;
 
 use bytes::Bytes;
+use openraft::RaftTypeConfig;
 use openraft::alias::{
     EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf, WriteResponderOf,
 };
 use openraft::raft::responder::Responder;
-use openraft::{EmptyNode, RaftTypeConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::snapshot::SnapshotHandle;
-use crate::ids::NodeId;
+use crate::ids::{Holder, RaftId};
 
 /// What a group replicates: opaque bytes whose meaning belongs to its state machine.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,14 +74,15 @@ pub(super) struct TypeConfig;
 impl RaftTypeConfig for TypeConfig {
     type D = Proposal;
     type R = ();
-    type NodeId = NodeId;
-    /// Addresses are the transport's business, not Raft's.
-    type Node = EmptyNode;
+    /// A server of the thesis is one replica in one directory.
+    type NodeId = RaftId;
+    /// Where it lies; addresses are the transport's business, not Raft's.
+    type Node = Holder;
     type Term = u64;
     /// One leader per term, as in the thesis (§3.2).
-    type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, NodeId>;
+    type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, RaftId>;
     type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = openraft::EntryPayload<Proposal, NodeId, EmptyNode>;
+    type Payload = openraft::EntryPayload<Proposal, RaftId, Holder>;
     type Entry = openraft::impls::Entry<
         openraft::vote::leader_id_std::CommittedLeaderId<u64>,
         Self::Payload,

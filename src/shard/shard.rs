@@ -4,7 +4,7 @@
 //! elsewhere all commands travel to one. Wherever they come from, commands for one shard become one packet
 //! while earlier ones are under way, and the leader makes one log entry of all packets waiting.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
 use super::stamp_clock::StampClock;
 use super::wire::{self, Answer, kind};
-use crate::ids::{DbIndex, GroupId, NodeId, ShardId};
+use crate::ids::{DbIndex, GroupId, Holder, NodeId, RaftId, ShardId};
 use crate::keyspace::Keyspace;
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError, Stopped,
@@ -169,7 +169,7 @@ impl Shard {
 
     /// Gives the group its first members if it has no history: at once where it `begins`, elsewhere only
     /// when nobody else has within `patience`. All give it the same ones, so it does not matter who comes first.
-    pub async fn begin(&self, begins: bool, patience: Duration) {
+    pub async fn begin(&self, members: BTreeMap<RaftId, Holder>, begins: bool, patience: Duration) {
         let Some(replica) = self.replica.get() else { return };
         if !begins {
             let known =
@@ -178,8 +178,7 @@ impl Shard {
                 return;
             }
         }
-        let voters: BTreeSet<NodeId> = self.options.replicas.iter().copied().collect();
-        if let Err(error) = replica.group.initialize(voters).await {
+        if let Err(error) = replica.group.initialize(members).await {
             tracing::error!(shard = %self.id(), error, "cannot begin the group");
         }
     }
