@@ -100,6 +100,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crc32fast", &["wal", "transport"]),
     ("futures", &["raft", "shard", "meta"]),
     ("hashbrown", &["keyspace"]),
+    ("hmac", &["transport"]),
     ("http_body_util", &["server"]),
     ("hyper", &["server"]),
     ("hyper_util", &["server"]),
@@ -127,6 +128,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("redis_protocol", &["resp", "router"]),
     ("rustix", &["stdx", "wal", "server", "main"]),
     ("serde", &["ids", "ring", "raft", "meta"]),
+    ("sha2", &["transport"]),
     ("smallvec", &["keyspace", "command", "shard", "router", "node", "session"]),
     ("thiserror", ANY_ROOM),
     (

@@ -95,13 +95,15 @@ impl Config {
     ///
     /// A pattern without `*`, `?` and `[` is a name, and is answered as it was spelled.
     ///
+    /// What nodes keep among themselves is not shown: see [`SECRET_SHOWN`].
+    ///
     /// Source: Redis 7 `configGetCommand`.
     pub fn get(&self, patterns: &[impl AsRef<[u8]>]) -> Vec<(String, String)> {
         let state = self.state.read();
         let mut found = BTreeMap::new();
         for pattern in patterns {
             for (name, directive) in matching(pattern.as_ref()) {
-                found.entry(name).or_insert_with(|| state.values.text(directive));
+                found.entry(name).or_insert_with(|| shown(directive, state.values.text(directive)));
             }
         }
         found.into_iter().collect()
@@ -175,4 +177,13 @@ fn settable<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Result<Vec<&'static Directive>,
 fn accept(directive: &Directive, value: &[u8]) -> Result<String, Rejection> {
     let word = std::str::from_utf8(value).map_err(|_| Rejection::NotUtf8)?;
     directive.kind.accept(&[word])
+}
+
+/// What CONFIG GET answers for a secret that is fixed at the start, when there is one. Nodes know each other by it, and a
+/// client, whatever its rights, has no use for it; Redis' own `requirepass` can be set by clients and is shown to them.
+const SECRET_SHOWN: &str = "(set)";
+
+fn shown(directive: &Directive, text: String) -> String {
+    let is_hidden = directive.is_secret() && directive.mutability == Mutability::Startup;
+    if is_hidden && !text.is_empty() { SECRET_SHOWN.to_owned() } else { text }
 }

@@ -241,8 +241,8 @@ pub const DIRECTIVES: &[Directive] = &[
         default: DefaultValue::Text(""),
         mutability: Startup,
         doc: &[
-            "The secret by which the nodes of a cluster know each other, the same on every node.",
-            "Empty trusts whoever reaches peer-port. CONFIG GET shows it.",
+            "The secret by which the nodes of a cluster know each other, the same on every node: long and random.",
+            "Empty trusts whoever reaches peer-port. CONFIG GET shows only whether there is one.",
         ],
     },
     Directive {

@@ -585,12 +585,13 @@ type Answered<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
 
 #[test]
 fn config_get_answers_patterns_as_redis_does() {
-    let config = flags("--requirepass secret").unwrap();
+    let config = flags("--requirepass secret --cluster-secret hidden").unwrap();
     let table: &[Answered<'_>] = &[
         (&["TIMEOUT"], &[("TIMEOUT", "0")]),
         (&["foo", "timeo*", "TIME*"], &[("timeout", "0")]),
         (&["timeout", "por?"], &[("port", "6379"), ("timeout", "0")]),
         (&["requirepass"], &[("requirepass", "secret")]),
+        (&["cluster-secre?"], &[("cluster-secret", "(set)")]),
         (&["maxmemory*"], &[("maxmemory", "0"), ("maxmemory-policy", "noeviction")]),
         (&["[ad]*ir"], &[("dir", "./data")]),
         (&["foo", ""], &[]),

@@ -1,6 +1,6 @@
 //! How a node comes to be: its directory, its log, its peers, the meta group, then the shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::node::{Node, Parts};
 use super::upkeep;
 use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
-use crate::ids::{GroupId, Holder, Incarnation, NodeId, RaftId, ShardId};
+use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
 use crate::raft::{
     Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing,
@@ -23,8 +23,8 @@ use crate::ring::{
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
 use crate::transport::{
-    BindError, Handler, Message, PeerClient, PeerOptions, PeerServer, PeerServerOptions, Peers,
-    Responder,
+    BindError, Credentials, Door, Doorkeeper, Handler, LocalIdentity, Meant, Message, PeerClient,
+    PeerIdentity, PeerOptions, PeerServer, Peers, Refusal, Responder, Side, Verdict,
 };
 use crate::wal::{DataDir, SyncPolicy, Wal, WalError, WalOptions, snapshot_file};
 
@@ -149,7 +149,7 @@ struct Ground {
     config: Arc<Options>,
     id: NodeId,
     members: Vec<RingNode>,
-    cluster: u64,
+    cluster: ClusterId,
     data_dir: DataDir,
     wal: Wal,
     peers: Peers,
@@ -168,20 +168,27 @@ impl Ground {
         snapshot_file::remove_strays(&data_dir.snapshot_path())?;
         let wal = open_wal(&data_dir, &config)?;
 
-        // Whoever is not meant is refused at the hello: nodes of another cluster, or without the secret.
-        let cluster = cluster_hash(&members, config.cluster_secret.expose());
+        // Whoever is not meant is refused before any message: nodes of another cluster, or without the secret.
+        let cluster = cluster_of(&members);
+        let door = door(&config, cluster, &members, &data_dir, seed);
+        if members.len() > 1 && !config.cluster_secret.is_set() {
+            tracing::warn!(
+                "peers are not authenticated: whoever reaches peer-port reads and writes everything; \
+                 give every node the same long, random cluster-secret"
+            );
+        }
         let switchboard = Arc::new(Switchboard::default());
         tokio::spawn(keep_time(Arc::clone(&switchboard)));
         let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
-        let peer_options = PeerServerOptions { local: id, cluster };
         let peer_server =
-            PeerServer::bind(&peer_address(&config, members.len()), peer_options, handler)
+            PeerServer::bind(&peer_address(&config, members.len()), door.clone(), handler)
                 .await
                 .map_err(NodeError::Bind)?;
         let peers = Peers::new();
         for member in members.iter().filter(|member| member.id != id) {
-            let (remote, address) = (member.id, joined(&member.host, member.peer_port));
-            peers.insert(PeerClient::new(PeerOptions { local: id, remote, cluster, address }));
+            let meant = Meant { node: member.id, incarnation: Incarnation::NONE };
+            let addresses = vec![joined(&member.host, member.peer_port)];
+            peers.insert(PeerClient::new(PeerOptions { door: door.clone(), meant, addresses }));
         }
         Ok(Self {
             config,
@@ -317,10 +324,13 @@ fn open_wal(data_dir: &DataDir, config: &Options) -> Result<Wal, WalError> {
     Ok(Wal::open(&data_dir.wal_path(), options)?.0)
 }
 
-/// Where peers are listened for: a node alone has none and takes any port.
+/// Where peers are listened for: a node alone has none, and takes any port that nobody else can reach.
 fn peer_address(config: &Options, members: usize) -> String {
-    let port = if members > 1 { config.peer_port } else { 0 };
-    joined(&config.bind[0].ip.to_string(), port)
+    if members > 1 {
+        joined(&config.bind[0].ip.to_string(), config.peer_port)
+    } else {
+        joined("127.0.0.1", 0)
+    }
 }
 
 /// `host:port`, with brackets around an IPv6 address.
@@ -334,20 +344,20 @@ fn joined(host: &str, port: u16) -> String {
 /// [`NodeError::Nodes`] and [`NodeError::Topology`] when the configuration describes none.
 pub fn planned_topology(config: &Options, threads: usize) -> Result<Topology, NodeError> {
     let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
-    let cluster = cluster_hash(&members, config.cluster_secret.expose());
+    let cluster = cluster_of(&members);
     fresh_topology(config, members, cluster, threads)
 }
 
 fn fresh_topology(
     config: &Options,
     members: Vec<RingNode>,
-    cluster: u64,
+    cluster: ClusterId,
     threads: usize,
 ) -> Result<Topology, NodeError> {
     let shard_count =
         config.cluster_shards.map_or_else(|| auto_shard_count(members.len(), threads), u32::from);
     Ok(Topology::new(TopologySpec {
-        cluster_id: cluster,
+        cluster_id: cluster.0,
         shard_count,
         replication_factor: config.replication_factor,
         virtual_nodes: VIRTUAL_NODES_DEFAULT,
@@ -374,12 +384,49 @@ fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<RingNo
     Ok(members)
 }
 
-/// What all nodes of a cluster have in common: their names and the secret. Addresses may differ by the
+/// The cluster of these nodes: a hash of their names, which is public and opens no door. Addresses may differ by the
 /// point of view.
-fn cluster_hash(members: &[RingNode], secret: &str) -> u64 {
+fn cluster_of(members: &[RingNode]) -> ClusterId {
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
-    let text = format!("{}\n{secret}", names.join(" "));
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    ClusterId(xxhash_rust::xxh3::xxh3_64(names.join(" ").as_bytes()))
+}
+
+/// This node's way to meet its peers.
+fn door(
+    config: &Options,
+    cluster: ClusterId,
+    members: &[RingNode],
+    data_dir: &DataDir,
+    seed: u64,
+) -> Door {
+    let epoch = data_dir.boot_epoch();
+    let session = Session { number: epoch, random: seed };
+    let identity = PeerIdentity::new(cluster, &config.node_id, Incarnation::NONE, session);
+    let local = LocalIdentity::new(identity);
+    // The epoch grows with every start: nonces would not repeat even if the seed did.
+    let mut entropy = [0; 32];
+    entropy[..8].copy_from_slice(&seed.to_le_bytes());
+    entropy[8..16].copy_from_slice(&epoch.to_le_bytes());
+    entropy[16..24].copy_from_slice(&NodeId::of_name(&config.node_id).0.to_le_bytes());
+    let credentials = Credentials::new(config.cluster_secret.expose().as_bytes(), entropy);
+    let nodes = members.iter().map(|member| member.id).collect();
+    Door { local, credentials, keeper: Arc::new(MembersOnly { cluster, nodes }) }
+}
+
+/// Lets in the configured nodes of the cluster.
+struct MembersOnly {
+    cluster: ClusterId,
+    nodes: BTreeSet<NodeId>,
+}
+
+impl Doorkeeper for MembersOnly {
+    fn judge(&self, who: &PeerIdentity, _meant: Option<&Meant>, _side: Side) -> Verdict {
+        if who.cluster == self.cluster && self.nodes.contains(&who.node) {
+            Verdict::Member
+        } else {
+            Verdict::Refuse(Refusal::OtherCluster)
+        }
+    }
 }
 
 /// Gives a group without history its first members: at once where it `begins`, elsewhere only when nobody

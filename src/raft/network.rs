@@ -387,19 +387,27 @@ mod tests {
 
     use super::super::type_config::{LogId, Proposal};
     use super::*;
-    use crate::ids::{Incarnation, NodeId};
+    use crate::ids::{ClusterId, Incarnation, NodeId, Session};
     use crate::transport::{
-        Handler, Message, PeerOptions, PeerServer, PeerServerOptions, Responder,
+        Credentials, Door, Handler, Meant, Message, PeerIdentity, PeerOptions, PeerServer,
+        Responder,
     };
 
-    const LEADER_NODE: NodeId = NodeId(1);
-    const FOLLOWER_NODE: NodeId = NodeId(2);
+    /// The ids of "n1" and "n2", as [`door`] checks.
+    const LEADER_NODE: NodeId = NodeId(0xd733_a26d_d4b4_9b94);
+    const FOLLOWER_NODE: NodeId = NodeId(0xaf4e_4bf6_ccbf_4e82);
     const LEADER: RaftId = RaftId(11);
     const FOLLOWER: RaftId = RaftId(22);
-    const CLUSTER: u64 = 77;
     const TERM: u64 = 4;
     /// Longer than any test should take: reaching it is a failure.
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn door(name: &str, node: NodeId) -> Door {
+        let session = Session { number: 1, random: 1 };
+        let identity = PeerIdentity::new(ClusterId(77), name, Incarnation::NONE, session);
+        assert_eq!(identity.node, node);
+        Door::new(identity, Credentials::new(b"", [0; 32]))
+    }
 
     /// Leaves each request to the test.
     struct Follower(mpsc::UnboundedSender<(Message, Responder)>);
@@ -420,14 +428,13 @@ mod tests {
     impl Pair {
         async fn connected() -> Self {
             let (arrived, arriving) = mpsc::unbounded_channel();
-            let options = PeerServerOptions { local: FOLLOWER_NODE, cluster: CLUSTER };
+            let door_there = door("n2", FOLLOWER_NODE);
             let handler = Arc::new(Follower(arrived));
-            let server = PeerServer::bind("127.0.0.1:0", options, handler).await.unwrap();
+            let server = PeerServer::bind("127.0.0.1:0", door_there, handler).await.unwrap();
             let client = PeerClient::new(PeerOptions {
-                local: LEADER_NODE,
-                remote: FOLLOWER_NODE,
-                cluster: CLUSTER,
-                address: server.local_addr().to_string(),
+                door: door("n1", LEADER_NODE),
+                meant: Meant { node: FOLLOWER_NODE, incarnation: Incarnation::NONE },
+                addresses: vec![server.local_addr().to_string()],
             });
             let mut connected = client.connected();
             let connects = connected.wait_for(|connected| *connected);

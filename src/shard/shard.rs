@@ -307,9 +307,9 @@ impl Shard {
 
     fn handle_submit(&self, message: Message, responder: Responder) {
         match wire::take_packet(message.body) {
-            Ok(packet) if packet.id.node == message.from => {
+            Ok(packet) if packet.id.node == message.from.node => {
                 if !machine::stays_within(&packet.body, &self.options.slots) {
-                    tracing::warn!(from = %message.from, shard = %self.id(), "refused a packet with keys of another shard");
+                    tracing::warn!(from = %message.from.node, shard = %self.id(), "refused a packet with keys of another shard");
                     return;
                 }
                 if let Err(responder) = self.front.receive(packet, responder) {
@@ -317,9 +317,9 @@ impl Shard {
                 }
             }
             Ok(_) => {
-                tracing::warn!(from = %message.from, "refused a packet in another node's name");
+                tracing::warn!(from = %message.from.node, "refused a packet in another node's name");
             }
-            Err(error) => tracing::warn!(from = %message.from, %error, "refused a packet"),
+            Err(error) => tracing::warn!(from = %message.from.node, %error, "refused a packet"),
         }
     }
 
@@ -726,14 +726,25 @@ mod tests {
     use super::super::proposal::put_command;
     use super::*;
     use crate::ids::DbIndex;
+    use crate::ids::{ClusterId, Incarnation, Session};
     use crate::resp::Protocol;
     use crate::stdx::clock::SystemClock;
-    use crate::transport::{Handler, PeerOptions, PeerServer, PeerServerOptions};
+    use crate::transport::{
+        Credentials, Door, Handler, Meant, PeerIdentity, PeerOptions, PeerServer,
+    };
 
-    const HERE: NodeId = NodeId(1);
-    const ELSEWHERE: NodeId = NodeId(2);
-    const STRANGER: NodeId = NodeId(3);
-    const CLUSTER: u64 = 77;
+    /// The ids of "n1", "n2" and "n3", as [`door`] checks.
+    const HERE: NodeId = NodeId(0xd733_a26d_d4b4_9b94);
+    const ELSEWHERE: NodeId = NodeId(0xaf4e_4bf6_ccbf_4e82);
+    const STRANGER: NodeId = NodeId(0xe91f_540c_bd1c_ac73);
+
+    fn door(name: &str, node: NodeId) -> Door {
+        let session = Session { number: 1, random: 1 };
+        let identity = PeerIdentity::new(ClusterId(77), name, Incarnation::NONE, session);
+        assert_eq!(identity.node, node);
+        Door::new(identity, Credentials::new(b"", [0; 32]))
+    }
+
     /// Longer than the test should take: reaching it is a failure.
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -745,7 +756,7 @@ mod tests {
 
     impl Handler for OtherNode {
         fn handle(&self, message: Message, responder: Responder) {
-            assert_eq!((message.from, message.kind), (HERE, kind::SUBMIT));
+            assert_eq!((message.from.node, message.kind), (HERE, kind::SUBMIT));
             if !self.was_asked.swap(true, Ordering::AcqRel) {
                 return responder
                     .send_with(|out| wire::put_not_leader(Some(self.believes_in), out));
@@ -772,14 +783,13 @@ mod tests {
 
     async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {
         let other = OtherNode { believes_in: leader, was_asked: AtomicBool::new(false) };
-        let options = PeerServerOptions { local: ELSEWHERE, cluster: CLUSTER };
-        let server = PeerServer::bind("127.0.0.1:0", options, Arc::new(other)).await.unwrap();
+        let door_there = door("n2", ELSEWHERE);
+        let server = PeerServer::bind("127.0.0.1:0", door_there, Arc::new(other)).await.unwrap();
         let peers = Peers::new();
         peers.insert(PeerClient::new(PeerOptions {
-            local: HERE,
-            remote: ELSEWHERE,
-            cluster: CLUSTER,
-            address: server.local_addr().to_string(),
+            door: door("n1", HERE),
+            meant: Meant { node: ELSEWHERE, incarnation: Incarnation::NONE },
+            addresses: vec![server.local_addr().to_string()],
         }));
         let shard = shard_elsewhere(peers);
         let running = tokio::spawn(Arc::clone(&shard).run());

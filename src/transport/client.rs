@@ -4,8 +4,8 @@
 //! a lost connection ends exactly the calls that were made on it.
 
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -21,37 +21,26 @@ use super::backoff::Backoff;
 use super::calls::Calls;
 use super::decode::{Decoder, Frame};
 use super::error::TransportError;
-use super::limits::{CHECKS_PER_IDLE_TIMEOUT, Limits, SWEEP_GRANULARITY};
+use super::handshake::{self, Met, refusal_of};
+use super::identity::{Door, Meant, PeerIdentity, Side};
+use super::limits::{ADDRESSES_MAX, CHECKS_PER_IDLE_TIMEOUT, Limits, SWEEP_GRANULARITY};
 use super::link::{self, Ended, Pulse, Receiver, Watch};
 use super::log_limit::LogLimit;
 use super::message::Kind;
 use super::outgoing::{Body, Outgoing};
 use super::stats::{Counters, TransportStats};
-use super::wire::{FrameType, Header, Hello, PROTOCOL_VERSION, Refusal, WireError};
-use crate::ids::{GroupId, NodeId};
+use super::wire::{FrameType, Header, Refusal, WireError};
+use crate::ids::{GroupId, Incarnation, NodeId};
 
 /// Whom to connect to, and as whom.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PeerOptions {
     /// This node.
-    pub local: NodeId,
-    /// The node that must answer at `address`.
-    pub remote: NodeId,
-    /// A hash of what the cluster's nodes have in common (id, secret); both sides must hold the same.
-    pub cluster: u64,
-    /// `host:port`; a name is resolved anew at every attempt.
-    pub address: String,
-}
-
-impl fmt::Debug for PeerOptions {
-    /// Leaves out the cluster hash, which may be derived from a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerOptions")
-            .field("local", &self.local)
-            .field("remote", &self.remote)
-            .field("address", &self.address)
-            .finish_non_exhaustive()
-    }
+    pub door: Door,
+    /// Who must answer.
+    pub meant: Meant,
+    /// Where: `host:port` each, tried in turn; names are resolved anew at every attempt.
+    pub addresses: Vec<String>,
 }
 
 /// Calls one peer over one multiplexed connection. A clone is another handle of the same connection.
@@ -78,13 +67,13 @@ impl PeerClient {
     /// # Panics
     /// Outside a tokio runtime: the connection lives on the runtime that calls this.
     pub fn with_limits(options: PeerOptions, limits: Limits) -> Self {
-        let PeerOptions { local, remote, cluster, address } = options;
-        let (control, orders) = watch::channel(Control { address, is_closed: false });
+        let PeerOptions { door, meant, addresses } = options;
+        let remote = meant.node;
+        let (control, orders) = watch::channel(Control { addresses, meant, is_closed: false });
         let (task_end, task) = watch::channel(());
         let shared = Arc::new(Shared {
-            local,
+            door,
             remote,
-            cluster,
             limits,
             state: Mutex::new(State {
                 outgoing: Outgoing::new(limits.outgoing_bytes_max, limits.frame_bytes_max),
@@ -93,7 +82,9 @@ impl PeerClient {
             }),
             sweep: Notify::new(),
             connected: watch::Sender::new(false),
-            refusal: Mutex::new(None),
+            met: Mutex::new(None),
+            refusal: watch::Sender::new(None),
+            rechecks: Notify::new(),
             control,
             task,
             counters: Counters::default(),
@@ -156,16 +147,46 @@ impl PeerClient {
 
     /// Why the peer last refused this node; `None` once it has accepted it.
     pub fn refusal(&self) -> Option<Refusal> {
-        *self.shared.refusal.lock()
+        *self.shared.refusal.borrow()
     }
 
-    /// The peer lives at `address` now. If that is news, a connection to the old address is dropped.
-    pub fn set_address(&self, address: String) {
+    /// Follows [`refusal`](Self::refusal).
+    pub fn refusals(&self) -> watch::Receiver<Option<Refusal>> {
+        self.shared.refusal.subscribe()
+    }
+
+    /// Who answers, while connected.
+    pub fn connected_identity(&self) -> Option<PeerIdentity> {
+        self.shared.met.lock().as_ref().map(|connected| connected.met.who.clone())
+    }
+
+    /// The peer lives at `addresses` now. A connection to an address that is not among them is dropped.
+    pub fn set_addresses(&self, addresses: Vec<String>) {
         self.shared.control.send_if_modified(|control| {
-            let is_news = control.address != address;
-            control.address = address;
+            let met = self.shared.met.lock();
+            let is_kept =
+                met.as_ref().is_some_and(|connected| addresses.contains(&connected.address));
+            let is_news = control.addresses != addresses && !is_kept;
+            control.addresses = addresses;
             is_news
         });
+    }
+
+    /// The peer's directory is `incarnation`; a connection to another one is dropped.
+    pub fn set_meant(&self, incarnation: Incarnation) {
+        self.shared.control.send_if_modified(|control| {
+            let meant = Meant { incarnation, ..control.meant };
+            let met = self.shared.met.lock();
+            let is_kept = met.as_ref().is_some_and(|connected| connected.met.who.is_meant(&meant));
+            let is_news = control.meant != meant && !is_kept;
+            control.meant = meant;
+            is_news
+        });
+    }
+
+    /// Judges the connected peer anew and ends the connection when it is no longer welcome.
+    pub fn recheck(&self) {
+        self.shared.rechecks.notify_one();
     }
 
     /// Ends the connection for good: open calls end as `Disconnected`, later ones as `NotConnected`.
@@ -225,15 +246,18 @@ const fn request_header(group: GroupId, kind: Kind, request: u64) -> Header {
 /// What the handles and the task share.
 #[derive(Debug)]
 struct Shared {
-    local: NodeId,
+    door: Door,
     remote: NodeId,
-    cluster: u64,
     limits: Limits,
     state: Mutex<State>,
     /// Wakes the sweeper for a call with a deadline before its next look.
     sweep: Notify,
     connected: watch::Sender<bool>,
-    refusal: Mutex<Option<Refusal>>,
+    /// Who answers, while connected.
+    met: Mutex<Option<ConnectedTo>>,
+    refusal: watch::Sender<Option<Refusal>>,
+    /// Asks the task to judge the connected peer anew.
+    rechecks: Notify,
     control: watch::Sender<Control>,
     /// Its sender lives in the task.
     task: watch::Receiver<()>,
@@ -252,8 +276,17 @@ struct State {
 /// Orders to the task.
 #[derive(Clone, Debug)]
 struct Control {
-    address: String,
+    addresses: Vec<String>,
+    meant: Meant,
     is_closed: bool,
+}
+
+/// Who answered where.
+#[derive(Clone, Debug)]
+struct ConnectedTo {
+    /// As it was given.
+    address: String,
+    met: Met,
 }
 
 #[derive(Debug)]
@@ -298,17 +331,19 @@ impl Shared {
         }
     }
 
-    fn connect(&self) {
+    fn connect(&self, connected: ConnectedTo) {
+        *self.met.lock() = Some(connected);
         let mut state = self.state.lock();
         state.outgoing.open();
         drop(state);
-        *self.refusal.lock() = None;
+        self.refusal.send_replace(None);
         self.counters.connections.add(1);
         self.connected.send_replace(true);
     }
 
     /// Ends every call of the connection. Harmless without one.
     fn disconnect(&self) {
+        *self.met.lock() = None;
         let mut state = self.state.lock();
         let writer = state.outgoing.close();
         let callers = state.calls.remove_all();
@@ -351,14 +386,14 @@ impl Shared {
         }
     }
 
-    fn complain(&self, address: &str, ended: &Ended) {
+    fn complain(&self, addresses: &[String], ended: &Ended) {
         if let Ended::Refused(refusal) = ended {
-            *self.refusal.lock() = Some(*refusal);
+            self.refusal.send_replace(Some(*refusal));
             self.counters.refusals.add(1);
         }
         if let Some(suppressed) = self.complaints.permit(Instant::now()) {
             let cause = ended.source().map(tracing::field::display);
-            tracing::warn!(peer = %self.remote, address, suppressed, cause, "peer connection: {ended}");
+            tracing::warn!(peer = %self.remote, ?addresses, suppressed, cause, "peer connection: {ended}");
         }
     }
 }
@@ -408,23 +443,24 @@ async fn keep_connected(
     mut orders: watch::Receiver<Control>,
     _task_end: watch::Sender<()>,
 ) {
-    let mut backoff = Backoff::new(shared.local.0 ^ shared.remote.0.rotate_left(32));
+    let mut backoff =
+        Backoff::new(shared.door.local.get().node.0 ^ shared.remote.0.rotate_left(32));
     loop {
-        let Control { address, is_closed } = orders.borrow_and_update().clone();
+        let Control { addresses, meant, is_closed } = orders.borrow_and_update().clone();
         if is_closed {
             return;
         }
         let delay = backoff.delay();
         let attempt = async {
             sleep(delay).await;
-            connect_and_serve(&shared, &address).await
+            connect_and_serve(&shared, &addresses, meant).await
         };
         tokio::select! {
             biased;
             // An error cannot happen, `shared` holds the sender.
             _ = orders.changed() => backoff.reset(),
             (lived, ended) = attempt => {
-                shared.complain(&address, &ended);
+                shared.complain(&addresses, &ended);
                 backoff.ended(lived);
             }
         }
@@ -432,38 +468,81 @@ async fn keep_connected(
 }
 
 /// One connection from beginning to end: how long it was up and why it ended.
-async fn connect_and_serve(shared: &Shared, address: &str) -> (Duration, Ended) {
-    let mut stream = match connect(shared, address).await {
-        Ok(stream) => stream,
+async fn connect_and_serve(
+    shared: &Shared,
+    addresses: &[String],
+    meant: Meant,
+) -> (Duration, Ended) {
+    let (mut stream, connected) = match connect_any(shared, addresses, meant).await {
+        Ok(connected) => connected,
         Err(ended) => return (Duration::ZERO, ended),
     };
+    let ConnectedTo { address, met } = connected.clone();
     let since = Instant::now();
     let _connected = Connected(shared);
-    shared.connect();
+    shared.connect(connected);
     tracing::info!(peer = %shared.remote, address, "peer connected");
-    let ended = serve(shared, &mut stream).await;
+    let ended = tokio::select! {
+        biased;
+        ended = recheck(shared, &met) => ended,
+        () = shared.door.local.differs_from(&met.said) => Ended::Renamed,
+        ended = serve(shared, &mut stream) => ended,
+    };
     (since.elapsed(), ended)
 }
 
-async fn connect(shared: &Shared, address: &str) -> Result<TcpStream, Ended> {
+/// Ends when the peer is no longer welcome.
+async fn recheck(shared: &Shared, met: &Met) -> Ended {
+    loop {
+        let verdict = shared.door.judge(&met.who, &met.meant, Side::Dialling);
+        if let Some(refusal) = refusal_of(verdict) {
+            return Ended::Refused(refusal);
+        }
+        shared.rechecks.notified().await;
+    }
+}
+
+/// Tries the peer's addresses in turn; the first failure is what is told when none will do, but a refusal goes first.
+async fn connect_any(
+    shared: &Shared,
+    addresses: &[String],
+    meant: Meant,
+) -> Result<(TcpStream, ConnectedTo), Ended> {
+    let mut failure = None;
+    for address in addresses.iter().take(ADDRESSES_MAX) {
+        for resolved in resolve(address, shared.limits.handshake_timeout).await {
+            let ended = match connect(shared, resolved, meant).await {
+                Ok((stream, met)) => {
+                    return Ok((stream, ConnectedTo { address: address.clone(), met }));
+                }
+                Err(ended) => ended,
+            };
+            if failure.is_none() || matches!(ended, Ended::Refused(_)) {
+                failure = Some(ended);
+            }
+        }
+    }
+    Err(failure.unwrap_or(Ended::NoAddress))
+}
+
+async fn resolve(address: &str, patience: Duration) -> Vec<SocketAddr> {
+    let found = timeout(patience, tokio::net::lookup_host(address)).await;
+    found.ok().and_then(Result::ok).into_iter().flatten().take(ADDRESSES_MAX).collect()
+}
+
+async fn connect(
+    shared: &Shared,
+    address: SocketAddr,
+    meant: Meant,
+) -> Result<(TcpStream, Met), Ended> {
     let patience = shared.limits.handshake_timeout;
     let mut stream = timeout(patience, TcpStream::connect(address))
         .await
         .map_err(|_| Ended::ConnectTimeout)?
         .map_err(Ended::Connect)?;
     stream.set_nodelay(true).map_err(Ended::Socket)?;
-    let Shared { local, remote, cluster, .. } = *shared;
-    let hello =
-        Hello { version: PROTOCOL_VERSION, refusal: None, from: local, to: remote, cluster };
-    link::send_hello(&mut stream, &hello, patience).await?;
-    let answer = link::receive_hello(&mut stream, patience).await?;
-    match answer.refusal {
-        Some(refusal) => Err(Ended::Refused(refusal)),
-        None if answer.version != PROTOCOL_VERSION => Err(Ended::Refused(Refusal::Version)),
-        None if answer.cluster != cluster => Err(Ended::Refused(Refusal::Cluster)),
-        None if answer.from != remote => Err(Ended::Refused(Refusal::Node)),
-        None => Ok(stream),
-    }
+    let met = handshake::call(&mut stream, &shared.door, meant, patience).await?;
+    Ok((stream, met))
 }
 
 async fn serve(shared: &Shared, stream: &mut TcpStream) -> Ended {
@@ -518,6 +597,10 @@ impl Receiver for Answers<'_> {
             FrameType::NotHandled => {
                 self.0.counters.not_handled.add(1);
                 self.0.answer(request, Err(TransportError::NotHandled));
+            }
+            FrameType::Unavailable => {
+                let reason = frame.body.first().copied().unwrap_or(0);
+                self.0.answer(request, Err(TransportError::NotHere(reason)));
             }
             FrameType::Pong => {}
             FrameType::Request | FrameType::Ping => {

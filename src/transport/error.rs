@@ -23,12 +23,15 @@ pub enum TransportError {
     /// The peer said that it will not answer: its handler dropped the request. It may have begun to act on it.
     #[error("the peer did not handle the message")]
     NotHandled,
+    /// The peer has no such replica, for the reason given, and did not act on the call. Asking again at once is no use.
+    #[error("nobody at the peer can handle the message (reason {0})")]
+    NotHere(u8),
 }
 
 /// What an error says about the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// No byte of the call left this node; it may be repeated freely.
+    /// The peer did not get the call, or said that it had nobody for it; it may be repeated freely.
     NeverSent,
     /// The peer may have acted on the call.
     Unknown,
@@ -38,7 +41,9 @@ impl TransportError {
     /// Whether the peer may have seen the call.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::NotConnected | Self::Busy | Self::TooLarge => Outcome::NeverSent,
+            Self::NotConnected | Self::Busy | Self::TooLarge | Self::NotHere(_) => {
+                Outcome::NeverSent
+            }
             Self::Disconnected | Self::TimedOut | Self::NotHandled => Outcome::Unknown,
         }
     }

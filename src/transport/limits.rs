@@ -48,6 +48,9 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A connection that lived at least this long was a good one: the next attempt is immediate again.
 pub(super) const BACKOFF_FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 
+/// Addresses of one peer tried in turn, resolved ones included; the rest is ignored.
+pub(super) const ADDRESSES_MAX: usize = 16;
+
 /// How long the server waits after a failed accept (usually: out of file descriptors).
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -68,9 +71,13 @@ pub struct Limits {
     pub calls_max: usize,
     /// Requests of one connection a server's handler may hold unanswered; above it they are sent back not handled.
     pub requests_max: usize,
-    /// Connections a server keeps open at once, those still shaking hands included.
+    /// Connections of peers that have proved themselves a server keeps open at once.
     pub connections_max: usize,
-    /// Time to connect, and time again to exchange hellos.
+    /// Connections still shaking hands a server keeps open at once.
+    pub handshakes_max: usize,
+    /// Of these, from one address: so that one machine alone cannot lock the others out.
+    pub handshakes_per_address_max: usize,
+    /// Time to connect, and time again for the whole handshake.
     pub handshake_timeout: Duration,
     /// A client that receives nothing for this long gives the connection up. It pings four times within it.
     pub idle_timeout: Duration,
@@ -87,6 +94,8 @@ impl Default for Limits {
             calls_max: 65_536,
             requests_max: 262_144,
             connections_max: 1024,
+            handshakes_max: 256,
+            handshakes_per_address_max: 64,
             handshake_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(3),
             silence_timeout: Duration::from_secs(10),

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::decode::{Decoder, Frame};
 use super::limits::READS_PER_TURN_MAX;
 use super::outgoing::Batch;
 use super::stats::Counters;
-use super::wire::{HELLO_BYTES, Hello, HelloError, Refusal, WireError};
+use super::wire::{HelloError, Refusal, WireError};
 
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +41,10 @@ pub(super) enum Ended {
     Congested,
     #[error("too many connections")]
     TooMany,
+    #[error("this node is another than it said")]
+    Renamed,
+    #[error("no address of the peer resolves")]
+    NoAddress,
 }
 
 /// Counts reads, so that a timer can tell silence from life without anybody reading a clock per message.
@@ -186,25 +189,4 @@ async fn write_all(
         bytes = &bytes[written..];
     }
     Ok(())
-}
-
-/// Sends a hello.
-pub(super) async fn send_hello(
-    sink: &mut (impl AsyncWrite + Unpin),
-    hello: &Hello,
-    patience: Duration,
-) -> Result<(), Ended> {
-    let sent = timeout(patience, sink.write_all(&hello.encode())).await;
-    sent.map_err(|_| Ended::HelloTimeout)?.map_err(Ended::Socket)
-}
-
-/// Waits for the other side's hello.
-pub(super) async fn receive_hello(
-    source: &mut (impl AsyncRead + Unpin),
-    patience: Duration,
-) -> Result<Hello, Ended> {
-    let mut bytes = [0; HELLO_BYTES];
-    let received = timeout(patience, source.read_exact(&mut bytes)).await;
-    received.map_err(|_| Ended::HelloTimeout)?.map_err(Ended::Socket)?;
-    Hello::decode(&bytes).map_err(Ended::Hello)
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Responder;
-use crate::ids::{GroupId, NodeId};
+use super::identity::Sender;
+use crate::ids::GroupId;
 
 /// What a message is about. The numbers belong to the rooms above; this room only carries them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,8 +21,8 @@ impl fmt::Display for Kind {
 /// A request from another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The node that asks, as it said in its hello.
-    pub from: NodeId,
+    /// The node that asks, as it said in its hello. What a stranger may ask is for the handler to decide.
+    pub from: Sender,
     /// The Raft group meant.
     pub group: GroupId,
     /// What it is about.

@@ -7,12 +7,14 @@
 //! - Calls of one client that reach the peer reach it in the order in which they were made; answers have no order.
 //! - Every call ends: with an answer, or with a [`TransportError`] that says whether the peer may have acted on it.
 //! - A connection on which nothing arrives is given up within its idle timeout, so a half-open one cannot wedge a caller.
+//! - Frames are exchanged only after both sides have proved to hold the cluster's secret, and both keepers agree.
 //! - Bytes from a peer never panic, and never make this node allocate more than in proportion to what has arrived.
 //!
 //! Nothing is retried here except connecting: whether a call may be repeated is for the rooms above to know.
 
 mod client;
 mod error;
+mod identity;
 mod limits;
 mod message;
 mod peers;
@@ -23,6 +25,7 @@ mod wire;
 mod backoff;
 mod calls;
 mod decode;
+mod handshake;
 mod link;
 mod log_limit;
 mod outgoing;
@@ -34,9 +37,13 @@ mod tests;
 
 pub use client::{Call, PeerClient, PeerOptions};
 pub use error::{BindError, Outcome, TransportError};
+pub use identity::{
+    Credentials, Door, Doorkeeper, LocalIdentity, Meant, PeerIdentity, SameCluster, Sender, Side,
+    Verdict,
+};
 pub use limits::Limits;
 pub use message::{Handler, Kind, Message};
 pub use peers::Peers;
-pub use server::{PeerServer, PeerServerOptions, Responder};
+pub use server::{PeerServer, Responder};
 pub use stats::TransportStats;
 pub use wire::Refusal;

@@ -4,14 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::client::PeerClient;
 use crate::ids::NodeId;
 
 /// The connections of this node to its peers. Clones share one table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Peers {
     table: Arc<RwLock<BTreeMap<NodeId, PeerClient>>>,
+    /// Counts the changes of the table.
+    version: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { table: Arc::default(), version: Arc::new(watch::Sender::new(0)) }
+    }
 }
 
 impl Peers {
@@ -29,6 +38,27 @@ impl Peers {
     pub fn insert(&self, client: PeerClient) {
         if let Some(previous) = self.table.write().insert(client.remote(), client) {
             previous.close();
+        }
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Removes a peer and ends its connection; false when it was none.
+    pub fn remove(&self, node: NodeId) -> bool {
+        let Some(previous) = self.table.write().remove(&node) else { return false };
+        previous.close();
+        self.version.send_modify(|version| *version += 1);
+        true
+    }
+
+    /// Changes with every [`insert`](Self::insert) and [`remove`](Self::remove).
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Judges all connected peers anew and ends the connections to those no longer welcome.
+    pub fn recheck(&self) {
+        for client in self.all() {
+            client.recheck();
         }
     }
 

@@ -1,10 +1,11 @@
 //! The answering side: accepts the connections of all peers and hands their requests to one handler.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -16,30 +17,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::decode::{Decoder, Frame};
 use super::error::{BindError, TransportError};
+use super::handshake::{self, Met, refusal_of};
+use super::identity::{Door, Sender, Side, Verdict};
 use super::limits::{ACCEPT_PAUSE, CHECKS_PER_IDLE_TIMEOUT, Limits, PROGRESS_BYTES};
 use super::link::{self, Ended, Pulse, Receiver, Watch};
 use super::log_limit::LogLimit;
 use super::message::{Handler, Kind, Message};
 use super::outgoing::{Body, Outgoing};
 use super::stats::{Counters, TransportStats};
-use super::wire::{FrameType, Header, Hello, PROTOCOL_VERSION, Refusal, WireError};
+use super::wire::{FrameType, Header, WireError};
 use crate::ids::{GroupId, NodeId};
-
-/// Who the server is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PeerServerOptions {
-    /// This node; callers that mean another one are refused.
-    pub local: NodeId,
-    /// A hash of what the cluster's nodes have in common (id, secret); callers must hold the same.
-    pub cluster: u64,
-}
-
-impl fmt::Debug for PeerServerOptions {
-    /// Leaves out the cluster hash, which may be derived from a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerServerOptions").field("local", &self.local).finish_non_exhaustive()
-    }
-}
 
 /// Listens for peers. Dropping it closes the listener and every connection.
 #[derive(Debug)]
@@ -60,10 +47,10 @@ impl PeerServer {
     /// [`BindError`] when the system refuses the address.
     pub async fn bind(
         address: &str,
-        options: PeerServerOptions,
+        door: Door,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, BindError> {
-        Self::bind_with_limits(address, options, Limits::default(), handler).await
+        Self::bind_with_limits(address, door, Limits::default(), handler).await
     }
 
     /// As [`bind`](Self::bind), with `limits`.
@@ -72,7 +59,7 @@ impl PeerServer {
     /// [`BindError`] when the system refuses the address.
     pub async fn bind_with_limits(
         address: &str,
-        options: PeerServerOptions,
+        door: Door,
         limits: Limits,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, BindError> {
@@ -82,9 +69,12 @@ impl PeerServer {
         let (control, orders) = watch::channel(false);
         let (task_end, task) = watch::channel(());
         let shared = Arc::new(Shared {
-            options,
+            door,
             limits,
             handler,
+            rechecks: watch::Sender::new(()),
+            connections_open: AtomicUsize::new(0),
+            handshakes: Mutex::default(),
             counters: Counters::default(),
             complaints: LogLimit::default(),
         });
@@ -102,6 +92,11 @@ impl PeerServer {
     /// Does not wait; see [`closed`](Self::closed).
     pub fn close(&self) {
         self.control.send_replace(true);
+    }
+
+    /// Judges all connected peers anew and cuts those no longer welcome.
+    pub fn recheck(&self) {
+        self.shared.rechecks.send_replace(());
     }
 
     /// Waits until a closed server's listener and connections are gone.
@@ -146,6 +141,15 @@ impl Responder {
         self.answer(FrameType::Answer, |outgoing, header| outgoing.push_with(header, encode));
     }
 
+    /// Tells the caller that this node has nobody to handle the request, and why; it must not have been acted on.
+    ///
+    /// The caller gets [`TransportError::NotHere`] with `reason`, and does well to wait before it asks again.
+    pub fn unavailable(mut self, reason: u8) {
+        self.answer(FrameType::Unavailable, |outgoing, header| {
+            outgoing.push_with(header, |buffer| buffer.push(reason))
+        });
+    }
+
     fn answer(
         &mut self,
         frame_type: FrameType,
@@ -172,9 +176,14 @@ impl Drop for Responder {
 
 /// What the connections of one server share.
 struct Shared {
-    options: PeerServerOptions,
+    door: Door,
     limits: Limits,
     handler: Arc<dyn Handler>,
+    rechecks: watch::Sender<()>,
+    /// Connections whose handshake is over.
+    connections_open: AtomicUsize,
+    /// How many from each address are shaking hands.
+    handshakes: Mutex<BTreeMap<IpAddr, usize>>,
     counters: Counters,
     complaints: LogLimit,
 }
@@ -182,7 +191,7 @@ struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("options", &self.options)
+            .field("door", &self.door)
             .field("limits", &self.limits)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
@@ -205,7 +214,8 @@ impl Shared {
 /// The answering half of one connection.
 #[derive(Debug)]
 struct Connection {
-    from: NodeId,
+    met: Met,
+    is_stranger: AtomicBool,
     outgoing: Mutex<Outgoing>,
     /// Requests the handler holds.
     requests_open: AtomicUsize,
@@ -214,12 +224,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(from: NodeId, shared: Arc<Shared>) -> Self {
+    fn new(met: Met, shared: Arc<Shared>) -> Self {
         let limits = &shared.limits;
         let mut outgoing = Outgoing::new(limits.answers_bytes_max, limits.frame_bytes_max);
         outgoing.open();
         Self {
-            from,
+            is_stranger: AtomicBool::new(met.is_stranger),
+            met,
             outgoing: Mutex::new(outgoing),
             requests_open: AtomicUsize::new(0),
             congested: Notify::new(),
@@ -281,12 +292,13 @@ async fn accept_peers(
                 }
             }
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) if connections.len() < shared.limits.connections_max => {
-                    connections.spawn(serve(stream, peer, Arc::clone(&shared)));
-                }
                 Ok((stream, peer)) => {
-                    drop(stream);
-                    shared.complain(peer, None, &Ended::TooMany);
+                    if let Some(shaking) = Shaking::begin(&shared, peer.ip()) {
+                        connections.spawn(serve(stream, peer, shaking));
+                    } else {
+                        drop(stream);
+                        shared.complain(peer, None, &Ended::TooMany);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a peer");
@@ -299,15 +311,71 @@ async fn accept_peers(
     connections.shutdown().await;
 }
 
+/// A connection that is shaking hands, counted until it is dropped.
+struct Shaking {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
+
+impl Shaking {
+    /// `None` when too many are, in all or from this address.
+    fn begin(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
+        let Limits { handshakes_max, handshakes_per_address_max, .. } = shared.limits;
+        let mut handshakes = shared.handshakes.lock();
+        let all: usize = handshakes.values().sum();
+        let here = handshakes.get(&address).copied().unwrap_or(0);
+        if all >= handshakes_max || here >= handshakes_per_address_max {
+            return None;
+        }
+        handshakes.insert(address, here + 1);
+        drop(handshakes);
+        Some(Self { shared: Arc::clone(shared), address })
+    }
+}
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        let mut handshakes = self.shared.handshakes.lock();
+        if let Some(here) = handshakes.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                handshakes.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A connection that may carry frames, counted until it is dropped.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn begin(shared: &Arc<Shared>) -> Result<Self, Ended> {
+        // Counted first, so that two at once cannot both take the last place.
+        let others = shared.connections_open.fetch_add(1, Ordering::Relaxed);
+        let open = Self(Arc::clone(shared));
+        if others < shared.limits.connections_max { Ok(open) } else { Err(Ended::TooMany) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One connection from beginning to end.
-async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let from = match greet(&mut stream, &shared).await {
-        Ok(from) => from,
+async fn serve(mut stream: TcpStream, peer: SocketAddr, shaking: Shaking) {
+    let shared = Arc::clone(&shaking.shared);
+    let greeted = greet(&mut stream, &shared).await;
+    drop(shaking);
+    let (met, _counted) = match greeted.and_then(|met| Ok((met, Open::begin(&shared)?))) {
+        Ok(greeted) => greeted,
         Err(ended) => return shared.complain(peer, None, &ended),
     };
+    let from = met.who.node;
     shared.counters.connections.add(1);
     tracing::debug!(%peer, %from, "peer connected to this node");
-    let connection = Arc::new(Connection::new(from, Arc::clone(&shared)));
+    let connection = Arc::new(Connection::new(met, Arc::clone(&shared)));
     let _open = CloseOnDrop(&connection);
     let ended = serve_requests(&connection, &mut stream).await;
     if matches!(ended, Ended::Eof) {
@@ -317,33 +385,26 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     }
 }
 
-/// Exchanges hellos; returns the caller when it is one to talk to.
-async fn greet(stream: &mut TcpStream, shared: &Shared) -> Result<NodeId, Ended> {
+/// Shakes hands; returns the caller when it is one to talk to.
+async fn greet(stream: &mut TcpStream, shared: &Shared) -> Result<Met, Ended> {
     stream.set_nodelay(true).map_err(Ended::Socket)?;
-    let patience = shared.limits.handshake_timeout;
-    let PeerServerOptions { local, cluster } = shared.options;
-    let hello = link::receive_hello(stream, patience).await?;
-    let refusal = if hello.version != PROTOCOL_VERSION {
-        Some(Refusal::Version)
-    } else if hello.cluster != cluster {
-        Some(Refusal::Cluster)
-    } else if hello.to != local {
-        Some(Refusal::Node)
-    } else {
-        None
-    };
-    let answer = Hello {
-        version: PROTOCOL_VERSION,
-        refusal,
-        from: local,
-        to: hello.from,
-        // A stranger must not learn from a refusal what would have been accepted.
-        cluster: if refusal.is_none() { cluster } else { 0 },
-    };
-    link::send_hello(stream, &answer, patience).await?;
-    match refusal {
-        None => Ok(hello.from),
-        Some(refusal) => Err(Ended::Refused(refusal)),
+    handshake::answer(stream, &shared.door, shared.limits.handshake_timeout).await
+}
+
+/// Ends when the peer is no longer welcome.
+async fn recheck(connection: &Connection) -> Ended {
+    let Connection { met, shared, is_stranger, .. } = connection;
+    let mut rechecks = shared.rechecks.subscribe();
+    loop {
+        // Once at the beginning too: what changed since the handshake was told to nobody.
+        let verdict = shared.door.judge(&met.who, &met.meant, Side::Listening);
+        if let Some(refusal) = refusal_of(verdict) {
+            return Ended::Refused(refusal);
+        }
+        is_stranger.store(verdict == Verdict::Stranger, Ordering::Relaxed);
+        if rechecks.changed().await.is_err() {
+            return Ended::Eof;
+        }
     }
 }
 
@@ -356,6 +417,8 @@ async fn serve_requests(connection: &Arc<Connection>, stream: &mut TcpStream) ->
     // The reader goes first: answers given inside the handler are written in the same turn.
     tokio::select! {
         biased;
+        ended = recheck(connection) => ended,
+        () = connection.shared.door.local.differs_from(&connection.met.said) => Ended::Renamed,
         ended = link::read_frames(source, decoder, counters, &pulse, &mut requests) => ended,
         ended = link::write_batches(sink, counters, |context, batch| {
             connection.outgoing.lock().poll_take(context, batch)
@@ -400,7 +463,10 @@ impl Receiver for Requests<'_> {
         match frame.header.frame_type {
             FrameType::Request => self.request(frame),
             FrameType::Ping => self.connection.pong(),
-            FrameType::Answer | FrameType::NotHandled | FrameType::Pong => {
+            FrameType::Answer
+            | FrameType::NotHandled
+            | FrameType::Unavailable
+            | FrameType::Pong => {
                 return Err(Ended::Frame(WireError::wrong_side(frame.header.frame_type)));
             }
         }
@@ -426,7 +492,9 @@ impl Requests<'_> {
         if open >= connection.shared.limits.requests_max {
             return drop(responder);
         }
-        let message = Message { from: connection.from, group, kind, body };
+        let is_stranger = connection.is_stranger.load(Ordering::Relaxed);
+        let from = Sender { is_stranger, ..connection.met.sender() };
+        let message = Message { from, group, kind, body };
         connection.shared.handler.handle(message, responder);
     }
 }

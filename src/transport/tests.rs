@@ -11,17 +11,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use super::handshake;
 use super::testing::Random;
-use super::wire::{
-    FrameType, HEADER_BYTES, HELLO_BYTES, Header, Hello, PROTOCOL_VERSION, begin_frame,
-    finish_frame,
-};
+use super::wire::{FrameType, HEADER_BYTES, Header, begin_frame, finish_frame};
 use super::*;
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, Session};
 
-const LOCAL: NodeId = NodeId(1);
-const REMOTE: NodeId = NodeId(2);
-const CLUSTER: u64 = 77;
+const LOCAL: &str = "n1";
+const REMOTE: &str = "n2";
+const CLUSTER: ClusterId = ClusterId(77);
+const SECRET: &[u8] = b"of the tests";
 const GROUP: GroupId = GroupId(5);
 /// Longer than any test should take: reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +30,7 @@ const DROP: Kind = Kind(2);
 const HOLD: Kind = Kind(3);
 const ECHO_ON_A_THREAD: Kind = Kind(4);
 const ANSWER_TOO_LARGE: Kind = Kind(5);
+const UNAVAILABLE: Kind = Kind(6);
 
 /// Does what the kind says and remembers what it saw.
 #[derive(Default)]
@@ -41,7 +41,8 @@ struct Peer {
 
 impl Handler for Peer {
     fn handle(&self, message: Message, responder: Responder) {
-        assert_eq!((message.from, message.group), (LOCAL, GROUP));
+        assert_eq!((message.from.node, message.group), (NodeId::of_name(LOCAL), GROUP));
+        assert!(!message.from.is_stranger);
         self.seen.lock().push(message.body.clone());
         match message.kind {
             ECHO => responder.send(message.body),
@@ -53,6 +54,7 @@ impl Handler for Peer {
                 });
             }
             ANSWER_TOO_LARGE => responder.send(vec![0; 2 << 20]),
+            UNAVAILABLE => responder.unavailable(7),
             kind => panic!("unknown kind {kind}"),
         }
     }
@@ -60,14 +62,35 @@ impl Handler for Peer {
 
 async fn serve(address: &str, limits: Limits) -> (PeerServer, Arc<Peer>) {
     let peer = Arc::new(Peer::default());
-    let options = PeerServerOptions { local: REMOTE, cluster: CLUSTER };
     let handler = Arc::clone(&peer) as Arc<dyn Handler>;
-    let server = PeerServer::bind_with_limits(address, options, limits, handler).await.unwrap();
+    let server =
+        PeerServer::bind_with_limits(address, door(REMOTE), limits, handler).await.unwrap();
     (server, peer)
 }
 
+fn identity(name: &str) -> PeerIdentity {
+    let incarnation = Incarnation(u128::from(NodeId::of_name(name).0));
+    PeerIdentity::new(CLUSTER, name, incarnation, Session { number: 1, random: 5 })
+}
+
+fn door(name: &str) -> Door {
+    door_with(identity(name), SECRET)
+}
+
+fn door_with(identity: PeerIdentity, secret: &[u8]) -> Door {
+    // As random bits of a start: no two doors draw the same nonces.
+    static DOORS: AtomicUsize = AtomicUsize::new(0);
+    let mut entropy = [0; 32];
+    entropy[..8].copy_from_slice(&DOORS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    Door::new(identity, Credentials::new(secret, entropy))
+}
+
+fn meant(name: &str) -> Meant {
+    Meant { node: NodeId::of_name(name), incarnation: Incarnation::NONE }
+}
+
 fn options(address: SocketAddr) -> PeerOptions {
-    PeerOptions { local: LOCAL, remote: REMOTE, cluster: CLUSTER, address: address.to_string() }
+    PeerOptions { door: door(LOCAL), meant: meant(REMOTE), addresses: vec![address.to_string()] }
 }
 
 async fn wait_connected(client: &PeerClient, is_connected: bool) {
@@ -98,28 +121,14 @@ fn call(client: &PeerClient, kind: Kind, body: impl Into<Bytes>) -> Call {
 /// A listener that greets one caller as a peer would, and then leaves the socket to the test.
 async fn greet_by_hand(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().await.unwrap();
-    let mut hello = [0; HELLO_BYTES];
-    stream.read_exact(&mut hello).await.unwrap();
-    let hello = Hello::decode(&hello).unwrap();
-    let answer = Hello { from: hello.to, to: hello.from, ..hello };
-    stream.write_all(&answer.encode()).await.unwrap();
+    handshake::answer(&mut stream, &door(REMOTE), PATIENCE).await.unwrap();
     stream
 }
 
-/// A caller that has exchanged hellos with `server`, for bytes written by hand.
+/// A caller that has shaken hands with `server`, for bytes written by hand.
 async fn connect_by_hand(server: &PeerServer) -> TcpStream {
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
-    let hello = Hello {
-        version: PROTOCOL_VERSION,
-        refusal: None,
-        from: LOCAL,
-        to: REMOTE,
-        cluster: CLUSTER,
-    };
-    stream.write_all(&hello.encode()).await.unwrap();
-    let mut answer = [0; HELLO_BYTES];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(Hello::decode(&answer).unwrap().refusal, None);
+    handshake::call(&mut stream, &door(LOCAL), meant(REMOTE), PATIENCE).await.unwrap();
     stream
 }
 
@@ -226,10 +235,10 @@ async fn a_restarted_server_is_found_again() {
 async fn a_new_address_replaces_the_connection() {
     let (client, first, _peer) = pair(Limits::default()).await;
     let (second, _peer) = serve("127.0.0.1:0", Limits::default()).await;
-    client.set_address(first.local_addr().to_string());
+    client.set_addresses(vec![first.local_addr().to_string()]);
     assert_eq!(call(&client, ECHO, "same address").await, Ok("same address".into()));
     assert_eq!(client.stats().connections, 1);
-    client.set_address(second.local_addr().to_string());
+    client.set_addresses(vec![second.local_addr().to_string()]);
     wait_until("the second server is connected", || second.stats().connections == 1).await;
     wait_until("the client has noticed", || client.stats().connections == 2).await;
     assert_eq!(call(&client, ECHO, "new address").await, Ok("new address".into()));
@@ -276,32 +285,225 @@ async fn a_call_times_out_and_its_late_answer_is_ignored() {
     assert_eq!(client.open_calls(), 0);
 }
 
+/// Connects `caller` to a node of `CLUSTER` with `SECRET` and returns why it was refused; the server saw the same.
+async fn refusal_of(caller: Door, meant: Meant) -> Refusal {
+    let (server, peer) = serve("127.0.0.1:0", Limits::default()).await;
+    let addresses = vec![server.local_addr().to_string()];
+    let client = PeerClient::new(PeerOptions { door: caller, meant, addresses });
+    wait_until("refused", || client.refusal().is_some()).await;
+    wait_until("both count it", || server.stats().refusals > 0).await;
+    assert!(!client.is_connected() && client.connected_identity().is_none());
+    assert_eq!((server.stats().connections, peer.seen.lock().len()), (0, 0));
+    client.refusal().unwrap()
+}
+
 #[tokio::test]
-async fn strangers_are_refused() {
-    let cases = [(CLUSTER + 1, REMOTE, Refusal::Cluster), (CLUSTER, NodeId(3), Refusal::Node)];
-    for (cluster, remote, refusal) in cases {
-        let (server, _peer) = serve("127.0.0.1:0", Limits::default()).await;
-        let client =
-            PeerClient::new(PeerOptions { remote, cluster, ..options(server.local_addr()) });
-        wait_until("refused", || client.refusal() == Some(refusal)).await;
-        assert!(!client.is_connected());
-        assert_eq!(server.stats().connections, 0);
-        assert!(server.stats().refusals > 0);
+async fn whoever_is_not_of_the_cluster_is_refused() {
+    let foreign = PeerIdentity { cluster: ClusterId(78), ..identity(LOCAL) };
+    let foreign = door_with(foreign, SECRET);
+    assert_eq!(refusal_of(foreign, meant(REMOTE)).await, Refusal::OtherCluster);
+    assert_eq!(refusal_of(door(LOCAL), meant("n3")).await, Refusal::NotMeant);
+    let other_directory = Meant { incarnation: Incarnation(9), ..meant(REMOTE) };
+    assert_eq!(refusal_of(door(LOCAL), other_directory).await, Refusal::NotMeant);
+}
+
+/// Among others D2: the cluster id is public, knows everybody, and is no key.
+#[tokio::test]
+async fn whoever_holds_another_secret_or_none_is_refused() {
+    for secret in [&b""[..], b"of the test", b"of the tests "] {
+        let caller = door_with(identity(LOCAL), secret);
+        assert_eq!(refusal_of(caller, meant(REMOTE)).await, Refusal::Secret, "{secret:?}");
+    }
+}
+
+/// What one side of a handshake said is of no use to anybody who says it again.
+#[tokio::test]
+async fn a_replayed_handshake_is_refused() {
+    let (mut near, mut far) = tokio::io::duplex(4096);
+    let (caller, listener) = (door(LOCAL), door(REMOTE));
+    let (mut tapped, mut tap) = tokio::io::duplex(4096);
+    // The caller's bytes pass through the hands of the test.
+    let dialling = handshake::call(&mut near, &caller, meant(REMOTE), PATIENCE);
+    let answering = handshake::answer(&mut tapped, &listener, PATIENCE);
+    let relay = async {
+        let mut recorded = Vec::new();
+        let (mut there, mut back) = ([0; 1024], [0; 1024]);
+        for _ in 0..2 {
+            let read = far.read(&mut there).await.unwrap();
+            recorded.extend_from_slice(&there[..read]);
+            tap.write_all(&there[..read]).await.unwrap();
+            let read = tap.read(&mut back).await.unwrap();
+            far.write_all(&back[..read]).await.unwrap();
+        }
+        recorded
+    };
+    // A relay that changes nothing is a wire: both are content, and it has learnt no key.
+    let (outcome, answered, recorded) = tokio::join!(dialling, answering, relay);
+    assert_eq!(outcome.unwrap().who, identity(REMOTE));
+    assert_eq!(answered.unwrap().who, identity(LOCAL));
+
+    let (server, peer) = serve("127.0.0.1:0", Limits::default()).await;
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(&recorded).await.unwrap();
+    stream.write_all(&frame(FrameType::Request, b"x")).await.unwrap();
+    wait_closed(stream).await;
+    assert_eq!((server.stats().connections, server.stats().refusals), (0, 1));
+    assert_eq!(peer.seen.lock().len(), 0);
+}
+
+/// A caller's hello carried back to its own node, or to a third one, makes nobody of the carrier.
+#[tokio::test]
+async fn a_handshake_carried_to_another_node_is_refused() {
+    for elsewhere in [LOCAL, "n3"] {
+        let (caller, other) = (door(LOCAL), door(elsewhere));
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let dialling = handshake::call(&mut near, &caller, meant(REMOTE), PATIENCE);
+        let answering = handshake::answer(&mut far, &other, PATIENCE);
+        let (outcome, answered) = tokio::join!(dialling, answering);
+        for ended in [outcome.unwrap_err(), answered.unwrap_err()] {
+            assert_eq!(ended.to_string(), format!("refused: {}", Refusal::NotMeant));
+        }
+    }
+}
+
+/// An impostor who listens at a peer's address learns a public hello, and is sent no proof.
+#[tokio::test]
+async fn a_caller_proves_nothing_to_an_impostor() {
+    let (mut near, mut far) = tokio::io::duplex(4096);
+    let (caller, impostor) = (door(LOCAL), door_with(identity(REMOTE), b"a guess"));
+    let dialling = handshake::call(&mut near, &caller, meant(REMOTE), PATIENCE);
+    let answering = handshake::answer(&mut far, &impostor, PATIENCE);
+    let (outcome, answered) = tokio::join!(dialling, answering);
+    for ended in [outcome.unwrap_err(), answered.unwrap_err()] {
+        assert_eq!(ended.to_string(), format!("refused: {}", Refusal::Secret));
     }
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_version_and_hides_the_cluster() {
+async fn the_next_address_is_tried_when_another_node_answers() {
+    let (right, _peer) = serve("127.0.0.1:0", Limits::default()).await;
+    let handler = Arc::new(Peer::default());
+    let wrong = PeerServer::bind("127.0.0.1:0", door("n3"), handler).await.unwrap();
+    let addresses = [wrong.local_addr(), right.local_addr()].map(|address| address.to_string());
+    let options = PeerOptions { addresses: addresses.to_vec(), ..options(right.local_addr()) };
+    let client = PeerClient::new(options);
+    wait_connected(&client, true).await;
+    assert_eq!(client.connected_identity(), Some(identity(REMOTE)));
+    assert_eq!(wrong.stats().refusals, 1);
+    // Whoever is there is meant; then somebody else is.
+    client.set_meant(identity(REMOTE).incarnation);
+    assert_eq!(call(&client, ECHO, "x").await, Ok("x".into()));
+    client.set_meant(Incarnation(9));
+    wait_until("refused", || client.refusal() == Some(Refusal::NotMeant)).await;
+    assert_eq!(client.connected_identity(), None);
+}
+
+/// Refuses everybody once it is told to.
+struct Moody(std::sync::atomic::AtomicBool);
+
+impl Doorkeeper for Moody {
+    fn judge(&self, _who: &PeerIdentity, _meant: Option<&Meant>, _side: Side) -> Verdict {
+        let is_refused = self.0.load(Ordering::Relaxed);
+        if is_refused { Verdict::Refuse(Refusal::Gone) } else { Verdict::Member }
+    }
+}
+
+#[tokio::test]
+async fn a_recheck_ends_connections_of_either_side() {
+    for side in [Side::Listening, Side::Dialling] {
+        let keeper = Arc::new(Moody(false.into()));
+        let moody =
+            |name| Door { keeper: Arc::clone(&keeper) as Arc<dyn Doorkeeper>, ..door(name) };
+        let (of_caller, of_server) = match side {
+            Side::Listening => (door(LOCAL), moody(REMOTE)),
+            Side::Dialling => (moody(LOCAL), door(REMOTE)),
+        };
+        let handler = Arc::new(Peer::default());
+        let server = PeerServer::bind("127.0.0.1:0", of_server, handler).await.unwrap();
+        let client =
+            PeerClient::new(PeerOptions { door: of_caller, ..options(server.local_addr()) });
+        wait_connected(&client, true).await;
+        keeper.0.store(true, Ordering::Relaxed);
+        match side {
+            Side::Listening => server.recheck(),
+            Side::Dialling => {
+                let peers = Peers::new();
+                peers.insert(client.clone());
+                peers.recheck();
+            }
+        }
+        wait_until("refused", || client.refusal() == Some(Refusal::Gone)).await;
+        wait_connected(&client, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_changed_identity_is_said_anew() {
+    let caller = door(LOCAL);
+    let (server, _peer) = serve("127.0.0.1:0", Limits::default()).await;
+    let client =
+        PeerClient::new(PeerOptions { door: caller.clone(), ..options(server.local_addr()) });
+    wait_connected(&client, true).await;
+    let session = Session { number: 2, random: 6 };
+    caller.local.set(PeerIdentity { session, ..identity(LOCAL) });
+    wait_until("said again", || server.stats().connections == 2).await;
+    caller.local.set(PeerIdentity { cluster: ClusterId(78), ..identity(LOCAL) });
+    wait_until("refused", || client.refusal() == Some(Refusal::OtherCluster)).await;
+}
+
+#[tokio::test]
+async fn peers_come_and_go() {
+    let (server, _peer) = serve("127.0.0.1:0", Limits::default()).await;
+    let peers = Peers::new();
+    let mut changes = peers.watch();
+    let client = PeerClient::new(options(server.local_addr()));
+    peers.insert(client.clone());
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert!(peers.remove(client.remote()) && !peers.remove(client.remote()));
+    assert!(changes.has_changed().unwrap() && peers.all().is_empty());
+    timeout(PATIENCE, client.closed()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unavailable_replica_is_told_apart() {
+    let (client, _server, _peer) = pair(Limits::default()).await;
+    let error = call(&client, UNAVAILABLE, "x").await.unwrap_err();
+    assert_eq!((error, error.was_sent()), (TransportError::NotHere(7), false));
+    assert_eq!(client.open_calls(), 0);
+}
+
+/// Those of one address who do not prove themselves take no more than their share.
+#[tokio::test]
+async fn handshakes_of_one_address_are_bounded() {
+    let limits = Limits { handshakes_per_address_max: 2, ..Limits::default() };
+    let (server, _peer) = serve("127.0.0.1:0", limits).await;
+    let connect = || TcpStream::connect(server.local_addr());
+    let idle = [connect().await.unwrap(), connect().await.unwrap()];
+    wait_closed(connect().await.unwrap()).await;
+    drop(idle);
+    let client = PeerClient::new(options(server.local_addr()));
+    wait_connected(&client, true).await;
+}
+
+#[tokio::test]
+async fn a_caller_of_another_version_is_told() {
     let (server, _peer) = serve("127.0.0.1:0", Limits::default()).await;
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
-    let hello = Hello { version: 2, refusal: None, from: LOCAL, to: REMOTE, cluster: CLUSTER };
-    stream.write_all(&hello.encode()).await.unwrap();
-    let mut answer = [0; HELLO_BYTES];
-    stream.read_exact(&mut answer).await.unwrap();
-    let answer = Hello::decode(&answer).unwrap();
-    assert_eq!((answer.refusal, answer.version), (Some(Refusal::Version), PROTOCOL_VERSION));
-    assert_eq!(answer.cluster, 0);
-    wait_closed(stream).await;
+    stream.write_all(b"KVPR\x01\0\0\0").await.unwrap();
+    let mut answer = Vec::new();
+    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap());
+    assert_eq!(answer[..6], *b"KVPR\x02\0");
+    // The status behind the hello, and no proof.
+    let status = answer.len() - 34;
+    assert_eq!((&answer[status..status + 2], &answer[status + 2..]), (&[1, 0][..], &[0; 32][..]));
+}
+
+#[test]
+fn credentials_show_nothing_of_the_secret() {
+    let door = door(LOCAL);
+    let text = format!("{door:?} {:?}", door.credentials);
+    assert!(text.contains("is_secret: true") && !text.contains("of the tests"), "{text}");
 }
 
 #[tokio::test]
@@ -619,9 +821,8 @@ impl Handler for Clumsy {
 
 #[tokio::test]
 async fn a_panic_in_a_handler_ends_one_connection_only() {
-    let options_of_server = PeerServerOptions { local: REMOTE, cluster: CLUSTER };
     let handler = Arc::new(Clumsy::default());
-    let server = PeerServer::bind("127.0.0.1:0", options_of_server, handler).await.unwrap();
+    let server = PeerServer::bind("127.0.0.1:0", door(REMOTE), handler).await.unwrap();
     let client = PeerClient::new(options(server.local_addr()));
     wait_connected(&client, true).await;
     // The unwinding responder may still say "not handled" to a queue that is closed right after.
@@ -634,7 +835,7 @@ async fn a_panic_in_a_handler_ends_one_connection_only() {
 async fn a_taken_address_is_an_error_that_names_it() {
     let (server, _peer) = serve("127.0.0.1:0", Limits::default()).await;
     let address = server.local_addr().to_string();
-    let options = PeerServerOptions { local: REMOTE, cluster: CLUSTER };
-    let error = PeerServer::bind(&address, options, Arc::new(Peer::default())).await.unwrap_err();
+    let error =
+        PeerServer::bind(&address, door(REMOTE), Arc::new(Peer::default())).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen for peers on {address}"));
 }

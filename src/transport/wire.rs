@@ -6,30 +6,35 @@
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | length | bytes after this field: 18 + body |
 //! | 4 | 4 | crc32 | of bytes 0..4 and 8..end (IEEE polynomial) |
-//! | 8 | 1 | version, type | high half: format version 1; low half: 0 request, 1 answer, 2 not handled, 3 ping, 4 pong |
+//! | 8 | 1 | version, type | high half: format version 1; low half: 0 request, 1 answer, 2 not handled, 3 ping, 4 pong, 5 unavailable |
 //! | 9 | 1 | kind | the rooms above give it a meaning; an answer repeats the request's |
 //! | 10 | 4 | group | the Raft group meant; an answer repeats the request's |
 //! | 14 | 8 | request | chosen by the caller; an answer repeats it; 0 in pings and pongs |
 //! | 22 | … | body | opaque here |
 //!
-//! Hello (36 bytes; the caller's comes first, the server's answers it):
+//! Hello (the caller's comes first, the server's answers it; what follows them is in `handshake.rs`):
 //!
 //! | offset | bytes | field | meaning |
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | magic | `KVPR` |
-//! | 4 | 2 | version | of the protocol: 1 |
-//! | 6 | 2 | status | 0 in the caller's hello and when accepted, else why not: see [`Refusal`] |
-//! | 8 | 8 | from | the node that speaks |
-//! | 16 | 8 | to | the node it means to speak to |
-//! | 24 | 8 | cluster | the cluster's hash; 0 in a refusal, which must not teach it to a stranger |
-//! | 32 | 4 | crc32 | of bytes 0..32 |
+//! | 4 | 2 | version | of the protocol: 2 |
+//! | 6 | 2 | length | of the whole hello |
+//! | 8 | 32 | nonce | drawn anew for every hello |
+//! | 40 | 8 | cluster | the one the speaker belongs to; 0 for none |
+//! | 48 | 16 | incarnation | its directory |
+//! | 64 | 16 | session | its start: number, random bits |
+//! | 80 | 8 | meant: node | whom the caller means; 0 in an answer |
+//! | 88 | 16 | meant: incarnation | 0 for whoever has the name |
+//! | 104 | … | name | the speaker's, UTF-8, at most 255 bytes |
+//! | end − 4 | 4 | crc32 | of all before it |
 //!
 //! A changed layout gets a new version number; the golden vectors below pin this one.
 
 use crc32fast::Hasher;
 
+use super::identity::{Meant, PROOF_BYTES, PeerIdentity};
 use super::message::Kind;
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, Session};
 
 /// Bytes of a frame before its body.
 pub(super) const HEADER_BYTES: usize = 22;
@@ -43,11 +48,23 @@ const CHECKED_FROM: usize = 8;
 /// Version of the frame layout, in the high half of byte 8.
 const FRAME_VERSION: u8 = 1;
 
-/// Bytes of a hello.
-pub(super) const HELLO_BYTES: usize = 36;
+/// Bytes of a hello that say what it is and how long.
+pub(super) const HELLO_PREFIX_BYTES: usize = 8;
+
+/// Bytes of a hello before the name.
+const HELLO_FIXED_BYTES: usize = 104;
+
+/// Longest name of a node, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a checksum.
+const CHECKSUM_BYTES: usize = 4;
+
+/// Bytes of the longest hello.
+pub(super) const HELLO_BYTES_MAX: usize = HELLO_FIXED_BYTES + NAME_BYTES_MAX + CHECKSUM_BYTES;
 
 /// Version of the protocol, exchanged in the hello.
-pub(super) const PROTOCOL_VERSION: u16 = 1;
+pub(super) const PROTOCOL_VERSION: u16 = 2;
 
 /// First bytes of a hello.
 const MAGIC: [u8; 4] = *b"KVPR";
@@ -65,6 +82,8 @@ pub(super) enum FrameType {
     Ping,
     /// Says that the peer is alive.
     Pong,
+    /// The peer has nobody here to handle a call; the body is one byte, the reason.
+    Unavailable,
 }
 
 impl FrameType {
@@ -75,6 +94,7 @@ impl FrameType {
             Self::NotHandled => 2,
             Self::Ping => 3,
             Self::Pong => 4,
+            Self::Unavailable => 5,
         }
     }
 
@@ -85,6 +105,7 @@ impl FrameType {
             2 => Some(Self::NotHandled),
             3 => Some(Self::Ping),
             4 => Some(Self::Pong),
+            5 => Some(Self::Unavailable),
             _ => None,
         }
     }
@@ -240,39 +261,66 @@ impl WireError {
     }
 }
 
-/// Why a server refuses a connection; its number is the hello's `status`.
+/// Why a connection is refused, by either side; its number is what travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// The two nodes speak different versions of the protocol (status 1).
     #[error("protocol version differs")]
     Version,
-    /// The two nodes belong to different clusters or hold different secrets (status 2).
-    #[error("cluster id or secret differs")]
-    Cluster,
-    /// The address belongs to another node than the caller means (status 3).
-    #[error("the address belongs to another node")]
-    Node,
+    /// The two nodes belong to different clusters (status 2).
+    #[error("it belongs to another cluster, or to one with other cluster-nodes")]
+    OtherCluster,
+    /// The address belongs to another node, or to another directory of it, than the caller means (status 3).
+    #[error("the address belongs to another node than the one meant")]
+    NotMeant,
+    /// The node that is refused was replaced and has no part in the cluster any more (status 4).
+    #[error("the cluster has replaced this node: empty its directory, or remove it")]
+    Gone,
+    /// The node that is refused runs from a copy, or from an old backup, of a directory in use (status 5).
+    #[error("its directory is a copy, or an old backup, of one that the cluster knows: empty it")]
+    Copy,
+    /// One of the two could not prove to hold the other's secret (status 6).
+    #[error("cluster-secret differs: give every node the same")]
+    Secret,
 }
 
 impl Refusal {
-    const fn status(refusal: Option<Self>) -> u16 {
+    pub(super) const fn status(refusal: Option<Self>) -> u16 {
         match refusal {
             None => 0,
             Some(Self::Version) => 1,
-            Some(Self::Cluster) => 2,
-            Some(Self::Node) => 3,
+            Some(Self::OtherCluster) => 2,
+            Some(Self::NotMeant) => 3,
+            Some(Self::Gone) => 4,
+            Some(Self::Copy) => 5,
+            Some(Self::Secret) => 6,
+        }
+    }
+
+    /// What `status` says.
+    ///
+    /// # Errors
+    /// [`HelloError::Status`] when nobody knows.
+    pub(super) const fn of_status(status: u16) -> Result<Option<Self>, HelloError> {
+        match status {
+            0 => Ok(None),
+            1 => Ok(Some(Self::Version)),
+            2 => Ok(Some(Self::OtherCluster)),
+            3 => Ok(Some(Self::NotMeant)),
+            4 => Ok(Some(Self::Gone)),
+            5 => Ok(Some(Self::Copy)),
+            6 => Ok(Some(Self::Secret)),
+            _ => Err(HelloError::Status(status)),
         }
     }
 }
 
 /// The first message of each side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
-    pub(super) version: u16,
-    pub(super) refusal: Option<Refusal>,
-    pub(super) from: NodeId,
-    pub(super) to: NodeId,
-    pub(super) cluster: u64,
+    pub(super) nonce: [u8; PROOF_BYTES],
+    pub(super) identity: PeerIdentity,
+    pub(super) meant: Meant,
 }
 
 /// Bytes that are no hello.
@@ -284,49 +332,84 @@ pub(super) enum HelloError {
     /// The bytes changed on the way.
     #[error("checksum mismatch in the hello")]
     Checksum,
+    /// Too short or too long for a hello.
+    #[error("impossible length of a hello: {0}")]
+    Length(usize),
+    /// The name is no text.
+    #[error("the hello's name is no UTF-8")]
+    Name,
     /// A refusal this version does not know.
     #[error("refused with unknown status {0}")]
     Status(u16),
 }
 
+/// How long the hello is that begins with `prefix`; `None` when it is of another version and may have any layout.
+///
+/// # Errors
+/// [`HelloError`]: the other side is not a peer one could talk to.
+pub(super) fn hello_length(prefix: [u8; HELLO_PREFIX_BYTES]) -> Result<Option<usize>, HelloError> {
+    let mut fields = Fields(&prefix);
+    if fields.take() != MAGIC {
+        return Err(HelloError::Magic);
+    }
+    if u16::from_le_bytes(fields.take()) != PROTOCOL_VERSION {
+        return Ok(None);
+    }
+    let length = usize::from(u16::from_le_bytes(fields.take()));
+    let lengths = HELLO_FIXED_BYTES + CHECKSUM_BYTES..=HELLO_BYTES_MAX;
+    if lengths.contains(&length) { Ok(Some(length)) } else { Err(HelloError::Length(length)) }
+}
+
 impl Hello {
     /// The hello's bytes.
-    pub(super) fn encode(&self) -> [u8; HELLO_BYTES] {
-        let mut bytes = [0; HELLO_BYTES];
-        bytes[0..4].copy_from_slice(&MAGIC);
-        bytes[4..6].copy_from_slice(&self.version.to_le_bytes());
-        bytes[6..8].copy_from_slice(&Refusal::status(self.refusal).to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.from.0.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.to.0.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.cluster.to_le_bytes());
-        let checksum = crc32fast::hash(&bytes[..32]);
-        bytes[32..36].copy_from_slice(&checksum.to_le_bytes());
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Self { nonce, identity, meant } = self;
+        let mut name = identity.name.len().min(NAME_BYTES_MAX);
+        while !identity.name.is_char_boundary(name) {
+            name -= 1;
+        }
+        let length = u16::try_from(HELLO_FIXED_BYTES + name + CHECKSUM_BYTES);
+        let mut bytes = Vec::with_capacity(HELLO_BYTES_MAX);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&length.unwrap_or(u16::MAX).to_le_bytes());
+        bytes.extend_from_slice(nonce);
+        bytes.extend_from_slice(&identity.cluster.0.to_le_bytes());
+        bytes.extend_from_slice(&identity.incarnation.0.to_le_bytes());
+        bytes.extend_from_slice(&identity.session.number.to_le_bytes());
+        bytes.extend_from_slice(&identity.session.random.to_le_bytes());
+        bytes.extend_from_slice(&meant.node.0.to_le_bytes());
+        bytes.extend_from_slice(&meant.incarnation.0.to_le_bytes());
+        bytes.extend_from_slice(&identity.name.as_bytes()[..name]);
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
-    /// Reads a hello.
+    /// Reads a hello of this version.
     ///
     /// # Errors
     /// [`HelloError`]: the other side is not a peer one could talk to.
-    pub(super) fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, HelloError> {
-        if bytes[0..4] != MAGIC {
-            return Err(HelloError::Magic);
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HelloError> {
+        let wrong_length = HelloError::Length(bytes.len());
+        let (content, checksum) = bytes.split_last_chunk().ok_or(wrong_length)?;
+        let (fixed, name) = content.split_first_chunk::<HELLO_FIXED_BYTES>().ok_or(wrong_length)?;
+        let mut fields = Fields(fixed);
+        let prefix = fields.take::<HELLO_PREFIX_BYTES>();
+        if hello_length(prefix)? != Some(bytes.len()) {
+            return Err(wrong_length);
         }
-        let mut fields = Fields(&bytes[4..]);
-        let version = u16::from_le_bytes(fields.take());
-        let status = u16::from_le_bytes(fields.take());
-        let (from, to, cluster) = (NodeId(fields.u64()), NodeId(fields.u64()), fields.u64());
-        if fields.u32() != crc32fast::hash(&bytes[..32]) {
+        if u32::from_le_bytes(*checksum) != crc32fast::hash(content) {
             return Err(HelloError::Checksum);
         }
-        let refusal = match status {
-            0 => None,
-            1 => Some(Refusal::Version),
-            2 => Some(Refusal::Cluster),
-            3 => Some(Refusal::Node),
-            _ => return Err(HelloError::Status(status)),
-        };
-        Ok(Self { version, refusal, from, to, cluster })
+        let nonce = fields.take();
+        let cluster = ClusterId(fields.u64());
+        let incarnation = Incarnation(fields.u128());
+        let session = Session { number: fields.u64(), random: fields.u64() };
+        let meant = Meant { node: NodeId(fields.u64()), incarnation: Incarnation(fields.u128()) };
+        let name = std::str::from_utf8(name).map_err(|_| HelloError::Name)?;
+        let identity = PeerIdentity::new(cluster, name, incarnation, session);
+        Ok(Self { nonce, identity, meant })
     }
 }
 
@@ -348,10 +431,15 @@ impl Fields<'_> {
     fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.take())
     }
+
+    fn u128(&mut self) -> u128 {
+        u128::from_le_bytes(self.take())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Random;
     use super::*;
 
     const HEADER: Header = Header {
@@ -396,20 +484,49 @@ mod tests {
         assert_eq!(parse(&bytes, 1024), Ok(HEADER));
     }
 
+    fn hello() -> Hello {
+        let session = Session { number: 7, random: 0x7172_7374_7576_7778 };
+        let cluster = ClusterId(0xa1a2_a3a4_a5a6_a7a8);
+        Hello {
+            nonce: [0x5a; PROOF_BYTES],
+            identity: PeerIdentity::new(cluster, "n1", Incarnation(0x1234), session),
+            meant: Meant { node: NodeId(2), incarnation: Incarnation(0x5678) },
+        }
+    }
+
     #[test]
     fn golden_hello() {
-        let hello = Hello {
-            version: 1,
-            refusal: Some(Refusal::Node),
-            from: NodeId(1),
-            to: NodeId(2),
-            cluster: 0xa1a2_a3a4_a5a6_a7a8,
-        };
         assert_eq!(
-            hex(&hello.encode()),
-            "4b5650520100030001000000000000000200000000000000a8a7a6a5a4a3a2a1145d9f82"
+            hex(&hello().encode()),
+            "4b56505202006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
+             a8a7a6a5a4a3a2a13412000000000000000000000000000007000000000000007877767574737271\
+             0200000000000000785600000000000000000000000000006e31a81f9891"
         );
-        assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+        assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
+    }
+
+    #[test]
+    fn hostile_hellos_are_refused() {
+        let mut random = Random(11);
+        for _ in 0..8_000 {
+            let mut bytes = hello().encode();
+            match random.below(3) {
+                0 => bytes.truncate(random.below(bytes.len())),
+                1 => {
+                    let more = 1 + random.below(400);
+                    bytes.extend(random.bytes(more));
+                }
+                _ => {
+                    let at = random.below(bytes.len());
+                    bytes[at] ^= 1 + u8::try_from(random.below(255)).unwrap();
+                }
+            }
+            assert!(Hello::decode(&bytes).is_err(), "{bytes:?}");
+        }
+        let mut nameless = hello();
+        nameless.identity.name = "ü".repeat(200);
+        let cut = Hello::decode(&nameless.encode()).unwrap();
+        assert_eq!(cut.identity.name, "ü".repeat(127));
     }
 
     #[test]
@@ -432,10 +549,9 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_hello_is_noticed() {
-        let hello = Hello { version: 1, refusal: None, from: NodeId(1), to: NodeId(2), cluster: 3 };
-        let good = hello.encode();
+        let good = hello().encode();
         for bit in 0..good.len() * 8 {
-            let mut bad = good;
+            let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Hello::decode(&bad).is_err(), "bit {bit}");
         }
@@ -464,7 +580,7 @@ mod tests {
         for code in 0..=u8::MAX {
             let mut bytes: [u8; HEADER_BYTES] = frame(&HEADER, b"").try_into().unwrap();
             bytes[8] = code;
-            let is_known = (0x10..=0x14).contains(&code);
+            let is_known = (0x10..=0x15).contains(&code);
             assert_eq!(Incoming::parse(&bytes, 1024).is_ok(), is_known, "byte {code:#04x}");
         }
     }

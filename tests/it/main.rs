@@ -20,5 +20,6 @@ mod durability;
 mod failover;
 mod golden;
 mod linearizability;
+mod peer_door;
 mod smoke;
 mod stale_reads;

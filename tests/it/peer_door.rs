@@ -1,0 +1,72 @@
+//! The door between nodes: whoever does not hold the secret gets nothing from it, whatever it has read elsewhere.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Bytes;
+use kvorum::ids::{ClusterId, GroupId, Incarnation, NodeId, Session, ShardId};
+use kvorum::shard::kind;
+use kvorum::transport::{
+    Credentials, Door, Meant, PeerClient, PeerIdentity, PeerOptions, Refusal, TransportError,
+};
+
+use crate::support::PATIENCE;
+use crate::support::client::Value;
+use crate::support::cluster::TestCluster;
+
+const SECRET: &str = "of-this-very-test";
+
+/// Somebody who says to be n2, with the cluster id that anyone can read.
+fn impostor(cluster: ClusterId, secret: &str) -> Door {
+    static STARTS: AtomicU8 = AtomicU8::new(0);
+    let session = Session { number: 1 << 63, random: 1 };
+    let identity = PeerIdentity::new(cluster, "n2", Incarnation::NONE, session);
+    let entropy = [STARTS.fetch_add(1, Ordering::Relaxed); 32];
+    Door::new(identity, Credentials::new(secret.as_bytes(), entropy))
+}
+
+/// Faults, row D2.
+#[test]
+fn the_public_cluster_id_opens_no_door() {
+    let cluster = TestCluster::start(3, &["--cluster-secret", SECRET]);
+    let info = cluster.client(0).line("INFO replication").text();
+    let public = info.lines().find_map(|line| line.strip_prefix("master_replid:")).unwrap();
+    let id = ClusterId(u64::from_str_radix(&public[24..40], 16).unwrap());
+    let topology = cluster.node(0).admin("/api/topology").unwrap();
+    assert!(topology.contains(&id.to_string()), "{topology}");
+
+    let address = format!("127.0.0.1:{}", cluster.node(0).peer_port());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for secret in ["", "a guess"] {
+            let client = PeerClient::new(PeerOptions {
+                door: impostor(id, secret),
+                meant: Meant { node: NodeId::of_name("n1"), incarnation: Incarnation::NONE },
+                addresses: vec![address.clone()],
+            });
+            let mut refusals = client.refusals();
+            let refused = refusals.wait_for(Option::is_some);
+            let refusal = *tokio::time::timeout(PATIENCE, refused).await.unwrap().unwrap();
+            assert_eq!(refusal, Some(Refusal::Secret), "{secret:?}");
+            let group = GroupId::of_shard(ShardId(0));
+            for kind in [kind::SUBMIT, kind::READ] {
+                let answer = client.call(group, kind, Bytes::new(), PATIENCE).await;
+                assert_eq!(answer, Err(TransportError::NotConnected));
+            }
+        }
+    });
+    assert!(cluster.node(0).log_tail().contains("cluster-secret differs"));
+
+    // And the secret itself is told to nobody.
+    let mut client = cluster.client(0);
+    assert_eq!(client.line("CONFIG GET cluster-secret").array()[1], Value::bulk("(set)"));
+    let all = [
+        client.line("CONFIG GET *").array().iter().map(Value::text).collect(),
+        client.line("INFO everything").text(),
+        cluster.node(0).admin("/api/topology").unwrap(),
+        cluster.node(0).log_tail(),
+    ];
+    for text in all {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    assert_eq!(client.line("SET k v"), Value::ok(), "n2's writes and all others go on");
+}
