@@ -1,6 +1,6 @@
 //! This process: the shards it hosts, its peers, what operators ask of it.
 //!
-//! Reading order: `start` says how a node comes to be; `node` what it is; `upkeep` what it does by itself;
+//! Reading order: `start` says how a node comes to be; `node` what it is; `upkeep` what it does by itself, `leaders` who leads what;
 //! `clients` who is connected; `counters` what it has done; `cluster_view` what it tells of the cluster; `info`
 //! what it tells of itself; `command` what operators can ask.
 
@@ -9,6 +9,7 @@ mod node;
 
 mod start;
 
+mod leaders;
 mod upkeep;
 
 mod clients;

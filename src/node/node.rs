@@ -251,6 +251,11 @@ impl Node {
         self.stopping.send_replace(true);
     }
 
+    /// Whether the node was asked to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
     /// Resolves once the node is asked to stop.
     pub async fn stopped(&self) {
         let mut stopping = self.stopping.subscribe();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::MissedTickBehavior;
 
+use super::leaders;
 use super::node::{Node, Parts};
 use super::upkeep;
 use crate::command::Registry;
@@ -94,6 +95,11 @@ pub struct Started {
 }
 
 impl Started {
+    /// Hands the leads of this node over to others, as far as that goes at once. Clients are still served.
+    pub async fn hand_over_leads(&self) {
+        leaders::hand_over_all(&self.node).await;
+    }
+
     /// Stops the replicas, then the log, so that the next start finds everything.
     pub async fn stop(self) {
         for shard in self.node.shards() {
@@ -212,6 +218,7 @@ impl Ground {
             wal: self.wal.clone(),
             recovered: self.wal.known(group),
             snapshots: SnapshotStore::new(self.data_dir.snapshot_path(), group),
+            is_short: false,
             peers: self.peers.clone(),
             timing: TIMING,
             seed: self.seed ^ u64::from(group.0).rotate_left(48),
@@ -439,7 +446,7 @@ async fn begin(group: Group<TopologyMachine>, voters: BTreeMap<RaftId, Holder>, 
         }
     }
     if let Err(error) = group.initialize(voters).await {
-        tracing::error!(group = %group.id(), error, "cannot begin the group");
+        tracing::error!(group = %group.id(), %error, "cannot begin the group");
     }
 }
 

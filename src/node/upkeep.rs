@@ -1,4 +1,4 @@
-//! What a node does by itself: follow the topology, announce its doors, tick its shards, spread leaders, and
+//! What a node does by itself: follow the topology, announce its doors, tick its shards, and
 //! campaign early when a leader's process is gone.
 
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::MissedTickBehavior;
 
+use super::leaders;
 use super::node::Node;
 use super::start;
 use crate::ids::{GroupId, NodeId};
@@ -19,15 +20,11 @@ use crate::transport::PeerClient;
 /// How often shards look for what is due.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks between two looks at snapshots and at who leads what.
+/// Ticks between two looks at snapshots.
 const SLOW_EVERY: u32 = 10;
 
 /// Bytes of log on this node above which the group that keeps its oldest segment must let go of it.
 const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// Slow ticks for which this node leads a shard that another should before it hands it over: long enough
-/// for the other to have caught up after a restart, and not to chase a flapping node.
-const HAND_OVER_PATIENCE: u32 = 3;
 
 /// Pause before the doors are announced again.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
@@ -44,6 +41,7 @@ pub(super) fn spawn(node: &Arc<Node>, machine: &TopologyMachine, doors: Doors, t
     }
     tokio::spawn(announce(Arc::clone(node), doors));
     tokio::spawn(tick(Arc::clone(node)));
+    tokio::spawn(leaders::spread(Arc::clone(node)));
     for peer in node.peers().all() {
         tokio::spawn(campaign_when_gone(Arc::clone(node), peer, timing));
     }
@@ -116,7 +114,6 @@ async fn tick(node: Arc<Node>) {
     let mut timer = tokio::time::interval(TICK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0_u32;
-    let mut led = vec![0_u32; node.shards().len()];
     loop {
         timer.tick().await;
         ticks = ticks.wrapping_add(1);
@@ -131,26 +128,10 @@ async fn tick(node: Arc<Node>) {
             {
                 meta.release_log().await;
             }
-            for (shard, led) in node.shards().iter().zip(&mut led) {
+            for shard in node.shards() {
                 shard.snapshot_if_due(LOG_BYTES_MAX).await;
-                spread_leaders(&node, shard, led).await;
             }
         }
-    }
-}
-
-/// Hands a shard over to the node that should lead it, once that node is there and caught up.
-async fn spread_leaders(node: &Node, shard: &Shard, led: &mut u32) {
-    let preferred = node.topology().preferred_leader(shard.id());
-    if shard.leader() != Some(node.id()) || preferred == node.id() {
-        *led = 0;
-        return;
-    }
-    *led += 1;
-    let is_there = node.peers().get(preferred).is_some_and(|peer| peer.is_connected());
-    if *led >= HAND_OVER_PATIENCE && is_there {
-        *led = 0;
-        shard.hand_over(preferred).await;
     }
 }
 
@@ -176,7 +157,7 @@ async fn campaign_when_gone(node: Arc<Node>, peer: PeerClient, timing: Timing) {
         if let Some(meta) = node.meta()
             && meta.leadership() == Leadership::There(gone)
         {
-            meta.campaign().await;
+            meta.campaign();
         }
     }
 }
@@ -187,6 +168,6 @@ async fn take_over(shard: Arc<Shard>, node: NodeId, gone: NodeId) {
     let Some(rank) = candidates.position(|replica| *replica == node) else { return };
     tokio::time::sleep(STAGGER * u32::try_from(rank).unwrap_or(0)).await;
     if shard.leader() == Some(gone) {
-        shard.campaign().await;
+        shard.campaign();
     }
 }

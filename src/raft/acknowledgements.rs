@@ -6,16 +6,16 @@
 //! the call that got the answer, so it is the time at which that very message was sent.
 //!
 //! **Invariant:** a noted time is one at which the answered message had not been queued yet. The replica received it
-//! later, so its promise not to elect anybody else (Raft thesis §6.4.1) ends later than one counted from here.
+//! later, so its promise not to elect anybody else (Raft thesis §6.4.1) ends later than one counted from here. The clock
+//! is one that goes on while the machine is suspended: the replica's does not wait for this one to wake.
 
 use std::collections::BTreeSet;
 
+use crate::ids::RaftId;
+use crate::stdx::clock::BootInstant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::time::Instant;
-
-use crate::ids::RaftId;
 
 /// The latest message each replica of a group has answered to this one as its leader.
 #[derive(Debug, Default)]
@@ -29,12 +29,12 @@ pub(super) struct Acknowledgements {
 struct Acknowledgement {
     replica: RaftId,
     term: u64,
-    sent: Instant,
+    sent: BootInstant,
 }
 
 impl Acknowledgements {
     /// Notes that `replica` took the word of this leader of `term`, in answer to a message sent at `sent` or later.
-    pub(super) fn note(&self, replica: RaftId, term: u64, sent: Instant) {
+    pub(super) fn note(&self, replica: RaftId, term: u64, sent: BootInstant) {
         {
             let mut latest = self.latest.lock();
             match latest.iter_mut().find(|known| known.replica == replica) {
@@ -52,7 +52,7 @@ impl Acknowledgements {
     pub(super) fn has_quorum_since(
         &self,
         term: u64,
-        since: Instant,
+        since: BootInstant,
         configs: &[BTreeSet<RaftId>],
         leader: RaftId,
     ) -> bool {
@@ -68,6 +68,13 @@ impl Acknowledgements {
         };
         // Nobody is no quorum: a replica that knows of no members is vouched for by none.
         !configs.is_empty() && configs.iter().all(has_majority)
+    }
+
+    /// Whether `replica` has answered a message of `term` sent at or after `since`.
+    pub(super) fn has_since(&self, replica: RaftId, term: u64, since: BootInstant) -> bool {
+        let latest = self.latest.lock();
+        let mut of_replica = latest.iter().filter(|known| known.replica == replica);
+        of_replica.any(|known| known.term == term && known.sent >= since)
     }
 
     /// Resolves at the first news after this call, polled or not.
@@ -92,8 +99,8 @@ mod tests {
     }
 
     /// `count` times, a second apart.
-    fn times<const N: usize>() -> [Instant; N] {
-        let start = Instant::now();
+    fn times<const N: usize>() -> [BootInstant; N] {
+        let start = BootInstant::now();
         std::array::from_fn(|second| start + Duration::from_secs(second as u64))
     }
 

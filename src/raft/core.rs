@@ -1,21 +1,28 @@
 //! What the parts of one replica share: openraft, its machine, and the little that this room keeps beside openraft.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use openraft::Raft;
 use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::acknowledgements::Acknowledgements;
+use super::campaign::Ballot;
 use super::inbound_snapshots::IncomingSnapshot;
+use super::log_store::LogStore;
 use super::options::Timing;
+use super::pledge::Pledge;
+use super::reversion::Matches;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::Timer;
 use super::type_config::TypeConfig;
 use crate::ids::{GroupId, RaftId};
+use crate::stdx::clock::BootInstant;
+use crate::transport::Peers;
 
 /// What the parts of one replica share.
 pub(super) struct Shared<S: StateMachine> {
@@ -25,17 +32,54 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) raft: Raft<TypeConfig, Adapter<S>>,
     pub(super) metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     pub(super) machine: Arc<S>,
+    pub(super) log: LogStore,
+    pub(super) peers: Peers,
     pub(super) applied: Arc<AppliedTerm>,
     /// What the lease and ReadIndex rest on.
     pub(super) acknowledgements: Arc<Acknowledgements>,
+    /// What this replica has promised, and what it may believe of itself.
+    pub(super) pledge: Pledge,
+    /// Its own candidacy.
+    pub(super) ballot: Arc<Ballot>,
     pub(super) timing: Timing,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,
-    /// Term whose lease was given up by starting a leader transfer; 0 = none. Followers drop a leader's
-    /// lease early when it hands over, so from then on only a quorum can vouch for its reads.
-    pub(super) transferring_term: AtomicU64,
     pub(super) snapshots: SnapshotStore,
     pub(super) incoming: Mutex<Option<IncomingSnapshot>>,
     pub(super) timer: Mutex<Timer>,
+    /// Its log may have lost what it acknowledged.
+    pub(super) is_short: AtomicBool,
+    pub(super) matches: Mutex<Matches>,
+    /// A heartbeat's commit index is on its way through openraft.
+    pub(super) is_committing: AtomicBool,
     pub(super) stopping: AtomicBool,
+}
+
+impl<S: StateMachine> Shared<S> {
+    /// Whether this replica may have a say in elections: give a vote or a pre-vote, stand, or be handed the lead. A short
+    /// one may not: its vote could elect a leader without entries that it had acknowledged itself. It follows and
+    /// acknowledges like any other, for what it says it has, it has. One that has stopped says nothing at all.
+    pub(super) fn has_a_say(&self) -> bool {
+        !self.is_short.load(Ordering::Acquire) && !self.has_stopped()
+    }
+
+    /// Whether the replica has stopped for good. openraft no longer answers then, but what it last said of itself stands.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+            || self.metrics.borrow_watched().running_state.is_err()
+    }
+
+    /// Whether this replica leads and a majority took its word within the last lease: then it elects nobody else, and
+    /// proposals may enter its log.
+    pub(super) fn leads_with_quorum(&self) -> bool {
+        let metrics = self.metrics.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return false;
+        }
+        let configs = metrics.membership_config.get_joint_config();
+        BootInstant::now().checked_sub(self.timing.lease).is_none_or(|since| {
+            let term = metrics.current_term;
+            self.acknowledgements.has_quorum_since(term, since, configs, self.id)
+        })
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::RaftError;
@@ -13,12 +13,16 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::acknowledgements::Acknowledgements;
+use super::campaign::Ballot;
 use super::core::Shared;
 use super::log_store::LogStore;
 use super::network::GroupNetworkFactory;
 use super::options::{GroupOptions, StartError, raft_config};
+use super::pledge::Pledge;
+use super::proposal::Stopped;
+use super::reversion::Matches;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
-use super::timer::{Due, Timer, View, Voice};
+use super::timer::{Due, Role, Timer, View, Voice};
 use crate::ids::{GroupId, Holder, NodeId, RaftId};
 
 /// Who leads the group, as this replica sees it.
@@ -76,37 +80,48 @@ impl<S: StateMachine> Group<S> {
     pub async fn start(options: GroupOptions, machine: Arc<S>) -> Result<Self, StartError> {
         let group = options.group;
         let storage = |source| StartError::Storage { group, source };
-        let refused = |reason: String| StartError::Raft { group, reason };
-
-        let log = LogStore::open(group, options.wal, options.recovered).map_err(storage)?;
-        let votes_from =
-            if log.has_voted() { Instant::now() + options.timing.lease } else { Instant::now() };
         let applied = Arc::new(AppliedTerm::default());
+        let log = LogStore::open(group, options.wal, options.recovered, Arc::clone(&applied))
+            .map_err(storage)?;
+        let now = Instant::now();
+        let votes_from = if log.has_voted() { now + options.timing.lease } else { now };
         let adapter =
             Adapter::open(Arc::clone(&machine), options.snapshots.clone(), Arc::clone(&applied))
                 .map_err(storage)?;
-        let config = raft_config(group, &options.timing).map_err(&refused)?;
+        let config = raft_config(group, &options.timing)
+            .map_err(|source| StartError::Config { group, source })?;
         let acknowledgements = Arc::new(Acknowledgements::default());
-        let network = GroupNetworkFactory::new(group, options.peers, Arc::clone(&acknowledgements));
-        let raft = Raft::new(options.id, Arc::new(config), network, log, adapter)
+        let ballot = Arc::new(Ballot::default());
+        let network = GroupNetworkFactory::new(
+            group,
+            options.peers.clone(),
+            Arc::clone(&acknowledgements),
+            Arc::clone(&ballot),
+        );
+        let raft = Raft::new(options.id, Arc::new(config), network, log.clone(), adapter)
             .await
-            .map_err(|fatal| refused(fatal.to_string()))?;
-        let metrics = raft.metrics();
+            .map_err(|fatal| StartError::Raft { group, source: Box::new(fatal) })?;
         let shared = Shared {
             group,
             id: options.id,
-            metrics,
+            metrics: raft.metrics(),
             raft,
             machine,
+            log,
+            peers: options.peers,
             applied,
             acknowledgements,
+            pledge: Pledge::default(),
+            ballot,
             timing: options.timing,
             votes_from,
-            transferring_term: AtomicU64::new(0),
             snapshots: options.snapshots,
             incoming: Mutex::new(None),
+            is_short: AtomicBool::new(options.is_short),
+            matches: Mutex::new(Matches::default()),
+            is_committing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            timer: Mutex::new(Timer::new(Instant::now(), &options.timing, options.seed)),
+            timer: Mutex::new(Timer::new(now, &options.timing, options.seed)),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -126,14 +141,28 @@ impl<S: StateMachine> Group<S> {
         self.shared.id
     }
 
+    /// Whether this replica's log may have lost what it acknowledged, by a loss of power. Then it gives no vote and seeks
+    /// none until [`Self::become_whole`].
+    pub fn is_short(&self) -> bool {
+        self.shared.is_short.load(Ordering::Acquire)
+    }
+
+    /// This replica has, by its leader, everything again that it may ever have acknowledged.
+    pub fn become_whole(&self) {
+        self.shared.is_short.store(false, Ordering::Release);
+    }
+
     /// Gives a group without any history its first members. Harmless when it has some already.
     ///
     /// # Errors
     /// When the replica has stopped.
-    pub async fn initialize(&self, members: BTreeMap<RaftId, Holder>) -> Result<(), String> {
+    pub async fn initialize(&self, members: BTreeMap<RaftId, Holder>) -> Result<(), Stopped> {
         match self.shared.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(_)) => Ok(()),
-            Err(RaftError::Fatal(fatal)) => Err(fatal.to_string()),
+            Err(RaftError::Fatal(fatal)) => {
+                tracing::debug!(group = %self.shared.group, %fatal, "the replica has stopped");
+                Err(Stopped)
+            }
         }
     }
 
@@ -169,8 +198,7 @@ impl<S: StateMachine> Group<S> {
     /// Whether the replica has stopped for good, because its disk or its state cannot be trusted any more. It
     /// neither leads nor follows; the others carry on without it.
     pub fn has_stopped(&self) -> bool {
-        self.shared.stopping.load(Ordering::Acquire)
-            || self.shared.metrics.borrow_watched().running_state.is_err()
+        self.shared.has_stopped()
     }
 
     /// Waits until `condition` holds of the leadership.
@@ -197,24 +225,10 @@ impl<S: StateMachine> Group<S> {
     /// The node calls this for all its groups at once, some twenty times a second, in place of openraft's timer
     /// per group: one wake-up instead of one for each, and the heartbeats of all groups leave in one write.
     pub async fn tick(&self) {
-        let due = {
-            let metrics = self.shared.metrics.borrow_watched();
-            let own = self.shared.id;
-            let voters = &metrics.membership_config;
-            let voice = if voters.voter_ids().eq([own]) {
-                Voice::Sole
-            } else if voters.voter_ids().any(|voter| voter == own) {
-                Voice::Voter
-            } else {
-                Voice::None
-            };
-            let view = View {
-                is_leader: metrics.state == ServerState::Leader,
-                knows_leader: metrics.current_leader.is_some(),
-                voice,
-            };
-            self.shared.timer.lock().due(Instant::now(), view, &self.shared.timing)
-        };
+        let shared = &self.shared;
+        let now = Instant::now();
+        let view = self.view(now);
+        let due = shared.timer.lock().due(now, view, &shared.timing);
         match due {
             Due::Nothing => {}
             Due::Heartbeat => {
@@ -222,26 +236,64 @@ impl<S: StateMachine> Group<S> {
                     tracing::debug!(group = %self.shared.group, %fatal, "the replica has stopped");
                 }
             }
-            Due::Campaign => self.campaign().await,
+            Due::Campaign => self.campaign(),
+            Due::HandOver => {
+                let group = self.clone();
+                tokio::spawn(async move {
+                    if let Some(successor) = group.successors().first() {
+                        group.transfer_leader(*successor).await;
+                    }
+                });
+            }
+        }
+        self.look_for_reversions();
+    }
+
+    fn look_for_reversions(&self) {
+        let shared = &self.shared;
+        let metrics = shared.metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return };
+        let matched = replication.iter().map(|(id, log_id)| (*id, log_id.map(|id| id.index)));
+        for reversion in shared.matches.lock().look(metrics.current_term, matched) {
+            tracing::error!(
+                group = %shared.group,
+                replica = %reversion.replica,
+                had = reversion.had,
+                has = reversion.has,
+                "a replica has lost entries that it had acknowledged; they are sent again"
+            );
         }
     }
 
-    /// Starts to hand leadership to `target`. Nothing happens when this replica does not lead.
-    pub async fn transfer_leader(&self, target: NodeId) {
-        let Some(target) = self.replica_on(target) else { return };
-        let term = self.shared.metrics.borrow_watched().current_term;
-        // Before the followers are told to forget the lease, this leader must have.
-        self.shared.transferring_term.store(term, Ordering::Release);
-        if let Err(fatal) = self.shared.raft.trigger().transfer_leader(target).await {
-            tracing::warn!(group = %self.shared.group, %fatal, "cannot hand over leadership");
-        }
-    }
-
-    /// Campaigns now (with a pre-vote) instead of waiting for the election timer.
-    pub async fn campaign(&self) {
-        if let Err(fatal) = self.shared.raft.trigger().elect(true).await {
-            tracing::warn!(group = %self.shared.group, %fatal, "cannot campaign");
-        }
+    fn view(&self, now: Instant) -> View {
+        let shared = &self.shared;
+        let has_a_say = shared.has_a_say();
+        let metrics = shared.metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        let committed = &metrics.committed_membership_config;
+        // A leader that is being voted out leads until that is committed.
+        let is_voter = membership.voter_ids().any(|voter| voter == shared.id)
+            || (metrics.state == ServerState::Leader
+                && committed.voter_ids().any(|voter| voter == shared.id));
+        let voice = if !is_voter || !has_a_say {
+            Voice::None
+        } else if membership.nodes().count() == 1 {
+            Voice::Alone
+        } else if membership.voter_ids().count() == 1 {
+            Voice::Sole
+        } else {
+            Voice::Voter
+        };
+        let role = if metrics.state == ServerState::Leader {
+            Role::Leader
+        } else if shared.pledge.is_weighing() || shared.ballot.is_open(now) {
+            Role::Voting
+        } else if metrics.current_leader.is_some() {
+            Role::Follower
+        } else {
+            Role::Orphan
+        };
+        View { role, voice }
     }
 
     /// Starts to write a snapshot; the log it covers is purged when it is complete.

@@ -1,18 +1,37 @@
 //! Messages of peers, the twin of `network`: decoded, judged, handed to openraft, answered.
 
-use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
 use tokio::time::Instant;
 
 use super::codec;
+use super::core::Shared;
 use super::group::Group;
 use super::network::{kind, take_meant};
 use super::state_machine::StateMachine;
+use super::transfer::{DECLINED, TAKEN};
+use super::type_config::TypeConfig;
 use crate::transport::{Message, Responder};
+
+/// A message could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InboundError {
+    /// It, or the answer, has no such form.
+    #[error("malformed: {0}")]
+    Malformed(#[from] postcard::Error),
+    /// What it brought cannot be kept.
+    #[error("{0}")]
+    Disk(#[from] std::io::Error),
+    /// The replica has stopped.
+    #[error("the replica has stopped")]
+    Stopped,
+}
 
 impl<S: StateMachine> Group<S> {
     /// Takes a message of this room from a peer. Returns at once; the answer follows.
@@ -26,7 +45,8 @@ impl<S: StateMachine> Group<S> {
             return;
         }
         match message.kind {
-            kind::APPEND_ENTRIES => self.handle_append(body, responder),
+            kind::APPEND_ENTRIES => self.handle_append(Urgency::Entries, body, responder),
+            kind::HEARTBEAT => self.handle_append(Urgency::Heartbeat, body, responder),
             kind::VOTE => self.handle_cold(body, responder, VoteKind::Vote),
             kind::PRE_VOTE => self.handle_cold(body, responder, VoteKind::PreVote),
             kind::TRANSFER_LEADER => self.handle_cold(body, responder, VoteKind::Transfer),
@@ -38,7 +58,7 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    fn handle_append(&self, body: Bytes, responder: Responder) {
+    fn handle_append(&self, urgency: Urgency, body: Bytes, responder: Responder) {
         let request = match codec::take_append_entries(body) {
             Ok(request) => request,
             Err(error) => {
@@ -46,58 +66,47 @@ impl<S: StateMachine> Group<S> {
                 return;
             }
         };
-        let shared = Arc::clone(&self.shared);
-        if shared.metrics.borrow_watched().vote == request.vote {
-            // The word of the leader it follows counts from its arrival: what follows may wait for a slow disk, and
-            // that is no silence of the leader.
-            shared.timer.lock().heard = Instant::now();
+        if urgency == Urgency::Heartbeat && self.shared.follows(&request) {
+            let answer = AppendEntriesResponse::Success;
+            responder.send_with(|out| codec::put_append_response(&answer, out));
+            self.shared.learn_commit(request);
+            return;
         }
+        let shared = Arc::clone(&self.shared);
         // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
         // they not to, the core would answer Conflict and the leader would send them again.
         tokio::spawn(async move {
-            if let Ok(answer) = shared.raft.append_entries(request).await {
-                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                    shared.timer.lock().heard = Instant::now();
-                }
+            if let Some(Ok(answer)) = shared.append(request).await {
                 responder.send_with(|out| codec::put_append_response(&answer, out));
             }
         });
     }
 
     fn handle_cold(&self, body: Bytes, responder: Responder, what: VoteKind) {
-        if what != VoteKind::Transfer && Instant::now() < self.shared.votes_from {
-            return; // Not answering is refusing: see `votes_from`.
-        }
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            let raft = &shared.raft;
             let answer = match what {
-                VoteKind::Vote => match postcard::from_bytes(&body) {
-                    Ok(request) => {
-                        let answer = raft.vote(request).await;
-                        if answer.as_ref().is_ok_and(|answer| answer.vote_granted) {
-                            // The candidate is given its time to become leader.
-                            shared.timer.lock().heard = Instant::now();
-                        }
-                        encode(answer)
-                    }
-                    Err(error) => Err(error.to_string()),
-                },
-                VoteKind::PreVote => match postcard::from_bytes(&body) {
-                    Ok(request) => encode(raft.pre_vote(request).await),
-                    Err(error) => Err(error.to_string()),
-                },
-                VoteKind::Transfer => match postcard::from_bytes(&body) {
-                    Ok(request) => encode(raft.handle_transfer_leader(request).await),
-                    Err(error) => Err(error.to_string()),
-                },
+                VoteKind::Vote => shared.answer_vote(&body).await,
+                VoteKind::PreVote => shared.answer_pre_vote(&body),
+                VoteKind::Transfer => shared.answer_transfer(&body).await,
             };
             match answer {
                 Ok(answer) => responder.send(answer),
-                Err(error) => tracing::warn!(group = %shared.group, error, "refused a message"),
+                Err(error) => {
+                    tracing::warn!(group = %shared.group, %error, "refused a message");
+                }
             }
         });
     }
+}
+
+/// As what AppendEntries arrived.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// The log is to grow.
+    Entries,
+    /// The leader wants to know whether it is still followed.
+    Heartbeat,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,10 +116,151 @@ enum VoteKind {
     Transfer,
 }
 
-/// An answer of openraft as a postcard body.
-pub(super) fn encode<A: serde::Serialize, E: fmt::Display>(
-    answer: Result<A, E>,
-) -> Result<Vec<u8>, String> {
-    let answer = answer.map_err(|error| error.to_string())?;
-    postcard::to_stdvec(&answer).map_err(|error| error.to_string())
+impl<S: StateMachine> Shared<S> {
+    /// Whether a heartbeat can be answered at once, before the disk has what came before it: this replica follows
+    /// that leader already, nobody else is being weighed, and its log reaches as far as the leader believes.
+    ///
+    /// The answer says no more than that: it renews the leader's lease, which is a promise not to elect anybody else and
+    /// rests on no entry; and openraft takes a success of a heartbeat for a sign of life, not for progress of the log.
+    /// Waiting for the disk would depose a leader whose followers' disks stall. A log that is too short goes the long
+    /// way, for openraft to say so.
+    fn follows(&self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let is_known = {
+            let metrics = self.metrics.borrow_watched();
+            let previous = request.prev_log_id.map(|log_id| log_id.index);
+            request.vote.is_committed()
+                && request.entries.is_empty()
+                && metrics.vote == request.vote
+                && previous <= metrics.last_log_index
+        };
+        let now = Instant::now();
+        let is_taken = is_known
+            && !self.has_stopped()
+            && self.pledge.with(|promise| {
+                // Who has just voted against this leader, or is about to, must not renew its lease, and openraft's metrics
+                // may not show it yet.
+                let is_faithful = self.pledge.is_faithful(request.vote.leader_id().term);
+                if is_faithful {
+                    promise.take_word(now);
+                }
+                is_faithful
+            });
+        if is_taken {
+            self.timer.lock().hear(now);
+        }
+        is_taken
+    }
+
+    /// Tells openraft of a newer commit index that came with a heartbeat; one at a time, for it may wait for the disk.
+    fn learn_commit(self: &Arc<Self>, request: AppendEntriesRequest<TypeConfig>) {
+        let is_news = request.leader_commit > self.metrics.borrow_watched().cluster_committed;
+        if !is_news || self.is_committing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            drop(shared.append(request).await);
+            shared.is_committing.store(false, Ordering::Release);
+        });
+    }
+
+    async fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
+        let now = Instant::now();
+        let (term, is_leader) = (request.vote.leader_id().term, request.vote.is_committed());
+        let decide = |promise: &mut super::pledge::Promise| {
+            // The word of a leader counts from its arrival: what follows may wait for a slow disk, and that is no silence
+            // of the leader. One that openraft will refuse, by a vote it was given just now, costs a lease at most.
+            if is_leader && term >= self.metrics.borrow_watched().current_term {
+                promise.take_word(now);
+                self.timer.lock().hear(now);
+            }
+            true
+        };
+        let call = self.raft.append_entries(request);
+        let answer = self.pledge.queue(decide, call).await?;
+        let answer = answer.map_err(|_| InboundError::Stopped);
+        if matches!(&answer, Ok(answer) if !matches!(answer, AppendEntriesResponse::HigherVote(_)))
+        {
+            self.timer.lock().hear(Instant::now());
+        }
+        Some(answer)
+    }
+
+    pub(super) async fn answer_vote(&self, body: &[u8]) -> Result<Vec<u8>, InboundError> {
+        let mut request: VoteRequest<TypeConfig> = postcard::from_bytes(body)?;
+        // The leader itself asked its target to stand: it has let go of its lease before.
+        let is_handed_over = request.leadership_transfer;
+        // What is admitted here, openraft's longer lease shall not refuse: see `pledge`.
+        request.leadership_transfer = true;
+        let term = request.vote.leader_id().term;
+        let now = Instant::now();
+        let open = self.pledge.open_vote();
+        let decide = |promise: &mut super::pledge::Promise| {
+            let is_free = is_handed_over
+                || (!promise.is_bound(now, self.timing.lease) && !self.leads_with_quorum());
+            self.has_a_say() && now >= self.votes_from && is_free
+        };
+        let Some(answer) = self.pledge.queue(decide, self.raft.vote(request)).await else {
+            return refusal(self);
+        };
+        let answer = answer.map_err(|_| InboundError::Stopped)?;
+        if answer.vote_granted {
+            // Before the vote is no longer open.
+            self.pledge.voted(term);
+            // The candidate is given its time to become leader.
+            self.timer.lock().hear(Instant::now());
+        }
+        drop(open);
+        Ok(postcard::to_stdvec(&answer)?)
+    }
+
+    /// Whether this replica would vote for a candidate, by its promises and its log. Whatever the terms: a candidate
+    /// whose term is behind learns so from the vote that follows, and would never learn otherwise.
+    pub(super) fn answer_pre_vote(&self, body: &[u8]) -> Result<Vec<u8>, InboundError> {
+        let request: VoteRequest<TypeConfig> = postcard::from_bytes(body)?;
+        let last = self.log.last_log_id();
+        let would_vote = self.may_elect(Instant::now())
+            && !self.leads_with_quorum()
+            && request.last_log_id >= last;
+        let vote = self.metrics.borrow_watched().vote;
+        let answer: VoteResponse<TypeConfig> = VoteResponse::new(vote, last, would_vote);
+        Ok(postcard::to_stdvec(&answer)?)
+    }
+
+    /// Stands for election, if this replica may, as its leader asks it to.
+    async fn answer_transfer(&self, body: &[u8]) -> Result<Vec<u8>, InboundError> {
+        let request: TransferLeaderRequest<TypeConfig> = postcard::from_bytes(body)?;
+        let has_a_say = self.has_a_say();
+        let others = {
+            let metrics = self.metrics.borrow_watched();
+            let membership = &metrics.membership_config;
+            let is_voter = membership.voter_ids().any(|voter| voter == self.id);
+            if !is_voter || !has_a_say || metrics.vote != *request.from_leader() {
+                return Ok(vec![DECLINED]);
+            }
+            membership.voter_ids().filter(|voter| *voter != self.id).collect()
+        };
+        self.pledge.voted(request.from_leader().leader_id().term.saturating_add(1));
+        // openraft would wait for the log to get to the disk for as long as a vote may take, and the leader would no
+        // longer. It has seen that it is there.
+        let standing = self.raft.handle_transfer_leader(request);
+        let Ok(standing) = tokio::time::timeout(self.timing.heartbeat, standing).await else {
+            return Ok(vec![DECLINED]);
+        };
+        if standing.map_err(|_| InboundError::Stopped)?.is_err() {
+            return Ok(vec![DECLINED]);
+        }
+        self.ballot.open(others, Instant::now());
+        Ok(vec![TAKEN])
+    }
+}
+
+/// No vote, and nothing that a candidate would learn from.
+fn refusal<S: StateMachine>(shared: &Shared<S>) -> Result<Vec<u8>, InboundError> {
+    let vote = shared.metrics.borrow_watched().vote;
+    let answer: VoteResponse<TypeConfig> = VoteResponse::new(vote, None, false);
+    Ok(postcard::to_stdvec(&answer)?)
 }

@@ -1,12 +1,13 @@
 //! Snapshots that a leader sends: received in chunks, then installed.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::core::Shared;
 use super::group::Group;
-use super::inbound::encode;
+use super::inbound::InboundError;
 use super::network::take_transfer;
 use super::snapshot::{SnapshotHandle, decode_meta};
 use super::state_machine::StateMachine;
@@ -66,7 +67,7 @@ impl<S: StateMachine> Group<S> {
             match install(&shared, &vote, received).await {
                 Ok(answer) => responder.send(answer),
                 Err(error) => {
-                    tracing::warn!(group = %shared.group, error, "cannot install a snapshot");
+                    tracing::warn!(group = %shared.group, %error, "cannot install a snapshot");
                 }
             }
         });
@@ -77,13 +78,14 @@ async fn install<S: StateMachine>(
     shared: &Shared<S>,
     vote: &[u8],
     received: IncomingSnapshot,
-) -> Result<Vec<u8>, String> {
-    let vote: Vote = postcard::from_bytes(vote).map_err(|error| error.to_string())?;
+) -> Result<Vec<u8>, InboundError> {
+    let vote: Vote = postcard::from_bytes(vote)?;
     let IncomingSnapshot { meta, writer, .. } = received;
     let file = tokio::task::spawn_blocking(move || writer.finish())
         .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
+        .map_err(io::Error::other)?
+        .map_err(io::Error::other)?;
     let snapshot = Snapshot { meta, snapshot: SnapshotHandle::new(file) };
-    encode(shared.raft.install_full_snapshot(vote, snapshot).await.map(|answer| answer.vote))
+    let answer = shared.raft.install_full_snapshot(vote, snapshot).await;
+    Ok(postcard::to_stdvec(&answer.map_err(|_| InboundError::Stopped)?.vote)?)
 }

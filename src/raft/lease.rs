@@ -1,17 +1,16 @@
 //! Whether this replica may answer reads: alone under its lease, or after a round to a quorum.
 
-use openraft::Instant as _;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::RaftError;
 use openraft::raft::ReadPolicy;
-use std::sync::atomic::Ordering;
 use tokio::time::{Instant, timeout_at};
 
 use super::group::{Group, Leadership};
 use super::limits::QUORUM_ASK_INTERVAL;
 use super::state_machine::StateMachine;
 use crate::ids::NodeId;
+use crate::stdx::clock::BootInstant;
 
 /// Why a linearizable read could not be vouched for; nothing happened, it may be asked again anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,30 +33,31 @@ impl<S: StateMachine> Group<S> {
     /// Source: Raft thesis §6.4.1. The check must come after the request arrived; being paused after it
     /// is harmless, for the state read is the one that was current at the check.
     pub fn may_read(&self) -> bool {
-        let metrics = self.shared.metrics.borrow_watched();
-        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.shared.id) {
-            return false;
-        }
+        let shared = &self.shared;
+        let metrics = shared.metrics.borrow_watched();
         let term = metrics.current_term;
-        if self.shared.applied.get() != term {
+        // First of all, see there.
+        if !shared.pledge.may_rely(term) {
             return false;
         }
-        if self.shared.applied.is_sole_voter() {
+        if metrics.state != ServerState::Leader || metrics.current_leader != Some(shared.id) {
+            return false;
+        }
+        if shared.applied.get() != term {
+            return false;
+        }
+        // Who was voted out may not have heard all of those who elect its successor.
+        if metrics.committed_membership_config.voter_ids().all(|voter| voter != shared.id) {
+            return false;
+        }
+        if shared.applied.has_sole_voter() {
             return true;
         }
-        if self.shared.transferring_term.load(Ordering::Acquire) == term {
+        let Some(since) = BootInstant::now().checked_sub(shared.timing.read_lease()) else {
             return false;
-        }
-        let lease = self.shared.timing.read_lease();
-        // openraft's own reckoning, which may hold an answer to one message for an answer to a later one, says nothing
-        // about the others. But it is by this one that the core refuses to vote for another leader, and this replica
-        // counts in the quorum: an answer the core has not seen yet does not bind it.
-        if metrics.last_quorum_acked.is_none_or(|acked| acked.into_inner().elapsed() >= lease) {
-            return false;
-        }
-        let Some(since) = Instant::now().checked_sub(lease) else { return false };
+        };
         let configs = metrics.membership_config.get_joint_config();
-        self.shared.acknowledgements.has_quorum_since(term, since, configs, self.shared.id)
+        shared.acknowledgements.has_quorum_since(term, since, configs, shared.id)
     }
 
     /// Asks a quorum whether this replica still leads and waits until all that was committed is applied
@@ -66,16 +66,19 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// When it does not lead, or no quorum answers within the lease.
     pub async fn read_index(&self) -> Result<(), ReadRefused> {
-        let asked = Instant::now();
-        let linearizer = match self.shared.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => linearizer,
-            Err(RaftError::APIError(openraft::error::LinearizableReadError::ForwardToLeader(
-                forward,
+        let asked = BootInstant::now();
+        // openraft would wait for as long as its own lease.
+        let deadline = Instant::now() + self.shared.timing.lease;
+        let asking = self.shared.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        let linearizer = match timeout_at(deadline, asking).await {
+            Ok(Ok(linearizer)) => linearizer,
+            Ok(Err(RaftError::APIError(
+                openraft::error::LinearizableReadError::ForwardToLeader(forward),
             ))) => {
                 let leader = forward.leader_node.map(|holder| holder.node);
                 return Err(ReadRefused::NotLeader { leader });
             }
-            Err(_) => return Err(ReadRefused::NoQuorum),
+            Ok(Err(_)) | Err(_) => return Err(ReadRefused::NoQuorum),
         };
         // The index to be applied belongs to the term in which this replica led when it took it.
         let term = linearizer.read_log_id().log_id().leader_id.term;
@@ -85,7 +88,7 @@ impl<S: StateMachine> Group<S> {
     }
 
     /// Waits until a quorum has answered messages of `term` that were sent at `since` or later, for at most one lease.
-    async fn await_quorum_since(&self, term: u64, since: Instant) -> Result<(), ReadRefused> {
+    async fn await_quorum_since(&self, term: u64, since: BootInstant) -> Result<(), ReadRefused> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.timing.lease;
         let mut ask_at = Instant::now();

@@ -5,6 +5,19 @@ use std::time::Duration;
 /// A gap between two looks at a group's timer from which on this process counts as having stood still.
 pub(super) const STALL_MIN: Duration = Duration::from_millis(200);
 
+/// How long a vote may take: it waits for the candidate's disk, then for the voter's, and either may be busy with one sync
+/// before. openraft gives up on the call then. Its own lease is a little longer and means nothing here, see `pledge`.
+pub(super) const VOTE_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// How long a pre-vote may take: it waits for no disk.
+pub(super) const PRE_VOTE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Pause between two tries of a leader that was voted out to hand over.
+pub(super) const HAND_OVER_PAUSE: Duration = Duration::from_secs(1);
+
+/// Entries by which a replica may be behind to be handed the lead: a round of messages brings them.
+pub(super) const HAND_OVER_LAG_MAX: u64 = 64;
+
 /// Bytes of entries in one AppendEntries message: large enough to be efficient, small enough that a
 /// lagging follower's stream shares the connection fairly with heartbeats.
 pub(super) const APPEND_ENTRIES_BYTES_MAX: usize = 1024 * 1024;
@@ -28,6 +41,9 @@ pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// AppendEntries of one follower that may be unanswered at a time.
 pub(super) const APPEND_PIPELINE_MAX: usize = 64;
+
+/// openraft sends no further heartbeat to a replica that answered within this part of `Timing::heartbeat`.
+pub(super) const HEARTBEAT_QUIET_PART: u64 = 4;
 
 /// A leader that waits for a quorum's word asks the silent ones again after this time. No shorter than the time for which
 /// openraft sends no further heartbeat to a replica that it believes to have answered, a quarter of `Timing::heartbeat`.

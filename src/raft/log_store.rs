@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 
 use super::codec;
 use super::limits::{APPEND_ENTRIES_BYTES_MAX, TAIL_BYTES_MAX};
+use super::state_machine::AppliedTerm;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
 use crate::ids::GroupId;
 use crate::wal::{GroupState, Record, Wal};
@@ -39,7 +40,18 @@ pub(super) struct LogStore {
 struct Shared {
     group: GroupId,
     wal: Wal,
+    applied: Arc<AppliedTerm>,
     tail: Mutex<Tail>,
+}
+
+/// A leader's log lacks entries that are applied here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the leader has lost entries that are applied here: up to {applied} here, it keeps {kept:?}"
+)]
+struct AppliedEntriesLost {
+    applied: u64,
+    kept: Option<u64>,
 }
 
 /// The newest entries of the log, and what is known of the whole.
@@ -63,6 +75,7 @@ impl LogStore {
         group: GroupId,
         wal: Wal,
         recovered: Option<GroupState>,
+        applied: Arc<AppliedTerm>,
     ) -> io::Result<Self> {
         let mut tail = Tail {
             entries: VecDeque::new(),
@@ -91,12 +104,17 @@ impl LogStore {
                 tail.flushed = last_index;
             }
         }
-        Ok(Self { shared: Arc::new(Shared { group, wal, tail: Mutex::new(tail) }) })
+        Ok(Self { shared: Arc::new(Shared { group, wal, applied, tail: Mutex::new(tail) }) })
     }
 
     /// Whether this replica has ever voted: a fresh one owes nobody a lease.
     pub(super) fn has_voted(&self) -> bool {
         self.shared.tail.lock().vote.is_some()
+    }
+
+    /// The newest entry, durable or not.
+    pub(super) fn last_log_id(&self) -> Option<LogId> {
+        self.shared.tail.lock().last
     }
 
     /// Entries `[start, end)` as far as they exist, at least one if there is one, up to `bytes_max`.
@@ -333,6 +351,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_kept: Option<LogId>) -> io::Result<()> {
         let kept = last_kept.map_or(0, |log_id| log_id.index + 1);
+        // What is applied was committed. A leader without it was elected by replicas that had lost it, and this one's
+        // state is no longer that of the group: openraft would go on without a word.
+        if self.shared.applied.index() >= kept.max(1) {
+            return Err(io::Error::other(AppliedEntriesLost {
+                applied: self.shared.applied.index(),
+                kept: last_kept.map(|log_id| log_id.index),
+            }));
+        }
         self.shared
             .wal
             .truncate_after(self.shared.group, last_kept.map(|log_id| log_id.index))
@@ -362,5 +388,32 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             tail.last = Some(upto);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::WalOptions;
+
+    /// A leader that lacks what was applied here was elected by replicas that had lost it.
+    #[tokio::test]
+    async fn what_is_applied_is_never_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        let applied = Arc::new(AppliedTerm::default());
+        let mut log = LogStore::open(GroupId(1), wal, None, Arc::clone(&applied)).unwrap();
+        let entry = |index| Entry {
+            log_id: LogId::new_term_index(2, index),
+            payload: openraft::EntryPayload::Blank,
+        };
+        log.append((0..5).map(entry), IOFlushed::noop()).await.unwrap();
+        applied.set(2, 3);
+        let kept = |index| Some(LogId::new_term_index(2, index));
+        log.truncate_after(kept(2)).await.unwrap_err();
+        log.truncate_after(None).await.unwrap_err();
+        assert_eq!(log.last_log_id(), kept(4), "nothing was cut");
+        log.truncate_after(kept(3)).await.unwrap();
+        assert_eq!(log.last_log_id(), kept(3));
     }
 }

@@ -22,6 +22,7 @@ use openraft::raft::{
 use tokio::time::{Instant, timeout_at};
 
 use super::acknowledgements::Acknowledgements;
+use super::campaign::Ballot;
 use super::codec;
 use super::limits::{
     APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
@@ -30,6 +31,7 @@ use super::limits::{
 use super::snapshot::{SnapshotHandle, encode_meta};
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, Holder, RaftId};
+use crate::stdx::clock::BootInstant;
 use crate::transport::{Call, Kind, PeerClient, Peers, TransportError};
 
 /// The messages of this room. Codes are part of the wire format: append only.
@@ -42,7 +44,7 @@ pub mod kind {
     pub const VOTE: Kind = Kind(2);
     /// RequestVote without a new term (thesis §9.6).
     pub const PRE_VOTE: Kind = Kind(3);
-    /// The leader hands over (thesis §3.10).
+    /// The leader hands over (thesis §3.10); answered with one byte, see `transfer`.
     pub const TRANSFER_LEADER: Kind = Kind(4);
     /// Starts a snapshot: `transfer u64 | SnapshotMeta`.
     pub const SNAPSHOT_BEGIN: Kind = Kind(5);
@@ -50,6 +52,8 @@ pub mod kind {
     pub const SNAPSHOT_CHUNK: Kind = Kind(6);
     /// Ends a snapshot: `transfer u64 | Vote`; answered with the receiver's vote once it is installed.
     pub const SNAPSHOT_END: Kind = Kind(7);
+    /// AppendEntries without entries, to learn whether the receiver still follows: answered before the disk.
+    pub const HEARTBEAT: Kind = Kind(8);
     /// Highest code of this room; rooms above number their own from 32.
     pub const LAST: Kind = Kind(31);
 }
@@ -62,16 +66,31 @@ pub(super) struct GroupNetworkFactory {
     group: GroupId,
     peers: Peers,
     acknowledgements: Arc<Acknowledgements>,
+    ballot: Arc<Ballot>,
 }
 
 impl GroupNetworkFactory {
-    /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower.
+    /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower,
+    /// and in `ballot` which voters have answered a candidate.
     pub(super) fn new(
         group: GroupId,
         peers: Peers,
         acknowledgements: Arc<Acknowledgements>,
+        ballot: Arc<Ballot>,
     ) -> Self {
-        Self { group, peers, acknowledgements }
+        Self { group, peers, acknowledgements, ballot }
+    }
+
+    fn network(&self, target: RaftId, holder: Holder, append_kind: Kind) -> GroupNetwork {
+        GroupNetwork {
+            group: self.group,
+            target,
+            holder,
+            append_kind,
+            peers: self.peers.clone(),
+            acknowledgements: Arc::clone(&self.acknowledgements),
+            ballot: Arc::clone(&self.ballot),
+        }
     }
 }
 
@@ -79,13 +98,11 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
     type Network = GroupNetwork;
 
     async fn new_client(&mut self, target: RaftId, node: &Holder) -> GroupNetwork {
-        GroupNetwork {
-            group: self.group,
-            target,
-            holder: *node,
-            peers: self.peers.clone(),
-            acknowledgements: Arc::clone(&self.acknowledgements),
-        }
+        self.network(target, *node, kind::APPEND_ENTRIES)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: RaftId, node: &Holder) -> GroupNetwork {
+        self.network(target, *node, kind::HEARTBEAT)
     }
 }
 
@@ -95,8 +112,11 @@ pub(super) struct GroupNetwork {
     group: GroupId,
     target: RaftId,
     holder: Holder,
+    /// As what AppendEntries are sent.
+    append_kind: Kind,
     peers: Peers,
     acknowledgements: Arc<Acknowledgements>,
+    ballot: Arc<Ballot>,
 }
 
 impl GroupNetwork {
@@ -148,8 +168,8 @@ impl GroupNetwork {
             Err(error) => return Either::Left(future::ready(Err(error))),
         };
         // Read before the message is queued: what the answer proves begins no earlier than that.
-        let sent = Instant::now();
-        let answer = self.call_with(&peer, kind::APPEND_ENTRIES, timeout, |out| {
+        let sent = BootInstant::now();
+        let answer = self.call_with(&peer, self.append_kind, timeout, |out| {
             codec::put_append_entries(request, out);
         });
         let term = request.vote.leader_id().term;
@@ -325,15 +345,19 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        self.call_cold(kind::VOTE, &request, &option).await
+        let answered = Answered { ballot: &self.ballot, voter: self.target };
+        let answer = self.call_cold(kind::VOTE, &request, &option).await;
+        drop(answered);
+        answer
     }
 
     async fn pre_vote(
         &mut self,
-        request: VoteRequest<TypeConfig>,
-        option: RPCOption,
+        _request: VoteRequest<TypeConfig>,
+        _option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        self.call_cold(kind::PRE_VOTE, &request, &option).await
+        // Never asked, see `campaign`; and by openraft's own word unanswered would be granted.
+        Err(network_error(&io::Error::from(io::ErrorKind::Unsupported)))
     }
 
     async fn full_snapshot(
@@ -353,15 +377,16 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
 
     async fn transfer_leader(
         &mut self,
-        request: TransferLeaderRequest<TypeConfig>,
-        option: RPCOption,
+        _request: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
-        self.call_cold(kind::TRANSFER_LEADER, &request, &option).await
+        // Never asked by openraft, see `transfer`.
+        Err(network_error(&io::Error::from(io::ErrorKind::Unsupported)))
     }
 }
 
 /// Begins a message to the replica `meant`: `raft id u64`.
-fn put_meant(meant: RaftId, out: &mut Vec<u8>) {
+pub(super) fn put_meant(meant: RaftId, out: &mut Vec<u8>) {
     out.extend_from_slice(&meant.0.to_le_bytes());
 }
 
@@ -370,6 +395,18 @@ pub(super) fn take_meant(mut body: Bytes) -> Option<(RaftId, Bytes)> {
     use bytes::Buf;
     let meant = RaftId(body.try_get_u64_le().ok()?);
     Some((meant, body))
+}
+
+/// A vote that was asked for; when it goes, it was answered, or openraft no longer waits.
+struct Answered<'a> {
+    ballot: &'a Ballot,
+    voter: RaftId,
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        self.ballot.answered(self.voter);
+    }
 }
 
 /// Splits `transfer u64 | rest`.
@@ -442,7 +479,8 @@ mod tests {
             let peers = Peers::new();
             peers.insert(client);
             let acknowledgements = Arc::new(Acknowledgements::default());
-            let mut factory = GroupNetworkFactory::new(GroupId(1), peers, acknowledgements);
+            let mut factory =
+                GroupNetworkFactory::new(GroupId(1), peers, acknowledgements, Arc::default());
             let network = {
                 let holder = Holder { node: FOLLOWER_NODE, incarnation: Incarnation(2) };
                 factory.new_client(FOLLOWER, &holder).await
@@ -467,7 +505,7 @@ mod tests {
             responder
         }
 
-        fn has_quorum_since(&self, since: Instant) -> bool {
+        fn has_quorum_since(&self, since: BootInstant) -> bool {
             let voters = BTreeSet::from([LEADER, FOLLOWER]);
             self.network.acknowledgements.has_quorum_since(TERM, since, &[voters], LEADER)
         }
@@ -503,9 +541,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_vouches_for_its_own_request_alone() {
         let mut pair = Pair::connected().await;
-        let before = Instant::now();
+        let before = BootInstant::now();
         let first = pair.append();
-        let between = Instant::now();
+        let between = BootInstant::now();
         let second = pair.append();
         let to_first = pair.arrival().await;
         let to_second = pair.arrival().await;
@@ -521,7 +559,7 @@ mod tests {
     #[tokio::test]
     async fn a_higher_vote_and_silence_vouch_for_nothing() {
         let mut pair = Pair::connected().await;
-        let before = Instant::now();
+        let before = BootInstant::now();
         let refused = pair.append();
         let higher = Vote::new(TERM + 1, FOLLOWER);
         answer(pair.arrival().await, &AppendEntriesResponse::HigherVote(higher));

@@ -3,9 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use openraft::{Config, SnapshotPolicy, StepDownPolicy};
+use openraft::{Config, ConfigError, SnapshotPolicy, StepDownPolicy};
 
-use super::limits::{APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX};
+use super::limits::{
+    APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX, HEARTBEAT_QUIET_PART, PRE_VOTE_TIMEOUT,
+    QUORUM_ASK_INTERVAL, VOTE_TIMEOUT,
+};
 use super::snapshot::SnapshotStore;
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::transport::Peers;
@@ -33,9 +36,33 @@ impl Timing {
 
     /// How long after a quorum-acknowledged message was *sent* the leader may answer reads alone: the
     /// followers' lease less 15 % for clocks that run at different rates.
-    pub fn read_lease(&self) -> Duration {
-        self.lease * 85 / 100
+    pub const fn read_lease(&self) -> Duration {
+        Duration::from_millis(millis(self.lease) * 85 / 100)
     }
+
+    /// What must hold between these times, and between them and others of this room.
+    const fn is_sound(&self) -> bool {
+        let (heartbeat, lease) = (millis(self.heartbeat), millis(self.lease));
+        let election_min = millis(self.election_min);
+        let read_lease = millis(self.read_lease());
+        // A leader may lose a message and still keep its lease.
+        heartbeat > 0 && 2 * heartbeat < lease
+            // It stops believing before its followers do.
+            && read_lease < lease && heartbeat < read_lease
+            // Silence has a random part, and candidates of an equal log do not wait for more than a lease.
+            && 0 < election_min && election_min < lease
+            // The time for which openraft sends no further heartbeat is over before a quorum is asked again.
+            && heartbeat / HEARTBEAT_QUIET_PART <= millis(QUORUM_ASK_INTERVAL)
+            // openraft's lease is no shorter than ours, or it would give up a leader that we do not.
+            && lease < millis(VOTE_TIMEOUT)
+            && millis(PRE_VOTE_TIMEOUT) <= millis(VOTE_TIMEOUT)
+    }
+}
+
+const _: () = assert!(Timing::DEFAULT.is_sound(), "the times of consensus contradict each other");
+
+const fn millis(duration: Duration) -> u64 {
+    duration.as_secs() * 1000 + duration.subsec_millis() as u64
 }
 
 /// What a replica is started with.
@@ -53,6 +80,8 @@ pub struct GroupOptions {
     pub recovered: Option<GroupState>,
     /// Where its snapshots are.
     pub snapshots: SnapshotStore,
+    /// Its log may have lost what this replica acknowledged: see [`Group::is_short`](super::Group::is_short).
+    pub is_short: bool,
     /// The ways to its replicas.
     pub peers: Peers,
     /// Its clock.
@@ -74,28 +103,40 @@ pub enum StartError {
         source: io::Error,
     },
     /// openraft refused to start.
-    #[error("group {group}: {reason}")]
+    #[error("group {group}: {source}")]
+    Config {
+        /// The group.
+        group: GroupId,
+        /// openraft's words.
+        #[source]
+        source: ConfigError,
+    },
+    /// openraft could not start.
+    #[error("group {group}: {source}")]
     Raft {
         /// The group.
         group: GroupId,
         /// openraft's words.
-        reason: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 /// openraft's settings for a group: no timers of its own, no snapshots of its own accord.
-pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, String> {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, ConfigError> {
     let config = Config {
         cluster_name: group.to_string(),
-        heartbeat_interval: ms(timing.heartbeat),
+        heartbeat_interval: millis(timing.heartbeat),
         // A write's acknowledgement proves what a heartbeat would; under load none are sent.
-        heartbeat_min_interval: Some(ms(timing.heartbeat) / 4),
+        heartbeat_min_interval: Some(millis(timing.heartbeat) / HEARTBEAT_QUIET_PART),
         // See Group::tick, which drives elections and heartbeats.
         enable_tick: false,
-        election_timeout_min: ms(timing.election_min),
-        election_timeout_max: ms(timing.lease),
-        enable_pre_vote: Some(true),
+        // How long a vote may take. Not when elections begin: that is `timer`'s.
+        election_timeout_min: millis(VOTE_TIMEOUT),
+        // openraft's lease, which neither guards votes nor vouches for reads here: see `pledge`.
+        election_timeout_max: millis(VOTE_TIMEOUT) + 1,
+        // Pre-votes are our own: see `campaign`.
+        enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         max_payload_entries: APPEND_ENTRIES_COUNT_MAX,
         // The shard decides when, by bytes; see Shard::snapshot_if_due.
@@ -105,9 +146,12 @@ pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, Str
         max_in_snapshot_log_to_keep: 4 * APPEND_PIPELINE_MAX as u64,
         purge_batch_size: 64,
         backoff: "20ms 40ms 80ms ...250ms".to_string(),
-        removed_leader_step_down: StepDownPolicy::After(150),
+        // openraft would hand over by itself, past the guard of the lease: see Group::tick.
+        removed_leader_step_down: StepDownPolicy::Never,
+        // A replica that lost its tail is sent it again; `reversion` tells of it.
+        allow_log_reversion: Some(true),
         broadcast_submitted_on_append: Some(true),
         ..Config::default()
     };
-    config.validate().map_err(|error| error.to_string())
+    config.validate()
 }

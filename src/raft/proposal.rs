@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, ForwardToLeader};
+use tokio::time::{Instant, timeout_at};
 
-use super::group::Group;
+use super::group::{Group, Leadership};
 use super::state_machine::StateMachine;
 use super::type_config::{Callback, Proposal, TypeConfig, WriteResponder};
 use crate::ids::NodeId;
@@ -31,7 +32,8 @@ pub enum ProposalFate {
 pub struct Stopped;
 
 impl<S: StateMachine> Group<S> {
-    /// Proposes `proposal`; `done` learns its fate, once, on this group's runtime.
+    /// Proposes `proposal`; `done` learns its fate, once, on this group's runtime. While leadership is being handed over
+    /// it waits for the outcome of that.
     ///
     /// # Errors
     /// [`Stopped`] when the replica has stopped; `done` has then been told that the fate is unknown.
@@ -41,6 +43,11 @@ impl<S: StateMachine> Group<S> {
         done: impl FnOnce(ProposalFate) + Send + 'static,
     ) -> Result<(), Stopped> {
         let mut answer = OnceAnswered(Some(done));
+        if !self.may_propose().await {
+            // openraft would take it for as long as its own lease, and its fate would be unknown. Here nobody has it yet.
+            answer.answer(ProposalFate::NotAppended { leader: None });
+            return Ok(());
+        }
         let responder: WriteResponder = Callback::new(move |result| {
             answer.answer(match result {
                 Ok(_) => ProposalFate::Applied,
@@ -57,11 +64,31 @@ impl<S: StateMachine> Group<S> {
             });
         });
         // A replica that has stopped drops the responder, which then answers "unknown".
-        let taken = self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)).await;
+        let call = self.shared.raft.client_write_ff(Proposal(proposal), Some(responder));
+        let taken = self.shared.pledge.queue_proposal(call).await;
         taken.map_err(|fatal| {
             tracing::debug!(group = %self.shared.group, %fatal, "the replica has stopped");
             Stopped
         })
+    }
+}
+
+impl<S: StateMachine> Group<S> {
+    /// Waits for a quorum's word, for at most one lease, if this replica leads. Never answers no at once: the caller would
+    /// try again at once.
+    async fn may_propose(&self) -> bool {
+        let shared = &self.shared;
+        let mut deadline = None;
+        loop {
+            let changed = shared.acknowledgements.changed();
+            if self.leadership() != Leadership::Here || shared.leads_with_quorum() {
+                return true;
+            }
+            let until = *deadline.get_or_insert_with(|| Instant::now() + shared.timing.lease);
+            if timeout_at(until, changed).await.is_err() {
+                return false;
+            }
+        }
     }
 }
 

@@ -58,10 +58,11 @@ pub trait StateMachine: Send + Sync + 'static {
     fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()>;
 }
 
-/// What apply tells the lease check.
+/// What apply tells the lease check and the log.
 #[derive(Debug, Default)]
 pub(super) struct AppliedTerm {
     term: AtomicU64,
+    index: AtomicU64,
     sole_voter: AtomicBool,
 }
 
@@ -72,12 +73,19 @@ impl AppliedTerm {
         self.term.load(Ordering::Acquire)
     }
 
-    /// Whether the applied membership has one voter: a leader of such a group needs nobody's acknowledgement.
-    pub(super) fn is_sole_voter(&self) -> bool {
+    /// Whether the applied membership has one voter: if that is the leader, it needs nobody's acknowledgement.
+    pub(super) fn has_sole_voter(&self) -> bool {
         self.sole_voter.load(Ordering::Acquire)
     }
 
-    fn set(&self, term: u64) {
+    /// Index of the last applied entry; 0 when there is none, or only the first, which nothing comes before.
+    pub(super) fn index(&self) -> u64 {
+        self.index.load(Ordering::Acquire)
+    }
+
+    /// Notes that the entry at `term` and `index` is applied.
+    pub(super) fn set(&self, term: u64, index: u64) {
+        self.index.store(index, Ordering::Release);
         self.term.store(term, Ordering::Release);
     }
 
@@ -121,7 +129,7 @@ impl<S: StateMachine> Adapter<S> {
         self.membership = meta.last_membership.clone();
         self.applied_term.set_membership(&self.membership);
         if let Some(log_id) = meta.last_log_id {
-            self.applied_term.set(log_id.leader_id.term);
+            self.applied_term.set(log_id.leader_id.term, log_id.index);
         }
     }
 }
@@ -151,7 +159,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
                 }
             }
             self.last_applied = Some(log_id);
-            self.applied_term.set(position.term);
+            self.applied_term.set(position.term, position.index);
             if let Some(responder) = responder {
                 responder.send(());
             }

@@ -150,6 +150,8 @@ async fn serve(
         () = node.stopped() => {}
     }
     tracing::info!("stopping");
+    // Before clients are let go: until then this node forwards theirs to the new leaders.
+    started.hand_over_leads().await;
     node.stop();
     started.stop().await;
     Ok(())

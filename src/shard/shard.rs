@@ -29,6 +29,7 @@ use crate::ids::{DbIndex, GroupId, Holder, NodeId, RaftId, ShardId};
 use crate::keyspace::Keyspace;
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError, Stopped,
+    TransferOutcome, TransferRefusal,
 };
 use crate::resp::ErrorReply;
 use crate::slot::Slot;
@@ -179,21 +180,32 @@ impl Shard {
             }
         }
         if let Err(error) = replica.group.initialize(members).await {
-            tracing::error!(shard = %self.id(), error, "cannot begin the group");
+            tracing::error!(shard = %self.id(), %error, "cannot begin the group");
         }
     }
 
-    /// Hands leadership to `target`, when this node leads.
-    pub async fn hand_over(&self, target: NodeId) {
-        if let Some(replica) = self.replica.get() {
-            replica.group.transfer_leader(target).await;
+    /// Hands leadership to `target`, when this node leads; see [`Group::transfer_leader`].
+    pub async fn hand_over(&self, target: NodeId) -> TransferOutcome {
+        match self.replica.get() {
+            Some(replica) => replica.group.transfer_leader(target).await,
+            None => TransferOutcome::Refused(TransferRefusal::NotLeading),
         }
+    }
+
+    /// Whether this node leads and could hand over to `target` right now.
+    pub fn could_hand_over(&self, target: NodeId) -> bool {
+        self.replica.get().is_some_and(|replica| replica.group.could_hand_over(target))
+    }
+
+    /// The nodes that could take over from this one right now, the best first; none when it does not lead.
+    pub fn successors(&self) -> Vec<NodeId> {
+        self.replica.get().map_or_else(Vec::new, |replica| replica.group.successors())
     }
 
     /// Campaigns now instead of waiting for the election timer.
-    pub async fn campaign(&self) {
+    pub fn campaign(&self) {
         if let Some(replica) = self.replica.get() {
-            replica.group.campaign().await;
+            replica.group.campaign();
         }
     }
 

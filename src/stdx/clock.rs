@@ -32,6 +32,37 @@ impl MonotonicMicros {
     }
 }
 
+/// Time since the machine was started, also that in which it was suspended; comparable only within one process.
+///
+/// tokio's and std's instants stand still in a suspend (`CLOCK_MONOTONIC`): a promise that somebody else counts in real
+/// time may not be trusted by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootInstant(Duration);
+
+impl BootInstant {
+    /// Now, by `CLOCK_BOOTTIME`.
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // Never negative: it begins at 0 with the machine.
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0)))
+    }
+
+    /// The instant `duration` before `self`; `None` before the machine was started.
+    #[must_use]
+    pub fn checked_sub(self, duration: Duration) -> Option<Self> {
+        self.0.checked_sub(duration).map(Self)
+    }
+}
+
+impl std::ops::Add<Duration> for BootInstant {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock. May jump either way.

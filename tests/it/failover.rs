@@ -1,5 +1,7 @@
 //! A leader dies or stands still: how long clients wait, what they see, and what must not happen.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::client::{Client, Value};
@@ -205,8 +207,90 @@ fn a_lock_with_a_deadline_is_never_held_twice_across_failover() {
     grants.sort_by_key(|grant| grant.known);
     assert!(grants.len() > 3, "{grants:?}");
     for pair in grants.windows(2) {
-        // The first was granted at `asked` or later and lives TTL_MS from then; stamps are whole milliseconds.
-        let earliest_end = pair[0].asked + (TTL_MS - 2) * 1000;
-        assert!(pair[1].known >= earliest_end, "two holders at once: {pair:?}");
+        // A lock was granted between `asked` and `known` and lives TTL_MS from then; stamps are whole milliseconds. Who
+        // learnt it later, from a new leader, may have been granted it earlier, by the old one.
+        let earliest_end = |grant: &Grant| grant.asked + (TTL_MS - 2) * 1000;
+        let one_after_the_other =
+            pair[1].known >= earliest_end(&pair[0]) || pair[0].known >= earliest_end(&pair[1]);
+        assert!(one_after_the_other, "two holders at once: {pair:?}");
     }
+}
+
+/// The longest time that one request through the nodes that stay may take while a node stops and comes back. The gate
+/// runs beside other things; the real figure is printed.
+const ROLLING_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_rolling_restart_fails_no_request_and_hardly_pauses() {
+    let mut cluster = TestCluster::start(3, &["--cluster-shards", "3"]);
+    let mut longest = Vec::new();
+    for stopping in 0..3 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..3)
+            .filter(|index| *index != stopping)
+            .map(|index| {
+                let (mut client, is_over) = (cluster.client(index), Arc::clone(&is_over));
+                std::thread::spawn(move || {
+                    let mut longest_us = 0;
+                    let mut round = 0;
+                    while !is_over.load(Ordering::Acquire) {
+                        round += 1;
+                        let (key, value) = (format!("k{}", round % 32), format!("{index}:{round}"));
+                        let start = now_us();
+                        assert_eq!(client.cmd(&["SET", &key, &value]), Value::ok());
+                        let between = now_us();
+                        let read = client.cmd(&["GET", &key]);
+                        assert!(matches!(read, Value::Bulk(_)), "{read:?}");
+                        longest_us = longest_us.max(between - start).max(now_us() - between);
+                    }
+                    longest_us
+                })
+            })
+            .collect();
+        let_pass(Duration::from_millis(500));
+        assert!(cluster.node_mut(stopping).terminate().success());
+        let_pass(FAULT);
+        cluster.node_mut(stopping).restart();
+        cluster.await_serving();
+        // Time for leads to come back.
+        let_pass(Duration::from_secs(5));
+        is_over.store(true, Ordering::Release);
+        for client in clients {
+            longest.push(client.join().unwrap());
+        }
+    }
+    let longest_us = *longest.iter().max().unwrap();
+    eprintln!("the longest request took {} ms: {longest:?} µs", longest_us / 1000);
+    assert!(longest_us < us(ROLLING_PAUSE_MAX), "{longest:?} µs");
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn a_preferred_leader_that_stands_still_is_not_handed_the_lead() {
+    let mut cluster = TestCluster::start(3, &["--cluster-shards", "1"]);
+    let preferred = wait_for("the preferred leader", PATIENCE, || {
+        // Whoever still leads after several looks of `node::leaders`.
+        let leader = cluster.leader_of("k");
+        let_pass(Duration::from_secs(6));
+        if cluster.leader_of("k") == leader { Ok(leader) } else { Err("it changed".into()) }
+    });
+    cluster.node_mut(preferred).pause();
+    let mut client = cluster.client((preferred + 1) % 3);
+    assert_eq!(client.line("SET k 1"), Value::ok());
+    let term = cluster.terms()[0].1;
+    let end = now_us() + us(Duration::from_secs(8));
+    let mut longest_us = 0;
+    while now_us() < end {
+        let start = now_us();
+        assert_eq!(client.line("SET k 2"), Value::ok());
+        longest_us = longest_us.max(now_us() - start);
+    }
+    assert_eq!(cluster.terms()[0].1, term, "nobody was asked to take over");
+    cluster.node_mut(preferred).resume();
+    wait_for("the lead to come back", PATIENCE, || {
+        if cluster.leader_of("k") == preferred { Ok(()) } else { Err("not yet".into()) }
+    });
+    let after = cluster.terms()[0].1;
+    eprintln!("longest write {} ms, terms used {}", longest_us / 1000, after - term);
+    assert!(after - term <= 2, "{term} → {after}");
 }

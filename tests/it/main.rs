@@ -21,5 +21,6 @@ mod failover;
 mod golden;
 mod linearizability;
 mod peer_door;
+mod slow_disk;
 mod smoke;
 mod stale_reads;

@@ -24,15 +24,25 @@ pub(crate) struct TestCluster {
 impl TestCluster {
     /// `count` nodes that talk directly; `directives` go to every node.
     pub(crate) fn start(count: usize, directives: &[&str]) -> Self {
-        Self::start_with(count, directives, false)
+        Self::start_with(count, directives, false, None)
+    }
+
+    /// `count` nodes whose every fsync takes `delay` longer; [`TestServer::delay_syncs`] changes that of a node.
+    pub(crate) fn start_slow(count: usize, directives: &[&str], delay: Duration) -> Self {
+        Self::start_with(count, directives, false, Some(delay))
     }
 
     /// `count` nodes whose links can be cut, silenced or slowed: see [`TestCluster::link`].
     pub(crate) fn start_proxied(count: usize, directives: &[&str]) -> Self {
-        Self::start_with(count, directives, true)
+        Self::start_with(count, directives, true, None)
     }
 
-    fn start_with(count: usize, directives: &[&str], is_proxied: bool) -> Self {
+    fn start_with(
+        count: usize,
+        directives: &[&str],
+        is_proxied: bool,
+        sync_delay: Option<Duration>,
+    ) -> Self {
         let doors: Vec<Doors> = (0..count).map(|_| Doors::reserve()).collect();
         let link = |from: usize, to: usize| {
             (is_proxied && from != to).then(|| Proxy::start(doors[to].peer.number()))
@@ -51,7 +61,9 @@ impl TestCluster {
             let id = format!("n{}", index + 1);
             let mut all = vec!["--node-id", &id, "--cluster-nodes", &lists[index]];
             all.extend_from_slice(directives);
-            nodes.push(TestServer::new(doors, &all));
+            let mut node = TestServer::new(doors, &all);
+            sync_delay.into_iter().for_each(|delay| node.delay_syncs(delay));
+            nodes.push(node);
         }
         let mut cluster = Self { nodes, links };
         cluster.nodes.iter_mut().for_each(TestServer::spawn);

@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod proxy;
 pub(crate) mod shards;
+pub(crate) mod slow_disk;
 
 use std::sync::OnceLock;
 use std::thread;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Value};
 use super::ports::Port;
-use super::{PATIENCE, wait_for};
+use super::{PATIENCE, slow_disk, wait_for};
 
 /// How much of a node's log a failed test prints, in bytes.
 const LOG_TAIL_BYTES: usize = 6_000;
@@ -47,6 +47,8 @@ pub(crate) struct TestServer {
     directives: Vec<String>,
     child: Option<Child>,
     is_paused: bool,
+    /// Its syncs can be slowed: see [`TestServer::delay_syncs`].
+    is_slowable: bool,
 }
 
 impl TestServer {
@@ -62,7 +64,26 @@ impl TestServer {
     pub(crate) fn new<D: AsRef<str>>(doors: Doors, directives: &[D]) -> Self {
         let folder = tempfile::Builder::new().prefix("kvorum-it-").tempdir().expect("a folder");
         let directives = directives.iter().map(|text| text.as_ref().to_owned()).collect();
-        Self { folder: Some(folder), doors, directives, child: None, is_paused: false }
+        Self {
+            folder: Some(folder),
+            doors,
+            directives,
+            child: None,
+            is_paused: false,
+            is_slowable: false,
+        }
+    }
+
+    /// Lets each fsync of the process take `delay` longer, from now on and after every restart. The first time it
+    /// must not run yet.
+    pub(crate) fn delay_syncs(&mut self, delay: Duration) {
+        assert!(self.is_slowable || self.child.is_none(), "it was started with a disk as it is");
+        self.is_slowable = true;
+        slow_disk::set_delay(&self.sync_delay_path(), delay);
+    }
+
+    fn sync_delay_path(&self) -> PathBuf {
+        self.folder().join("sync-delay-ms")
     }
 
     /// Starts the process without waiting for it.
@@ -72,7 +93,9 @@ impl TestServer {
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let slow = self.is_slowable.then(|| slow_disk::environment(&self.sync_delay_path()));
         let child = Command::new("/bin/sh")
+            .envs(slow.into_iter().flatten())
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvorum")])
             .args(["--port", &self.port().to_string()])
             .args(["--cluster-port", &self.cluster_port().to_string()])

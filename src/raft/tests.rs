@@ -1,0 +1,379 @@
+//! Whole groups in one process: real logs, real sockets, who leads and who may say so.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::raft::{VoteRequest, VoteResponse};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::type_config::{TypeConfig, Vote};
+use super::{
+    EntryPosition, Group, GroupOptions, Leadership, ProposalFate, SnapshotProgress, SnapshotStore,
+    StateMachine, Timing, TransferOutcome, TransferRefusal,
+};
+use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
+use crate::transport::{
+    Credentials, Door, Handler, Meant, Message, PeerClient, PeerIdentity, PeerOptions, PeerServer,
+    Peers, Responder,
+};
+use crate::wal::{Wal, WalOptions};
+
+const GROUP: GroupId = GroupId(1);
+/// How often replicas look at their timers, as `node::start` does.
+const BEAT: Duration = Duration::from_millis(50);
+/// Longer than any test should take: reaching it is a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Counts what it applies.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl StateMachine for Counter {
+    fn apply(&self, _position: EntryPosition, _proposal: &Bytes) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn begin_snapshot(&self) {}
+
+    fn snapshot_step(&self, _budget: usize, _out: &mut Vec<u8>) -> SnapshotProgress {
+        SnapshotProgress::Done
+    }
+
+    fn abort_snapshot(&self) {}
+
+    fn restore(&self, _chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The node called `n` and a number.
+fn node(number: u64) -> NodeId {
+    NodeId::of_name(&format!("n{number}"))
+}
+
+/// How it meets the others.
+fn door(number: u64) -> Door {
+    let session = Session { number: 1, random: number };
+    let incarnation = Incarnation(number.into());
+    let identity = PeerIdentity::new(ClusterId(77), &format!("n{number}"), incarnation, session);
+    Door::new(identity, Credentials::new(b"", [0; 32]))
+}
+
+/// A replica and the node around it.
+struct Member {
+    node: NodeId,
+    group: Group<Counter>,
+    gate: Arc<Gate>,
+    _server: PeerServer,
+    _folder: TempDir,
+}
+
+/// Lets messages through to a replica, unless it is deaf.
+#[derive(Default)]
+struct Gate {
+    group: OnceLock<Group<Counter>>,
+    is_deaf: AtomicBool,
+}
+
+impl Handler for Gate {
+    fn handle(&self, message: Message, responder: Responder) {
+        if let Some(group) = self.group.get()
+            && !self.is_deaf.load(Ordering::Relaxed)
+        {
+            group.handle(message, responder);
+        }
+    }
+}
+
+impl Member {
+    fn id(&self) -> RaftId {
+        self.group.raft_id()
+    }
+
+    fn deafen(&self, is_deaf: bool) {
+        self.gate.is_deaf.store(is_deaf, Ordering::Relaxed);
+    }
+
+    async fn propose(&self) -> ProposalFate {
+        let (done, fate) = oneshot::channel();
+        let report = move |fate| {
+            let _unheard = done.send(fate);
+        };
+        self.group.propose(Bytes::from_static(b"one"), report).await.unwrap();
+        timeout(PATIENCE, fate).await.unwrap().unwrap()
+    }
+}
+
+/// `count` members, all voters, looking at their timers every `beat`; the members numbered `short` are short.
+async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
+    let mut grounds = Vec::new();
+    for number in 1..=count {
+        let gate = Arc::new(Gate::default());
+        let handler = Arc::clone(&gate) as Arc<dyn Handler>;
+        let server = PeerServer::bind("127.0.0.1:0", door(number), handler).await.unwrap();
+        grounds.push((number, gate, server));
+    }
+    let addresses: Vec<(u64, String)> = grounds
+        .iter()
+        .map(|(number, _, server)| (*number, server.local_addr().to_string()))
+        .collect();
+    let holder =
+        |number: u64| Holder { node: node(number), incarnation: Incarnation(number.into()) };
+    let voters: BTreeMap<RaftId, Holder> =
+        (1..=count).map(|number| (RaftId(10 + number), holder(number))).collect();
+    let mut members = Vec::new();
+    for (number, gate, server) in grounds {
+        let folder = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        let peers = Peers::new();
+        for (remote, address) in addresses.iter().filter(|(remote, _)| *remote != number) {
+            peers.insert(PeerClient::new(PeerOptions {
+                door: door(number),
+                meant: Meant { node: node(*remote), incarnation: Incarnation::NONE },
+                addresses: vec![address.clone()],
+            }));
+        }
+        let options = GroupOptions {
+            group: GROUP,
+            id: RaftId(10 + number),
+            holder: holder(number),
+            wal,
+            recovered: None,
+            snapshots: SnapshotStore::new(folder.path().to_owned(), GROUP),
+            is_short: short.contains(&number),
+            peers,
+            timing: Timing::DEFAULT,
+            seed: number,
+        };
+        let group = Group::start(options, Arc::new(Counter::default())).await.unwrap();
+        assert!(gate.group.set(group.clone()).is_ok());
+        let ticking = group.clone();
+        tokio::spawn(async move {
+            loop {
+                ticking.tick().await;
+                sleep(beat).await;
+            }
+        });
+        members.push(Member { node: node(number), group, gate, _server: server, _folder: folder });
+    }
+    members[0].group.initialize(voters).await.unwrap();
+    members
+}
+
+/// Waits until `probe` gives something.
+async fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "no {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for a member that leads and may read.
+async fn leader(members: &[Member]) -> &Member {
+    wait_for("leader with a lease", || {
+        members
+            .iter()
+            .find(|member| member.group.leadership() == Leadership::Here && member.group.may_read())
+    })
+    .await
+}
+
+fn others<'a>(members: &'a [Member], than: &Member) -> Vec<&'a Member> {
+    members.iter().filter(|member| member.id() != than.id()).collect()
+}
+
+#[tokio::test]
+async fn a_lead_is_handed_over_and_proposals_wait_for_it() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    assert_eq!(old.propose().await, ProposalFate::Applied);
+    let term = old.group.status().term;
+    let target = others(&members, old)[0];
+    wait_for("a fit successor", || old.group.could_hand_over(target.node).then_some(())).await;
+    let (outcome, fate) = tokio::join!(old.group.transfer_leader(target.node), async {
+        // While the lead changes hands.
+        sleep(Duration::from_millis(2)).await;
+        old.propose().await
+    });
+    assert_eq!(outcome, TransferOutcome::Accepted);
+    assert!(matches!(fate, ProposalFate::NotAppended { .. } | ProposalFate::Applied), "{fate:?}");
+    assert!(!old.group.may_read());
+    assert_eq!(leader(&members).await.id(), target.id());
+    assert_eq!(target.group.status().term, term + 1, "one term was used");
+    assert_eq!(target.propose().await, ProposalFate::Applied);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_is_not_handed_the_lead() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let target = others(&members, old)[0];
+    wait_for("a fit successor", || old.group.could_hand_over(target.node).then_some(())).await;
+    let term = old.group.status().term;
+    target.deafen(true);
+    let silent = TransferOutcome::Refused(TransferRefusal::Silent);
+    // An answer that is still fresh may count once.
+    wait_for("silence", || (!old.group.could_hand_over(target.node)).then_some(())).await;
+    assert_eq!(old.group.transfer_leader(target.node).await, silent);
+    assert_eq!(old.propose().await, ProposalFate::Applied);
+    assert_eq!(leader(&members).await.id(), old.id(), "it has its lease");
+    assert_eq!(old.group.status().term, term);
+}
+
+#[tokio::test]
+async fn a_lead_that_is_declined_is_kept_with_its_lease() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let target = others(&members, old)[0];
+    wait_for("a fit successor", || old.group.could_hand_over(target.node).then_some(())).await;
+    let term = old.group.status().term;
+    target.group.shared.is_short.store(true, Ordering::Release);
+    let declined = TransferOutcome::Refused(TransferRefusal::Declined);
+    assert_eq!(old.group.transfer_leader(target.node).await, declined);
+    assert_eq!(leader(&members).await.id(), old.id(), "it has its lease again");
+    assert_eq!(old.propose().await, ProposalFate::Applied);
+    assert_eq!(old.group.status().term, term);
+}
+
+#[tokio::test]
+async fn nobody_hands_over_what_it_does_not_have_or_to_whom_it_may_not() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let follower = others(&members, old)[0];
+    let refused = TransferOutcome::Refused;
+    let outcome = follower.group.transfer_leader(old.node).await;
+    assert_eq!(outcome, refused(TransferRefusal::NotLeading));
+    let outcome = old.group.transfer_leader(NodeId(99)).await;
+    assert_eq!(outcome, refused(TransferRefusal::NotEligible));
+    let outcome = old.group.transfer_leader(old.node).await;
+    assert_eq!(outcome, refused(TransferRefusal::NotEligible));
+    assert!(old.group.may_read());
+}
+
+/// The lease that guards votes is this room's, not openraft's, which is five times as long.
+#[tokio::test]
+async fn votes_are_refused_for_one_lease_after_a_leader_was_heard_and_no_longer() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let [candidate, voter] = others(&members, old)[..] else { panic!("three members") };
+    wait_for("a log as long", || {
+        let last = |member: &Member| member.group.status().last_log_index;
+        (last(voter) == last(old)).then_some(())
+    })
+    .await;
+    let term = old.group.status().term;
+    let request = |term: u64| {
+        let vote = Vote::new(term, candidate.id());
+        let request: VoteRequest<TypeConfig> =
+            VoteRequest::new(vote, voter.group.shared.log.last_log_id());
+        postcard::to_stdvec(&request).unwrap()
+    };
+    let is_granted = |answer: Vec<u8>| {
+        let answer: VoteResponse<TypeConfig> = postcard::from_bytes(&answer).unwrap();
+        answer.vote_granted
+    };
+    for member in [voter, old] {
+        let shared = &member.group.shared;
+        assert!(!is_granted(shared.answer_pre_vote(&request(term + 1)).unwrap()));
+        assert!(!is_granted(shared.answer_vote(&request(term + 1)).await.unwrap()));
+    }
+    assert_eq!(leader(&members).await.id(), old.id(), "asking has changed nothing");
+    assert_eq!(voter.group.status().term, term);
+
+    let stopped = Instant::now();
+    old.group.stop().await;
+    let shared = &voter.group.shared;
+    wait_for("a pre-vote", || {
+        // The candidate itself may have been faster.
+        let is_granted = is_granted(shared.answer_pre_vote(&request(term + 1)).unwrap());
+        (is_granted || voter.group.status().term > term).then_some(())
+    })
+    .await;
+    let took = stopped.elapsed();
+    // The last word may be a heartbeat and a look old.
+    assert!(took + Timing::DEFAULT.heartbeat + 3 * BEAT > Timing::DEFAULT.lease, "{took:?}");
+    assert!(took < 3 * Timing::DEFAULT.lease, "{took:?}");
+    wait_for("another leader", || {
+        [candidate, voter].into_iter().find(|one| one.group.leadership() == Leadership::Here)
+    })
+    .await;
+}
+
+/// A dead leader is replaced although every look at the timers comes late (it was forgiven each time once).
+#[tokio::test]
+async fn a_dead_leader_is_replaced_although_every_look_is_late() {
+    let members = members(3, Duration::from_millis(250), &[]).await;
+    let old = wait_for("leader", || {
+        members.iter().find(|member| member.group.leadership() == Leadership::Here)
+    })
+    .await;
+    wait_for("followers", || {
+        let follow = |member: &&Member| member.group.leadership() == Leadership::There(old.node);
+        others(&members, old).iter().all(follow).then_some(())
+    })
+    .await;
+    old.group.stop().await;
+    let rest = others(&members, old);
+    wait_for("another leader", || {
+        rest.iter().find(|member| member.group.leadership() == Leadership::Here).map(|_| ())
+    })
+    .await;
+}
+
+/// A short replica acknowledges, but has no say: with it and one other of three, nobody is elected.
+#[tokio::test]
+async fn a_short_replica_follows_and_elects_nobody() {
+    // The first founds, which it does by an election; the third is short.
+    let members = members(3, BEAT, &[3]).await;
+    let old = leader(&members).await;
+    let short = &members[2];
+    assert!(short.group.is_short());
+    assert_ne!(old.id(), short.id());
+    let whole = &members[usize::from(old.node == node(1))];
+    whole.deafen(true);
+    assert_eq!(old.propose().await, ProposalFate::Applied, "its acknowledgement counts");
+    whole.deafen(false);
+    wait_for("a log as long", || {
+        let last = |member: &Member| member.group.status().last_log_index;
+        (last(whole) == last(old)).then_some(())
+    })
+    .await;
+    let term = old.group.status().term;
+    old.group.stop().await;
+    sleep(3 * (Timing::DEFAULT.lease + Timing::DEFAULT.election_min)).await;
+    assert_eq!(whole.group.leadership(), Leadership::There(old.node), "not elected");
+    assert_eq!((whole.group.status().term, short.group.status().term), (term, term));
+    short.group.become_whole();
+    let rest = [whole, short];
+    wait_for("a leader", || {
+        rest.iter().find(|member| member.group.leadership() == Leadership::Here).map(|_| ())
+    })
+    .await;
+}
+
+/// R19: a leader that a committed membership leaves out has no lease, and hands over.
+#[tokio::test]
+async fn a_leader_that_was_voted_out_has_no_lease_and_hands_over() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let rest = others(&members, old);
+    let voters: std::collections::BTreeSet<RaftId> =
+        rest.iter().map(|member| member.id()).collect();
+    old.group.shared.raft.change_membership(voters, false).await.unwrap();
+    assert!(!old.group.may_read(), "it is no voter");
+    let new = leader(&members).await;
+    assert_ne!(new.id(), old.id());
+    wait_for("a write", || (new.group.leadership() == Leadership::Here).then_some(())).await;
+    assert_eq!(new.propose().await, ProposalFate::Applied);
+}
