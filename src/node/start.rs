@@ -12,7 +12,7 @@ use super::node::{Node, Parts};
 use super::upkeep;
 use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
-use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
+use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, ShardId};
 use crate::meta::{self, Command, TopologyMachine};
 use crate::raft::{
     Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing,
@@ -63,6 +63,9 @@ pub enum NodeError {
     /// The peer port is taken.
     #[error("{0}: {source}", source = .0.source)]
     Bind(BindError),
+    /// The log failed while the node started.
+    #[error(transparent)]
+    Log(#[from] Arc<WalError>),
     /// A thread of the node has ended.
     #[error("a runtime of the node has stopped")]
     Runtime,
@@ -91,7 +94,7 @@ pub struct Started {
     /// The node.
     pub node: Arc<Node>,
     peer_server: PeerServer,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Started {
@@ -110,8 +113,12 @@ impl Started {
         }
         self.peer_server.close();
         let wal = self.node.wal().clone();
-        match tokio::task::spawn_blocking(move || wal.close()).await {
-            Ok(Ok(())) => {}
+        let data_dir = self.data_dir;
+        // The directory may be moved only once its log has ended in order.
+        let close = move || wal.close().map(|()| data_dir.close());
+        match tokio::task::spawn_blocking(close).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the stop could not be noted"),
             Ok(Err(error)) => tracing::error!(%error, "the log did not close cleanly"),
             Err(error) => tracing::error!(%error, "the log did not close"),
         }
@@ -135,7 +142,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
     let shards = ground.start_shards(&topology, &options).await?;
     let node = Node::new(Parts {
         name: ground.config.node_id.clone(),
-        epoch: ground.data_dir.boot_epoch(),
+        epoch: ground.data_dir.session().number,
         config: Arc::clone(&options.config),
         clock: options.clock,
         wal: ground.wal,
@@ -147,7 +154,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         registry: options.registry,
     });
     upkeep::spawn(&node, &meta_machine, options.doors, TIMING);
-    Ok(Started { node, peer_server: ground.peer_server, _data_dir: ground.data_dir })
+    Ok(Started { node, peer_server: ground.peer_server, data_dir: ground.data_dir })
 }
 
 /// What every group of the node stands on.
@@ -170,7 +177,8 @@ impl Ground {
         let config = config.options();
         let id = NodeId::of_name(&config.node_id);
         let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
-        let data_dir = DataDir::open(&config.dir, &config.node_id)?;
+        let is_sole = members.len() == 1;
+        let data_dir = DataDir::open(&config.dir, &config.node_id, &mut entropy(seed), is_sole)?;
         snapshot_file::remove_strays(&data_dir.snapshot_path())?;
         let wal = open_wal(&data_dir, &config)?;
 
@@ -233,8 +241,9 @@ impl Ground {
         let voters: BTreeMap<RaftId, Holder> =
             self.members.iter().take(META_VOTERS_MAX).map(|member| replica_on(member.id)).collect();
         let meta = if voters.values().any(|holder| holder.node == self.id) {
-            let group =
-                Group::start(self.group_options(GroupId::META), Arc::clone(machine)).await?;
+            let options = self.group_options(GroupId::META);
+            give_birth(&options).await?;
+            let group = Group::start(options, Arc::clone(machine)).await?;
             let begins = self.members.first().is_some_and(|first| first.id == self.id);
             tokio::spawn(begin(group.clone(), voters, begins));
             Some(group)
@@ -277,7 +286,7 @@ impl Ground {
                     shard,
                     slots: topology.slots_of(shard),
                     node: self.id,
-                    epoch: self.data_dir.boot_epoch(),
+                    epoch: self.data_dir.session().number,
                     replicas: placement.replicas.clone(),
                     read_consistency: match self.config.read_consistency {
                         ReadConsistency::Lease => shard::ReadConsistency::Lease,
@@ -305,8 +314,9 @@ async fn start_shard(
     shard: Arc<Shard>,
     group: GroupOptions,
     begins: bool,
-) -> Result<(), StartError> {
+) -> Result<(), NodeError> {
     if shard.replicas().contains(&group.holder.node) {
+        give_birth(&group).await?;
         shard.start_replica(group).await?;
         let beginner = Arc::clone(&shard);
         let members = shard.replicas().iter().map(|node| replica_on(*node)).collect();
@@ -314,6 +324,21 @@ async fn start_shard(
     }
     tokio::spawn(shard.run());
     Ok(())
+}
+
+/// Lets the log know the replica, where it does not yet.
+async fn give_birth(options: &GroupOptions) -> Result<(), NodeError> {
+    Ok(options.wal.born(options.group, options.id).await?)
+}
+
+/// Random bits that no other start has, a word at a time: the machine's, through the keys of std's hasher, and `seed`.
+fn entropy(seed: u64) -> impl FnMut() -> u64 {
+    let keys = std::hash::RandomState::new();
+    let mut count = 0u64;
+    move || {
+        count += 1;
+        std::hash::BuildHasher::hash_one(&keys, (seed, count))
+    }
 }
 
 /// The replica of any group on `node`, and where it lies: by the node's name as long as meta gives out no ids.
@@ -327,7 +352,14 @@ fn open_wal(data_dir: &DataDir, config: &Options) -> Result<Wal, WalError> {
         AppendFsync::Everysec => SyncPolicy::EverySecond,
         AppendFsync::No => SyncPolicy::Never,
     };
-    let options = WalOptions { sync, sync_mark: config.wal_sync_mark, ..WalOptions::default() };
+    let options = WalOptions {
+        sync,
+        sync_mark: config.wal_sync_mark,
+        incarnation: data_dir.incarnation(),
+        session: data_dir.session(),
+        boot_id: data_dir.boot_id(),
+        ..WalOptions::default()
+    };
     Ok(Wal::open(&data_dir.wal_path(), options)?.0)
 }
 
@@ -406,14 +438,13 @@ fn door(
     data_dir: &DataDir,
     seed: u64,
 ) -> Door {
-    let epoch = data_dir.boot_epoch();
-    let session = Session { number: epoch, random: seed };
-    let identity = PeerIdentity::new(cluster, &config.node_id, Incarnation::NONE, session);
+    let session = data_dir.session();
+    let identity = PeerIdentity::new(cluster, &config.node_id, data_dir.incarnation(), session);
     let local = LocalIdentity::new(identity);
-    // The epoch grows with every start: nonces would not repeat even if the seed did.
+    // The session is drawn at random: nonces would not repeat even if the seed did.
     let mut entropy = [0; 32];
     entropy[..8].copy_from_slice(&seed.to_le_bytes());
-    entropy[8..16].copy_from_slice(&epoch.to_le_bytes());
+    entropy[8..16].copy_from_slice(&session.random.to_le_bytes());
     entropy[16..24].copy_from_slice(&NodeId::of_name(&config.node_id).0.to_le_bytes());
     let credentials = Credentials::new(config.cluster_secret.expose().as_bytes(), entropy);
     let nodes = members.iter().map(|member| member.id).collect();

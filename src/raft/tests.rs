@@ -132,6 +132,7 @@ async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
     for (number, gate, server) in grounds {
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        wal.born(GROUP, RaftId(10 + number)).await.unwrap();
         let peers = Peers::new();
         for (remote, address) in addresses.iter().filter(|(remote, _)| *remote != number) {
             peers.insert(PeerClient::new(PeerOptions {

@@ -5,19 +5,29 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 /// Suffix of a file that is still being written; whoever owns the directory deletes strays at start.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Who may do what with files made here: their owner reads and writes.
+const FILE_MODE: u32 = 0o600;
 
 /// The name under which `path` is written before it is renamed into place.
 pub fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(TEMPORARY_SUFFIX);
     PathBuf::from(name)
+}
+
+/// Makes `options` create files for their owner alone, and follow no symbolic link in the last part of the path: whoever
+/// may write to the directory could have it lead anywhere.
+pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.mode(FILE_MODE).custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
 }
 
 /// Replaces `path` by `bytes` so that a crash leaves either the old file or the new one, whole.
@@ -27,7 +37,12 @@ pub fn temporary_path(path: &Path) -> PathBuf {
 /// be beside it.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_path(path);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    // A stray, or a link that somebody planted to have another file overwritten: made anew, it is neither.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = private(OpenOptions::new().write(true).create_new(true)).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     rename_durably(&temporary, path)

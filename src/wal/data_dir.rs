@@ -1,50 +1,129 @@
-//! The node's data directory: whose it is, that nobody else uses it, and how often it was opened.
+//! The node's data directory: which one it is, whose, that nobody else uses it, and how often it was started from.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `identity` | the directory's incarnation and the node's name; written once |
+//! | `starts` | every start since the last one the cluster is known to have recorded; where the directory lies on disk |
+//! | `cluster` | what the cluster that adopted it said; written once |
+//! | `wal/`, `snapshots/` | the log, which repeats the incarnation, and the snapshots |
+//! | `set-aside-<n>/` | what was left of a directory that had lost a part |
+//!
+//! **Invariant:** a directory keeps its incarnation only with everything that was ever written under it. The log is made,
+//! empty, before the identity that names it, so an identity without its log has lost it, and so has a log without its
+//! identity or without its starts: whoever remembers only half of what it promised must not pass for the one who promised.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::stdx::fs::write_durably;
+use bytes::Bytes;
 
+use crate::ids::{Incarnation, Session};
+use crate::stdx::fs::{private, sync_dir, write_durably};
+
+use super::disk::SystemDisk;
 use super::error::WalError;
+use super::limits::{CLUSTER_RECORD_BYTES_MAX, STARTS_MAX};
+use super::opening::BootId;
+use super::recovery::{self, Presence};
 
-/// The version of the directory's layout.
-const FORMAT_VERSION: u32 = 1;
+/// The version of the directory's layout and of each of its small files.
+const FORMAT_VERSION: u32 = 2;
+
+/// The version before, which a directory without incarnation says: its log cannot be read any more.
+const FORMAT_VERSION_OUTDATED: u32 = 1;
 
 /// Longest name of a node, in bytes.
 const NODE_NAME_BYTES_MAX: usize = 255;
 
+/// Who may do what in directories that are made here: their owner everything, others nothing.
+const DIR_MODE: u32 = 0o700;
+
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity";
-const BOOT_EPOCH_FILE: &str = "boot-epoch";
+const STARTS_FILE: &str = "starts";
+const CLUSTER_FILE: &str = "cluster";
+const WAL_DIR: &str = "wal";
+const SNAPSHOT_DIR: &str = "snapshots";
+const SET_ASIDE_PREFIX: &str = "set-aside-";
 const IDENTITY_TITLE: &str = "kvorum data directory";
+const STARTS_TITLE: &str = "kvorum starts";
+const CLUSTER_TITLE: &str = "kvorum cluster";
+
+/// Everything that belongs to one incarnation, in the order in which it is set aside: the identity first, so that what
+/// is left never looks whole; `boot-epoch` is of an earlier version.
+const PARTS: [&str; 6] =
+    [IDENTITY_FILE, STARTS_FILE, CLUSTER_FILE, WAL_DIR, SNAPSHOT_DIR, "boot-epoch"];
 
 /// The locked data directory of this node. Unlocked when dropped, or when the process ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    boot_epoch: u64,
+    incarnation: Incarnation,
+    boot_id: Option<BootId>,
+    starts: Starts,
+    adopted: Option<Bytes>,
     _lock: File,
 }
 
 impl DataDir {
-    /// Locks the directory `path` for the node `node_name`, creating it when there is none, and counts
-    /// this opening: the new boot epoch is on the disk when this returns.
+    /// Locks the directory `path` for the node `node_name`, creating it when there is none, and notes this start: it is on
+    /// the disk when this returns. `entropy` gives 64 random bits a call, which no other node or start may share.
+    ///
+    /// A directory that has lost its log or its identity becomes a new, empty one, another incarnation; what remains of
+    /// the old one is set aside. Where the node is `sole`, the only one of its cluster, it is refused instead: nobody else
+    /// has the data.
     ///
     /// # Errors
-    /// [`WalError::InUse`] while another process has it, [`WalError::OtherNode`] when it is another
-    /// node's, [`WalError::Version`] when a newer program wrote it, [`WalError::Corrupt`] when its
-    /// identity or epoch cannot be read, [`WalError::TooLarge`] for a name over 255 bytes, and
-    /// [`WalError::Io`].
-    pub fn open(path: &Path, node_name: &str) -> Result<Self, WalError> {
+    /// [`WalError::InUse`] while another process has it, [`WalError::OtherNode`] when it is another node's,
+    /// [`WalError::Outdated`] and [`WalError::Version`] when an earlier or a newer program wrote it,
+    /// [`WalError::Corrupt`] when one of its small files cannot be read, [`WalError::LostDisk`], [`WalError::Copied`] for
+    /// the copy of a directory in use, [`WalError::TooLarge`] for a name over 255 bytes, and [`WalError::Io`].
+    pub fn open(
+        path: &Path,
+        node_name: &str,
+        entropy: &mut dyn FnMut() -> u64,
+        sole: bool,
+    ) -> Result<Self, WalError> {
+        Self::open_in(path, node_name, entropy, sole, BootId::read())
+    }
+
+    /// [`open`](Self::open) in a machine whose start is `boot_id`.
+    fn open_in(
+        path: &Path,
+        node_name: &str,
+        entropy: &mut dyn FnMut() -> u64,
+        sole: bool,
+        boot_id: Option<BootId>,
+    ) -> Result<Self, WalError> {
         if node_name.len() > NODE_NAME_BYTES_MAX {
             let (bytes, limit) = (node_name.len(), NODE_NAME_BYTES_MAX);
             return Err(WalError::TooLarge { bytes, limit });
         }
-        std::fs::create_dir_all(path).map_err(WalError::io("create", path))?;
+        make_dir(path)?;
         let lock = lock_dir(path)?;
-        check_identity(path, node_name)?;
-        let boot_epoch = next_boot_epoch(path)?;
-        Ok(Self { path: path.to_owned(), boot_epoch, _lock: lock })
+        let found = read_identity(path, node_name)?;
+        let incarnation = match (found, what_is_lost(path, found)?) {
+            (Some(incarnation), None) => incarnation,
+            (None, None) => make(path, node_name, entropy)?,
+            (_, Some(what)) if sole => {
+                return Err(WalError::LostDisk { path: path.to_owned(), what });
+            }
+            (_, Some(what)) => {
+                set_aside(path, what)?;
+                make(path, node_name, entropy)?
+            }
+        };
+        let inode = std::fs::metadata(path).map_err(WalError::io("look at", path))?.ino();
+        let random = entropy();
+        let starts = match Starts::read(path)? {
+            Some(before) => before.next(path, random, boot_id, inode)?,
+            None => Starts::first(random, boot_id, inode),
+        };
+        starts.write(path)?;
+        let adopted = read_cluster(path)?;
+        Ok(Self { path: path.to_owned(), incarnation, boot_id, starts, adopted, _lock: lock })
     }
 
     /// The directory itself.
@@ -54,17 +133,85 @@ impl DataDir {
 
     /// Where the write-ahead log belongs.
     pub fn wal_path(&self) -> PathBuf {
-        self.path.join("wal")
+        self.path.join(WAL_DIR)
     }
 
     /// Where snapshot files belong.
     pub fn snapshot_path(&self) -> PathBuf {
-        self.path.join("snapshots")
+        self.path.join(SNAPSHOT_DIR)
     }
 
-    /// How often this directory was opened, this time included: 1, 2, …; never the same twice.
-    pub const fn boot_epoch(&self) -> u64 {
-        self.boot_epoch
+    /// Which directory this is.
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Which start of the machine this is.
+    pub const fn boot_id(&self) -> Option<BootId> {
+        self.boot_id
+    }
+
+    /// This start.
+    pub fn session(&self) -> Session {
+        self.starts.sessions.last().copied().unwrap_or_default()
+    }
+
+    /// Every start since the last one that is known to be recorded by the cluster, that one and this one included.
+    pub fn starts(&self) -> &[Session] {
+        &self.starts.sessions
+    }
+
+    /// Notes that the cluster has recorded `session`: those before it are forgotten, durably. Unknown ones are ignored.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]; then nothing is forgotten.
+    pub fn note_recorded(&mut self, session: Session) -> Result<(), WalError> {
+        let place = self.starts.sessions.iter().position(|it| *it == session);
+        let Some(place) = place.filter(|place| *place > 0) else { return Ok(()) };
+        let mut starts = self.starts.clone();
+        starts.sessions.drain(..place);
+        starts.write(&self.path)?;
+        self.starts = starts;
+        Ok(())
+    }
+
+    /// Gives this directory to the cluster that `record` describes, durably and for good.
+    ///
+    /// # Errors
+    /// [`WalError::AdoptedBefore`] when another record was adopted before; the same one again is no error.
+    /// [`WalError::TooLarge`] over [`CLUSTER_RECORD_BYTES_MAX`], and [`WalError::Io`].
+    pub fn adopt(&mut self, record: &[u8]) -> Result<(), WalError> {
+        match &self.adopted {
+            Some(before) if before == record => return Ok(()),
+            Some(_) => return Err(WalError::AdoptedBefore { path: self.path.clone() }),
+            None => {}
+        }
+        if record.len() > CLUSTER_RECORD_BYTES_MAX {
+            let (bytes, limit) = (record.len(), CLUSTER_RECORD_BYTES_MAX);
+            return Err(WalError::TooLarge { bytes, limit });
+        }
+        let mut text = format!("{CLUSTER_TITLE}\nformat {FORMAT_VERSION}\nrecord ");
+        for byte in record {
+            write!(text, "{byte:02x}").expect("a String takes everything");
+        }
+        text.push('\n');
+        write_sealed(&self.path.join(CLUSTER_FILE), &text)?;
+        self.adopted = Some(Bytes::copy_from_slice(record));
+        Ok(())
+    }
+
+    /// The record of the cluster that adopted this directory.
+    pub fn adopted(&self) -> Option<Bytes> {
+        self.adopted.clone()
+    }
+
+    /// Notes that the node stops in order, after its log was closed: from now on the directory may be moved.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn close(mut self) -> Result<(), WalError> {
+        self.starts.is_stopped = true;
+        self.starts.write(&self.path)
     }
 }
 
@@ -72,8 +219,8 @@ impl DataDir {
 pub(super) fn lock_dir(dir: &Path) -> Result<File, WalError> {
     let path = dir.join(LOCK_FILE);
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(WalError::io("open", &path))?;
+    let options = private(options.read(true).write(true).create(true).truncate(false));
+    let file = options.open(&path).map_err(WalError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(WalError::InUse { path: dir.to_owned() }),
@@ -81,13 +228,16 @@ pub(super) fn lock_dir(dir: &Path) -> Result<File, WalError> {
     }
 }
 
-/// Compares the identity file with what it must be, or writes it into a new directory.
-fn check_identity(dir: &Path, node_name: &str) -> Result<(), WalError> {
+/// Makes the directory `path`, where there is none, for its owner alone. One that is there keeps its mode: it was given.
+pub(super) fn make_dir(path: &Path) -> Result<(), WalError> {
+    let made = DirBuilder::new().recursive(true).mode(DIR_MODE).create(path);
+    made.map_err(WalError::io("create", path))
+}
+
+/// The incarnation in the identity file, after it was compared with what it must be; `None` without a file.
+fn read_identity(dir: &Path, node_name: &str) -> Result<Option<Incarnation>, WalError> {
     let path = dir.join(IDENTITY_FILE);
-    let Some(text) = read_sealed(&path)? else {
-        let text = format!("{IDENTITY_TITLE}\nformat {FORMAT_VERSION}\nnode {node_name:?}\n");
-        return write_sealed(&path, &text);
-    };
+    let Some(text) = read_sealed(&path)? else { return Ok(None) };
     let damaged = || WalError::corrupt(&path, 0, "not an identity file");
     let mut lines = text.lines();
     if lines.next() != Some(IDENTITY_TITLE) {
@@ -96,28 +246,230 @@ fn check_identity(dir: &Path, node_name: &str) -> Result<(), WalError> {
     let version = lines.next().and_then(|line| line.strip_prefix("format ")?.parse().ok());
     match version.ok_or_else(damaged)? {
         FORMAT_VERSION => {}
+        found @ FORMAT_VERSION_OUTDATED => {
+            return Err(WalError::Outdated { path: dir.to_owned(), found });
+        }
         found => return Err(WalError::Version { path, found, known: FORMAT_VERSION }),
     }
+    let incarnation = lines.next().and_then(|line| line.strip_prefix("incarnation "));
+    let incarnation = incarnation.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+    let incarnation = Incarnation(incarnation.ok_or_else(damaged)?);
     // Debug quoting keeps any name on its line; comparing quoted texts needs no parser for it.
     let found = lines.next().and_then(|line| line.strip_prefix("node ")).ok_or_else(damaged)?;
     if found == format!("{node_name:?}") {
-        return Ok(());
+        return Ok(Some(incarnation));
     }
     let found = found.trim_matches('"').to_owned();
     Err(WalError::OtherNode { path: dir.to_owned(), found, expected: node_name.to_owned() })
 }
 
-/// Counts one more opening, durably.
-fn next_boot_epoch(dir: &Path) -> Result<u64, WalError> {
-    let path = dir.join(BOOT_EPOCH_FILE);
-    let damaged = || WalError::corrupt(&path, 0, "not a boot epoch");
-    let last: u64 = match read_sealed(&path)? {
-        Some(text) => text.trim_end().parse().map_err(|_| damaged())?,
-        None => 0,
+/// What is missing of the directory whose identity says `found`; `None` when it is whole, or when nothing lies there yet.
+fn what_is_lost(dir: &Path, found: Option<Incarnation>) -> Result<Option<&'static str>, WalError> {
+    let wal = dir.join(WAL_DIR);
+    let log = if wal.is_dir() { recovery::presence(&wal)? } else { Presence::Absent };
+    let Some(incarnation) = found else {
+        // A crash while the directory was being made leaves an empty log at most.
+        let others = PARTS.iter().filter(|part| **part != WAL_DIR && **part != SNAPSHOT_DIR);
+        let is_new = match log {
+            Presence::Absent => !holds_files(&wal)?,
+            Presence::Empty(_) => true,
+            Presence::Used(_) => false,
+        } && !holds_files(&dir.join(SNAPSHOT_DIR))?
+            && others.clone().all(|part| !exists(&dir.join(part)));
+        return Ok((!is_new).then_some("its identity file"));
     };
-    let epoch = last.checked_add(1).ok_or_else(damaged)?;
-    write_sealed(&path, &format!("{epoch}\n"))?;
-    Ok(epoch)
+    Ok(match log {
+        Presence::Absent => Some("its log"),
+        Presence::Empty(of) if of == incarnation => None,
+        // A start is on the list before the log is opened.
+        Presence::Used(of) if of == incarnation && !exists(&dir.join(STARTS_FILE)) => {
+            Some("its list of starts")
+        }
+        Presence::Used(of) if of == incarnation => None,
+        Presence::Empty(_) | Presence::Used(_) => Some("its log, and has another directory's"),
+    })
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Whether the directory `path` is there and holds anything that may matter: a log that was never finished has at most
+/// its lock and its format file.
+fn holds_files(path: &Path) -> Result<bool, WalError> {
+    if !path.is_dir() {
+        return Ok(exists(path));
+    }
+    for item in std::fs::read_dir(path).map_err(WalError::io("list", path))? {
+        let name = item.map_err(WalError::io("list", path))?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK_FILE && name != recovery::FORMAT_FILE && !name.ends_with(".tmp") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Makes a new directory of `path`, where nothing of value lies: an empty log first, the identity last.
+fn make(
+    path: &Path,
+    node_name: &str,
+    entropy: &mut dyn FnMut() -> u64,
+) -> Result<Incarnation, WalError> {
+    let incarnation = Incarnation((u128::from(entropy()) << 64) | u128::from(entropy()));
+    let wal = path.join(WAL_DIR);
+    if wal.is_dir() {
+        // What a crash in the middle of this left, with an incarnation that nobody ever heard of.
+        std::fs::remove_dir_all(&wal).map_err(WalError::io("delete", &wal))?;
+    }
+    make_dir(&wal)?;
+    make_dir(&path.join(SNAPSHOT_DIR))?;
+    recovery::make(&SystemDisk, &wal, incarnation)?;
+    sync_dir(path).map_err(WalError::io("sync", path))?;
+    // `Debug` quotes the name, so that any name stays on its line.
+    let text = format!(
+        "{IDENTITY_TITLE}\nformat {FORMAT_VERSION}\nincarnation {incarnation}\nnode {node_name:?}\n"
+    );
+    write_sealed(&path.join(IDENTITY_FILE), &text)?;
+    // The directory's own name, or a power cut takes all of it: then it was never there for anyone else either.
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_dir(parent).map_err(WalError::io("sync", parent))?;
+    }
+    Ok(incarnation)
+}
+
+/// Moves what is left of the old directory out of the way, a part at a time and each durably: whatever the moment of a
+/// crash, what remains still has lost something, and the next start goes on.
+fn set_aside(dir: &Path, what: &'static str) -> Result<(), WalError> {
+    let mut number = 0u32;
+    for item in std::fs::read_dir(dir).map_err(WalError::io("list", dir))? {
+        let name = item.map_err(WalError::io("list", dir))?.file_name();
+        let found =
+            name.to_str().and_then(|name| name.strip_prefix(SET_ASIDE_PREFIX)?.parse().ok());
+        number = number.max(found.unwrap_or(0));
+    }
+    let aside = dir.join(format!("{SET_ASIDE_PREFIX}{}", number.saturating_add(1)));
+    make_dir(&aside)?;
+    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    tracing::warn!(
+        path = %dir.display(),
+        aside = %aside.display(),
+        "the data directory has lost {what}: what remains is set aside, and this node begins anew as an empty one"
+    );
+    for part in PARTS {
+        let (from, to) = (dir.join(part), aside.join(part));
+        if exists(&from) {
+            std::fs::rename(&from, &to).map_err(WalError::io("move", &from))?;
+            sync_dir(&aside).map_err(WalError::io("sync", &aside))?;
+            sync_dir(dir).map_err(WalError::io("sync", dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// The starts of this directory that may matter to the cluster, oldest first, and what the last one was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Starts {
+    sessions: Vec<Session>,
+    boot_id: Option<BootId>,
+    inode: u64,
+    is_stopped: bool,
+}
+
+impl Starts {
+    fn first(random: u64, boot_id: Option<BootId>, inode: u64) -> Self {
+        let sessions = vec![Session { number: 1, random }];
+        Self { sessions, boot_id, inode, is_stopped: false }
+    }
+
+    /// The starts after one more.
+    fn next(
+        mut self,
+        dir: &Path,
+        random: u64,
+        boot_id: Option<BootId>,
+        inode: u64,
+    ) -> Result<Self, WalError> {
+        if inode != self.inode && !self.is_stopped {
+            return Err(WalError::Copied { path: dir.to_owned() });
+        }
+        let damaged = || WalError::corrupt(&dir.join(STARTS_FILE), 0, "it names no start");
+        let last = self.sessions.last().ok_or_else(damaged)?;
+        let number = last.number.checked_add(1).ok_or_else(damaged)?;
+        if self.sessions.len() >= STARTS_MAX {
+            // The first one is the one that was recorded for sure, and the least that may be needed.
+            self.sessions.remove(1);
+        }
+        self.sessions.push(Session { number, random });
+        Ok(Self { sessions: self.sessions, boot_id, inode, is_stopped: false })
+    }
+
+    fn write(&self, dir: &Path) -> Result<(), WalError> {
+        let boot = self.boot_id.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        let stop = if self.is_stopped { "in order" } else { "none" };
+        let mut text = format!(
+            "{STARTS_TITLE}\nformat {FORMAT_VERSION}\nboot {boot}\ninode {}\nstop {stop}\n",
+            self.inode
+        );
+        for session in &self.sessions {
+            writeln!(text, "session {session}").expect("a String takes everything");
+        }
+        write_sealed(&dir.join(STARTS_FILE), &text)
+    }
+
+    fn read(dir: &Path) -> Result<Option<Self>, WalError> {
+        let path = dir.join(STARTS_FILE);
+        let Some(text) = read_sealed(&path)? else { return Ok(None) };
+        let lines = lines_after_title(&path, &text, STARTS_TITLE)?;
+        let starts = Self::parse(lines);
+        starts.map(Some).ok_or_else(|| WalError::corrupt(&path, 0, "not a list of starts"))
+    }
+
+    fn parse<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let boot_id = BootId::parse(lines.next()?.strip_prefix("boot ")?);
+        let inode = lines.next()?.strip_prefix("inode ")?.parse().ok()?;
+        let is_stopped = lines.next()?.strip_prefix("stop ")? == "in order";
+        let session = |line: &str| {
+            let (number, random) = line.strip_prefix("session ")?.split_once('-')?;
+            let random = u64::from_str_radix(random, 16).ok()?;
+            Some(Session { number: number.parse().ok()?, random })
+        };
+        let sessions = lines.map(session).collect::<Option<Vec<_>>>()?;
+        Some(Self { sessions, boot_id, inode, is_stopped })
+    }
+}
+
+/// The record in the `cluster` file; `None` without one.
+fn read_cluster(dir: &Path) -> Result<Option<Bytes>, WalError> {
+    let path = dir.join(CLUSTER_FILE);
+    let Some(text) = read_sealed(&path)? else { return Ok(None) };
+    let digits = lines_after_title(&path, &text, CLUSTER_TITLE)?;
+    let record = { digits }.next().and_then(|line| parse_hex(line.strip_prefix("record ")?));
+    let record = record.ok_or_else(|| WalError::corrupt(&path, 0, "not a cluster file"))?;
+    Ok(Some(record.into()))
+}
+
+fn parse_hex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// The lines of a small file behind its title and its version, both of which must be ours.
+fn lines_after_title<'a>(
+    path: &Path,
+    text: &'a str,
+    title: &str,
+) -> Result<std::str::Lines<'a>, WalError> {
+    let mut lines = text.lines();
+    let is_ours = lines.next() == Some(title);
+    let version = lines.next().and_then(|line| line.strip_prefix("format ")?.parse().ok());
+    match version {
+        Some(FORMAT_VERSION) if is_ours => Ok(lines),
+        Some(found) if is_ours => {
+            Err(WalError::Version { path: path.to_owned(), found, known: FORMAT_VERSION })
+        }
+        Some(_) | None => Err(WalError::corrupt(path, 0, "another kind of file")),
+    }
 }
 
 /// Writes a small text with a last line that proves it whole.
@@ -145,68 +497,276 @@ fn read_sealed(path: &Path) -> Result<Option<String>, WalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::{SyncPolicy, Wal, WalOptions};
+
+    /// Bits that differ from call to call.
+    fn entropy(seed: u64) -> impl FnMut() -> u64 {
+        let mut count = seed << 32;
+        move || {
+            count += 1;
+            count.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        }
+    }
+
+    fn open_as(path: &Path, name: &str, seed: u64) -> Result<DataDir, WalError> {
+        DataDir::open_in(path, name, &mut entropy(seed), false, BootId::read())
+    }
+
+    fn open(path: &Path, seed: u64) -> Result<DataDir, WalError> {
+        open_as(path, "n1", seed)
+    }
+
+    /// Opens the directory's log, as a node does, and lets it write.
+    fn use_log(data: &DataDir) {
+        let options = WalOptions {
+            sync: SyncPolicy::Always,
+            segment_bytes: 4096,
+            incarnation: data.incarnation(),
+            session: data.session(),
+            ..WalOptions::default()
+        };
+        let (wal, _) = Wal::open(&data.wal_path(), options).unwrap();
+        wal.sync().unwrap();
+    }
 
     #[test]
-    fn every_opening_counts_and_the_name_is_remembered() {
+    fn a_directory_keeps_its_incarnation_and_counts_its_starts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
-        for epoch in 1..=3 {
-            let data = DataDir::open(&path, "n1").unwrap();
-            assert_eq!(data.boot_epoch(), epoch);
-            assert_eq!(data.wal_path(), path.join("wal"));
+        let mut sessions = Vec::new();
+        let mut incarnation = Incarnation::NONE;
+        for number in 1..=3 {
+            let data = open(&path, number).unwrap();
+            sessions.push(data.session());
+            assert_eq!((data.session().number, data.starts()), (number, sessions.as_slice()));
+            assert!(number == 1 || data.incarnation() == incarnation);
+            incarnation = data.incarnation();
+            use_log(&data);
         }
-        let error = DataDir::open(&path, "n2").unwrap_err();
+        assert_ne!(incarnation, Incarnation::NONE);
+        let mut data = open(&path, 4).unwrap();
+        data.note_recorded(Session { number: 2, random: 0 }).unwrap();
+        assert_eq!(data.starts().len(), 4, "an unknown one is ignored");
+        data.note_recorded(sessions[1]).unwrap();
+        assert_eq!(data.starts()[..2], sessions[1..]);
+        drop(data);
+        assert_eq!(open(&path, 5).unwrap().starts().len(), 4);
+        let error = open_as(&path, "n2", 6).unwrap_err();
         let WalError::OtherNode { found, expected, .. } = &error else { panic!("{error}") };
         assert_eq!((found.as_str(), expected.as_str()), ("n1", "n2"));
-        assert_eq!(DataDir::open(&path, "n1").unwrap().boot_epoch(), 4);
+    }
+
+    #[test]
+    fn starts_that_nobody_records_are_bounded_and_keep_the_first() {
+        let mut starts = Starts::first(1, None, 7);
+        for random in 0..2 * STARTS_MAX as u64 {
+            starts = starts.next(Path::new("d"), random, None, 7).unwrap();
+        }
+        assert_eq!(starts.sessions.len(), STARTS_MAX);
+        assert_eq!(starts.sessions[0], Session { number: 1, random: 1 });
+        assert_eq!(starts.sessions.last().unwrap().number, 2 * STARTS_MAX as u64 + 1);
+    }
+
+    #[test]
+    fn a_cluster_adopts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut data = open(dir.path(), 1).unwrap();
+        assert_eq!(data.adopted(), None);
+        data.adopt(b"\x00record\n").unwrap();
+        data.adopt(b"\x00record\n").unwrap();
+        let error = data.adopt(b"another").unwrap_err();
+        assert!(matches!(error, WalError::AdoptedBefore { .. }), "{error}");
+        drop(data);
+        let mut data = open(dir.path(), 2).unwrap();
+        assert_eq!(data.adopted(), Some(Bytes::from_static(b"\x00record\n")));
+        assert!(data.adopt(b"another").is_err());
+    }
+
+    #[test]
+    fn a_lost_part_makes_a_new_directory_and_what_remains_is_set_aside() {
+        for lost in [WAL_DIR, "wal/format", "wal/0000000000000001.wal", IDENTITY_FILE, STARTS_FILE]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let data = open(dir.path(), 1).unwrap();
+            use_log(&data);
+            let before = data.incarnation();
+            std::fs::write(data.snapshot_path().join("x.snap"), "kept").unwrap();
+            drop(data);
+            let path = dir.path().join(lost);
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+            let alone = DataDir::open_in(dir.path(), "n1", &mut entropy(2), true, None);
+            assert!(matches!(alone, Err(WalError::LostDisk { .. })), "{lost}: {alone:?}");
+            let data = open(dir.path(), 3).unwrap();
+            assert_ne!(data.incarnation(), before, "{lost}");
+            assert_eq!(data.session().number, 1);
+            let aside = dir.path().join("set-aside-1");
+            assert_eq!(std::fs::read_to_string(aside.join("snapshots/x.snap")).unwrap(), "kept");
+            use_log(&data);
+            let after = data.incarnation();
+            drop(data);
+            assert_eq!(open(dir.path(), 4).unwrap().incarnation(), after);
+        }
+    }
+
+    #[test]
+    fn setting_aside_goes_on_after_a_crash_at_any_point() {
+        for crash in 0..PARTS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let data = open(dir.path(), 1).unwrap();
+            use_log(&data);
+            let before = data.incarnation();
+            std::fs::write(data.snapshot_path().join("x.snap"), "kept").unwrap();
+            drop(data);
+            // As far as an earlier try came.
+            let aside = dir.path().join("set-aside-1");
+            std::fs::create_dir(&aside).unwrap();
+            let parts = PARTS.iter().filter(|part| exists(&dir.path().join(part)));
+            for part in parts.take(crash + 1) {
+                std::fs::rename(dir.path().join(part), aside.join(part)).unwrap();
+            }
+            let data = open(dir.path(), 2).unwrap();
+            assert_ne!(data.incarnation(), before, "after part {crash}");
+            use_log(&data);
+        }
+    }
+
+    #[test]
+    fn a_first_start_that_died_is_no_loss() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = open(dir.path(), 1).unwrap();
+        drop(data);
+        // Before its list of starts was written, then before its identity was, then before its log was.
+        for lost in [STARTS_FILE, IDENTITY_FILE, "wal/0000000000000001.wal"] {
+            for name in [STARTS_FILE, lost] {
+                let _absent = std::fs::remove_file(dir.path().join(name));
+            }
+            let data = DataDir::open_in(dir.path(), "n1", &mut entropy(2), true, None).unwrap();
+            assert_eq!(data.session().number, 1, "{lost}");
+            assert!(!exists(&dir.path().join("set-aside-1")));
+            drop(data);
+            let _absent = std::fs::remove_file(dir.path().join(IDENTITY_FILE));
+        }
+    }
+
+    #[test]
+    fn a_log_of_another_directory_counts_as_lost() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (dir, seed) in [(&one, 1), (&two, 2)] {
+            use_log(&open(dir.path(), seed).unwrap());
+        }
+        std::fs::rename(one.path().join("wal"), one.path().join("old")).unwrap();
+        std::fs::rename(two.path().join("wal"), one.path().join("wal")).unwrap();
+        let alone = DataDir::open_in(one.path(), "n1", &mut entropy(3), true, None);
+        assert!(matches!(alone, Err(WalError::LostDisk { .. })), "{alone:?}");
+        assert_eq!(open(one.path(), 4).unwrap().session().number, 1);
+    }
+
+    #[test]
+    fn a_copy_is_refused_unless_it_was_stopped_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("a"), dir.path().join("b"));
+        for is_stopped in [false, true] {
+            let data = open(&path, 1).unwrap();
+            use_log(&data);
+            if is_stopped {
+                data.close().unwrap();
+            } else {
+                drop(data);
+            }
+            let _absent = std::fs::remove_dir_all(&copy);
+            let copied = std::process::Command::new("cp").arg("-a").args([&path, &copy]).status();
+            assert!(copied.unwrap().success());
+            match open(&copy, 2) {
+                Ok(_) => assert!(is_stopped),
+                Err(error) => {
+                    assert!(!is_stopped && matches!(error, WalError::Copied { .. }), "{error}");
+                }
+            }
+        }
     }
 
     #[test]
     fn a_directory_in_use_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let first = DataDir::open(dir.path(), "n1").unwrap();
-        let error = DataDir::open(dir.path(), "n1").unwrap_err();
+        let first = open(dir.path(), 1).unwrap();
+        let error = open(dir.path(), 2).unwrap_err();
         assert!(matches!(error, WalError::InUse { .. }), "{error}");
         drop(first);
-        assert_eq!(DataDir::open(dir.path(), "n1").unwrap().boot_epoch(), 2);
+        assert_eq!(open(dir.path(), 3).unwrap().session().number, 2);
     }
 
     #[test]
     fn names_with_odd_characters_are_told_apart() {
         for (name, other) in [("a\nb", "a"), ("\"", ""), ("crc 12345678", "crc"), ("é", "e")] {
             let dir = tempfile::tempdir().unwrap();
-            drop(DataDir::open(dir.path(), name).unwrap());
-            drop(DataDir::open(dir.path(), name).unwrap());
-            assert!(matches!(DataDir::open(dir.path(), other), Err(WalError::OtherNode { .. })));
+            drop(open_as(dir.path(), name, 1).unwrap());
+            drop(open_as(dir.path(), name, 2).unwrap());
+            assert!(matches!(open_as(dir.path(), other, 3), Err(WalError::OtherNode { .. })));
         }
         let dir = tempfile::tempdir().unwrap();
         let long = "n".repeat(NODE_NAME_BYTES_MAX + 1);
-        assert!(matches!(DataDir::open(dir.path(), &long), Err(WalError::TooLarge { .. })));
+        assert!(matches!(open_as(dir.path(), &long, 1), Err(WalError::TooLarge { .. })));
     }
 
     #[test]
-    fn a_damaged_identity_or_epoch_is_refused() {
-        for name in [IDENTITY_FILE, BOOT_EPOCH_FILE] {
+    fn a_damaged_small_file_is_refused() {
+        for name in [IDENTITY_FILE, STARTS_FILE, CLUSTER_FILE] {
             let dir = tempfile::tempdir().unwrap();
-            drop(DataDir::open(dir.path(), "n1").unwrap());
+            open(dir.path(), 1).unwrap().adopt(b"us").unwrap();
             let path = dir.path().join(name);
             let good = std::fs::read(&path).unwrap();
             for bit in 0..good.len() * 8 {
                 let mut bad = good.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
                 std::fs::write(&path, bad).unwrap();
-                let error = DataDir::open(dir.path(), "n1").unwrap_err();
+                let error = open(dir.path(), 2).unwrap_err();
                 assert!(matches!(error, WalError::Corrupt { .. }), "{name}, bit {bit}: {error}");
             }
         }
     }
 
     #[test]
-    fn a_newer_layout_is_refused() {
+    fn earlier_and_newer_layouts_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let text = format!("{IDENTITY_TITLE}\nformat 2\nnode \"n1\"\n");
-        write_sealed(&dir.path().join(IDENTITY_FILE), &text).unwrap();
-        let error = DataDir::open(dir.path(), "n1").unwrap_err();
-        assert!(matches!(error, WalError::Version { found: 2, known: 1, .. }), "{error}");
+        let path = dir.path().join(IDENTITY_FILE);
+        write_sealed(&path, &format!("{IDENTITY_TITLE}\nformat 1\nnode \"n1\"\n")).unwrap();
+        let error = open(dir.path(), 1).unwrap_err();
+        assert!(matches!(error, WalError::Outdated { found: 1, .. }), "{error}");
+        assert!(error.to_string().contains("empty it"), "{error}");
+        write_sealed(&path, &format!("{IDENTITY_TITLE}\nformat 3\nnode \"n1\"\n")).unwrap();
+        let error = open(dir.path(), 1).unwrap_err();
+        assert!(matches!(error, WalError::Version { found: 3, known: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn nobody_else_may_read_and_planted_links_are_not_followed() {
+        let outer = tempfile::tempdir().unwrap();
+        let (path, victim) = (outer.path().join("d"), outer.path().join("victim"));
+        std::fs::write(&victim, "precious").unwrap();
+        make_dir(&path).unwrap();
+        for name in ["identity.tmp", "starts.tmp"] {
+            std::os::unix::fs::symlink(&victim, path.join(name)).unwrap();
+        }
+        let data = open(&path, 1).unwrap();
+        use_log(&data);
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        for (name, mode) in [("", 0o700), ("wal", 0o700), ("snapshots", 0o700)] {
+            assert_eq!(mode_of(&path.join(name)), mode, "{name}");
+        }
+        for name in ["identity", "starts", "lock", "wal/format", "wal/0000000000000001.wal"] {
+            assert_eq!(mode_of(&path.join(name)), 0o600, "{name}");
+        }
+        drop(data);
+        std::fs::remove_file(path.join(LOCK_FILE)).unwrap();
+        std::os::unix::fs::symlink(&victim, path.join(LOCK_FILE)).unwrap();
+        assert!(matches!(open(&path, 2), Err(WalError::Io { .. })));
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o777
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Incarnation, RaftId};
 
 /// Why the log, the data directory or a snapshot file refused.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,66 @@ pub enum WalError {
     #[error("{path} has no record of its last sync")]
     NoSyncMark {
         /// The log's directory.
+        path: PathBuf,
+    },
+    /// The group was never born here, or has ended.
+    #[error("{group} does not live here")]
+    Unborn {
+        /// The group.
+        group: GroupId,
+    },
+    /// The group lives here under another id.
+    #[error("{group} lives here as {lives}, not as {meant}")]
+    OtherReplica {
+        /// The group.
+        group: GroupId,
+        /// The replica there is.
+        lives: RaftId,
+        /// The replica that was meant.
+        meant: RaftId,
+    },
+    /// The log was written in another data directory.
+    #[error("the log in {path} belongs to data directory {found}, not to {expected}")]
+    OtherIncarnation {
+        /// The log's directory.
+        path: PathBuf,
+        /// Whose it says it is.
+        found: Incarnation,
+        /// The directory it lies in.
+        expected: Incarnation,
+    },
+    /// The data directory was written by the first, unfinished version of this program.
+    #[error(
+        "{path} was written by an earlier version (format {found}) whose data cannot be read any more: empty it to begin anew"
+    )]
+    Outdated {
+        /// The directory.
+        path: PathBuf,
+        /// The version it says it has.
+        found: u32,
+    },
+    /// The data directory moved to another place on disk while it was in use.
+    #[error(
+        "{path} is a copy of a data directory that was not stopped in order: the original goes on, empty the copy"
+    )]
+    Copied {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A part of the data directory is gone, and no other node has the data.
+    #[error(
+        "{path} has lost {what}, and no other node has its data: bring that back, or empty the directory to begin anew"
+    )]
+    LostDisk {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A cluster adopted this directory before, and another one wants to.
+    #[error("{path} belongs to a cluster already")]
+    AdoptedBefore {
+        /// The directory.
         path: PathBuf,
     },
     /// The log was closed.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, RaftId};
 
 use super::error::WalError;
 use super::limits::RUN_BYTES;
@@ -20,6 +20,10 @@ use super::record::Position;
 /// What the log held for a group when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupState {
+    /// The replica that lives here; `None` for a group the log did not know.
+    pub raft_id: Option<RaftId>,
+    /// The end of its entries may be missing, and nothing has mended that since: it must not vote.
+    pub is_short: bool,
     /// The last vote saved.
     pub vote: Option<Bytes>,
     /// The last committed marker that reached the log; may be older than the last one saved.
@@ -42,9 +46,11 @@ pub(super) struct Run {
     pub(super) bytes_before: u64,
 }
 
-/// The memory of one group.
-#[derive(Debug, Default)]
+/// The memory of one group that lives here: born and not ended.
+#[derive(Debug)]
 pub(super) struct Group {
+    pub(super) raft_id: RaftId,
+    pub(super) is_short: bool,
     pub(super) vote: Option<Bytes>,
     pub(super) committed: Option<Bytes>,
     /// Whether `committed` still waits for a record to ride with.
@@ -62,6 +68,24 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// A group as it is born: with nothing.
+    pub(super) const fn born(raft_id: RaftId) -> Self {
+        Self {
+            raft_id,
+            is_short: false,
+            vote: None,
+            committed: None,
+            is_committed_unwritten: false,
+            purged: None,
+            first: 0,
+            next: 0,
+            runs: VecDeque::new(),
+            end: Position { segment: 0, offset: 0 },
+            bytes_total: 0,
+            is_run_cut: false,
+        }
+    }
+
     /// The lowest index that may be truncated or appended: all below are purged.
     fn floor(&self) -> u64 {
         self.purged.as_ref().map_or(0, |(upto, _)| upto.saturating_add(1))
@@ -162,6 +186,8 @@ impl Group {
     pub(super) fn state(&self) -> GroupState {
         let is_empty = self.first == self.next;
         GroupState {
+            raft_id: Some(self.raft_id),
+            is_short: self.is_short,
             vote: self.vote.clone(),
             committed: self.committed.clone(),
             purged: self.purged.clone(),

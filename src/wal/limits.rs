@@ -27,3 +27,9 @@ pub(super) const SPARES_MAX: usize = 2;
 
 /// Longest chunk and longest meta part of a snapshot file, in bytes.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 30;
+
+/// Longest record of the cluster that adopted a data directory, in bytes.
+pub const CLUSTER_RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// Starts of a node that are kept while the cluster does not record them.
+pub const STARTS_MAX: usize = 4096;

@@ -21,13 +21,14 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Incarnation, RaftId, Session};
 
-use super::data_dir::lock_dir;
+use super::data_dir::{lock_dir, make_dir};
 use super::disk::{Disk, SystemDisk};
 use super::error::WalError;
 use super::group::GroupState;
 use super::limits::{MARKER_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+use super::opening::{BootId, Opening};
 use super::record::{Kind, Position, RECORD_HEAD_BYTES};
 use super::recovery::recover;
 use super::segment::{Segment, Window};
@@ -56,6 +57,12 @@ pub struct WalOptions {
     /// Write the position of every sync to the file `synced`, for tests that cut power
     /// (`wal-sync-mark`); see [`cut_to_last_sync`](super::cut_to_last_sync).
     pub sync_mark: bool,
+    /// The data directory the log lies in: one of another directory is refused.
+    pub incarnation: Incarnation,
+    /// This start of the node.
+    pub session: Session,
+    /// This start of the machine; `None` counts as another one than any before.
+    pub boot_id: Option<BootId>,
 }
 
 impl Default for WalOptions {
@@ -64,6 +71,9 @@ impl Default for WalOptions {
             sync: SyncPolicy::EverySecond,
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             sync_mark: false,
+            incarnation: Incarnation::NONE,
+            session: Session::default(),
+            boot_id: None,
         }
     }
 }
@@ -104,6 +114,14 @@ pub struct WalStats {
 #[derive(Clone, Debug)]
 pub struct Wal {
     handle: Arc<Handle>,
+}
+
+/// What a change lets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frees {
+    Nothing,
+    /// Some segments may hold nothing else any more.
+    Segments,
 }
 
 /// Owns the thread: when the last handle goes, it is stopped and joined.
@@ -170,11 +188,13 @@ impl std::fmt::Debug for State {
 impl Wal {
     /// Opens the log in `dir`, creating it when there is none, and says what it holds of each group.
     ///
-    /// A torn tail (bytes that were never synced) is cut; everything that remains is synced.
+    /// A torn tail (bytes that were never synced) is cut; everything that remains is synced. Where the machine was
+    /// started anew since the log was opened last, which was neither closed in order nor kept with
+    /// [`SyncPolicy::Always`], every group becomes [short](GroupState::is_short) until [`whole`](Self::whole).
     ///
     /// # Errors
     /// [`WalError::Corrupt`] and [`WalError::Hole`] when bytes that were once synced are not what was
-    /// written; [`WalError::Version`], [`WalError::InUse`], and [`WalError::Io`].
+    /// written; [`WalError::OtherIncarnation`], [`WalError::Version`], [`WalError::InUse`], and [`WalError::Io`].
     pub fn open(
         dir: &Path,
         options: WalOptions,
@@ -188,10 +208,16 @@ impl Wal {
         dir: &Path,
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
-        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        make_dir(dir)?;
         let lock = lock_dir(dir)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
-        let (tail, was_closed_cleanly) = recover(disk.as_ref(), dir, segment_bytes)?;
+        let (tail, was_closed_cleanly) = recover(
+            disk.as_ref(),
+            dir,
+            segment_bytes,
+            options.incarnation,
+            Opening { session: options.session, boot: options.boot_id, policy: options.sync },
+        )?;
         let mut sync_mark = options.sync_mark.then(|| SyncMarkFile::create(dir)).transpose()?;
         if let Some(file) = &mut sync_mark {
             file.note(tail.synced)?;
@@ -232,7 +258,7 @@ impl Wal {
     /// returns. They can be read as soon as this returns. All of them are appended, or none.
     ///
     /// Errors reach `done`: [`WalError::Misplaced`] and [`WalError::TooLarge`] leave the log as it was,
-    /// [`WalError::Closed`]; any other is final, see [`failure`](Self::failure).
+    /// [`WalError::Unborn`] and [`WalError::Closed`] too; any other is final, see [`failure`](Self::failure).
     pub fn append(&self, group: GroupId, records: &[Record<'_>], done: Done) {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
@@ -297,24 +323,71 @@ impl Wal {
         group: GroupId,
         vote: Bytes,
     ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
+        durable(self.put(|tail, disk| tail.vote(disk, group, vote).map(|()| Frees::Nothing)))
+    }
+
+    /// Says that `group` lives here from now on as the replica `id`, with an empty log; nothing else can be written for it
+    /// before. It takes its place in the log when this is called; the future resolves once it is on stable storage. Saying
+    /// it again for the same id does no harm.
+    ///
+    /// # Errors
+    /// [`WalError::OtherReplica`] while it lives here under another id; else as [`append`](Self::append).
+    pub fn born(
+        &self,
+        group: GroupId,
+        id: RaftId,
+    ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
+        durable(self.put(|tail, disk| tail.born(disk, group, id).map(|()| Frees::Nothing)))
+    }
+
+    /// Ends the replica `id` of `group`: its entries, vote and markers are gone at once, for good when the future
+    /// resolves, and their segments are given free. For a group that does not live here it changes nothing, and still
+    /// waits until what was changed before is on stable storage.
+    ///
+    /// # Errors
+    /// [`WalError::OtherReplica`] when it lives here under another id; else as [`append`](Self::append).
+    pub fn ended(
+        &self,
+        group: GroupId,
+        id: RaftId,
+    ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
+        durable(self.put(|tail, disk| {
+            let was_there = tail.ended(disk, group, id)?;
+            Ok(if was_there { Frees::Segments } else { Frees::Nothing })
+        }))
+    }
+
+    /// Notes that nothing is missing of `group` any more: it is no longer short.
+    ///
+    /// This waits for no sync. Should a power cut take it away, the group is short at the next start, and is mended once
+    /// more; and whatever it does as a whole replica, as giving a vote, is synced behind this record.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn whole(&self, group: GroupId) -> Result<(), Arc<WalError>> {
+        let shared = &self.handle.shared;
+        let mut state = shared.state.lock();
+        shared.change(&mut state, |tail, disk| tail.whole(disk, group))?;
+        drop(state);
+        if shared.policy == SyncPolicy::Always {
+            shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Makes a change that takes its place in the log now; what is returned hears when it is on stable storage.
+    fn put(
+        &self,
+        change: impl FnOnce(&mut Tail, &dyn Disk) -> Result<Frees, WalError>,
+    ) -> Result<oneshot::Receiver<Result<(), Arc<WalError>>>, Arc<WalError>> {
         let (sender, receiver) = oneshot::channel();
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        let put = shared.change(&mut state, |tail, disk| tail.vote(disk, group, vote));
-        let refused = match put {
-            Ok(()) => {
-                // A receiver that is gone does not want to know.
-                shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
-                None
-            }
-            Err(error) => Some(error),
-        };
-        async move {
-            match refused {
-                Some(error) => Err(error),
-                None => receiver.await.unwrap_or_else(|_| Err(Arc::new(WalError::Closed))),
-            }
-        }
+        let frees = shared.change(&mut state, change)?;
+        state.is_purged |= frees == Frees::Segments;
+        // A receiver that is gone does not want to know.
+        shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
+        Ok(receiver)
     }
 
     /// Notes how far `group` has committed. Rides with the group's next append, into a new segment or
@@ -325,7 +398,7 @@ impl Wal {
             return;
         }
         let mut state = self.handle.shared.state.lock();
-        let known = state.tail.groups.entry(group).or_default();
+        let Some(known) = state.tail.groups.get_mut(&group) else { return };
         known.is_committed_unwritten = true;
         known.committed = Some(committed);
     }
@@ -399,6 +472,13 @@ impl Wal {
         self.handle.shared.failure.get().cloned()
     }
 
+    /// Whether something may be damaged on the disk without the log noticing, until the next append or an idle moment.
+    #[cfg(test)]
+    pub(super) fn has_unmarked(&self) -> bool {
+        let state = self.handle.shared.state.lock();
+        state.tail.marked < state.tail.content || state.tail.synced < state.tail.end
+    }
+
     /// Counters since the log was opened.
     pub fn stats(&self) -> WalStats {
         let shared = &self.handle.shared;
@@ -428,6 +508,13 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.stop(Stop::Dropped);
     }
+}
+
+/// Waits for a change that [`Wal::put`] made.
+async fn durable(
+    put: Result<oneshot::Receiver<Result<(), Arc<WalError>>>, Arc<WalError>>,
+) -> Result<(), Arc<WalError>> {
+    put?.await.unwrap_or_else(|_| Err(Arc::new(WalError::Closed)))
 }
 
 /// A stretch of one segment to read, and which of the group's entries to take from it.
@@ -482,7 +569,12 @@ impl Shared {
         let segment = state.tail.end.segment;
         let value = match change(&mut state.tail, self.disk.as_ref()) {
             Ok(value) => value,
-            Err(error @ (WalError::Misplaced { .. } | WalError::TooLarge { .. })) => {
+            Err(
+                error @ (WalError::Misplaced { .. }
+                | WalError::TooLarge { .. }
+                | WalError::Unborn { .. }
+                | WalError::OtherReplica { .. }),
+            ) => {
                 return Err(Arc::new(error));
             }
             Err(error) => return Err(self.fail(error)),

@@ -17,6 +17,7 @@ mod disk;
 mod error;
 mod group;
 mod log;
+mod opening;
 mod record;
 mod recovery;
 mod segment;
@@ -28,6 +29,7 @@ pub use data_dir::DataDir;
 pub use error::WalError;
 pub use group::GroupState;
 pub use log::{Done, Record, SyncPolicy, Wal, WalOptions, WalStats};
+pub use opening::BootId;
 pub use snapshot_file::{SnapshotFile, SnapshotReader, SnapshotWriter};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The bytes of the log: format version 1. All numbers are little-endian.
+//! The bytes of the log: format version 2. All numbers are little-endian.
 //!
 //! A **record** is 8-byte aligned. The checksum covers everything behind it, padding included, and
 //! starts from the segment's salt, so that bytes a recycled file still holds from its former life
@@ -24,6 +24,14 @@
 //! | 5 | committed | 0 | opaque |
 //! | 6 | sync mark | offset `o` | log's nonce (8), segment `s` (8): all before (s, o) was synced |
 //! | 7 | clean stop | as 6 | as 6; the log was closed in order here |
+//! | 8 | born | raft id | none; the group lives here from now on, with nothing |
+//! | 9 | ended | raft id | none; everything of the group before this is void |
+//! | 10 | open | number of the start | random bits of the start (8), boot id (16), sync policy (1): `opening.rs` |
+//! | 11 | short | 0 | none; the end of the group's entries may be missing |
+//! | 12 | whole | 0 | none; that is mended |
+//!
+//! Sync marks, clean stops and openings are the whole log's; their group is 0. All other records belong to a group that a
+//! *born* before them has made.
 //!
 //! A **segment** file begins with a header; its records follow at byte 32.
 //!
@@ -41,19 +49,20 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | `kvorumWF` |
 //! | 8 | 4 | format version |
-//! | 12 | 4 | CRC-32 of bytes 0…12 and 16…24 |
+//! | 12 | 4 | CRC-32 of bytes 0…12 and 16…40 |
 //! | 16 | 8 | nonce: random, so that no client can write a value that looks like a sync mark |
+//! | 24 | 16 | incarnation of the data directory the log belongs to |
 //!
 //! The salt of a segment is the CRC-32 of nonce (8 bytes) and sequence number (8 bytes).
 
 use crc32fast::Hasher;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Incarnation};
 
 use super::limits::RECORD_BYTES_MAX;
 
 /// The version of everything described above.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// Bytes of a record before its payload.
 pub(super) const RECORD_HEAD_BYTES: usize = 24;
@@ -62,7 +71,10 @@ pub(super) const RECORD_HEAD_BYTES: usize = 24;
 pub(super) const SEGMENT_HEAD_BYTES: usize = 32;
 
 /// Bytes of the format file.
-pub(super) const FORMAT_BYTES: usize = 24;
+pub(super) const FORMAT_BYTES: usize = 40;
+
+/// Bytes of the shortest format file of any version.
+const FORMAT_BYTES_LEAST: usize = 24;
 
 /// Records begin at multiples of this many bytes.
 pub(super) const ALIGNMENT: usize = 8;
@@ -93,6 +105,11 @@ pub(super) enum Kind {
     Committed,
     SyncMark,
     CleanStop,
+    Born,
+    Ended,
+    Open,
+    Short,
+    Whole,
 }
 
 impl Kind {
@@ -105,6 +122,11 @@ impl Kind {
             Self::Committed => 5,
             Self::SyncMark => 6,
             Self::CleanStop => 7,
+            Self::Born => 8,
+            Self::Ended => 9,
+            Self::Open => 10,
+            Self::Short => 11,
+            Self::Whole => 12,
         }
     }
 
@@ -117,6 +139,11 @@ impl Kind {
             5 => Self::Committed,
             6 => Self::SyncMark,
             7 => Self::CleanStop,
+            8 => Self::Born,
+            9 => Self::Ended,
+            10 => Self::Open,
+            11 => Self::Short,
+            12 => Self::Whole,
             _ => return None,
         })
     }
@@ -223,6 +250,12 @@ pub(super) fn decode_mark(bytes: &[u8], salt: Salt, nonce: u64) -> Option<Positi
     is_mark.then_some(Position { segment, offset: head.index })
 }
 
+/// What an intact mark of the log with `nonce` vouches for; `None` for another log's.
+pub(super) fn decode_vouched(head: Head, payload: &[u8], nonce: u64) -> Option<Position> {
+    let is_ours = payload.len() == MARK_PAYLOAD_BYTES && u64_at(payload, 0)? == nonce;
+    is_ours.then_some(Position { segment: u64_at(payload, 8)?, offset: head.index })
+}
+
 /// The header of segment `sequence`, whose predecessor ended at `previous_end`.
 pub(super) fn encode_segment_head(
     salt: Salt,
@@ -257,24 +290,26 @@ pub(super) fn decode_segment_head(
     }
 }
 
-/// The format file of a log with `nonce`.
-pub(super) fn encode_format(nonce: u64) -> [u8; FORMAT_BYTES] {
+/// The format file of a log with `nonce` in the directory that is `incarnation`.
+pub(super) fn encode_format(nonce: u64, incarnation: Incarnation) -> [u8; FORMAT_BYTES] {
     let mut bytes = [0; FORMAT_BYTES];
     bytes[..8].copy_from_slice(FORMAT_MAGIC);
     bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes[16..].copy_from_slice(&nonce.to_le_bytes());
+    bytes[16..24].copy_from_slice(&nonce.to_le_bytes());
+    bytes[24..].copy_from_slice(&incarnation.0.to_le_bytes());
     let checksum = checksum_around(Salt(0), &bytes);
     bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-/// The nonce in a format file: `Err` is a version this program does not know, `Ok(None)` damage.
-pub(super) fn decode_format(bytes: &[u8]) -> Result<Option<u64>, u32> {
-    let is_format = bytes.len() == FORMAT_BYTES
+/// The nonce and the incarnation in a format file: `Err` is a version this program does not know, `Ok(None)` damage.
+pub(super) fn decode_format(bytes: &[u8]) -> Result<Option<(u64, Incarnation)>, u32> {
+    // The version decides how long the rest is, so it is judged before the length.
+    let is_format = bytes.len() >= FORMAT_BYTES_LEAST
         && bytes.starts_with(FORMAT_MAGIC)
         && u32_at(bytes, 12) == Some(checksum_around(Salt(0), bytes));
     match (is_format, u32_at(bytes, 8)) {
-        (true, Some(FORMAT_VERSION)) => Ok(u64_at(bytes, 16)),
+        (true, Some(FORMAT_VERSION)) => Ok(u64_at(bytes, 16).zip(incarnation_at(bytes, 24))),
         (true, Some(version)) => Err(version),
         (false, _) | (true, None) => Ok(None),
     }
@@ -298,6 +333,11 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
 }
 
+fn incarnation_at(bytes: &[u8], offset: usize) -> Option<Incarnation> {
+    let bytes = bytes.get(offset..offset + 16)?;
+    Some(Incarnation(u128::from_le_bytes(bytes.try_into().ok()?)))
+}
+
 fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
 }
@@ -311,9 +351,10 @@ mod tests {
     }
 
     const NONCE: u64 = 0x0123_4567_89ab_cdef;
+    const INCARNATION: Incarnation = Incarnation(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 
     #[test]
-    fn the_bytes_are_those_of_format_version_1() {
+    fn the_bytes_are_those_of_format_version_2() {
         let salt = Salt::new(NONCE, 5);
         let mut entry = Vec::new();
         encode(&mut entry, salt, (Kind::Entry, GroupId(2), 7), (b"head", b"body!"));
@@ -332,9 +373,12 @@ mod tests {
             ),
             (
                 hex(&encode_segment_head(salt, 5, 4096)),
-                "6b766f72756d574c010000000eb44ab005000000000000000010000000000000",
+                "6b766f72756d574c02000000c4f9e31f05000000000000000010000000000000",
             ),
-            (hex(&encode_format(NONCE)), "6b766f72756d574601000000cb6f90a8efcdab8967452301"),
+            (
+                hex(&encode_format(NONCE, INCARNATION)),
+                "6b766f72756d5746020000003f27e9c7efcdab8967452301ffeeddccbbaa99887766554433221100",
+            ),
         ];
         for (found, expected) in golden {
             assert_eq!(found, expected);
@@ -377,7 +421,7 @@ mod tests {
         encode(&mut record, Salt(0), (Kind::CleanStop, GroupId(1), 1), (b"", b""));
         assert!(Head::decode(&record).is_some());
         assert!(Head::decode(&record[..23]).is_none());
-        for (at, value) in [(8, 0), (8, 8), (9, 1), (11, 1), (7, 0xff)] {
+        for (at, value) in [(8, 0), (8, 13), (9, 1), (11, 1), (7, 0xff)] {
             let mut bad = record.clone();
             bad[at] = value;
             assert_eq!(Head::decode(&bad), None, "byte {at} = {value}");
@@ -409,12 +453,15 @@ mod tests {
         assert_eq!(decode_segment_head(&head, salt, 6), Ok(None));
         assert_eq!(decode_segment_head(&head[..31], salt, 5), Ok(None));
         let mut newer = head;
-        newer[8] = 2;
+        newer[8] = 3;
         assert_eq!(decode_segment_head(&newer, salt, 5), Ok(None));
         let checksum = checksum_around(salt, &newer).to_le_bytes();
         newer[12..16].copy_from_slice(&checksum);
-        assert_eq!(decode_segment_head(&newer, salt, 5), Err(2));
-        assert_eq!(decode_format(&encode_format(NONCE)), Ok(Some(NONCE)));
+        assert_eq!(decode_segment_head(&newer, salt, 5), Err(3));
+        assert_eq!(
+            decode_format(&encode_format(NONCE, INCARNATION)),
+            Ok(Some((NONCE, INCARNATION)))
+        );
         assert_eq!(decode_format(&head), Ok(None));
         assert_eq!(decode_format(&[]), Ok(None));
     }

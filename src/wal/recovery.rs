@@ -8,6 +8,11 @@
 //! **Invariant:** a cut leaves no byte behind its place: later segments are deleted, never recycled, and
 //! the torn one is shortened and lengthened again. Otherwise records of the lost future, whose salt is
 //! still right, could come back to life behind new ones.
+//!
+//! **Invariant:** nothing is vouched for that only the page cache holds. After a failed fsync the kernel may have marked
+//! pages clean that never reached the disk; they read well until they are evicted, and an fsync of clean pages succeeds
+//! without writing anything (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So everything behind
+//! the last sync mark is written once more, which makes its pages dirty, before it is synced.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,42 +20,56 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Incarnation, RaftId};
 use crate::stdx::fs::{sync_dir, write_durably};
 
 use super::disk::Disk;
 use super::error::WalError;
 use super::group::Group;
-use super::limits::SPARES_MAX;
+use super::limits::{SPARES_MAX, WINDOW_BYTES};
+use super::opening::Opening;
 use super::record::{
     ALIGNMENT, FORMAT_VERSION, Head, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt,
-    decode_format, decode_mark, decode_segment_head, encode_format,
+    decode_format, decode_mark, decode_segment_head, decode_vouched, encode_format,
+    encode_segment_head,
 };
 use super::segment::{Segment, Window, list, segment_path};
 use super::tail::{Batch, Held, Tail, open_segment};
 
-const FORMAT_FILE: &str = "format";
+pub(super) const FORMAT_FILE: &str = "format";
 const FIRST_SEQUENCE: u64 = 1;
 const PAGE: &[u8] = &[0; 4096];
 
-/// Reads the log in `dir`, cuts its torn tail and returns it ready to be written, all of it synced;
-/// also whether it was closed in order.
+/// Reads the log in `dir`, cuts its torn tail, notes that it is opened and returns it ready to be written, all of it
+/// synced; also whether it was closed in order.
 pub(super) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     segment_bytes: u64,
+    incarnation: Incarnation,
+    opening: Opening,
 ) -> Result<(Tail, bool), WalError> {
     let (sequences, spares) = list(dir)?;
-    let nonce = read_or_create_format(dir, sequences.is_empty())?;
+    let nonce = read_or_create_format(dir, sequences.is_empty(), incarnation)?;
     check_consecutive(dir, &sequences)?;
-    let mut scan = Scan { dir, nonce, groups: BTreeMap::new(), segments: Vec::new(), last: None };
+    let mut scan = Scan {
+        dir,
+        nonce,
+        groups: BTreeMap::new(),
+        segments: Vec::new(),
+        last: None,
+        opening: None,
+        vouched: Position::default(),
+        content: Position::default(),
+    };
     for &sequence in &sequences {
         scan.segments.push(open(dir, nonce, sequence)?);
     }
     let tear = scan.read_until_tear()?;
     scan.check_whole()?;
     let is_clean = scan.last == Some(Kind::CleanStop);
-    let held = cut(disk, dir, scan.segments, tear, segment_bytes)?;
+    let may_miss_end = !is_clean && scan.opening.is_some_and(|it| it.may_have_lost(opening.boot));
+    let held = cut(disk, dir, &scan, tear, segment_bytes)?;
     let mut tail = Tail {
         dir: dir.to_owned(),
         nonce,
@@ -59,7 +78,9 @@ pub(super) fn recover(
         groups: scan.groups,
         end: tear,
         synced: tear,
-        marked: Position::default(),
+        marked: scan.vouched,
+        content: scan.content,
+        opening: scan.opening,
         batch: Batch::default(),
         unsynced: Vec::new(),
         is_dir_dirty: false,
@@ -70,27 +91,103 @@ pub(super) fn recover(
     if tail.held.is_empty() {
         begin_first(disk, &mut tail)?;
     }
+    // Before anything can be acknowledged: else the clean stop before it would vouch for a tail that was lost.
+    tail.open(disk, opening, may_miss_end)?;
+    tail.batch.write(disk)?;
+    for segment in std::mem::take(&mut tail.unsynced).iter().chain([tail.active()]) {
+        disk.sync(&segment.file).map_err(WalError::io("sync", &segment.path))?;
+    }
+    tail.is_dir_dirty = false;
     sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    tail.synced = tail.end;
+    if may_miss_end {
+        let groups = tail.groups.len();
+        tracing::warn!(
+            groups,
+            "the machine lost power or was reset: the last second of the log may be missing, so its replicas are short"
+        );
+    }
     Ok((tail, is_clean))
 }
 
 /// The nonce of the log; a new one when the log is new.
-fn read_or_create_format(dir: &Path, is_new: bool) -> Result<u64, WalError> {
+fn read_or_create_format(
+    dir: &Path,
+    is_new: bool,
+    incarnation: Incarnation,
+) -> Result<u64, WalError> {
     let path = dir.join(FORMAT_FILE);
-    match std::fs::read(&path) {
-        Ok(bytes) => match decode_format(&bytes) {
-            Ok(Some(nonce)) => Ok(nonce),
-            Ok(None) => Err(WalError::corrupt(&path, 0, "not a format file")),
-            Err(found) => Err(WalError::Version { path, found, known: FORMAT_VERSION }),
-        },
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_new => {
+    match read_format(&path)? {
+        Some((nonce, found)) if found == incarnation => Ok(nonce),
+        Some((_, found)) => {
+            let path = dir.to_owned();
+            Err(WalError::OtherIncarnation { path, found, expected: incarnation })
+        }
+        None if is_new => {
             // The keys of std's hasher come from the operating system: entropy enough for a nonce.
             let nonce = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), dir);
-            write_durably(&path, &encode_format(nonce)).map_err(WalError::io("write", &path))?;
+            write_durably(&path, &encode_format(nonce, incarnation))
+                .map_err(WalError::io("write", &path))?;
             Ok(nonce)
         }
-        Err(source) => Err(WalError::Io { action: "read", path, source }),
+        None => {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            Err(WalError::Io { action: "read", path, source })
+        }
     }
+}
+
+fn read_format(path: &Path) -> Result<Option<(u64, Incarnation)>, WalError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(WalError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    match decode_format(&bytes) {
+        Ok(Some(found)) => Ok(Some(found)),
+        Ok(None) => Err(WalError::corrupt(path, 0, "not a format file")),
+        Err(found) => {
+            Err(WalError::Version { path: path.to_owned(), found, known: FORMAT_VERSION })
+        }
+    }
+}
+
+/// What lies where a log belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// No log: its format file or every segment is missing.
+    Absent,
+    /// A log that was made and never opened: it holds nothing.
+    Empty(Incarnation),
+    /// A log, whose content nobody has looked at.
+    Used(Incarnation),
+}
+
+/// Looks whether there is a log in `dir`, and whose.
+pub(super) fn presence(dir: &Path) -> Result<Presence, WalError> {
+    let Some((_, incarnation)) = read_format(&dir.join(FORMAT_FILE))? else {
+        return Ok(Presence::Absent);
+    };
+    let (sequences, _) = list(dir)?;
+    let [first, rest @ ..] = sequences.as_slice() else { return Ok(Presence::Absent) };
+    let path = segment_path(dir, *first);
+    let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
+    // Opening a log reserves its segment's full size.
+    let is_empty = rest.is_empty() && bytes <= SEGMENT_HEAD_BYTES as u64;
+    Ok(if is_empty { Presence::Empty(incarnation) } else { Presence::Used(incarnation) })
+}
+
+/// Makes an empty log in `dir`, which holds none, durably: its format file and a first segment that is only a header.
+/// From then on a log without them has lost them.
+pub(super) fn make(disk: &dyn Disk, dir: &Path, incarnation: Incarnation) -> Result<(), WalError> {
+    let nonce = read_or_create_format(dir, true, incarnation)?;
+    let (salt, path) = (Salt::new(nonce, FIRST_SEQUENCE), segment_path(dir, FIRST_SEQUENCE));
+    let bytes = SEGMENT_HEAD_BYTES as u64;
+    let segment = open_segment(&path, FIRST_SEQUENCE, salt, bytes)?;
+    let header = encode_segment_head(salt, FIRST_SEQUENCE, 0);
+    disk.write(&segment.file, &header, 0).map_err(WalError::io("write", &path))?;
+    disk.sync(&segment.file).map_err(WalError::io("sync", &path))?;
+    sync_dir(dir).map_err(WalError::io("sync", dir))
 }
 
 fn check_consecutive(dir: &Path, sequences: &[u64]) -> Result<(), WalError> {
@@ -123,6 +220,12 @@ struct Scan<'a> {
     segments: Vec<Arc<Segment>>,
     /// Kind of the last record read.
     last: Option<Kind>,
+    /// The last opening read.
+    opening: Option<Opening>,
+    /// The furthest that the marks read vouch for.
+    vouched: Position,
+    /// Where the last record read that is no mark ends.
+    content: Position,
 }
 
 impl Scan<'_> {
@@ -159,9 +262,35 @@ impl Scan<'_> {
             let Some((head, payload)) = window.record(offset)? else { break };
             self.last = Some(head.kind);
             let position = Position { segment: segment.sequence, offset };
-            replay(&mut self.groups, head, payload, position)
-                .map_err(|what| WalError::corrupt(&segment.path, offset, what))?;
+            let damaged = |what| WalError::corrupt(&segment.path, offset, what);
+            match head.kind {
+                Kind::SyncMark | Kind::CleanStop => {
+                    let vouched = decode_vouched(head, payload, self.nonce);
+                    let vouched = vouched.filter(|vouched| *vouched <= position);
+                    let vouched = vouched.ok_or_else(|| damaged("a mark of another log"))?;
+                    self.vouched = self.vouched.max(vouched);
+                }
+                Kind::Open => {
+                    let opening = Opening::decode(head.index, payload);
+                    self.opening =
+                        Some(opening.ok_or_else(|| damaged("not an opening of the log"))?);
+                }
+                Kind::Entry
+                | Kind::Truncate
+                | Kind::Purge
+                | Kind::Vote
+                | Kind::Committed
+                | Kind::Born
+                | Kind::Ended
+                | Kind::Short
+                | Kind::Whole => {
+                    replay(&mut self.groups, head, payload, position).map_err(damaged)?;
+                }
+            }
             offset += head.record_bytes() as u64;
+            if !matches!(head.kind, Kind::SyncMark | Kind::CleanStop) {
+                self.content = Position { segment: segment.sequence, offset };
+            }
         }
         Ok(offset)
     }
@@ -207,10 +336,14 @@ fn replay(
     payload: &[u8],
     position: Position,
 ) -> Result<(), &'static str> {
-    if matches!(head.kind, Kind::SyncMark | Kind::CleanStop) {
-        return Ok(());
-    }
-    let group = groups.entry(head.group).or_default();
+    let id = RaftId(head.index);
+    let Some(group) = groups.get_mut(&head.group) else {
+        if head.kind == Kind::Born {
+            groups.insert(head.group, Group::born(id));
+            return Ok(());
+        }
+        return Err("a record of a group that was never born");
+    };
     match head.kind {
         Kind::Entry => {
             // The first entries of the oldest segment may follow ones that are gone; `is_whole` judges
@@ -228,7 +361,17 @@ fn replay(
         }
         Kind::Vote => group.vote = Some(Bytes::copy_from_slice(payload)),
         Kind::Committed => group.committed = Some(Bytes::copy_from_slice(payload)),
-        Kind::SyncMark | Kind::CleanStop => {}
+        // A segment's opening repeats it.
+        Kind::Born if group.raft_id == id => {}
+        Kind::Born => return Err("a group is born twice"),
+        Kind::Ended if group.raft_id == id => {
+            groups.remove(&head.group);
+        }
+        Kind::Ended => return Err("another replica ends than lives"),
+        Kind::Short => group.is_short = true,
+        Kind::Whole => group.is_short = false,
+        // The whole log's, not a group's.
+        Kind::SyncMark | Kind::CleanStop | Kind::Open => {}
     }
     Ok(())
 }
@@ -261,12 +404,12 @@ fn highest_mark(
 fn cut(
     disk: &dyn Disk,
     dir: &Path,
-    segments: Vec<Arc<Segment>>,
+    scan: &Scan<'_>,
     tear: Position,
     segment_bytes: u64,
 ) -> Result<VecDeque<Held>, WalError> {
     let (mut kept, lost): (Vec<_>, Vec<_>) =
-        segments.into_iter().partition(|segment| segment.sequence <= tear.segment);
+        scan.segments.iter().cloned().partition(|segment| segment.sequence <= tear.segment);
     // Backwards, so that a crash in between leaves no hole in the sequence.
     for segment in lost.iter().rev() {
         tracing::warn!(path = %segment.path.display(), "dropping a segment behind the torn tail");
@@ -285,13 +428,41 @@ fn cut(
     }
     let mut held = VecDeque::new();
     for (number, segment) in kept.iter().enumerate() {
-        disk.sync(&segment.file).map_err(WalError::io("sync", &segment.path))?;
         let next = kept.get(number + 1).unwrap_or(&torn);
         let end = previous_end_in(next)?.unwrap_or_default();
+        rewrite(disk, segment, scan.vouched, end)?;
+        disk.sync(&segment.file).map_err(WalError::io("sync", &segment.path))?;
         held.push_back(Held { segment: Arc::clone(segment), end });
     }
+    rewrite(disk, &torn, scan.vouched, tear.offset)?;
     held.push_back(Held { segment: shorten(disk, &torn, tear.offset, segment_bytes)?, end: 0 });
     Ok(held)
+}
+
+/// Writes the bytes of `segment` from `vouched` to `end` once more, so that the next sync cannot but put them on the disk.
+///
+/// What is read here is what was just replayed, or the checksums would not have matched: a page that the kernel has
+/// dropped since would read as what the disk holds, and the log would have ended there.
+fn rewrite(
+    disk: &dyn Disk,
+    segment: &Arc<Segment>,
+    vouched: Position,
+    end: u64,
+) -> Result<(), WalError> {
+    let mut offset = match segment.sequence.cmp(&vouched.segment) {
+        std::cmp::Ordering::Less => return Ok(()),
+        std::cmp::Ordering::Equal => vouched.offset,
+        std::cmp::Ordering::Greater => 0,
+    };
+    let mut window = Window::open(Arc::clone(segment))?;
+    while offset < end {
+        let length = usize::try_from(end - offset).map_or(WINDOW_BYTES, |it| it.min(WINDOW_BYTES));
+        let bytes = window.bytes(offset, length)?;
+        let bytes = bytes.ok_or_else(|| WalError::corrupt(&segment.path, offset, "cut short"))?;
+        disk.write(&segment.file, bytes, offset).map_err(WalError::io("write", &segment.path))?;
+        offset += length as u64;
+    }
+    Ok(())
 }
 
 /// Leaves zeros behind `end` in the last segment and reserves its full size again.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::stdx::fs::sync_dir;
+use crate::stdx::fs::{private, sync_dir};
 
 use super::error::WalError;
 use super::limits::SPARES_MAX;
@@ -19,6 +19,9 @@ use super::tail::Held;
 
 /// How often `everysec` syncs.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A log that nobody writes to for this long gets a mark behind what was synced last.
+const IDLE_DELAY: Duration = Duration::from_secs(1);
 
 /// Name of the file that holds the position of the last sync.
 pub(super) const SYNC_MARK_FILE: &str = "synced";
@@ -43,7 +46,10 @@ impl Syncer {
         let _on_panic = FailOnPanic(Arc::clone(&shared));
         loop {
             let mut state = shared.state.lock();
-            self.wait_for_work(&mut state);
+            let waited = self.wait_for_work(&mut state);
+            if waited == Waited::InVain {
+                self.mark(&mut state);
+            }
             let stop = state.stop;
             if stop == Some(Stop::Clean) {
                 self.write_last_committed(&mut state);
@@ -58,14 +64,45 @@ impl Syncer {
         }
     }
 
-    fn wait_for_work(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
-        while !has_work(state, self.shared.failure.get().is_some()) {
-            if self.shared.policy == SyncPolicy::EverySecond {
-                // Woken for whatever reason, it syncs: waiting anew might put that off for ever.
-                let _timeout = self.shared.work.wait_for(state, SYNC_INTERVAL);
-                return;
+    fn wait_for_work(&self, state: &mut parking_lot::MutexGuard<'_, State>) -> Waited {
+        loop {
+            let has_failed = self.shared.failure.get().is_some();
+            if has_work(state, has_failed) {
+                return Waited::ForWork;
             }
-            self.shared.work.wait(state);
+            let is_ticking = self.shared.policy == SyncPolicy::EverySecond;
+            if !is_ticking && (has_failed || !state.tail.has_unmarked()) {
+                self.shared.work.wait(state);
+                continue;
+            }
+            let delay = if is_ticking { SYNC_INTERVAL } else { IDLE_DELAY };
+            if self.shared.work.wait_for(state, delay).timed_out() {
+                return Waited::InVain;
+            }
+            if is_ticking {
+                // Woken for whatever reason, it syncs: waiting anew might put that off for ever.
+                return Waited::ForWork;
+            }
+        }
+    }
+
+    /// Vouches for what was synced last, where no append has come to do it: until then, damage there passes for a torn
+    /// tail. The mark is synced as any record; nothing vouches for it, so an idle log writes one and no more.
+    fn mark(&self, state: &mut State) {
+        if self.shared.failure.get().is_some() {
+            return;
+        }
+        let put = state.tail.put_mark(self.shared.disk.as_ref());
+        let written = put.map_err(|error| self.shared.fail(error)).and_then(|()| {
+            // Under the lock, as a caller's bytes are: what it appends next must find no hole before it.
+            if self.shared.policy == SyncPolicy::Always {
+                Ok(())
+            } else {
+                self.shared.write_out(state)
+            }
+        });
+        if written.is_err() {
+            self.shared.written.notify_all();
         }
     }
 
@@ -189,6 +226,15 @@ impl Syncer {
     }
 }
 
+/// Why the thread turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    /// Somebody wants something.
+    ForWork,
+    /// Time has passed and nobody wanted anything.
+    InVain,
+}
+
 /// Should a callback panic, the log fails rather than let everyone wait for a thread that is gone.
 struct FailOnPanic(Arc<Shared>);
 
@@ -224,8 +270,8 @@ impl SyncMarkFile {
     pub(super) fn create(dir: &Path) -> Result<Self, WalError> {
         let path = dir.join(SYNC_MARK_FILE);
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(WalError::io("open", &path))?;
+        let options = private(options.write(true).create(true).truncate(false));
+        let file = options.open(&path).map_err(WalError::io("open", &path))?;
         Ok(Self { file, path, dir: dir.to_owned() })
     }
 

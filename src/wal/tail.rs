@@ -11,13 +11,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, RaftId};
+use crate::stdx::fs::private;
 
 use super::disk::Disk;
 use super::error::WalError;
 use super::group::Group;
 use super::limits::{BUFFER_KEPT_BYTES, MARKER_BYTES_MAX, RECORD_BYTES_MAX};
 use super::log::Record;
+use super::opening::Opening;
 use super::record::{
     self, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt, encode_segment_head, mark_payload,
     record_bytes,
@@ -82,6 +84,10 @@ pub(super) struct Tail {
     pub(super) synced: Position,
     /// The highest position a sync mark in the log vouches for.
     pub(super) marked: Position,
+    /// Where the last record that is no mark ends: beyond it there is nothing to vouch for.
+    pub(super) content: Position,
+    /// How the log was opened last; every segment repeats it.
+    pub(super) opening: Option<Opening>,
     pub(super) batch: Batch,
     /// Left behind since the last sync, oldest first.
     pub(super) unsynced: Vec<Arc<Segment>>,
@@ -120,17 +126,14 @@ impl Tail {
             let id = (Kind::Entry, group, record.index);
             let position = self.put(disk, id, (record.head, record.body))?;
             let bytes = record_bytes(record.head.len() + record.body.len()) as u64;
-            self.groups.entry(group).or_default().note_entry(record.index, position, bytes);
+            self.living(group)?.note_entry(record.index, position, bytes);
         }
         Ok(())
     }
 
     fn check_records(&self, group: GroupId, records: &[Record<'_>]) -> Result<(), WalError> {
         let Some(first) = records.first() else { return Ok(()) };
-        match self.groups.get(&group) {
-            Some(known) => known.check_next(group, first.index)?,
-            None => Group::default().check_next(group, first.index)?,
-        }
+        self.known(group)?.check_next(group, first.index)?;
         for (number, record) in records.iter().enumerate() {
             let expected = first.index.saturating_add(number as u64);
             if record.index != expected || expected == u64::MAX {
@@ -148,7 +151,7 @@ impl Tail {
         group: GroupId,
         from: u64,
     ) -> Result<(), WalError> {
-        let Some(known) = self.groups.get(&group) else { return Ok(()) };
+        let known = self.known(group)?;
         known.check_truncate(group, from)?;
         if from >= known.next {
             return Ok(());
@@ -156,7 +159,7 @@ impl Tail {
         self.put_mark(disk)?;
         // A rotation on the way repeats only markers, so the record may come first.
         self.put(disk, (Kind::Truncate, group, from), (&[], &[]))?;
-        self.groups.entry(group).or_default().note_truncate(from);
+        self.living(group)?.note_truncate(from);
         Ok(())
     }
 
@@ -172,7 +175,7 @@ impl Tail {
         if upto == u64::MAX {
             return Err(WalError::Misplaced { group, index: upto, expected: upto - 1 });
         }
-        if !self.groups.entry(group).or_default().note_purge(upto, marker.clone()) {
+        if !self.living(group)?.note_purge(upto, marker.clone()) {
             return Ok(false);
         }
         self.put_mark(disk)?;
@@ -188,10 +191,90 @@ impl Tail {
         vote: Bytes,
     ) -> Result<(), WalError> {
         check_length(vote.len(), MARKER_BYTES_MAX)?;
+        self.known(group)?;
         self.put_mark(disk)?;
         self.put(disk, (Kind::Vote, group, 0), (&vote, &[]))?;
-        self.groups.entry(group).or_default().vote = Some(vote);
+        self.living(group)?.vote = Some(vote);
         Ok(())
+    }
+
+    /// Encodes that `group` lives here as `id` from now on; again for the same id it does nothing.
+    pub(super) fn born(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+        id: RaftId,
+    ) -> Result<(), WalError> {
+        match self.groups.get(&group).map(|known| known.raft_id) {
+            Some(lives) if lives == id => return Ok(()),
+            Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
+            None => {}
+        }
+        self.put_mark(disk)?;
+        self.put(disk, (Kind::Born, group, id.0), (&[], &[]))?;
+        self.groups.insert(group, Group::born(id));
+        Ok(())
+    }
+
+    /// Encodes that the replica `id` of `group` is no more, and forgets it; whether it was there.
+    pub(super) fn ended(
+        &mut self,
+        disk: &dyn Disk,
+        group: GroupId,
+        id: RaftId,
+    ) -> Result<bool, WalError> {
+        match self.groups.get(&group).map(|known| known.raft_id) {
+            Some(lives) if lives == id => {}
+            Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
+            None => return Ok(false),
+        }
+        self.put_mark(disk)?;
+        // A rotation on the way repeats its markers once more, before this record: they end with it.
+        self.put(disk, (Kind::Ended, group, id.0), (&[], &[]))?;
+        self.groups.remove(&group);
+        Ok(true)
+    }
+
+    /// Encodes that nothing is missing of `group` any more.
+    pub(super) fn whole(&mut self, disk: &dyn Disk, group: GroupId) -> Result<(), WalError> {
+        if !self.known(group)?.is_short {
+            return Ok(());
+        }
+        self.put_mark(disk)?;
+        // First the record: a rotation on the way must repeat that it is short, before it is whole.
+        self.put(disk, (Kind::Whole, group, 0), (&[], &[]))?;
+        self.living(group)?.is_short = false;
+        Ok(())
+    }
+
+    /// Encodes this opening; before it, every group becomes short if the log `may_miss_end`.
+    ///
+    /// The order matters: an opening on the disk without the records before it would vouch for the machine's new start.
+    pub(super) fn open(
+        &mut self,
+        disk: &dyn Disk,
+        opening: Opening,
+        may_miss_end: bool,
+    ) -> Result<(), WalError> {
+        self.put_mark(disk)?;
+        let whole = self.groups.iter().filter(|(_, group)| may_miss_end && !group.is_short);
+        let shortened: Vec<_> = whole.map(|(id, _)| *id).collect();
+        for group in shortened {
+            self.put(disk, (Kind::Short, group, 0), (&[], &[]))?;
+            self.living(group)?.is_short = true;
+        }
+        let id = (Kind::Open, GroupId::META, opening.session.number);
+        self.put(disk, id, (&opening.encode(), &[]))?;
+        self.opening = Some(opening);
+        Ok(())
+    }
+
+    fn known(&self, group: GroupId) -> Result<&Group, WalError> {
+        self.groups.get(&group).ok_or(WalError::Unborn { group })
+    }
+
+    fn living(&mut self, group: GroupId) -> Result<&mut Group, WalError> {
+        self.groups.get_mut(&group).ok_or(WalError::Unborn { group })
     }
 
     /// Encodes the committed marker of `group` when a new one waits.
@@ -209,13 +292,20 @@ impl Tail {
         Ok(())
     }
 
+    /// Whether something was synced that no mark vouches for. Marks themselves need none: a damaged one is cut off, and
+    /// what it said with it, but not what it vouched for.
+    pub(super) fn has_unmarked(&self) -> bool {
+        self.synced.min(self.content) > self.marked
+    }
+
     /// Says in the log what the last sync covered, once per sync.
-    fn put_mark(&mut self, disk: &dyn Disk) -> Result<(), WalError> {
-        if self.synced <= self.marked {
+    pub(super) fn put_mark(&mut self, disk: &dyn Disk) -> Result<(), WalError> {
+        if !self.has_unmarked() {
             return Ok(());
         }
+        self.put_vouching(disk, Kind::SyncMark)?;
         self.marked = self.synced;
-        self.put_vouching(disk, Kind::SyncMark)
+        Ok(())
     }
 
     /// Ends the log in order: all before this was synced.
@@ -250,6 +340,19 @@ impl Tail {
         let before = self.batch.buffer.len();
         record::encode(&mut self.batch.buffer, salt, id, payload);
         self.end.offset += (self.batch.buffer.len() - before) as u64;
+        match id.0 {
+            Kind::SyncMark | Kind::CleanStop => {}
+            Kind::Entry
+            | Kind::Truncate
+            | Kind::Purge
+            | Kind::Vote
+            | Kind::Committed
+            | Kind::Born
+            | Kind::Ended
+            | Kind::Open
+            | Kind::Short
+            | Kind::Whole => self.content = self.end,
+        }
         position
     }
 
@@ -300,7 +403,15 @@ impl Tail {
     /// The records that open a segment.
     fn markers(&self) -> Vec<((Kind, GroupId, u64), Bytes)> {
         let mut markers = Vec::new();
+        if let Some(opening) = &self.opening {
+            let id = (Kind::Open, GroupId::META, opening.session.number);
+            markers.push((id, Bytes::copy_from_slice(&opening.encode())));
+        }
         for (&id, group) in &self.groups {
+            markers.push(((Kind::Born, id, group.raft_id.0), Bytes::new()));
+            if group.is_short {
+                markers.push(((Kind::Short, id, 0), Bytes::new()));
+            }
             let vote = group.vote.iter().map(|vote| ((Kind::Vote, id, 0), vote));
             let committed = group.committed.iter().map(|it| ((Kind::Committed, id, 0), it));
             let purged = group.purged.iter().map(|(upto, it)| ((Kind::Purge, id, *upto), it));
@@ -366,8 +477,8 @@ pub(super) fn open_segment(
     bytes: u64,
 ) -> Result<Segment, WalError> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(WalError::io("open", path))?;
+    let options = private(options.read(true).write(true).create(true).truncate(false));
+    let file = options.open(path).map_err(WalError::io("open", path))?;
     Ok(Segment { sequence, salt, path: path.to_owned(), file, bytes })
 }
 

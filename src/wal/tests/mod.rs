@@ -1,6 +1,7 @@
 //! Tests of the log as a whole: what comes back after it was written, closed, killed, torn or damaged.
 
 mod faults;
+mod lives;
 mod model;
 mod power;
 mod support;

@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::support::{
-    G1, G2, G3, Random, block_on, copy_dir, done, entries, open, options, payload,
+    G1, G2, G3, R1, Random, block_on, boot, copy_dir, done, entries, open, options, payload,
 };
-use crate::ids::GroupId;
-use crate::wal::{GroupState, Record, SyncPolicy, Wal};
+use crate::ids::{GroupId, RaftId};
+use crate::wal::{GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
 
 /// What a group must hold.
 #[derive(Clone, Debug, Default)]
 struct Model {
+    raft_id: Option<RaftId>,
+    is_short: bool,
     vote: Option<Bytes>,
     purged: Option<(u64, Bytes)>,
     entries: BTreeMap<u64, Bytes>,
@@ -39,21 +41,32 @@ struct History {
     wal: Option<Wal>,
     groups: BTreeMap<GroupId, Model>,
     generation: u64,
+    boot: u64,
 }
 
 impl History {
     fn new(seed: u64, policy: SyncPolicy) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0");
-        let groups = [G1, G2, G3].map(|group| (group, Model::default())).into();
-        let wal = Some(open(&path, options(policy, 4096)).0);
-        Self { random: Random(seed), dir, path, policy, wal, groups, generation: 0 }
+        let model = Model { raft_id: Some(R1), ..Model::default() };
+        let groups = [G1, G2, G3].map(|group| (group, model.clone())).into();
+        let wal = Some(open(&path, Self::options(policy, 1)).0);
+        Self { random: Random(seed), dir, path, policy, wal, groups, generation: 0, boot: 1 }
+    }
+
+    fn options(policy: SyncPolicy, start: u64) -> WalOptions {
+        WalOptions { boot_id: boot(start), ..options(policy, 4096) }
     }
 
     fn step(&mut self) {
         self.generation += 1;
         let group = [G1, G2, G3][usize::try_from(self.random.below(3)).unwrap()];
-        match self.random.below(100) {
+        if self.groups[&group].raft_id.is_none() {
+            return self.born(group);
+        }
+        match self.random.below(104) {
+            100..102 => self.ended(group),
+            102..104 => self.whole(group),
             0..70 => self.append(group),
             70..80 => self.truncate(group),
             80..86 => self.vote(group),
@@ -93,6 +106,32 @@ impl History {
         self.wal.as_ref().unwrap().truncate_after(group, Some(from - 1)).unwrap();
     }
 
+    fn born(&mut self, group: GroupId) {
+        let id = RaftId(self.generation);
+        block_on(self.wal().born(group, id)).unwrap();
+        block_on(self.wal().born(group, id)).unwrap();
+        let other = block_on(self.wal().born(group, R1)).unwrap_err();
+        assert!(matches!(*other, WalError::OtherReplica { .. }), "{other}");
+        self.groups.insert(group, Model { raft_id: Some(id), ..Model::default() });
+    }
+
+    fn ended(&mut self, group: GroupId) {
+        let id = self.groups[&group].raft_id.unwrap();
+        let other = block_on(self.wal().ended(group, RaftId(0))).unwrap_err();
+        assert!(matches!(*other, WalError::OtherReplica { .. }), "{other}");
+        block_on(self.wal().ended(group, id)).unwrap();
+        block_on(self.wal().ended(group, id)).unwrap();
+        assert_eq!(entries(self.wal(), group, 1), []);
+        let vote = block_on(self.wal().save_vote(group, Bytes::new())).unwrap_err();
+        assert!(matches!(*vote, WalError::Unborn { .. }), "{vote}");
+        self.groups.insert(group, Model::default());
+    }
+
+    fn whole(&mut self, group: GroupId) {
+        self.wal().whole(group).unwrap();
+        self.groups.get_mut(&group).unwrap().is_short = false;
+    }
+
     fn vote(&mut self, group: GroupId) {
         let vote = Bytes::from(self.generation.to_string());
         block_on(self.wal().save_vote(group, vote.clone())).unwrap();
@@ -121,8 +160,9 @@ impl History {
     /// Closes, drops or kills the log, opens it again and compares everything.
     fn reopen(&mut self) {
         let wal = self.wal.take().unwrap();
-        match self.random.below(3) {
-            0 => wal.close().unwrap(),
+        let is_clean = self.random.below(3) == 0;
+        match self.random.below(2) {
+            _ if is_clean => wal.close().unwrap(),
             1 => drop(wal),
             _ => {
                 // Under `Always` an entry may be on its way only: a kill loses what was not done.
@@ -135,8 +175,18 @@ impl History {
                 self.path = image;
             }
         }
-        let (wal, groups) = open(&self.path, options(self.policy, 4096));
-        for (group, model) in &self.groups {
+        let is_new_boot = self.random.below(2) == 0;
+        self.boot += u64::from(is_new_boot);
+        let is_lossy = is_new_boot && !is_clean && self.policy != SyncPolicy::Always;
+        let (wal, groups) = open(&self.path, Self::options(self.policy, self.boot));
+        for (group, model) in &mut self.groups {
+            if model.raft_id.is_none() {
+                assert_eq!(groups.get(group), None);
+                // `open` lets it live.
+                model.raft_id = Some(R1);
+                continue;
+            }
+            model.is_short |= is_lossy;
             let state = groups.get(group).cloned().unwrap_or_default();
             let last_index = model.entries.keys().last().copied();
             let first_index = if last_index.is_some() || model.purged.is_some() {
@@ -145,6 +195,8 @@ impl History {
                 state.first_index
             };
             let expected = GroupState {
+                raft_id: model.raft_id,
+                is_short: model.is_short,
                 vote: model.vote.clone(),
                 committed: None,
                 purged: model.purged.clone(),

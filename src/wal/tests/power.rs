@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::support::{
-    G1, G2, Random, TestDisk, append, block_on, entries, expected, open, options, payload,
+    G1, G2, Random, TestDisk, append, block_on, entries, expected, open, open_on, options, payload,
     try_append,
 };
-use crate::wal::{SyncPolicy, Wal};
+use crate::wal::SyncPolicy;
 
 /// Runs a random history on a disk that forgets, cuts the power again and again, and compares what
 /// survived with what was acknowledged as synced.
@@ -22,7 +22,7 @@ fn run(seed: u64, policy: SyncPolicy) {
     let mut votes = [const { None }; 2];
     for round in 1..=6 {
         let disk = Arc::new(TestDisk::default());
-        let (wal, groups) = Wal::open_on(disk.clone(), &path, options(policy, 4096)).unwrap();
+        let (wal, groups) = open_on(disk.clone(), &path, options(policy, 4096));
         let mut safe = last;
         let mut purged = [0; 2];
         for (number, group) in [G1, G2].into_iter().enumerate() {
@@ -97,7 +97,7 @@ fn what_a_killed_process_left_is_synced_before_the_log_opens() {
         let (path, image) = (dir.path().join("log"), dir.path().join("image"));
         let disk = Arc::new(TestDisk::default());
         let options = options(SyncPolicy::Never, 4096);
-        let (wal, _) = Wal::open_on(disk.clone(), &path, options).unwrap();
+        let (wal, _) = open_on(disk.clone(), &path, options);
         wal.sync().unwrap();
         // The process dies before any sync: the kernel alone has the entries.
         disk.fails_sync.store(true, Ordering::SeqCst);
@@ -107,7 +107,7 @@ fn what_a_killed_process_left_is_synced_before_the_log_opens() {
         }
         drop(wal);
         disk.fails_sync.store(false, Ordering::SeqCst);
-        let (wal, groups) = Wal::open_on(disk.clone(), &path, options).unwrap();
+        let (wal, groups) = open_on(disk.clone(), &path, options);
         let last = groups[&G1].last_index.unwrap();
         disk.cut_power(&path, &image, &mut random);
         drop(wal);

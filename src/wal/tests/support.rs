@@ -12,9 +12,9 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::ids::GroupId;
+use crate::ids::{GroupId, RaftId};
 use crate::wal::disk::{Disk, SystemDisk};
-use crate::wal::{Done, GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
+use crate::wal::{BootId, Done, GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
 
 pub(super) const G1: GroupId = GroupId(1);
 pub(super) const G2: GroupId = GroupId(2);
@@ -27,12 +27,35 @@ pub(super) type Outcome = Result<(), Arc<WalError>>;
 
 /// Options with segments so small that tests fill many.
 pub(super) fn options(sync: SyncPolicy, segment_bytes: u64) -> WalOptions {
-    WalOptions { sync, segment_bytes, sync_mark: true }
+    WalOptions { sync, segment_bytes, sync_mark: true, boot_id: boot(1), ..WalOptions::default() }
 }
 
-/// Opens a log that must open.
+/// The replica of every group, unless a test ends it.
+pub(super) const R1: RaftId = RaftId(0x51);
+
+/// Opens a log that must open, and lets the groups live in it.
 pub(super) fn open(dir: &Path, options: WalOptions) -> (Wal, BTreeMap<GroupId, GroupState>) {
-    Wal::open(dir, options).unwrap()
+    open_on(Arc::new(SystemDisk), dir, options)
+}
+
+/// [`open`] on a disk of the test's choice.
+pub(super) fn open_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: WalOptions,
+) -> (Wal, BTreeMap<GroupId, GroupState>) {
+    let (wal, groups) = Wal::open_on(disk, dir, options).unwrap();
+    for group in [G1, G2, G3] {
+        if !groups.contains_key(&group) {
+            block_on(wal.born(group, R1)).unwrap();
+        }
+    }
+    (wal, groups)
+}
+
+/// The start `number` of a machine.
+pub(super) fn boot(number: u64) -> Option<BootId> {
+    BootId::parse(&format!("{number:032x}"))
 }
 
 /// A callback and where its outcome arrives.
@@ -131,6 +154,8 @@ pub(super) struct TestDisk {
     pub(super) sync_gate: Mutex<()>,
     /// What pages held before they were written since their file's last sync, by inode and page.
     unsynced: Mutex<BTreeMap<(u64, u64), Vec<u8>>>,
+    /// Pages that a failed sync left clean in the cache and old on the disk: no later sync writes them.
+    given_up: Mutex<BTreeMap<(u64, u64), Vec<u8>>>,
 }
 
 impl TestDisk {
@@ -143,6 +168,7 @@ impl TestDisk {
     pub(super) fn cut_power(&self, from: &Path, to: &Path, random: &mut Random) {
         // Nothing is written or synced meanwhile; files may still be renamed by the log's thread.
         let unsynced = self.unsynced.lock();
+        let given_up = self.given_up.lock();
         while !copy_dir(from, to) {}
         let mercy = random.below(5);
         for path in segments(to) {
@@ -156,6 +182,9 @@ impl TestDisk {
                     file.write_all_at(before, page * PAGE_BYTES).unwrap();
                 }
             }
+            for ((_, page), before) in given_up.range((inode, 0)..=(inode, u64::MAX)) {
+                file.write_all_at(before, page * PAGE_BYTES).unwrap();
+            }
         }
     }
 }
@@ -164,10 +193,15 @@ impl Disk for TestDisk {
     fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         const ENOSPC: i32 = 28;
         let mut unsynced = self.unsynced.lock();
+        let mut given_up = self.given_up.lock();
         let metadata = file.metadata()?;
         let last = (offset + bytes.len() as u64).div_ceil(PAGE_BYTES);
         for page in offset / PAGE_BYTES..last {
+            let given_up = given_up.remove(&(metadata.ino(), page));
             unsynced.entry((metadata.ino(), page)).or_insert_with(|| {
+                if let Some(before) = given_up {
+                    return before;
+                }
                 let mut before = vec![0; usize::try_from(PAGE_BYTES).unwrap()];
                 let start = page * PAGE_BYTES;
                 let there = metadata.len().saturating_sub(start).min(PAGE_BYTES);
@@ -183,9 +217,19 @@ impl Disk for TestDisk {
     fn sync(&self, file: &File) -> io::Result<()> {
         const EIO: i32 = 5;
         let _gate = self.sync_gate.lock();
-        Self::check(&self.fails_sync, EIO)?;
-        self.syncs.fetch_add(1, Ordering::SeqCst);
         let inode = file.metadata()?.ino();
+        if let Err(error) = Self::check(&self.fails_sync, EIO) {
+            let mut unsynced = self.unsynced.lock();
+            let pages: Vec<_> =
+                unsynced.range((inode, 0)..=(inode, u64::MAX)).map(|(page, _)| *page).collect();
+            let mut given_up = self.given_up.lock();
+            for page in pages {
+                let before = unsynced.remove(&page).unwrap();
+                given_up.entry(page).or_insert(before);
+            }
+            return Err(error);
+        }
+        self.syncs.fetch_add(1, Ordering::SeqCst);
         self.unsynced.lock().retain(|(synced, _), _| *synced != inode);
         Ok(())
     }
