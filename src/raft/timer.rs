@@ -126,11 +126,18 @@ impl Timer {
                 self.hear(now);
                 Due::Nothing
             }
-            Role::Follower | Role::Orphan => self.due_of_follower(now, view, timing),
+            Role::Follower | Role::Orphan => self.due_of_follower(now, since, view, timing),
         }
     }
 
-    fn due_of_follower(&mut self, now: Instant, view: View, timing: &Timing) -> Due {
+    /// `since` is how long ago the timer was last looked at.
+    fn due_of_follower(
+        &mut self,
+        now: Instant,
+        since: Duration,
+        view: View,
+        timing: &Timing,
+    ) -> Due {
         if self.is_first && matches!(view.voice, Voice::Alone | Voice::Sole) {
             // Who is alone with itself has nobody to wait for. Once: the campaign may take a while.
             self.is_first = false;
@@ -141,13 +148,17 @@ impl Timer {
             return Due::Nothing;
         }
         let lease = if view.role == Role::Follower { timing.lease } else { Duration::ZERO };
-        let range = timing.lease.saturating_sub(timing.election_min);
+        // Two candidates that look at the same rare moments must still come to differ, or they would split every vote.
+        let range = timing.lease.saturating_sub(timing.election_min).max(since * LOOKS_TO_DIFFER);
         let random = random_below(range, &mut self.random);
         self.patience = lease + timing.election_min + random;
         self.heard = now;
         if view.voice == Voice::None { Due::Nothing } else { Due::Campaign }
     }
 }
+
+/// Over how many looks candidates spread at least.
+const LOOKS_TO_DIFFER: u32 = 4;
 
 /// A random time shorter than `range`.
 fn random_below(range: Duration, random: &mut SplitMix64) -> Duration {
@@ -194,6 +205,21 @@ mod tests {
             let at = first(Due::Campaign, gap, FOLLOWER, &[]).expect("it campaigns");
             assert!((earliest..=latest).contains(&at), "every {gap} ms: {at} ms");
         }
+    }
+
+    /// Seen as a group that elected nobody for twenty seconds in half of all runs.
+    #[test]
+    fn candidates_that_look_at_the_same_rare_moments_come_to_differ() {
+        let orphan = View { role: Role::Orphan, voice: Voice::Voter };
+        let campaigns = |seed| {
+            let start = Instant::now();
+            let mut timer = Timer::new(start, &TIMING, seed);
+            let due = |at: &u64| timer.due(start + ms(at * 250), orphan, &TIMING) == Due::Campaign;
+            (1..40).filter(due).collect::<Vec<_>>()
+        };
+        let (one, other) = (campaigns(1), campaigns(2));
+        let alone = one.iter().filter(|at| !other.contains(at)).count();
+        assert!(alone >= 3, "{one:?} {other:?}");
     }
 
     #[test]
