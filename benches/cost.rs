@@ -99,7 +99,7 @@ fn start(folder: &std::path::Path) -> Result<u16, String> {
         Start::Help | Start::Version => return Err("the words above start a node".into()),
     };
     thread::spawn(move || {
-        if let Err(error) = server::run(config, 1, Box::new(|_level| {})) {
+        if let Err(error) = server::run(config, [1; 32], Box::new(|_level| {})) {
             eprintln!("cost: the node ended: {error}");
         }
     });

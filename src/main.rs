@@ -98,8 +98,14 @@ fn disable_transparent_huge_pages() {
     }
 }
 
-/// Random bits that differ from start to start: std seeds its hash maps from the operating system.
-fn entropy() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
+/// Random bits that nobody can guess: std keys its hash maps with 128 bits from the operating system, and what its hash
+/// makes of four numbers tells nobody the key.
+fn entropy() -> [u8; 32] {
+    use std::hash::BuildHasher;
+    let keyed = std::hash::RandomState::new();
+    let mut bytes = [0; 32];
+    for (number, part) in bytes.chunks_exact_mut(8).enumerate() {
+        part.copy_from_slice(&keyed.hash_one(number).to_le_bytes());
+    }
+    bytes
 }

@@ -3,22 +3,69 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::NodeId;
-use crate::ring::{Doors, Topology};
+use super::cluster::Cluster;
+use crate::ids::{GroupId, Incarnation, NodeId, RaftId, Session};
+use crate::ring::Doors;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// A change of the topology. Variants are append-only: their order is their code.
+/// A change of the cluster. Variants are append-only: their order is their code. Each says what it rests on and is
+/// ignored where that no longer holds, so that a leader that decided on an older state changes nothing by mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// The cluster begins; ignored when it already has.
-    Create(Box<Topology>),
+    Create(Box<Cluster>),
     /// A node says where its clients' doors are; ignored for a node that is not in the cluster.
     SetDoors {
         /// The node.
         node: NodeId,
         /// Its doors.
         doors: Doors,
+    },
+    /// A directory was opened again.
+    Start {
+        /// The directory.
+        incarnation: Incarnation,
+        /// This start.
+        session: Session,
+        /// All its starts since the last that it knows to be recorded.
+        starts: Vec<Session>,
+        /// The newest behaviour its program knows.
+        level: u16,
+    },
+    /// An empty directory takes the place of one that is lost.
+    Admit {
+        /// Whose name it goes by.
+        node: NodeId,
+        /// The lost one.
+        replaces: Incarnation,
+        /// The new one.
+        incarnation: Incarnation,
+        /// Its start.
+        session: Session,
+        /// The newest behaviour its program knows.
+        level: u16,
+    },
+    /// A group is to replace a lost replica.
+    Step {
+        /// The group.
+        group: GroupId,
+        /// The lost replica.
+        remove: RaftId,
+        /// The directory that takes the new one.
+        incarnation: Incarnation,
+    },
+    /// A group has taken its step: reported by its leader, from a committed membership.
+    Done {
+        /// The group.
+        group: GroupId,
+        /// The replica it took in.
+        add: RaftId,
+    },
+    /// A directory holds all it is to hold.
+    Joined {
+        /// The directory.
+        incarnation: Incarnation,
     },
 }
 
@@ -38,6 +85,19 @@ impl Command {
             .into()
     }
 
+    /// The cluster that it creates: as which a cluster travels and lies on disk. `None` when it is any other command.
+    pub fn created(self) -> Option<Cluster> {
+        match self {
+            Self::Create(cluster) => Some(*cluster),
+            Self::SetDoors { .. }
+            | Self::Start { .. }
+            | Self::Admit { .. }
+            | Self::Step { .. }
+            | Self::Done { .. }
+            | Self::Joined { .. } => None,
+        }
+    }
+
     /// The command in `bytes`.
     ///
     /// # Errors
@@ -47,5 +107,29 @@ impl Command {
             Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| MalformedCommand),
             Some(_) | None => Err(MalformedCommand),
         }
+    }
+}
+
+/// What a stranger asks with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Its name.
+    pub name: String,
+    /// The newest behaviour its program knows.
+    pub level: u16,
+}
+
+impl JoinRequest {
+    /// Its bytes.
+    ///
+    /// # Panics
+    /// Never: it is plain data that postcard can always encode.
+    pub fn encode(&self) -> Bytes {
+        postcard::to_stdvec(self).expect("plain data that postcard can always encode").into()
+    }
+
+    /// The request in `bytes`; `None` when they are none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Applies the meta group's log to the topology.
+//! Applies the meta group's log to the cluster.
 
 use std::io;
 use std::sync::Arc;
@@ -7,53 +7,60 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::cluster::Cluster;
 use super::command::Command;
 use crate::raft::{EntryPosition, SnapshotProgress, StateMachine};
-use crate::ring::Topology;
 
-/// The replicated topology; `None` until the cluster is created.
+/// The replicated cluster; `None` until it is created.
 #[derive(Debug)]
-pub struct TopologyMachine {
-    latest: watch::Sender<Option<Arc<Topology>>>,
-    snapshot: Mutex<Option<Arc<Topology>>>,
+pub struct ClusterMachine {
+    latest: watch::Sender<Option<Arc<Cluster>>>,
+    snapshot: Mutex<Option<Arc<Cluster>>>,
 }
 
-impl TopologyMachine {
+impl ClusterMachine {
     /// A machine that knows of no cluster yet.
     pub fn new() -> Self {
         Self { latest: watch::Sender::new(None), snapshot: Mutex::new(None) }
     }
 
-    /// Follows the topology.
-    pub fn watch(&self) -> watch::Receiver<Option<Arc<Topology>>> {
+    /// Follows the cluster.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Cluster>>> {
         self.latest.subscribe()
     }
 
-    /// The topology as applied here.
-    pub fn latest(&self) -> Option<Arc<Topology>> {
+    /// The cluster as applied here.
+    pub fn latest(&self) -> Option<Arc<Cluster>> {
         self.latest.borrow().clone()
     }
 
-    fn next(&self, command: Command) -> Option<Topology> {
-        let latest = self.latest();
-        match (command, latest) {
-            (Command::Create(topology), None) => Some(*topology),
-            (Command::SetDoors { node, doors }, Some(topology)) => {
-                let next = topology.with_doors(node, doors).ok()?;
-                (next.epoch() != topology.epoch()).then_some(next)
+    fn next(&self, command: Command) -> Option<Cluster> {
+        let Some(latest) = self.latest() else { return command.created() };
+        match command {
+            Command::Create(_) => None,
+            Command::SetDoors { node, doors } => latest.with_doors(node, doors),
+            Command::Start { incarnation, session, starts, level } => {
+                latest.with_start(incarnation, session, &starts, level)
             }
-            (Command::Create(_), Some(_)) | (Command::SetDoors { .. }, None) => None,
+            Command::Admit { node, replaces, incarnation, session, level } => {
+                latest.with_admitted(node, replaces, incarnation, session, level)
+            }
+            Command::Step { group, remove, incarnation } => {
+                latest.with_step(group, remove, incarnation)
+            }
+            Command::Done { group, add } => latest.with_done(group, add),
+            Command::Joined { incarnation } => latest.with_joined(incarnation),
         }
     }
 }
 
-impl Default for TopologyMachine {
+impl Default for ClusterMachine {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl StateMachine for TopologyMachine {
+impl StateMachine for ClusterMachine {
     fn apply(&self, position: EntryPosition, proposal: &Bytes) {
         match Command::decode(proposal) {
             Ok(command) => {
@@ -70,8 +77,8 @@ impl StateMachine for TopologyMachine {
     }
 
     fn snapshot_step(&self, _budget: usize, out: &mut Vec<u8>) -> SnapshotProgress {
-        if let Some(topology) = self.snapshot.lock().take() {
-            out.extend_from_slice(&Command::Create(Box::new((*topology).clone())).encode());
+        if let Some(cluster) = self.snapshot.lock().take() {
+            out.extend_from_slice(&Command::Create(Box::new((*cluster).clone())).encode());
         }
         SnapshotProgress::Done
     }
@@ -81,81 +88,62 @@ impl StateMachine for TopologyMachine {
     }
 
     fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
-        let topology = match chunks.next().transpose()? {
+        let cluster = match chunks.next().transpose()? {
             None => None,
-            Some(chunk) => match Command::decode(&chunk) {
-                Ok(Command::Create(topology)) => Some(Arc::new(*topology)),
-                Ok(Command::SetDoors { .. }) | Err(_) => {
-                    let text = "the topology's snapshot is damaged";
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-            },
+            Some(chunk) => {
+                let cluster = Command::decode(&chunk).ok().and_then(Command::created);
+                let text = "the cluster's snapshot is damaged";
+                let damaged = || io::Error::new(io::ErrorKind::InvalidData, text);
+                Some(Arc::new(cluster.ok_or_else(damaged)?))
+            }
         };
-        self.latest.send_replace(topology);
+        self.latest.send_replace(cluster);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{cluster, node, topology};
     use super::*;
-    use crate::ids::NodeId;
-    use crate::ring::{Doors, Node, TopologySpec, VIRTUAL_NODES_DEFAULT};
+    use crate::ids::ClusterId;
+    use crate::ring::Doors;
 
-    fn topology(cluster_id: u64) -> Topology {
-        let node = Node {
-            id: NodeId::of_name("n1"),
-            name: "n1".into(),
-            host: "127.0.0.1".into(),
-            peer_port: 1,
-            weight: 1,
-            zone: String::new(),
-            doors: None,
-        };
-        Topology::new(TopologySpec {
-            cluster_id,
-            shard_count: 2,
-            replication_factor: 3,
-            virtual_nodes: VIRTUAL_NODES_DEFAULT,
-            nodes: vec![node],
-        })
-        .unwrap()
-    }
-
-    fn apply(machine: &TopologyMachine, command: &Command) {
+    fn apply(machine: &ClusterMachine, command: &Command) {
         machine.apply(EntryPosition { term: 1, index: 1 }, &command.encode());
     }
 
     #[test]
     fn a_cluster_is_created_once() {
-        let machine = TopologyMachine::new();
-        apply(&machine, &Command::Create(Box::new(topology(1))));
-        apply(&machine, &Command::Create(Box::new(topology(2))));
-        assert_eq!(machine.latest().unwrap().cluster_id(), 1);
+        let machine = ClusterMachine::new();
+        apply(&machine, &Command::Create(Box::new(cluster(topology(1, 1, 2)))));
+        apply(&machine, &Command::Create(Box::new(cluster(topology(2, 1, 2)))));
+        assert_eq!(machine.latest().unwrap().id(), ClusterId(1));
     }
 
     #[test]
     fn doors_are_announced_and_survive_a_snapshot() {
-        let machine = TopologyMachine::new();
-        apply(&machine, &Command::Create(Box::new(topology(1))));
+        let machine = ClusterMachine::new();
+        apply(&machine, &Command::Create(Box::new(cluster(topology(1, 1, 2)))));
         let doors = Doors { host: "h".into(), port: 1, cluster_port: 2 };
-        let node = NodeId::of_name("n1");
-        apply(&machine, &Command::SetDoors { node, doors: doors.clone() });
-        apply(&machine, &Command::SetDoors { node: NodeId(7), doors: doors.clone() });
+        let n1 = node(1);
+        apply(&machine, &Command::SetDoors { node: n1, doors: doors.clone() });
+        apply(&machine, &Command::SetDoors { node: node(7), doors: doors.clone() });
 
         let mut chunk = Vec::new();
         machine.begin_snapshot();
         assert_eq!(machine.snapshot_step(usize::MAX, &mut chunk), SnapshotProgress::Done);
-        let restored = TopologyMachine::new();
+        let restored = ClusterMachine::new();
         restored.restore(&mut std::iter::once(Ok(chunk.into()))).unwrap();
         assert_eq!(restored.latest(), machine.latest());
-        assert_eq!(restored.latest().unwrap().node(node).unwrap().doors, Some(doors));
+        let restored = restored.latest().unwrap();
+        assert_eq!(restored.topology().node(n1).unwrap().doors, Some(doors));
     }
 
     #[test]
     fn damaged_bytes_change_nothing() {
-        let machine = TopologyMachine::new();
-        machine.apply(EntryPosition { term: 1, index: 1 }, &Bytes::from_static(b"\x01\xff\xff"));
+        let machine = ClusterMachine::new();
+        machine.apply(EntryPosition { term: 1, index: 1 }, &Bytes::from_static(b"\x02\xff\xff"));
         assert_eq!(machine.latest(), None);
         assert!(machine.restore(&mut std::iter::once(Ok(Bytes::from_static(b"?")))).is_err());
     }

@@ -1,14 +1,23 @@
-//! The Raft group that replicates the topology: who the nodes are, where their doors are, which node holds
-//! which shard.
+//! The Raft group that replicates the cluster: who the nodes are, where their doors are, whose directory holds which
+//! replica of which shard.
 //!
-//! Its state machine is a value of `ring`; its proposals are few and small. Everybody above learns of a
-//! change through a watch.
+//! Its state machine is a value ([`Cluster`]); its proposals are few and small. Everybody above learns of a change
+//! through a watch. What is to happen next is decided by its leader, by a pure function ([`next_plan`]).
 
+mod cluster;
 mod command;
 mod machine;
+mod plan;
 
-pub use command::Command;
-pub use machine::TopologyMachine;
+#[cfg(test)]
+mod testing;
+
+pub use cluster::{
+    Assignment, Cluster, ClusterError, LEVEL, META_VOTERS_MAX, Member, Standing, Step,
+};
+pub use command::{Command, JoinRequest, MalformedCommand};
+pub use machine::ClusterMachine;
+pub use plan::next_plan;
 
 /// The messages of this room. Codes are part of the wire format: append only.
 pub mod kind {
@@ -16,6 +25,9 @@ pub mod kind {
 
     /// A [`Command`](super::Command) for the meta leader; answered with nothing once it is applied there.
     pub const PROPOSE: Kind = Kind(48);
-    /// Asks a voter for the topology as it has it; answered with [`Command::Create`](super::Command) of it.
+    /// Asks for the cluster as the other node has it; answered with [`Command::Create`](super::Command) of it.
     pub const FETCH: Kind = Kind(49);
+    /// An empty directory asks to be let into a cluster that exists: a [`JoinRequest`](super::JoinRequest); answered
+    /// with a sentence.
+    pub const JOIN: Kind = Kind(51);
 }

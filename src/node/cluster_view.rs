@@ -6,14 +6,15 @@
 use std::ops::RangeInclusive;
 
 use super::node::Node;
-use crate::ids::{NodeId, ShardId};
+use crate::ids::{ClusterId, Incarnation, NodeId, ShardId};
 
 /// A node of the cluster as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its id.
     pub id: NodeId,
-    /// Its id as the CLUSTER commands write it: 40 hexadecimal digits, the same on every node and for ever.
+    /// Its id as the CLUSTER commands write it: 40 hexadecimal digits, the same on every node for as long as it keeps
+    /// its directory. With an empty one it is another node, as in Redis.
     pub wire_id: String,
     /// Its name.
     pub name: String,
@@ -57,6 +58,11 @@ impl ClusterView {
     /// As `node` sees it now.
     pub fn of(node: &Node) -> Self {
         let topology = node.topology();
+        let cluster = node.cluster();
+        let wire_id_of = |id: NodeId| {
+            let cluster = cluster.as_deref()?;
+            Some(wire_id(cluster.members().get(&id)?.incarnation, cluster.id()))
+        };
         let mut members: Vec<Member> = topology
             .nodes()
             .values()
@@ -66,7 +72,7 @@ impl ClusterView {
                 let is_connected = || node.peers().get(member.id).is_some_and(|p| p.is_connected());
                 Some(Member {
                     id: member.id,
-                    wire_id: wire_id(&member.name),
+                    wire_id: wire_id_of(member.id)?,
                     name: member.name.clone(),
                     host: doors.host.clone(),
                     port: if doors.cluster_port > 0 { doors.cluster_port } else { doors.port },
@@ -133,17 +139,15 @@ impl ClusterView {
     }
 }
 
-/// A node's id in the CLUSTER commands: 40 hexadecimal digits made of its name alone.
-fn wire_id(name: &str) -> String {
-    let id = NodeId::of_name(name);
-    let more = xxhash_rust::xxh3::xxh3_128_with_seed(name.as_bytes(), id.0);
-    format!("{id}{:024x}", more & ((1 << 96) - 1))
+/// A node's id in the CLUSTER commands: its directory, then the cluster's first eight digits.
+fn wire_id(incarnation: Incarnation, cluster: ClusterId) -> String {
+    format!("{incarnation}{:08x}", cluster.0 >> 32)
 }
 
 impl Node {
     /// Its id in the CLUSTER commands, see [`Member::wire_id`].
     pub fn wire_id(&self) -> String {
-        wire_id(self.name())
+        wire_id(self.incarnation(), ClusterId(self.topology().cluster_id()))
     }
 
     /// Who leads `shard`: whoever this node knows of. Where it neither holds a replica nor has heard of a leader
@@ -158,6 +162,9 @@ impl Node {
     pub fn unready_reason(&self) -> Option<String> {
         if let Some(failure) = self.wal().failure() {
             return Some(format!("the log has failed: {failure}"));
+        }
+        if let Some(waits_for) = self.progress().waits_for() {
+            return Some(waits_for);
         }
         for shard in self.shards() {
             let Some(leader) = self.leader_of(shard.id()) else {
@@ -180,17 +187,16 @@ mod tests {
 
     #[test]
     fn ids_on_the_wire_are_forty_digits_and_stable() {
-        assert_eq!(wire_id("n1"), wire_id("n1"));
-        assert_ne!(wire_id("n1")[..16], wire_id("n2")[..16]);
-        assert_ne!(wire_id("n1")[16..], wire_id("n2")[16..]);
-        for name in ["", "n1", "a-long-name.with.dots"] {
-            assert_eq!(wire_id(name).len(), 40);
-            assert!(
-                wire_id(name).bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
-            );
+        for incarnation in [1, u128::MAX, 0x0123_4567_89ab_cdef] {
+            let id = wire_id(Incarnation(incarnation), ClusterId(7 << 32));
+            assert_eq!(id.len(), 40);
+            assert!(id.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
         }
-        // Clients keep these ids in their configuration, so they must never change.
-        assert_eq!(wire_id("n1"), "d733a26dd4b49b94d5c1c440a79264a9c050d199");
+        // Clients keep these ids in their configuration, so their form must never change.
+        assert_eq!(
+            wire_id(Incarnation(0xabc), ClusterId(0x0123_4567_89ab_cdef)),
+            "00000000000000000000000000000abc01234567"
+        );
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn server(node: &Node, client: &Client, lines: &mut Lines) {
         lines.put("executable", executable.display());
     }
     lines.put("kvorum_node_id", node.name());
-    lines.put("kvorum_boot_epoch", node.boot_epoch());
+    lines.put("kvorum_incarnation", node.incarnation());
+    lines.put("kvorum_session", node.session());
     lines.put("kvorum_port", options.port.unwrap_or(0));
     lines.put("kvorum_cluster_port", options.cluster_port.unwrap_or(0));
 }
@@ -160,7 +161,7 @@ fn replication(node: &Node, _client: &Client, lines: &mut Lines) {
     lines.put("kvorum_shards_hosted", shards.iter().filter(|shard| shard.is_replica()).count());
     let leads = |shard: &&std::sync::Arc<crate::shard::Shard>| shard.leader() == Some(node.id());
     lines.put("kvorum_shards_led", shards.iter().filter(leads).count());
-    let meta = match node.meta().map(Group::leadership) {
+    let meta = match node.meta().as_ref().map(Group::leadership) {
         Some(Leadership::Here) => "leader",
         Some(Leadership::There(_)) => "follower",
         Some(Leadership::Unknown) => "no-leader",

@@ -1,6 +1,9 @@
 //! This process: the shards it hosts, its peers, what operators ask of it.
 //!
-//! Reading order: `start` says how a node comes to be; `node` what it is; `upkeep` what it does by itself, `leaders` who leads what;
+//! Reading order: `start` says how a node comes to be, `birth` how its directory comes to belong to a cluster;
+//! `node` what it is, `hosted` what lies in it; `membership` how replicas come and go (`residence` begins and ends them,
+//! `admission` lets directories in, `doorkeeper` says who may speak); `upkeep` what else it does by itself, `leaders` who
+//! leads what;
 //! `clients` who is connected; `counters` what it has done; `cluster_view` what it tells of the cluster; `info`
 //! what it tells of itself; `command` what operators can ask.
 
@@ -10,6 +13,16 @@ mod node;
 mod start;
 
 mod leaders;
+
+mod birth;
+mod hosted;
+mod progress;
+
+mod admission;
+mod doorkeeper;
+mod membership;
+mod residence;
+
 mod upkeep;
 
 mod clients;
@@ -30,4 +43,5 @@ pub use command::{COMMANDS, NodeCommand, NodeFn, specs};
 pub use counters::Counters;
 pub use info::REDIS_VERSION;
 pub use node::Node;
+pub use progress::Progress;
 pub use start::{NodeError, NodeOptions, Started, planned_topology, start};

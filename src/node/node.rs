@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::counters::Counters;
+use super::hosted::{Hosted, Myself};
+use super::progress::Progress;
+use super::start::NodeError;
 use crate::command::Registry;
 use crate::config::{Changed, Config, ConfigError};
-use crate::ids::{NodeId, ShardId};
-use crate::meta::TopologyMachine;
+use crate::ids::{Incarnation, NodeId, Session, ShardId};
+use crate::meta::{Cluster, ClusterMachine};
 use crate::raft::Group;
 use crate::ring::Topology;
 use crate::shard::Shard;
@@ -24,34 +27,31 @@ use crate::wal::Wal;
 
 /// What a node is made of once its cluster exists; see [`super::start()`].
 pub(super) struct Parts {
-    pub(super) name: String,
-    pub(super) epoch: u64,
+    pub(super) myself: Myself,
     pub(super) config: Arc<Config>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) wal: Wal,
     pub(super) peers: Peers,
-    pub(super) meta: Option<Group<TopologyMachine>>,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) progress: Arc<Progress>,
     pub(super) topology: Arc<Topology>,
-    pub(super) shards: Vec<Arc<Shard>>,
     pub(super) seed: u64,
     pub(super) registry: Registry,
 }
 
 /// This process as connections and operators see it.
 pub struct Node {
-    id: NodeId,
-    name: String,
-    boot_epoch: u64,
+    myself: Myself,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
     started: UnixMillis,
     started_monotonic: MonotonicMicros,
     wal: Wal,
     peers: Peers,
-    meta: Option<Group<TopologyMachine>>,
+    hosted: Arc<Hosted>,
+    progress: Arc<Progress>,
     topology: RwLock<Arc<Topology>>,
     topology_epoch: AtomicU64,
-    shards: Vec<Arc<Shard>>,
     clients: Arc<Clients>,
     counters: Counters,
     /// Whether some shard here holds more keys than lie near; see [`Self::looks_ahead`].
@@ -61,30 +61,29 @@ pub struct Node {
     random: AtomicU64,
     config_changes: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
+    failure: Mutex<Option<NodeError>>,
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Node").field("name", &self.myself.name).finish_non_exhaustive()
     }
 }
 
 impl Node {
     pub(super) fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            id: NodeId::of_name(&parts.name),
-            name: parts.name,
-            boot_epoch: parts.epoch,
+            myself: parts.myself,
             started: parts.clock.now(),
             started_monotonic: parts.clock.monotonic(),
             config: parts.config,
             clock: parts.clock,
             wal: parts.wal,
             peers: parts.peers,
-            meta: parts.meta,
+            hosted: parts.hosted,
+            progress: parts.progress,
             topology_epoch: AtomicU64::new(parts.topology.epoch()),
             topology: RwLock::new(parts.topology),
-            shards: parts.shards,
             clients: Arc::default(),
             counters: Counters::default(),
             looks_ahead: AtomicBool::new(false),
@@ -93,12 +92,13 @@ impl Node {
             random: AtomicU64::new(parts.seed),
             config_changes: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+            failure: Mutex::new(None),
         })
     }
 
     /// Its id.
     pub fn id(&self) -> NodeId {
-        self.id
+        self.myself.node
     }
 
     /// Whether reads do well to look ahead ([`Shard::look_ahead`]): with few keys that would only cost time. As of the
@@ -109,18 +109,37 @@ impl Node {
 
     /// Looks anew whether reads do well to look ahead.
     pub(super) fn note_size(&self) {
-        let is_large = self.shards.iter().any(|shard| shard.is_large());
+        let is_large = self.shards().iter().any(|shard| shard.is_large());
         self.looks_ahead.store(is_large, Ordering::Relaxed);
     }
 
     /// Its name (`node-id`).
     pub fn name(&self) -> &str {
-        &self.name
+        &self.myself.name
     }
 
-    /// How often its data directory was opened: which life of the node this is.
-    pub fn boot_epoch(&self) -> u64 {
-        self.boot_epoch
+    /// Its data directory.
+    pub fn incarnation(&self) -> Incarnation {
+        self.myself.incarnation
+    }
+
+    /// Which start of its directory this is.
+    pub fn session(&self) -> Session {
+        self.myself.session
+    }
+
+    /// What it waits for before it may serve.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The cluster as this node knows it.
+    pub fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.hosted.cluster()
+    }
+
+    pub(super) fn hosted(&self) -> &Arc<Hosted> {
+        &self.hosted
     }
 
     /// Its configuration.
@@ -154,8 +173,8 @@ impl Node {
     }
 
     /// Its replica of the meta group, when it has one.
-    pub fn meta(&self) -> Option<&Group<TopologyMachine>> {
-        self.meta.as_ref()
+    pub fn meta(&self) -> Option<Group<ClusterMachine>> {
+        self.hosted.meta()
     }
 
     /// The latest topology known here.
@@ -179,12 +198,12 @@ impl Node {
     /// # Panics
     /// When there is no such shard: ids come from the topology that the shards were made from.
     pub fn shard(&self, id: ShardId) -> &Arc<Shard> {
-        &self.shards[id.0 as usize]
+        &self.shards()[id.0 as usize]
     }
 
     /// All shards, by id.
     pub fn shards(&self) -> &[Arc<Shard>] {
-        &self.shards
+        self.hosted.shards()
     }
 
     /// The clients of this node.
@@ -244,6 +263,17 @@ impl Node {
     pub fn names(&self) -> BTreeMap<NodeId, String> {
         let topology = self.topology();
         topology.nodes().values().map(|node| (node.id, node.name.clone())).collect()
+    }
+
+    /// Asks the process to stop because it must not go on.
+    pub(super) fn fail(&self, error: NodeError) {
+        *self.failure.lock() = Some(error);
+        self.stop();
+    }
+
+    /// Why the process must not go on, if that is why it stops.
+    pub fn take_failure(&self) -> Option<NodeError> {
+        self.failure.lock().take()
     }
 
     /// Asks the process to stop: clients are let go, then the replicas stop.

@@ -1,56 +1,64 @@
-//! How a node comes to be: its directory, its log, its peers, the meta group, then the shards.
+//! How a node comes to be: its directory, its log, its peers, its cluster, then the replicas that lie in it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 
+use super::admission::{Admission, Sightings};
+use super::birth::{self, Newcomer};
+use super::doorkeeper::Judge;
+use super::hosted::{Gate, Hosted, Myself};
 use super::leaders;
+use super::membership::Membership;
 use super::node::{Node, Parts};
+use super::progress::Progress;
+use super::residence::Residence;
 use super::upkeep;
 use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
-use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, ShardId};
-use crate::meta::{self, Command, TopologyMachine};
-use crate::raft::{
-    Group, GroupOptions, Leadership, ProposalFate, SnapshotStore, StartError, Timing,
-};
+use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId};
+use crate::meta::{Cluster, ClusterError, ClusterMachine};
+use crate::raft::{Group, ProposalFate, StartError, Timing};
 use crate::ring::{
     Doors, Node as RingNode, NodeSpec, NodeSpecError, Topology, TopologyError, TopologySpec,
     VIRTUAL_NODES_DEFAULT, auto_shard_count,
 };
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
+use crate::stdx::prng::SplitMix64;
 use crate::transport::{
-    BindError, Credentials, Door, Doorkeeper, Handler, LocalIdentity, Meant, Message, PeerClient,
-    PeerIdentity, PeerOptions, PeerServer, Peers, Refusal, Responder, Side, Verdict,
+    BindError, Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity,
+    PeerOptions, PeerServer, Peers,
 };
-use crate::wal::{DataDir, SyncPolicy, Wal, WalError, WalOptions, snapshot_file};
+use crate::wal::{DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions, snapshot_file};
 
 /// The clock of all groups.
-const TIMING: Timing = Timing::DEFAULT;
+pub(super) const TIMING: Timing = Timing::DEFAULT;
 
 /// How often groups look whether a heartbeat or a campaign is due.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// Voters of the meta group at most: more would only slow its few decisions.
-const META_VOTERS_MAX: usize = 5;
-
 /// How long a replica waits for the one that should begin its group before it begins it itself.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long one try at the meta leader may take, and the pause before the next.
+/// How long a proposal to the meta group may take.
 const META_TIMEOUT: Duration = Duration::from_secs(2);
-const META_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a node cannot start: one line that says what, where, and what to do.
+/// Why a node cannot start, or go on: one line that says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// Its data cannot be used.
     #[error(transparent)]
     Data(#[from] WalError),
+    /// Its log has failed.
+    #[error(transparent)]
+    Log(Arc<WalError>),
     /// A group's data cannot be used.
     #[error(transparent)]
     Group(#[from] StartError),
@@ -60,15 +68,36 @@ pub enum NodeError {
     /// The cluster described cannot be.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// The nodes there are do not make a cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The peer port is taken.
     #[error("{0}: {source}", source = .0.source)]
     Bind(BindError),
-    /// The log failed while the node started.
-    #[error(transparent)]
-    Log(#[from] Arc<WalError>),
     /// A thread of the node has ended.
     #[error("a runtime of the node has stopped")]
     Runtime,
+    /// The record of its cluster is not one this version writes.
+    #[error("the record of the cluster in the data directory cannot be read")]
+    Record,
+    /// The cluster counts on replicas that this directory has lost.
+    #[error(
+        "the data directory has lost replicas that the cluster counts on; empty it, and the node is let in again"
+    )]
+    LostReplicas,
+    /// The log holds a replica of a group that the cluster does not have.
+    #[error("the log holds a replica of {0}, which this cluster does not have")]
+    UnknownGroup(GroupId),
+    /// Another directory took its place.
+    #[error(
+        "another directory has taken the place of this one under the name {0}; empty it, and the node is let in again"
+    )]
+    Gone(String),
+    /// A copy of its directory was started, or a later state of it.
+    #[error(
+        "another copy of this data directory was started as {0}, or this is an old backup of it; empty it, and the node is let in again"
+    )]
+    Copy(String),
 }
 
 /// What a node is started from.
@@ -78,14 +107,16 @@ pub struct NodeOptions {
     pub config: Arc<Config>,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
-    /// Random bits.
-    pub seed: u64,
+    /// Random bits that nobody can guess.
+    pub entropy: [u8; 32],
     /// The runtimes that shards live on, this one first.
-    pub runtimes: Vec<tokio::runtime::Handle>,
+    pub runtimes: Vec<Handle>,
     /// Where clients find this node, as the cluster shall announce it.
     pub doors: Doors,
     /// Every command there is.
     pub registry: Registry,
+    /// Where it says what it waits for.
+    pub progress: Arc<Progress>,
 }
 
 /// A started node and what must be stopped with it.
@@ -94,7 +125,7 @@ pub struct Started {
     /// The node.
     pub node: Arc<Node>,
     peer_server: PeerServer,
-    data_dir: DataDir,
+    data_dir: Arc<Mutex<DataDir>>,
 }
 
 impl Started {
@@ -115,7 +146,7 @@ impl Started {
         let wal = self.node.wal().clone();
         let data_dir = self.data_dir;
         // The directory may be moved only once its log has ended in order.
-        let close = move || wal.close().map(|()| data_dir.close());
+        let close = move || wal.close().map(|()| data_dir.lock().note_stop());
         match tokio::task::spawn_blocking(close).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::error!(%error, "the stop could not be noted"),
@@ -125,228 +156,235 @@ impl Started {
     }
 }
 
-/// Starts the node: returns when its shards are running here, whether or not they have leaders yet.
+/// Starts the node: returns when the replicas in its directory are running, whether or not they have leaders yet. Its
+/// clients' doors may open once `options.progress` says so.
 ///
 /// # Errors
 /// [`NodeError`] when its data or its configuration cannot be used.
 pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
-    let ground = Ground::lay(&options.config, options.seed).await?;
-    // Meta first: it says what the shards are.
-    let meta_machine = Arc::new(TopologyMachine::new());
-    let meta = ground.start_meta(&meta_machine).await?;
-    let seed_topology = ground.seed_topology(options.runtimes.len())?;
-    let topology = match &meta {
-        Some(meta) => first_topology(meta, &meta_machine, seed_topology).await,
-        None => ground.fetched_topology().await,
-    };
-    let shards = ground.start_shards(&topology, &options).await?;
+    let ground = Ground::lay(&options).await?;
+    let (cluster, born) = ground.enter(&options).await?;
+    let shards = ground.shards(&cluster, &options);
+    ground.hosted.set_shards(shards.clone());
+    let residence = Arc::new(Residence {
+        myself: ground.myself.clone(),
+        data_dir: Arc::clone(&ground.data_dir),
+        wal: ground.wal.clone(),
+        recovered: ground.recovered,
+        peers: ground.peers.clone(),
+        hosted: Arc::clone(&ground.hosted),
+        runtimes: options.runtimes.clone(),
+        seed: ground.seed,
+    });
+    residence.start_all(born).await?;
+    for (shard, runtime) in shards.iter().zip(options.runtimes.iter().cycle()) {
+        runtime.spawn(Arc::clone(shard).run());
+    }
     let node = Node::new(Parts {
-        name: ground.config.node_id.clone(),
-        epoch: ground.data_dir.session().number,
+        myself: ground.myself.clone(),
         config: Arc::clone(&options.config),
         clock: options.clock,
         wal: ground.wal,
-        peers: ground.peers,
-        meta,
-        topology,
-        shards,
-        seed: options.seed,
+        peers: ground.peers.clone(),
+        hosted: Arc::clone(&ground.hosted),
+        progress: Arc::clone(&options.progress),
+        topology: Arc::clone(cluster.topology()),
+        seed: ground.seed,
         registry: options.registry,
     });
-    upkeep::spawn(&node, &meta_machine, options.doors, TIMING);
+    let sightings = Arc::new(Sightings::default());
+    ground.hosted.set_gate(Arc::new(Admission {
+        me: ground.myself.node,
+        hosted: Arc::clone(&ground.hosted),
+        sightings: Arc::clone(&sightings),
+    }) as Arc<dyn Gate>);
+    let membership = Arc::new(Membership {
+        myself: ground.myself.clone(),
+        residence,
+        hosted: Arc::clone(&ground.hosted),
+        peers: ground.peers,
+        progress: options.progress,
+        sightings,
+        has_begun: AtomicBool::new(!birth::is_at_birth(&cluster)),
+    });
+    tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
+    upkeep::spawn(&node, membership, options.doors, TIMING);
     Ok(Started { node, peer_server: ground.peer_server, data_dir: ground.data_dir })
 }
 
 /// What every group of the node stands on.
 struct Ground {
     config: Arc<Options>,
-    id: NodeId,
-    members: Vec<RingNode>,
-    cluster: ClusterId,
-    data_dir: DataDir,
+    myself: Myself,
+    /// The nodes of `cluster-nodes` by name, or this one alone.
+    listed: Vec<RingNode>,
+    door: Door,
+    data_dir: Arc<Mutex<DataDir>>,
     wal: Wal,
+    recovered: BTreeMap<GroupId, GroupState>,
     peers: Peers,
     peer_server: PeerServer,
-    switchboard: Arc<Switchboard>,
+    hosted: Arc<Hosted>,
+    random: Mutex<SplitMix64>,
     seed: u64,
 }
 
 impl Ground {
     /// Opens the data directory and the log, and begins to listen and connect to peers.
-    async fn lay(config: &Config, seed: u64) -> Result<Self, NodeError> {
-        let config = config.options();
+    async fn lay(options: &NodeOptions) -> Result<Self, NodeError> {
+        let config = options.config.options();
         let id = NodeId::of_name(&config.node_id);
-        let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
-        let is_sole = members.len() == 1;
-        let data_dir = DataDir::open(&config.dir, &config.node_id, &mut entropy(seed), is_sole)?;
+        let listed = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
+        let mut random = SplitMix64::new(low_bits(&options.entropy));
+        let mut words = options
+            .entropy
+            .chunks_exact(8)
+            .skip(1)
+            .map(|word| u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")));
+        let seed = random.next_u64();
+        let data_dir = {
+            // What the caller has drawn first: an incarnation takes two words, a session one.
+            let mut draw = || words.next().unwrap_or(0) ^ random.next_u64();
+            DataDir::open(&config.dir, &config.node_id, &mut draw, listed.len() == 1)?
+        };
         snapshot_file::remove_strays(&data_dir.snapshot_path())?;
-        let wal = open_wal(&data_dir, &config)?;
-
-        // Whoever is not meant is refused before any message: nodes of another cluster, or without the secret.
-        let cluster = cluster_of(&members);
-        let door = door(&config, cluster, &members, &data_dir, seed);
-        if members.len() > 1 && !config.cluster_secret.is_set() {
+        let (wal, recovered) = open_wal(&data_dir, &config)?;
+        let myself = Myself {
+            name: config.node_id.clone(),
+            node: id,
+            incarnation: data_dir.incarnation(),
+            session: data_dir.session(),
+        };
+        let hosted = Hosted::new();
+        let record = data_dir.adopted();
+        let known = record.as_deref().map(birth::adopted).transpose()?;
+        if let Some(cluster) = &known {
+            hosted.learn(cluster);
+        }
+        let cluster = known.as_ref().map_or(ClusterId::NONE, |cluster| cluster.id());
+        let Myself { name, incarnation, session, .. } = &myself;
+        let identity = LocalIdentity::new(PeerIdentity::new(cluster, name, *incarnation, *session));
+        let judge = Arc::new(Judge { hosted: Arc::clone(&hosted) });
+        tokio::spawn(keep_time(Arc::clone(&hosted)));
+        let handler = Arc::clone(&hosted) as Arc<dyn Handler>;
+        let secret = config.cluster_secret.expose().as_bytes();
+        let credentials = Credentials::new(secret, options.entropy);
+        let door = Door { local: identity, credentials, keeper: judge };
+        let address = peer_address(&config, listed.len());
+        if listed.len() > 1 && !config.cluster_secret.is_set() {
             tracing::warn!(
-                "peers are not authenticated: whoever reaches peer-port reads and writes everything; \
-                 give every node the same long, random cluster-secret"
+                "peers are not authenticated: whoever reaches peer-port reads and writes everything; give every node the same long, random cluster-secret"
             );
         }
-        let switchboard = Arc::new(Switchboard::default());
-        tokio::spawn(keep_time(Arc::clone(&switchboard)));
-        let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
         let peer_server =
-            PeerServer::bind(&peer_address(&config, members.len()), door.clone(), handler)
-                .await
-                .map_err(NodeError::Bind)?;
+            PeerServer::bind(&address, door.clone(), handler).await.map_err(NodeError::Bind)?;
         let peers = Peers::new();
-        for member in members.iter().filter(|member| member.id != id) {
-            let meant = Meant { node: member.id, incarnation: Incarnation::NONE };
-            let addresses = vec![joined(&member.host, member.peer_port)];
-            peers.insert(PeerClient::new(PeerOptions { door: door.clone(), meant, addresses }));
+        for member in listed.iter().filter(|member| member.id != id) {
+            peers.insert(PeerClient::new(PeerOptions {
+                door: door.clone(),
+                meant: Meant { node: member.id, incarnation: Incarnation::NONE },
+                addresses: vec![joined(&member.host, member.peer_port)],
+            }));
         }
         Ok(Self {
             config,
-            id,
-            members,
-            cluster,
-            data_dir,
+            myself,
+            listed,
+            door,
+            data_dir: Arc::new(Mutex::new(data_dir)),
             wal,
+            recovered,
             peers,
             peer_server,
-            switchboard,
+            hosted,
+            random: Mutex::new(random),
             seed,
         })
     }
 
-    fn group_options(&self, group: GroupId) -> GroupOptions {
-        GroupOptions {
-            group,
-            id: replica_on(self.id).0,
-            holder: replica_on(self.id).1,
-            wal: self.wal.clone(),
-            recovered: self.wal.known(group),
-            snapshots: SnapshotStore::new(self.data_dir.snapshot_path(), group),
-            is_short: false,
-            peers: self.peers.clone(),
-            timing: TIMING,
-            seed: self.seed ^ u64::from(group.0).rotate_left(48),
-        }
-    }
-
-    /// The replica of the meta group, where this node has one.
-    async fn start_meta(
+    /// The cluster this directory belongs to, and the replicas it was given just now; waits for one when it is empty.
+    async fn enter(
         &self,
-        machine: &Arc<TopologyMachine>,
-    ) -> Result<Option<Group<TopologyMachine>>, NodeError> {
-        let voters: BTreeMap<RaftId, Holder> =
-            self.members.iter().take(META_VOTERS_MAX).map(|member| replica_on(member.id)).collect();
-        let meta = if voters.values().any(|holder| holder.node == self.id) {
-            let options = self.group_options(GroupId::META);
-            give_birth(&options).await?;
-            let group = Group::start(options, Arc::clone(machine)).await?;
-            let begins = self.members.first().is_some_and(|first| first.id == self.id);
-            tokio::spawn(begin(group.clone(), voters, begins));
-            Some(group)
-        } else {
-            None
-        };
-        self.switchboard.set_meta(meta.clone());
-        Ok(meta)
-    }
-
-    /// The topology of a cluster of the configured nodes that begins now.
-    fn seed_topology(&self, threads: usize) -> Result<Topology, NodeError> {
-        fresh_topology(&self.config, self.members.clone(), self.cluster, threads)
-    }
-
-    /// The topology as a voter of meta has it, for a node that is none.
-    async fn fetched_topology(&self) -> Arc<Topology> {
-        loop {
-            for voter in self.members.iter().take(META_VOTERS_MAX) {
-                if let Some(peer) = self.peers.get(voter.id)
-                    && let Some(topology) = fetch(&peer).await
-                {
-                    return Arc::new(topology);
-                }
-            }
-            tokio::time::sleep(META_PAUSE).await;
-        }
-    }
-
-    /// All shards of the cluster, with replicas of those placed here, each on a runtime of its own choice.
-    async fn start_shards(
-        &self,
-        topology: &Topology,
         options: &NodeOptions,
-    ) -> Result<Vec<Arc<Shard>>, NodeError> {
-        let shards: Vec<Arc<Shard>> = topology
-            .placements()
-            .map(|(shard, placement)| {
-                Shard::new(ShardOptions {
-                    shard,
-                    slots: topology.slots_of(shard),
-                    node: self.id,
-                    epoch: self.data_dir.session().number,
-                    replicas: placement.replicas.clone(),
-                    read_consistency: match self.config.read_consistency {
-                        ReadConsistency::Lease => shard::ReadConsistency::Lease,
-                        ReadConsistency::Quorum => shard::ReadConsistency::Quorum,
-                    },
-                    peers: self.peers.clone(),
-                    clock: Arc::clone(&options.clock),
-                    seed: options.seed ^ u64::from(shard.0).rotate_left(32),
-                })
-            })
-            .collect();
-        self.switchboard.set_shards(shards.clone());
-        for (shard, runtime) in shards.iter().zip(options.runtimes.iter().cycle()) {
-            let begins = topology.preferred_leader(shard.id()) == self.id;
-            let group = self.group_options(GroupId::of_shard(shard.id()));
-            let starting = runtime.spawn(start_shard(Arc::clone(shard), group, begins));
-            starting.await.map_err(|_| NodeError::Runtime)??;
+    ) -> Result<(Arc<Cluster>, BTreeMap<GroupId, RaftId>), NodeError> {
+        if let Some(cluster) = self.hosted.cluster() {
+            return Ok((cluster, BTreeMap::new()));
         }
-        Ok(shards)
+        let newcomer = Newcomer {
+            myself: &self.myself,
+            listed: &self.listed,
+            peers: &self.peers,
+            data_dir: &self.data_dir,
+            wal: &self.wal,
+            hosted: &self.hosted,
+            identity: &self.door.local,
+            progress: &options.progress,
+        };
+        let threads = options.runtimes.len();
+        let draw = |id| fresh_topology(&self.config, self.listed.clone(), id, threads);
+        let cluster = newcomer.enter(draw, || self.random.lock().next_u64()).await?;
+        let born = if birth::is_at_birth(&cluster) {
+            cluster.assigned_to(self.myself.incarnation)
+        } else {
+            BTreeMap::new()
+        };
+        Ok((cluster, born))
+    }
+
+    /// All shards of the cluster, without replicas yet.
+    fn shards(&self, cluster: &Cluster, options: &NodeOptions) -> Vec<Arc<Shard>> {
+        let topology = cluster.topology();
+        let shard = |(shard, placement): (crate::ids::ShardId, &crate::ring::Placement)| {
+            Shard::new(ShardOptions {
+                shard,
+                slots: topology.slots_of(shard),
+                node: self.myself.node,
+                incarnation: self.myself.incarnation,
+                session: self.myself.session,
+                replicas: placement.replicas.clone(),
+                read_consistency: match self.config.read_consistency {
+                    ReadConsistency::Lease => shard::ReadConsistency::Lease,
+                    ReadConsistency::Quorum => shard::ReadConsistency::Quorum,
+                },
+                peers: self.peers.clone(),
+                clock: Arc::clone(&options.clock),
+                seed: self.seed ^ u64::from(shard.0).rotate_left(32),
+            })
+        };
+        topology.placements().map(shard).collect()
     }
 }
 
-/// Starts a shard on the current runtime.
-async fn start_shard(
-    shard: Arc<Shard>,
-    group: GroupOptions,
-    begins: bool,
-) -> Result<(), NodeError> {
-    if shard.replicas().contains(&group.holder.node) {
-        give_birth(&group).await?;
-        shard.start_replica(group).await?;
-        let beginner = Arc::clone(&shard);
-        let members = shard.replicas().iter().map(|node| replica_on(*node)).collect();
-        tokio::spawn(async move { beginner.begin(members, begins, BEGIN_PATIENCE).await });
+/// Once the cluster's birth is sealed, gives the groups of this node their first members: at once those that it should
+/// lead, the others only when nobody else has for a while. All give them the same ones, so it does not matter who
+/// comes first.
+async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself: Myself) {
+    if !birth::is_at_birth(&cluster) {
+        return;
     }
-    tokio::spawn(shard.run());
-    Ok(())
-}
-
-/// Lets the log know the replica, where it does not yet.
-async fn give_birth(options: &GroupOptions) -> Result<(), NodeError> {
-    Ok(options.wal.born(options.group, options.id).await?)
-}
-
-/// Random bits that no other start has, a word at a time: the machine's, through the keys of std's hasher, and `seed`.
-fn entropy(seed: u64) -> impl FnMut() -> u64 {
-    let keys = std::hash::RandomState::new();
-    let mut count = 0u64;
-    move || {
-        count += 1;
-        std::hash::BuildHasher::hash_one(&keys, (seed, count))
+    let Membership { hosted, peers, progress, .. } = &*membership;
+    birth::sealed(&cluster, &myself, hosted, peers, progress).await;
+    membership.has_begun.store(true, Ordering::Release);
+    if let Some(meta) = hosted.meta() {
+        let members = cluster.replicas(GroupId::META).collect();
+        let is_first = cluster
+            .replicas(GroupId::META)
+            .min_by_key(|(id, _)| *id)
+            .is_some_and(|(_, holder)| holder.node == myself.node);
+        tokio::spawn(async move { meta.begin(members, is_first, BEGIN_PATIENCE).await });
+    }
+    for shard in hosted.shards() {
+        let shard = Arc::clone(shard);
+        let begins = cluster.topology().preferred_leader(shard.id()) == myself.node;
+        let members = cluster.replicas(GroupId::of_shard(shard.id())).collect();
+        tokio::spawn(async move { shard.begin(members, begins, BEGIN_PATIENCE).await });
     }
 }
 
-/// The replica of any group on `node`, and where it lies: by the node's name as long as meta gives out no ids.
-fn replica_on(node: NodeId) -> (RaftId, Holder) {
-    (RaftId(node.0), Holder { node, incarnation: Incarnation(u128::from(node.0)) })
-}
-
-fn open_wal(data_dir: &DataDir, config: &Options) -> Result<Wal, WalError> {
+fn open_wal(
+    data_dir: &DataDir,
+    config: &Options,
+) -> Result<(Wal, BTreeMap<GroupId, GroupState>), WalError> {
     let sync = match config.appendfsync {
         AppendFsync::Always => SyncPolicy::Always,
         AppendFsync::Everysec => SyncPolicy::EverySecond,
@@ -360,7 +398,7 @@ fn open_wal(data_dir: &DataDir, config: &Options) -> Result<Wal, WalError> {
         boot_id: data_dir.boot_id(),
         ..WalOptions::default()
     };
-    Ok(Wal::open(&data_dir.wal_path(), options)?.0)
+    Wal::open(&data_dir.wal_path(), options)
 }
 
 /// Where peers are listened for: a node alone has none, and takes any port that nobody else can reach.
@@ -383,8 +421,7 @@ fn joined(host: &str, port: u16) -> String {
 /// [`NodeError::Nodes`] and [`NodeError::Topology`] when the configuration describes none.
 pub fn planned_topology(config: &Options, threads: usize) -> Result<Topology, NodeError> {
     let members = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
-    let cluster = cluster_of(&members);
-    fresh_topology(config, members, cluster, threads)
+    fresh_topology(config, members, ClusterId::NONE, threads)
 }
 
 fn fresh_topology(
@@ -423,96 +460,8 @@ fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<RingNo
     Ok(members)
 }
 
-/// The cluster of these nodes: a hash of their names, which is public and opens no door. Addresses may differ by the
-/// point of view.
-fn cluster_of(members: &[RingNode]) -> ClusterId {
-    let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
-    ClusterId(xxhash_rust::xxh3::xxh3_64(names.join(" ").as_bytes()))
-}
-
-/// This node's way to meet its peers.
-fn door(
-    config: &Options,
-    cluster: ClusterId,
-    members: &[RingNode],
-    data_dir: &DataDir,
-    seed: u64,
-) -> Door {
-    let session = data_dir.session();
-    let identity = PeerIdentity::new(cluster, &config.node_id, data_dir.incarnation(), session);
-    let local = LocalIdentity::new(identity);
-    // The session is drawn at random: nonces would not repeat even if the seed did.
-    let mut entropy = [0; 32];
-    entropy[..8].copy_from_slice(&seed.to_le_bytes());
-    entropy[8..16].copy_from_slice(&session.random.to_le_bytes());
-    entropy[16..24].copy_from_slice(&NodeId::of_name(&config.node_id).0.to_le_bytes());
-    let credentials = Credentials::new(config.cluster_secret.expose().as_bytes(), entropy);
-    let nodes = members.iter().map(|member| member.id).collect();
-    Door { local, credentials, keeper: Arc::new(MembersOnly { cluster, nodes }) }
-}
-
-/// Lets in the configured nodes of the cluster.
-struct MembersOnly {
-    cluster: ClusterId,
-    nodes: BTreeSet<NodeId>,
-}
-
-impl Doorkeeper for MembersOnly {
-    fn judge(&self, who: &PeerIdentity, _meant: Option<&Meant>, _side: Side) -> Verdict {
-        if who.cluster == self.cluster && self.nodes.contains(&who.node) {
-            Verdict::Member
-        } else {
-            Verdict::Refuse(Refusal::OtherCluster)
-        }
-    }
-}
-
-/// Gives a group without history its first members: at once where it `begins`, elsewhere only when nobody
-/// else has for a while. All give it the same ones, so it does not matter who comes first.
-async fn begin(group: Group<TopologyMachine>, voters: BTreeMap<RaftId, Holder>, begins: bool) {
-    if !begins {
-        let known = group.wait_for_leadership(|leadership| leadership != Leadership::Unknown);
-        if tokio::time::timeout(BEGIN_PATIENCE, known).await.is_ok() {
-            return;
-        }
-    }
-    if let Err(error) = group.initialize(voters).await {
-        tracing::error!(group = %group.id(), %error, "cannot begin the group");
-    }
-}
-
-/// The topology as the meta group has it; its first leader creates it.
-async fn first_topology(
-    meta: &Group<TopologyMachine>,
-    machine: &TopologyMachine,
-    seed: Topology,
-) -> Arc<Topology> {
-    let mut latest = machine.watch();
-    let create = Command::Create(Box::new(seed)).encode();
-    loop {
-        if let Some(topology) = latest.borrow_and_update().clone() {
-            return topology;
-        }
-        if meta.leadership() == Leadership::Here {
-            propose(meta, create.clone()).await;
-        }
-        // Whether it changed, this node came to lead, or neither: look again.
-        let _changed = tokio::time::timeout(META_PAUSE, latest.changed()).await;
-    }
-}
-
-/// Asks `peer` for the topology.
-pub(super) async fn fetch(peer: &PeerClient) -> Option<Topology> {
-    let answer =
-        peer.call(GroupId::META, meta::kind::FETCH, Bytes::new(), META_TIMEOUT).await.ok()?;
-    match Command::decode(&answer).ok()? {
-        Command::Create(topology) => Some(*topology),
-        Command::SetDoors { .. } => None,
-    }
-}
-
 /// Proposes to the meta group and waits for the outcome; true when it is applied.
-pub(super) async fn propose(meta: &Group<TopologyMachine>, command: Bytes) -> bool {
+pub(super) async fn propose(meta: &Group<ClusterMachine>, command: Bytes) -> bool {
     let (done, fate) = tokio::sync::oneshot::channel();
     let report = move |fate| {
         // Nobody waits any more when the node is stopping.
@@ -524,72 +473,24 @@ pub(super) async fn propose(meta: &Group<TopologyMachine>, command: Bytes) -> bo
     matches!(tokio::time::timeout(META_TIMEOUT, fate).await, Ok(Ok(ProposalFate::Applied)))
 }
 
+/// A number that differs from start to start.
+fn low_bits(entropy: &[u8; 32]) -> u64 {
+    let mut low = [0; 8];
+    low.copy_from_slice(&entropy[..8]);
+    u64::from_le_bytes(low)
+}
+
 /// Drives the elections and heartbeats of all groups together, from the first group on.
-async fn keep_time(switchboard: Arc<Switchboard>) {
+async fn keep_time(hosted: Arc<Hosted>) {
     let mut timer = tokio::time::interval(BEAT);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        if let Some(Some(meta)) = switchboard.meta.get() {
+        if let Some(meta) = hosted.meta() {
             meta.tick().await;
         }
-        for shard in switchboard.shards.get().into_iter().flatten() {
+        for shard in hosted.shards() {
             shard.keep_time().await;
-        }
-    }
-}
-
-/// The groups of this node, as messages from peers and the clock find them.
-#[derive(Debug, Default)]
-struct Switchboard {
-    meta: OnceLock<Option<Group<TopologyMachine>>>,
-    shards: OnceLock<Vec<Arc<Shard>>>,
-}
-
-impl Switchboard {
-    fn set_meta(&self, meta: Option<Group<TopologyMachine>>) {
-        let is_first = self.meta.set(meta).is_ok();
-        debug_assert!(is_first, "set once, while starting");
-    }
-
-    fn set_shards(&self, shards: Vec<Arc<Shard>>) {
-        let is_first = self.shards.set(shards).is_ok();
-        debug_assert!(is_first, "set once, while starting");
-    }
-
-    fn handle_meta(&self, message: Message, responder: Responder) {
-        let Some(Some(meta)) = self.meta.get() else { return };
-        if message.kind == meta::kind::FETCH {
-            if let Some(topology) = meta.machine().latest() {
-                responder.send(Command::Create(Box::new((*topology).clone())).encode());
-            }
-            return;
-        }
-        if message.kind != meta::kind::PROPOSE {
-            return meta.handle(message, responder);
-        }
-        if Command::decode(&message.body).is_err() || meta.leadership() != Leadership::Here {
-            return; // Unanswered: the sender asks somebody else.
-        }
-        let meta = meta.clone();
-        tokio::spawn(async move {
-            if propose(&meta, message.body).await {
-                responder.send(Bytes::new());
-            }
-        });
-    }
-}
-
-impl Handler for Switchboard {
-    fn handle(&self, message: Message, responder: Responder) {
-        if message.group == GroupId::META {
-            return self.handle_meta(message, responder);
-        }
-        // Before the shards are there nobody answers, and the sender tries again.
-        let Some(shards) = self.shards.get() else { return };
-        let index = ShardId(message.group.0 - 1).0 as usize;
-        if let Some(shard) = shards.get(index) {
-            shard.handle(message, responder);
         }
     }
 }

@@ -37,10 +37,11 @@ impl TestNode {
         let started = start(NodeOptions {
             config: Arc::new(config),
             clock: Arc::new(SystemClock::new()),
-            seed: 42,
+            entropy: [42; 32],
             runtimes: vec![tokio::runtime::Handle::current()],
             doors: Doors { host: "127.0.0.1".into(), port: 6379, cluster_port: 7379 },
             registry,
+            progress: Arc::default(),
         })
         .await
         .unwrap();

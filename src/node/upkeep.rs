@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::MissedTickBehavior;
 
 use super::leaders;
+use super::membership::{End, Membership, tell};
 use super::node::Node;
-use super::start;
+use super::start::NodeError;
 use crate::ids::{GroupId, NodeId};
-use crate::meta::{self, Command, TopologyMachine};
+use crate::meta::Command;
 use crate::raft::{Leadership, Timing};
 use crate::ring::Doors;
 use crate::shard::Shard;
@@ -29,16 +29,10 @@ const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Pause before the doors are announced again.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Pause between two looks at the topology by a node that has no replica of it.
-const FETCH_PERIOD: Duration = Duration::from_secs(1);
-
 /// Starts the node's own tasks. They end with the runtime.
-pub(super) fn spawn(node: &Arc<Node>, machine: &TopologyMachine, doors: Doors, timing: Timing) {
-    if node.meta().is_some() {
-        tokio::spawn(follow_topology(Arc::clone(node), machine.watch()));
-    } else {
-        tokio::spawn(fetch_topology(Arc::clone(node)));
-    }
+pub(super) fn spawn(node: &Arc<Node>, membership: Arc<Membership>, doors: Doors, timing: Timing) {
+    tokio::spawn(follow_cluster(Arc::clone(node)));
+    tokio::spawn(watch_membership(Arc::clone(node), membership));
     tokio::spawn(announce(Arc::clone(node), doors));
     tokio::spawn(tick(Arc::clone(node)));
     tokio::spawn(leaders::spread(Arc::clone(node)));
@@ -47,28 +41,23 @@ pub(super) fn spawn(node: &Arc<Node>, machine: &TopologyMachine, doors: Doors, t
     }
 }
 
-/// Without a replica of meta: asks its peers for news now and then.
-async fn fetch_topology(node: Arc<Node>) {
-    loop {
-        tokio::time::sleep(FETCH_PERIOD).await;
-        for peer in node.peers().all() {
-            if let Some(topology) = start::fetch(&peer).await {
-                if topology.epoch() > node.epoch() {
-                    node.adopt_topology(Arc::new(topology));
-                }
-                break;
-            }
-        }
-    }
+/// Stops the node when its directory must not go on.
+async fn watch_membership(node: Arc<Node>, membership: Arc<Membership>) {
+    let error = match membership.watch_over().await {
+        Ok(End::Gone) => NodeError::Gone(node.name().to_owned()),
+        Ok(End::Copy) => NodeError::Copy(node.name().to_owned()),
+        Err(error) => error,
+    };
+    node.fail(error);
 }
 
-async fn follow_topology(
-    node: Arc<Node>,
-    mut latest: tokio::sync::watch::Receiver<Option<Arc<crate::ring::Topology>>>,
-) {
+async fn follow_cluster(node: Arc<Node>) {
+    let mut latest = node.hosted().watch();
     loop {
-        if let Some(topology) = latest.borrow_and_update().clone() {
-            node.adopt_topology(topology);
+        if let Some(cluster) = latest.borrow_and_update().clone()
+            && cluster.topology().epoch() != node.epoch()
+        {
+            node.adopt_topology(Arc::clone(cluster.topology()));
         }
         if latest.changed().await.is_err() {
             return;
@@ -78,35 +67,11 @@ async fn follow_topology(
 
 /// Until the topology says where this node's doors are, tells the meta leader.
 async fn announce(node: Arc<Node>, doors: Doors) {
-    let command = Command::SetDoors { node: node.id(), doors: doors.clone() }.encode();
+    let command = Command::SetDoors { node: node.id(), doors: doors.clone() };
     let is_known = || node.topology().node(node.id()).and_then(|node| node.doors.clone());
     while is_known().as_ref() != Some(&doors) {
-        match node.meta().map(|meta| (meta, meta.leadership())) {
-            Some((meta, Leadership::Here)) => {
-                start::propose(meta, command.clone()).await;
-            }
-            Some((_, Leadership::There(leader))) => {
-                if let Some(peer) = node.peers().get(leader) {
-                    tell(&peer, &command).await;
-                }
-            }
-            Some((_, Leadership::Unknown)) => {}
-            // Whoever does not lead meta does not answer: one of them does.
-            None => {
-                for peer in node.peers().all() {
-                    tell(&peer, &command).await;
-                }
-            }
-        }
+        tell(node.hosted(), node.peers(), &command).await;
         tokio::time::sleep(ANNOUNCE_PAUSE).await;
-    }
-}
-
-async fn tell(peer: &PeerClient, command: &Bytes) {
-    const TIMEOUT: Duration = Duration::from_secs(2);
-    let told = peer.call(GroupId::META, meta::kind::PROPOSE, command.clone(), TIMEOUT).await;
-    if let Err(error) = told {
-        tracing::debug!(%error, "a peer did not take the doors");
     }
 }
 

@@ -13,6 +13,7 @@ use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
 use super::inbound_snapshots::IncomingSnapshot;
 use super::log_store::LogStore;
+use super::membership::Settling;
 use super::options::Timing;
 use super::pledge::Pledge;
 use super::reversion::Matches;
@@ -42,6 +43,7 @@ pub(super) struct Shared<S: StateMachine> {
     /// Its own candidacy.
     pub(super) ballot: Arc<Ballot>,
     pub(super) timing: Timing,
+    pub(super) settling: Settling,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,
     pub(super) snapshots: SnapshotStore,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::RaftError;
@@ -16,6 +17,7 @@ use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
 use super::core::Shared;
 use super::log_store::LogStore;
+use super::membership::Settling;
 use super::network::GroupNetworkFactory;
 use super::options::{GroupOptions, StartError, raft_config};
 use super::pledge::Pledge;
@@ -114,6 +116,7 @@ impl<S: StateMachine> Group<S> {
             pledge: Pledge::default(),
             ballot,
             timing: options.timing,
+            settling: Settling::default(),
             votes_from,
             snapshots: options.snapshots,
             incoming: Mutex::new(None),
@@ -163,6 +166,20 @@ impl<S: StateMachine> Group<S> {
                 tracing::debug!(group = %self.shared.group, %fatal, "the replica has stopped");
                 Err(Stopped)
             }
+        }
+    }
+
+    /// Gives a group without any history its first members: at once where it `begins`, elsewhere only when nobody else
+    /// has within `patience`. All give it the same ones, so it does not matter who comes first.
+    pub async fn begin(&self, members: BTreeMap<RaftId, Holder>, begins: bool, patience: Duration) {
+        if !begins {
+            let known = self.wait_for_leadership(|leadership| leadership != Leadership::Unknown);
+            if tokio::time::timeout(patience, known).await.is_ok() {
+                return;
+            }
+        }
+        if let Err(error) = self.initialize(members).await {
+            tracing::error!(group = %self.id(), %error, "cannot begin the group");
         }
     }
 

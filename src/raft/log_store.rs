@@ -401,6 +401,7 @@ mod tests {
     async fn what_is_applied_is_never_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
         let applied = Arc::new(AppliedTerm::default());
         let mut log = LogStore::open(GroupId(1), wal, None, Arc::clone(&applied)).unwrap();
         let entry = |index| Entry {

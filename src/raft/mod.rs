@@ -26,6 +26,7 @@ mod inbound;
 mod inbound_snapshots;
 mod lease;
 mod log_store;
+mod membership;
 mod network;
 mod options;
 mod pledge;
@@ -42,6 +43,7 @@ mod tests;
 
 pub use group::{Group, GroupStatus, Leadership};
 pub use lease::ReadRefused;
+pub use membership::Settled;
 pub use network::kind;
 pub use options::{GroupOptions, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};

@@ -91,6 +91,14 @@ impl SnapshotStore {
             .map_err(io::Error::other)
     }
 
+    /// Forgets all snapshots: the replica has ended.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted.
+    pub fn forget_all(&self) -> io::Result<()> {
+        snapshot_file::keep(&self.directory, self.group, 0).map_err(io::Error::other)
+    }
+
     /// Forgets all but the newest snapshot. A file being read by a transfer stays readable until closed.
     pub(super) fn forget_older(&self) -> io::Result<()> {
         snapshot_file::keep(&self.directory, self.group, SNAPSHOTS_KEPT).map_err(io::Error::other)

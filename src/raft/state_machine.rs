@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine};
+use parking_lot::Mutex;
 
 use super::snapshot::{SnapshotBuilder, SnapshotHandle, SnapshotStore};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -64,6 +65,7 @@ pub(super) struct AppliedTerm {
     term: AtomicU64,
     index: AtomicU64,
     sole_voter: AtomicBool,
+    membership: Mutex<Option<LogId>>,
 }
 
 impl AppliedTerm {
@@ -76,6 +78,11 @@ impl AppliedTerm {
     /// Whether the applied membership has one voter: if that is the leader, it needs nobody's acknowledgement.
     pub(super) fn has_sole_voter(&self) -> bool {
         self.sole_voter.load(Ordering::Acquire)
+    }
+
+    /// The entry that set the newest membership that is committed, as far as this replica has applied the log.
+    pub(super) fn membership(&self) -> Option<LogId> {
+        *self.membership.lock()
     }
 
     /// Index of the last applied entry; 0 when there is none, or only the first, which nothing comes before.
@@ -91,6 +98,7 @@ impl AppliedTerm {
 
     fn set_membership(&self, membership: &StoredMembership) {
         self.sole_voter.store(membership.voter_ids().count() == 1, Ordering::Release);
+        *self.membership.lock() = *membership.log_id();
     }
 }
 

@@ -237,6 +237,11 @@ impl ErrorReply {
         Self::owned(format!("ERR wrong number of arguments for '{}' command", name.to_lowercase()))
     }
 
+    /// `LOADING` and what the node waits for.
+    pub fn loading(reason: &str) -> Self {
+        Self::owned(format!("LOADING {reason}"))
+    }
+
     /// `ERR unknown command 'foo', with args beginning with: 'a' 'b' `, from the whole argv.
     ///
     /// The name and the arguments are cut after 128 bytes each; bytes that are no UTF-8 are shown as `U+FFFD`.

@@ -52,7 +52,8 @@ pub(super) async fn accept(listener: TcpListener, door: Door, node: Arc<Node>) {
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<Node>) {
+/// Lets one client in.
+pub(super) fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<Node>) {
     let node = Arc::clone(node);
     let Ok(local) = stream.local_addr() else { return };
     if let Err(error) = stream.set_nodelay(true) {

@@ -9,10 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::admin;
+use super::house::House;
 use super::listener::{self, Sharing};
+use super::lobby;
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
-use crate::node::{self, Node, NodeError, NodeOptions};
+use crate::node::{self, Node, NodeError, NodeOptions, Progress};
 use crate::ring::Doors;
 use crate::session::{self, Door};
 use crate::stdx::clock::{Clock, SystemClock};
@@ -48,7 +50,11 @@ type Listeners = Vec<(TcpListener, Door)>;
 ///
 /// # Errors
 /// [`ServerError`] when it cannot start.
-pub fn run(config: Config, seed: u64, set_log_level: SetLogLevel) -> Result<(), ServerError> {
+pub fn run(
+    config: Config,
+    entropy: [u8; 32],
+    set_log_level: SetLogLevel,
+) -> Result<(), ServerError> {
     let options = config.options();
     let threads = options.io_threads.map_or_else(default_threads, usize::from);
     let runtime = runtime().map_err(ServerError::Runtime)?;
@@ -61,7 +67,7 @@ pub fn run(config: Config, seed: u64, set_log_level: SetLogLevel) -> Result<(), 
         handles.push(handle);
         workers.push(worker);
     }
-    let outcome = runtime.block_on(serve(Arc::new(config), seed, handles, set_log_level));
+    let outcome = runtime.block_on(serve(Arc::new(config), entropy, handles, set_log_level));
     stop.send_replace(true);
     for worker in workers {
         if worker.join().is_err() {
@@ -100,7 +106,7 @@ fn spawn_worker(
 
 async fn serve(
     config: Arc<Config>,
-    seed: u64,
+    entropy: [u8; 32],
     runtimes: Vec<Handle>,
     set_log_level: SetLogLevel,
 ) -> Result<(), ServerError> {
@@ -119,42 +125,64 @@ async fn serve(
         }
     }
     let admin_listeners = open(&options, options.admin_port, Sharing::Alone)?;
+    let progress = Arc::new(Progress::new());
+    let house = Arc::new(House::new(Arc::clone(&progress)));
+    for listener in admin_listeners {
+        tokio::spawn(admin::accept(listener, Arc::clone(&house)));
+    }
+    let is_open = !options.requirepass.is_set();
+    for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {
+        for (listener, door) in listeners {
+            runtime.spawn(serve_door(listener, door, Arc::clone(&house), is_open));
+        }
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started = node::start(NodeOptions {
         config: Arc::clone(&config),
         clock,
-        seed,
+        entropy,
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),
         registry: registry(),
+        progress: Arc::clone(&progress),
     })
     .await?;
     let node = Arc::clone(&started.node);
-    for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {
-        for (listener, door) in listeners {
-            runtime.spawn(listener::accept(listener, door, Arc::clone(&node)));
-        }
-    }
-    for listener in admin_listeners {
-        tokio::spawn(admin::accept(listener, Arc::clone(&node)));
-    }
+    house.enter(Arc::clone(&node));
     tokio::spawn(follow_config(Arc::clone(&node), set_log_level));
-    tracing::info!(
-        node = node.name(),
-        port = options.port.unwrap_or(0),
-        shards = node.shards().len(),
-        "ready to accept connections"
-    );
-    tokio::select! {
-        () = wait_for_signal() => {}
-        () = node.stopped() => {}
+    let port = options.port.unwrap_or(0);
+    let stopped = async {
+        tokio::select! {
+            () = wait_for_signal() => {}
+            () = node.stopped() => {}
+        }
+    };
+    let mut stopped = std::pin::pin!(stopped);
+    let is_ready = tokio::select! {
+        () = progress.finished() => true,
+        () = &mut stopped => false,
+    };
+    if is_ready {
+        let (node, shards) = (node.name(), node.shards().len());
+        tracing::info!(node, port, shards, "ready to accept connections");
+        stopped.await;
     }
     tracing::info!("stopping");
     // Before clients are let go: until then this node forwards theirs to the new leaders.
     started.hand_over_leads().await;
     node.stop();
     started.stop().await;
-    Ok(())
+    node.take_failure().map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// Serves one door on the runtime of its listener: first the lobby, then the node.
+async fn serve_door(listener: TcpListener, door: Door, house: Arc<House>, is_open: bool) {
+    let waiting = lobby::hold(&listener, house.progress(), is_open).await;
+    let node = house.entered().await;
+    for (stream, peer) in waiting {
+        listener::admit(stream, peer, door, &node);
+    }
+    listener::accept(listener, door, node).await;
 }
 
 /// The commands of all rooms.

@@ -22,7 +22,7 @@ use super::machine::AppliedPackets;
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
 use super::reply::{Replies, ReplyCell};
 use super::wire;
-use crate::ids::NodeId;
+use crate::ids::{Incarnation, NodeId, Session};
 use crate::resp::ErrorReply;
 use crate::transport::Responder;
 
@@ -102,7 +102,7 @@ struct Waiting {
     /// Emptied buffers, used again.
     spare: Vec<PacketBuffer>,
     /// Packets of other nodes that were proposed here and wait for apply.
-    proposed: HashMap<(NodeId, u64, u64), Responder>,
+    proposed: HashMap<PacketId, Responder>,
 }
 
 impl Waiting {
@@ -119,16 +119,17 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct Front {
     node: NodeId,
-    epoch: u64,
+    incarnation: Incarnation,
+    session: Session,
     waiting: Mutex<Waiting>,
     /// Wakes the shard's proposer.
     pub(super) wake: Notify,
 }
 
 impl Front {
-    pub(super) fn new(node: NodeId, epoch: u64) -> Self {
+    pub(super) fn new(node: NodeId, incarnation: Incarnation, session: Session) -> Self {
         let waiting = Waiting { next_sequence: 1, ..Waiting::default() };
-        Self { node, epoch, waiting: Mutex::new(waiting), wake: Notify::new() }
+        Self { node, incarnation, session, waiting: Mutex::new(waiting), wake: Notify::new() }
     }
 
     /// Queues `count` encoded commands; `cell` gets their replies, or one error for all.
@@ -186,7 +187,8 @@ impl Front {
             |bytes: usize| other_bytes == 0 || other_bytes.saturating_add(bytes) <= ENTRY_BYTES_MAX;
         let mut waiting = self.waiting.lock();
         let waiting = &mut *waiting;
-        let id = |sequence| PacketId { node: self.node, epoch: self.epoch, sequence };
+        let (incarnation, session) = (self.incarnation, self.session);
+        let id = |sequence| PacketId { incarnation, session, sequence };
         let floor = waiting.flights.keys().next().copied().unwrap_or(waiting.next_sequence);
         for (&sequence, flight) in &mut waiting.flights {
             if !flight.under_way
@@ -313,15 +315,14 @@ impl Front {
 
     /// Remembers who is to be told when the packet called `id` is applied.
     pub(super) fn await_apply(&self, id: PacketId, responder: Responder) {
-        let previous =
-            self.waiting.lock().proposed.insert((id.node, id.epoch, id.sequence), responder);
+        let previous = self.waiting.lock().proposed.insert(id, responder);
         // A packet sent twice is answered at its latest call; the earlier one learns that it is not.
         drop(previous);
     }
 
     /// Whoever waits for packet `id` of another node, no longer to be told by apply.
     pub(super) fn forget_apply(&self, id: PacketId) -> Option<Responder> {
-        self.waiting.lock().proposed.remove(&(id.node, id.epoch, id.sequence))
+        self.waiting.lock().proposed.remove(&id)
     }
 
     /// The reads that have gathered.
@@ -427,8 +428,8 @@ fn deliver(waiters: &[Waiter], replies: &Replies) {
 
 impl AppliedPackets for Front {
     fn applied(&self, id: PacketId, replies: &Arc<Replies>) {
-        if id.node == self.node {
-            if id.epoch == self.epoch && self.leads() {
+        if id.incarnation == self.incarnation {
+            if id.session == self.session && self.leads() {
                 self.complete(id.sequence, replies);
             }
         } else if let Some(responder) = self.forget_apply(id) {
@@ -450,7 +451,7 @@ mod tests {
 
     /// A front end with one packet under way to `FIRST`.
     fn front_with_a_packet() -> (Front, Departure) {
-        let front = Front::new(HERE, 1);
+        let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"a"], &mut commands);
         front.submit(Lane::Write, &commands, 1, &ReplyCell::new());

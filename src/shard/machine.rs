@@ -115,6 +115,12 @@ impl ShardMachine {
         self.state.read().keyspace.look_ahead(keys);
     }
 
+    /// Forgets everything: the replica it belonged to has ended.
+    pub(super) fn clear(&self) {
+        let old = std::mem::replace(&mut *self.state.write(), State::new(self.slots.clone()));
+        drop(old);
+    }
+
     /// The latest stamp applied.
     pub(super) fn now(&self) -> UnixMillis {
         self.state.read().now

@@ -3,7 +3,8 @@
 //! ```text
 //! proposal   version u8 = 1 | kind u8 | now u64 (Unix ms) | seed u64 | body        little endian
 //! kind 1     batch: packets u32, then each packet:
-//!            node u64 | epoch u64 | sequence u64 | floor u64 | commands u32 | length u32 | commands
+//!            incarnation u128 | session number u64, random u64 | sequence u64 | floor u64 | commands u32 |
+//!            length u32 | commands
 //! command    flags u8 (bit 0: the client speaks RESP3) | db u8 | argc varint | argc × (length varint | bytes)
 //! kind 2     purge: keys u32, then each key: db u8 | length varint | bytes
 //! ```
@@ -13,17 +14,17 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::ids::{DbIndex, NodeId};
+use crate::ids::{DbIndex, Incarnation, Session};
 use crate::resp::Protocol;
 use crate::stdx::clock::UnixMillis;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const KIND_BATCH: u8 = 1;
 const KIND_PURGE: u8 = 2;
 const PREFIX_BYTES: usize = 1 + 1 + 8 + 8;
 
 /// Bytes of a packet's header inside a batch and on the wire.
-pub(super) const PACKET_HEADER_BYTES: usize = 8 + 8 + 8 + 8 + 4 + 4;
+pub(super) const PACKET_HEADER_BYTES: usize = 16 + 16 + 8 + 8 + 4 + 4;
 
 /// Room to leave in front of a packet's commands so that a batch of this one packet needs no copy.
 pub(super) const HEADROOM: usize = PREFIX_BYTES + 4 + PACKET_HEADER_BYTES;
@@ -41,13 +42,13 @@ pub struct Stamp {
 }
 
 /// Who sent a packet, and which of its packets this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketId {
-    /// The front end's node.
-    pub node: NodeId,
-    /// Which start of that node: sequences begin anew with each.
-    pub epoch: u64,
-    /// Number of the packet within the epoch.
+    /// The front end: the directory of its node. Not the node: that may come back without its memory.
+    pub incarnation: Incarnation,
+    /// Which start of it: sequences begin anew with each.
+    pub session: Session,
+    /// Number of the packet within the session.
     pub sequence: u64,
 }
 
@@ -171,12 +172,13 @@ impl<'a> Iterator for Commands<'a> {
 /// Writes a packet's header.
 pub(super) fn put_packet_header(packet: &Packet, out: &mut [u8; PACKET_HEADER_BYTES]) {
     let length = u32::try_from(packet.body.len()).expect("packets are far below 4 GiB, see limits");
-    out[..8].copy_from_slice(&packet.id.node.0.to_le_bytes());
-    out[8..16].copy_from_slice(&packet.id.epoch.to_le_bytes());
-    out[16..24].copy_from_slice(&packet.id.sequence.to_le_bytes());
-    out[24..32].copy_from_slice(&packet.floor.to_le_bytes());
-    out[32..36].copy_from_slice(&packet.commands.to_le_bytes());
-    out[36..].copy_from_slice(&length.to_le_bytes());
+    out[..16].copy_from_slice(&packet.id.incarnation.0.to_le_bytes());
+    out[16..24].copy_from_slice(&packet.id.session.number.to_le_bytes());
+    out[24..32].copy_from_slice(&packet.id.session.random.to_le_bytes());
+    out[32..40].copy_from_slice(&packet.id.sequence.to_le_bytes());
+    out[40..48].copy_from_slice(&packet.floor.to_le_bytes());
+    out[48..52].copy_from_slice(&packet.commands.to_le_bytes());
+    out[52..].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Reads a packet from the front of `bytes`; its body shares their memory.
@@ -186,8 +188,8 @@ pub(super) fn take_packet(bytes: &mut Bytes) -> Result<Packet, MalformedProposal
         return Err(MalformedProposal("packet header"));
     }
     let id = PacketId {
-        node: NodeId(bytes.get_u64_le()),
-        epoch: bytes.get_u64_le(),
+        incarnation: Incarnation(bytes.get_u128_le()),
+        session: Session { number: bytes.get_u64_le(), random: bytes.get_u64_le() },
         sequence: bytes.get_u64_le(),
     };
     let floor = bytes.get_u64_le();
@@ -420,7 +422,11 @@ mod tests {
 
     fn packet(sequence: u64) -> Packet {
         let (body, commands) = body();
-        let id = PacketId { node: NodeId(5), epoch: 2, sequence };
+        let id = PacketId {
+            incarnation: Incarnation(5),
+            session: Session { number: 2, random: 9 },
+            sequence,
+        };
         Packet { id, floor: 1, commands, body }
     }
 
@@ -488,14 +494,19 @@ mod tests {
     fn golden_bytes_of_a_batch() {
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"DEL", b"k"], &mut commands);
-        let id = PacketId { node: NodeId(1), epoch: 2, sequence: 3 };
+        let id = PacketId {
+            incarnation: Incarnation(1),
+            session: Session { number: 2, random: 9 },
+            sequence: 3,
+        };
         let packet = Packet { id, floor: 3, commands: 1, body: commands.into() };
         let bytes = encode_batch(Stamp { now: UnixMillis(4), seed: 5 }, &[packet]);
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
             hex,
-            "0101040000000000000005000000000000000100000001000000000000000200000000000000030000000000000003\
-             0000000000000001000000090000000000020344454c016b"
+            "0201040000000000000005000000000000000100000001000000000000000000000000000000020000000000000009\
+             00000000000000030000000000000003000000000000000100000009000000000002\
+             0344454c016b"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The replicated table that makes a retried packet apply once.
 //!
-//! Per front end (node, start of that node): the replies of packets it may still ask about. A packet
+//! Per front end (a directory, and a start of it): the replies of packets it may still ask about. A packet
 //! seen again gets its old replies; one the front end has given up is never applied late. Bounded by the
 //! number of nodes times the packets each may have in flight.
 //!
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::proposal::PacketId;
 use super::reply::Replies;
-use crate::ids::NodeId;
+use crate::ids::{Incarnation, Session};
 
 /// What a packet is to this table.
 #[derive(Debug)]
@@ -25,29 +25,31 @@ pub(super) enum Admission {
 }
 
 #[derive(Debug, Default)]
-struct Session {
-    epoch: u64,
+struct Known {
+    session: Session,
     /// Packets below are forgotten by their front end.
     floor: u64,
     /// Replies by sequence, ascending.
     replies: VecDeque<(u64, Arc<Replies>)>,
 }
 
-/// The sessions of a shard, by node: a node's newer start ends its older one.
+/// The sessions of a shard, by directory: a newer start ends the older one. A node that comes back with an empty
+/// directory is another front end, and gets nothing that was meant for the one before.
 #[derive(Debug, Default)]
 pub(super) struct SessionTable {
-    sessions: BTreeMap<NodeId, Session>,
+    sessions: BTreeMap<Incarnation, Known>,
 }
 
 impl SessionTable {
     /// Decides what to do with packet `id`, whose front end has forgotten all below `floor`.
     pub(super) fn admit(&mut self, id: PacketId, floor: u64) -> Admission {
-        let session = self.sessions.entry(id.node).or_default();
-        if id.epoch < session.epoch {
-            return Admission::Stale;
-        }
-        if id.epoch > session.epoch {
-            *session = Session { epoch: id.epoch, ..Session::default() };
+        let session = self.sessions.entry(id.incarnation).or_default();
+        if id.session != session.session {
+            // Of two copies of a directory that have counted the same number of starts, the first to come wins.
+            if id.session.number <= session.session.number {
+                return Admission::Stale;
+            }
+            *session = Known { session: id.session, ..Known::default() };
         }
         session.floor = session.floor.max(floor);
         while session.replies.front().is_some_and(|(sequence, _)| *sequence < session.floor) {
@@ -64,7 +66,7 @@ impl SessionTable {
 
     /// Remembers the replies of a packet that was admitted as new.
     pub(super) fn record(&mut self, id: PacketId, replies: Arc<Replies>) {
-        let Some(session) = self.sessions.get_mut(&id.node) else { return };
+        let Some(session) = self.sessions.get_mut(&id.incarnation) else { return };
         if let Err(place) =
             session.replies.binary_search_by_key(&id.sequence, |(sequence, _)| *sequence)
         {
@@ -72,12 +74,15 @@ impl SessionTable {
         }
     }
 
-    /// Appends the table's bytes: `sessions u32`, each `node u64 | epoch u64 | floor u64 | replies u32`, each
+    /// Appends the table's bytes: `sessions u32`, each `incarnation u128 |
+    /// session u64, u64 | floor u64 | replies u32`, each
     /// `sequence u64 | ends u32 | ends × u32 | length u64 | bytes`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_count(self.sessions.len(), out);
-        for (node, session) in &self.sessions {
-            for number in [node.0, session.epoch, session.floor] {
+        for (incarnation, session) in &self.sessions {
+            out.extend_from_slice(&incarnation.0.to_le_bytes());
+            let Session { number, random } = session.session;
+            for number in [number, random, session.floor] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             put_count(session.replies.len(), out);
@@ -92,14 +97,17 @@ impl SessionTable {
     pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
         let mut table = Self::default();
         for _ in 0..take_u32(bytes)? {
-            let node = NodeId(take_u64(bytes)?);
+            let (incarnation, tail) = bytes.split_first_chunk()?;
+            *bytes = tail;
+            let incarnation = Incarnation(u128::from_le_bytes(*incarnation));
+            let started = Session { number: take_u64(bytes)?, random: take_u64(bytes)? };
             let mut session =
-                Session { epoch: take_u64(bytes)?, floor: take_u64(bytes)?, ..Session::default() };
+                Known { session: started, floor: take_u64(bytes)?, ..Known::default() };
             for _ in 0..take_u32(bytes)? {
                 let sequence = take_u64(bytes)?;
                 session.replies.push_back((sequence, Arc::new(Replies::decode(bytes)?)));
             }
-            table.sessions.insert(node, session);
+            table.sessions.insert(incarnation, session);
         }
         Some(table)
     }
@@ -126,8 +134,9 @@ fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn id(epoch: u64, sequence: u64) -> PacketId {
-        PacketId { node: NodeId(1), epoch, sequence }
+    fn id(number: u64, sequence: u64) -> PacketId {
+        let session = Session { number, random: number };
+        PacketId { incarnation: Incarnation(1), session, sequence }
     }
 
     fn replies(text: &str) -> Arc<Replies> {
@@ -175,6 +184,20 @@ mod tests {
         assert!(matches!(table.admit(id(1, 6), 1), Admission::Stale));
     }
 
+    /// faults.md R1: a node whose directory was emptied was given the reply that its name had once been given.
+    #[test]
+    fn an_emptied_directory_gets_nothing_that_was_meant_for_the_one_before() {
+        let mut table = SessionTable::default();
+        assert!(matches!(table.admit(id(1, 1), 1), Admission::New));
+        table.record(id(1, 1), replies("of another client"));
+        let emptied = PacketId { incarnation: Incarnation(2), ..id(1, 1) };
+        assert!(matches!(table.admit(emptied, 1), Admission::New));
+        // Nor does a copy of the directory, which has counted as many starts.
+        let mut copied = id(1, 1);
+        copied.session.random = 99;
+        assert!(matches!(table.admit(copied, 1), Admission::Stale));
+    }
+
     #[test]
     fn the_floor_drops_replies() {
         let mut table = SessionTable::default();
@@ -182,7 +205,7 @@ mod tests {
             assert!(matches!(table.admit(id(1, sequence), sequence), Admission::New));
             table.record(id(1, sequence), replies("x"));
         }
-        assert_eq!(table.sessions[&NodeId(1)].replies.len(), 1);
+        assert_eq!(table.sessions[&Incarnation(1)].replies.len(), 1);
     }
 
     #[test]

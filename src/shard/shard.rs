@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
@@ -25,17 +24,17 @@ use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
 use super::stamp_clock::StampClock;
 use super::wire::{self, Answer, kind};
-use crate::ids::{DbIndex, GroupId, Holder, NodeId, RaftId, ShardId};
+use crate::ids::{DbIndex, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
 use crate::keyspace::Keyspace;
 use crate::raft::{
-    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, StartError, Stopped,
+    Group, GroupOptions, GroupStatus, Leadership, ProposalFate, Settled, StartError, Stopped,
     TransferOutcome, TransferRefusal,
 };
 use crate::resp::ErrorReply;
 use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::prng::SplitMix64;
-use crate::transport::{Message, PeerClient, Peers, Responder};
+use crate::transport::{Message, PeerClient, Peers, Responder, Sender};
 use crate::wal::Wal;
 
 /// How a linearizable read makes sure that this node still leads.
@@ -56,8 +55,10 @@ pub struct ShardOptions {
     pub slots: RangeInclusive<u16>,
     /// This node.
     pub node: NodeId,
-    /// Which start of this node, counted durably.
-    pub epoch: u64,
+    /// Its data directory.
+    pub incarnation: Incarnation,
+    /// Which start of it this is.
+    pub session: Session,
     /// Its replicas, in preference order.
     pub replicas: Vec<NodeId>,
     /// How reads are vouched for.
@@ -75,8 +76,8 @@ pub struct Shard {
     options: ShardOptions,
     front: Arc<Front>,
     machine: Arc<ShardMachine>,
-    /// Set where this node is a replica.
-    replica: OnceLock<Replica>,
+    /// This node's replica, where it has one.
+    replica: ReplicaPlace,
     entries_in_flight: AtomicUsize,
     reads_in_flight: AtomicUsize,
     stamps: Mutex<Stamps>,
@@ -89,6 +90,20 @@ pub struct Shard {
 struct Replica {
     group: Group<ShardMachine>,
     wal: Wal,
+}
+
+/// Where this node's replica of the shard is while it has one: replicas come and go.
+#[derive(Default)]
+struct ReplicaPlace(RwLock<Option<Arc<Replica>>>);
+
+impl ReplicaPlace {
+    fn get(&self) -> Option<Arc<Replica>> {
+        self.0.read().clone()
+    }
+
+    fn put(&self, replica: Option<Arc<Replica>>) -> Option<Arc<Replica>> {
+        std::mem::replace(&mut *self.0.write(), replica)
+    }
 }
 
 /// Whose packets an entry carries.
@@ -114,7 +129,7 @@ impl fmt::Debug for Shard {
 impl Shard {
     /// The shard without a replica on this node; see [`Self::start_replica`].
     pub fn new(options: ShardOptions) -> Arc<Self> {
-        let front = Arc::new(Front::new(options.node, options.epoch));
+        let front = Arc::new(Front::new(options.node, options.incarnation, options.session));
         let machine = Arc::new(ShardMachine::new(
             options.shard,
             options.slots.clone(),
@@ -128,7 +143,7 @@ impl Shard {
         Arc::new(Self {
             front,
             machine,
-            replica: OnceLock::new(),
+            replica: ReplicaPlace::default(),
             entries_in_flight: AtomicUsize::new(0),
             reads_in_flight: AtomicUsize::new(0),
             stamps: Mutex::new(stamps),
@@ -147,10 +162,31 @@ impl Shard {
         let group = Group::start(options, Arc::clone(&self.machine)).await?;
         self.stamps.lock().clock = StampClock::start(&*self.options.clock, self.machine.now());
         self.note_time();
-        if self.replica.set(Replica { group, wal }).is_err() {
+        if self.replica.put(Some(Arc::new(Replica { group, wal }))).is_some() {
             tracing::error!(shard = %self.id(), "a replica was started twice");
         }
+        // Who waits for one elsewhere may find one here now.
+        self.front.wake.notify_one();
         Ok(())
+    }
+
+    /// Ends this node's replica, when it has one, and forgets its state. What waits goes to the others.
+    pub async fn end_replica(&self) {
+        let Some(replica) = self.replica.put(None) else { return };
+        replica.group.stop().await;
+        self.machine.clear();
+        self.front.wake.notify_one();
+    }
+
+    /// Which replica this node has.
+    pub fn replica_id(&self) -> Option<RaftId> {
+        self.replica.get().map(|replica| replica.group.raft_id())
+    }
+
+    /// Looks whether the members are `target`, and does as leader the next thing to make them so; see
+    /// [`Group::settle`]. `None` without a replica here.
+    pub fn settle(&self, target: &BTreeMap<RaftId, Holder>) -> Option<Settled> {
+        self.replica.get().map(|replica| replica.group.settle(target))
     }
 
     /// Which shard this is.
@@ -172,16 +208,7 @@ impl Shard {
     /// when nobody else has within `patience`. All give it the same ones, so it does not matter who comes first.
     pub async fn begin(&self, members: BTreeMap<RaftId, Holder>, begins: bool, patience: Duration) {
         let Some(replica) = self.replica.get() else { return };
-        if !begins {
-            let known =
-                replica.group.wait_for_leadership(|leadership| leadership != Leadership::Unknown);
-            if tokio::time::timeout(patience, known).await.is_ok() {
-                return;
-            }
-        }
-        if let Err(error) = replica.group.initialize(members).await {
-            tracing::error!(shard = %self.id(), %error, "cannot begin the group");
-        }
+        replica.group.begin(members, begins, patience).await;
     }
 
     /// Hands leadership to `target`, when this node leads; see [`Group::transfer_leader`].
@@ -246,7 +273,7 @@ impl Shard {
     }
 
     /// This node's replica, unless there is none or it has stopped for good.
-    fn working_replica(&self) -> Option<&Replica> {
+    fn working_replica(&self) -> Option<Arc<Replica>> {
         self.replica.get().filter(|replica| !replica.group.has_stopped())
     }
 
@@ -319,9 +346,10 @@ impl Shard {
 
     fn handle_submit(&self, message: Message, responder: Responder) {
         match wire::take_packet(message.body) {
-            Ok(packet) if packet.id.node == message.from.node => {
+            Ok(packet) if is_senders_own(packet.id, message.from) => {
                 if !machine::stays_within(&packet.body, &self.options.slots) {
-                    tracing::warn!(from = %message.from.node, shard = %self.id(), "refused a packet with keys of another shard");
+                    let (from, shard) = (message.from.node, self.id());
+                    tracing::warn!(%from, %shard, "refused a packet with keys of another shard");
                     return;
                 }
                 if let Err(responder) = self.front.receive(packet, responder) {
@@ -730,6 +758,11 @@ impl Shard {
     }
 }
 
+/// Whether a packet is of the very session that sends it: nobody else may number packets in its name.
+fn is_senders_own(id: PacketId, sender: Sender) -> bool {
+    (id.incarnation, id.session) == (sender.incarnation, sender.session)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
@@ -784,7 +817,8 @@ mod tests {
             shard: ShardId(0),
             slots: 0..=16383,
             node: HERE,
-            epoch: 1,
+            incarnation: Incarnation(1),
+            session: Session { number: 1, random: 1 },
             replicas: vec![ELSEWHERE],
             read_consistency: ReadConsistency::Lease,
             peers,

@@ -209,7 +209,7 @@ impl DataDir {
     ///
     /// # Errors
     /// [`WalError::Io`].
-    pub fn close(mut self) -> Result<(), WalError> {
+    pub fn note_stop(&mut self) -> Result<(), WalError> {
         self.starts.is_stopped = true;
         self.starts.write(&self.path)
     }
@@ -670,13 +670,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("a"), dir.path().join("b"));
         for is_stopped in [false, true] {
-            let data = open(&path, 1).unwrap();
+            let mut data = open(&path, 1).unwrap();
             use_log(&data);
             if is_stopped {
-                data.close().unwrap();
-            } else {
-                drop(data);
+                data.note_stop().unwrap();
             }
+            drop(data);
             let _absent = std::fs::remove_dir_all(&copy);
             let copied = std::process::Command::new("cp").arg("-a").args([&path, &copy]).status();
             assert!(copied.unwrap().success());

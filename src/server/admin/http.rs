@@ -17,22 +17,22 @@ use super::limits::{
     ACCEPT_PAUSE, CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
 };
 use super::pages::{self, Page};
-use crate::node::Node;
+use crate::server::house::House;
 
 /// Serves operators until the node stops.
-pub(in crate::server) async fn accept(listener: TcpListener, node: Arc<Node>) {
+pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = node.stopped() => return,
+            () = stopped(&house) => return,
         };
         match accepted {
             Ok((stream, _)) => {
-                let node = Arc::clone(&node);
+                let house = Arc::clone(&house);
                 tokio::spawn(async move {
-                    serve(stream, node).await;
+                    serve(stream, house).await;
                     drop(place);
                 });
             }
@@ -44,8 +44,12 @@ pub(in crate::server) async fn accept(listener: TcpListener, node: Arc<Node>) {
     }
 }
 
-async fn serve(stream: TcpStream, node: Arc<Node>) {
-    let service = service_fn(move |request| answer(request, Arc::clone(&node)));
+async fn stopped(house: &House) {
+    house.entered().await.stopped().await;
+}
+
+async fn serve(stream: TcpStream, house: Arc<House>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&house)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -63,7 +67,7 @@ async fn serve(stream: TcpStream, node: Arc<Node>) {
 /// The body of a request is never read: GET has none.
 async fn answer(
     request: Request<Incoming>,
-    node: Arc<Node>,
+    house: Arc<House>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let page = Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
@@ -72,7 +76,7 @@ async fn answer(
         return Ok(response);
     }
     let uri = request.uri();
-    Ok(respond(pages::page(&node, uri.path(), uri.query().unwrap_or("")).await))
+    Ok(respond(pages::page(&house, uri.path(), uri.query().unwrap_or("")).await))
 }
 
 fn respond(page: Page) -> Response<Full<Bytes>> {
@@ -98,7 +102,8 @@ mod tests {
         let test = TestNode::start(&[]).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = tokio::spawn(accept(listener, Arc::clone(&test.started.node)));
+        let door =
+            tokio::spawn(accept(listener, Arc::new(House::of(Arc::clone(&test.started.node)))));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut reply = Vec::new();

@@ -18,6 +18,7 @@ use super::metrics;
 use crate::ids::{DbIndex, GroupId, NodeId};
 use crate::node::Node;
 use crate::ring::Topology;
+use crate::server::house::House;
 use crate::shard::{Shard, StateHash};
 use crate::slot::Slot;
 
@@ -40,7 +41,19 @@ impl Page {
 }
 
 /// What `path` answers to `query`, the text after the question mark.
-pub(super) async fn page(node: &Arc<Node>, path: &str, query: &str) -> Page {
+pub(super) async fn page(house: &House, path: &str, query: &str) -> Page {
+    match house.node() {
+        Some(node) => page_of(&node, path, query).await,
+        // Before there is a node there is little to say.
+        None if path == "/healthz" => Page::text(StatusCode::OK, "ok\n"),
+        None => {
+            let reason = house.progress().waits_for().unwrap_or_default();
+            Page::text(StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
+        }
+    }
+}
+
+async fn page_of(node: &Arc<Node>, path: &str, query: &str) -> Page {
     match path {
         "/healthz" => Page::text(StatusCode::OK, "ok\n"),
         "/readyz" => match node.unready_reason() {
@@ -212,7 +225,7 @@ mod tests {
     async fn pages_tell_the_state_of_the_node() {
         let test = TestNode::start(&[]).await;
         let node = &test.started.node;
-        let get = async |path: &str, query: &str| page(node, path, query).await;
+        let get = async |path: &str, query: &str| page_of(node, path, query).await;
         for (path, query, status) in [
             ("/healthz", "", 200),
             ("/readyz", "", 200),
@@ -250,7 +263,7 @@ mod tests {
         node.shards()[1].stop().await;
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         loop {
-            let page = page(node, "/readyz", "").await;
+            let page = page_of(node, "/readyz", "").await;
             if page.status == StatusCode::SERVICE_UNAVAILABLE {
                 assert_eq!(page.body, "shard s1 has no leader\n");
                 return;

@@ -32,12 +32,37 @@ impl TestCluster {
         Self::start_with(count, directives, false, Some(delay))
     }
 
+    /// `count` nodes of which those in `absent` are not started, and nothing is waited for.
+    pub(crate) fn start_without(count: usize, directives: &[&str], absent: &[usize]) -> Self {
+        let mut cluster = Self::prepare(count, directives, false, None);
+        for (index, node) in cluster.nodes.iter_mut().enumerate() {
+            if !absent.contains(&index) {
+                node.spawn();
+            }
+        }
+        cluster
+    }
+
     /// `count` nodes whose links can be cut, silenced or slowed: see [`TestCluster::link`].
     pub(crate) fn start_proxied(count: usize, directives: &[&str]) -> Self {
         Self::start_with(count, directives, true, None)
     }
 
     fn start_with(
+        count: usize,
+        directives: &[&str],
+        is_proxied: bool,
+        sync_delay: Option<Duration>,
+    ) -> Self {
+        let mut cluster = Self::prepare(count, directives, is_proxied, sync_delay);
+        cluster.nodes.iter_mut().for_each(TestServer::spawn);
+        cluster.nodes.iter_mut().for_each(TestServer::await_ready);
+        cluster.await_serving();
+        cluster
+    }
+
+    /// The nodes, with their doors and directories, before any of them runs.
+    fn prepare(
         count: usize,
         directives: &[&str],
         is_proxied: bool,
@@ -65,11 +90,7 @@ impl TestCluster {
             sync_delay.into_iter().for_each(|delay| node.delay_syncs(delay));
             nodes.push(node);
         }
-        let mut cluster = Self { nodes, links };
-        cluster.nodes.iter_mut().for_each(TestServer::spawn);
-        cluster.nodes.iter_mut().for_each(TestServer::await_ready);
-        cluster.await_serving();
-        cluster
+        Self { nodes, links }
     }
 
     /// How many nodes there are, running or not.

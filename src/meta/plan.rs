@@ -1,0 +1,44 @@
+//! What meta's leader decides next: a pure function of the cluster and of who is silent.
+//!
+//! One decision at a time, each a [`Command`] that says what it rests on. A leader that dies between two leaves
+//! nothing behind but the state, from which the next one goes on.
+
+use super::cluster::{Cluster, Standing};
+use super::command::Command;
+use crate::ids::{GroupId, Incarnation};
+
+/// Replicas that may be copied into one directory at once: more would only share its disk and its link.
+const COPIES_MAX: usize = 2;
+
+/// The next decision about directories that replace lost ones; `None` when there is nothing to decide.
+///
+/// Meta's own group comes first: it is copied in milliseconds, and without it one more death during hours of copying
+/// would stop the planner. Then the groups by number, two at a time for each directory.
+pub fn next_plan(cluster: &Cluster) -> Option<Command> {
+    let joining = cluster.members().iter().filter(|(_, it)| it.standing == Standing::Joining);
+    for (node, member) in joining {
+        if !cluster.is_awaited(*node) {
+            return Some(Command::Joined { incarnation: member.incarnation });
+        }
+        let lost = cluster.orphans().find(|(group, _, holder)| {
+            holder.node == *node
+                && cluster.step(*group).is_none()
+                && is_next(cluster, *group, member.incarnation)
+        });
+        if let Some((group, remove, _)) = lost {
+            return Some(Command::Step { group, remove, incarnation: member.incarnation });
+        }
+    }
+    None
+}
+
+/// Whether `group` may be copied into `incarnation` now.
+fn is_next(cluster: &Cluster, group: GroupId, incarnation: Incarnation) -> bool {
+    let coming = |(group, step): (GroupId, Incarnation)| (step == incarnation).then_some(group);
+    let steps = cluster
+        .groups()
+        .iter()
+        .filter_map(|(group, it)| Some((*group, it.step?.holder.incarnation)));
+    let under_way: Vec<GroupId> = steps.filter_map(coming).collect();
+    under_way.len() < COPIES_MAX && (group == GroupId::META || !under_way.contains(&GroupId::META))
+}

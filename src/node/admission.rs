@@ -1,0 +1,139 @@
+//! Who is let into the cluster, and what meta's leader hears from its members.
+//!
+//! An empty directory takes the place of another under the same name once that one has been silent for a while and
+//! meta has committed the change. Nothing here is safe or unsafe: a directory that is let in too early costs a copy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::hosted::{Gate, Hosted};
+use super::start::propose;
+use crate::ids::{Incarnation, NodeId};
+use crate::meta::{Cluster, Command, JoinRequest};
+use crate::transport::{Message, Peers, Responder, Sender};
+
+/// How long a directory must have been silent before another may take its place.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// When the directory of each member was last heard.
+#[derive(Debug, Default)]
+pub(super) struct Sightings(Mutex<BTreeMap<Incarnation, Instant>>);
+
+impl Sightings {
+    /// Notes who is connected now. To be called a few times a second; who is looked for for the first time is taken as
+    /// just heard.
+    pub(super) fn note(&self, cluster: &Cluster, peers: &Peers) {
+        let now = Instant::now();
+        let mut seen = self.0.lock();
+        seen.retain(|incarnation, _| cluster.node_of(*incarnation).is_some());
+        for (node, member) in cluster.members() {
+            let identity = peers.get(*node).and_then(|peer| peer.connected_identity());
+            let is_there = identity.is_some_and(|it| it.incarnation == member.incarnation);
+            let heard = seen.entry(member.incarnation).or_insert(now);
+            if is_there {
+                *heard = now;
+            }
+        }
+    }
+
+    fn is_silent(&self, incarnation: Incarnation) -> bool {
+        self.0.lock().get(&incarnation).is_some_and(|heard| heard.elapsed() >= SILENCE)
+    }
+}
+
+/// Takes what strangers and members say to meta's leader. Elsewhere than there nothing is answered, and they ask the next.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) me: NodeId,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) sightings: Arc<Sightings>,
+}
+
+impl Admission {
+    /// What is decided about `sender`, who goes by `request.name`: a command, or why there is none, in a sentence.
+    fn decide(&self, sender: Sender, request: &JoinRequest) -> Result<Command, String> {
+        let Some(cluster) = self.hosted.machine().latest() else {
+            return Err("the cluster is being created".to_owned());
+        };
+        let node = NodeId::of_name(&request.name);
+        let Some(member) = cluster.members().get(&node).filter(|_| node == sender.node) else {
+            let names: Vec<_> =
+                cluster.topology().nodes().values().map(|it| it.name.as_str()).collect();
+            return Err(format!(
+                "{} is no member of this cluster, which has {}",
+                request.name,
+                names.join(", ")
+            ));
+        };
+        if member.incarnation == sender.incarnation {
+            return Err("let in".to_owned());
+        }
+        if cluster.is_gone(sender.incarnation) {
+            return Err("this directory was replaced for good: empty it".to_owned());
+        }
+        if request.level < cluster.level() {
+            return Err("the program is too old for this cluster".to_owned());
+        }
+        let is_me = node == self.me;
+        if is_me || !self.sightings.is_silent(member.incarnation) {
+            return Err(format!(
+                "the name {} is in use by another directory, or was until a moment ago",
+                request.name
+            ));
+        }
+        Ok(Command::Admit {
+            node,
+            replaces: member.incarnation,
+            incarnation: sender.incarnation,
+            session: sender.session,
+            level: request.level,
+        })
+    }
+}
+
+impl Gate for Admission {
+    fn join(&self, message: Message, responder: Responder) {
+        let Some(meta) = self.hosted.leading_meta() else { return };
+        let Some(request) = JoinRequest::decode(&message.body) else { return };
+        match self.decide(message.from, &request) {
+            Err(why) => responder.send(why.into_bytes()),
+            Ok(command) => {
+                tracing::warn!(node = request.name, incarnation = %message.from.incarnation, "an empty directory takes the place of a lost one");
+                tokio::spawn(async move {
+                    // A leader that has lost its majority cannot let anybody in, and must not say so.
+                    if propose(&meta, command.encode()).await {
+                        responder.send(Bytes::from_static(b"being let in"));
+                    }
+                });
+            }
+        }
+    }
+
+    fn propose(&self, message: Message, responder: Responder) {
+        let Some(meta) = self.hosted.leading_meta() else { return };
+        let is_allowed = match Command::decode(&message.body) {
+            Ok(Command::SetDoors { .. } | Command::Start { .. } | Command::Done { .. }) => true,
+            // These are the leader's own to decide.
+            Ok(
+                Command::Create(_)
+                | Command::Admit { .. }
+                | Command::Step { .. }
+                | Command::Joined { .. },
+            )
+            | Err(_) => false,
+        };
+        if !is_allowed {
+            return tracing::warn!(from = %message.from.node, "refused a command for meta");
+        }
+        tokio::spawn(async move {
+            if propose(&meta, message.body).await {
+                responder.send(Bytes::new());
+            }
+        });
+    }
+}

@@ -1,0 +1,267 @@
+//! What this node does, by itself, so that replicas lie where meta wants them: begins and ends its own, carries out
+//! the steps of the groups it leads, plans while it leads meta, has its start recorded.
+//!
+//! Everything here looks at the state there is and does the next small thing, again and again. Nothing is remembered
+//! between two looks, so whoever dies at whatever point is followed by one that goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::admission::Sightings;
+use super::birth;
+use super::hosted::{Hosted, Myself};
+use super::progress::Progress;
+use super::residence::Residence;
+use super::start::{NodeError, propose};
+use crate::ids::{ClusterId, GroupId, Holder, RaftId, Session};
+use crate::meta::{self, Cluster, Command, Standing, next_plan};
+use crate::raft::{Leadership, Settled};
+use crate::transport::{Peers, Refusal};
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks between two questions to a peer about the cluster, where no replica of meta keeps this node up to date.
+const FETCH_EVERY: u32 = 5;
+
+/// How long a member may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why this node must not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Another directory took its place.
+    Gone,
+    /// Another copy of the directory, or a later state of it, was started.
+    Copy,
+}
+
+/// The node's view of its own membership.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) myself: Myself,
+    pub(super) residence: Arc<Residence>,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) peers: Peers,
+    pub(super) progress: Arc<Progress>,
+    pub(super) sightings: Arc<Sightings>,
+    /// The groups have their first members, or had them before.
+    pub(super) has_begun: AtomicBool,
+}
+
+impl Membership {
+    /// Looks until the node must not go on; says why.
+    pub(super) async fn watch_over(self: Arc<Self>) -> Result<End, NodeError> {
+        let mut timer = tokio::time::interval(LOOK);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = 0_u32;
+        loop {
+            timer.tick().await;
+            looks = looks.wrapping_add(1);
+            if let Some(latest) = self.hosted.machine().latest() {
+                self.hosted.learn(&latest);
+            }
+            if looks.is_multiple_of(FETCH_EVERY) && self.must_fetch() {
+                self.fetch().await;
+            }
+            let Some(cluster) = self.hosted.cluster() else { continue };
+            if let Some(end) = self.must_end(&cluster) {
+                return Ok(end);
+            }
+            self.sightings.note(&cluster, &self.peers);
+            self.mean_members(&cluster);
+            self.align(&cluster).await?;
+            self.carry_out(&cluster).await;
+            self.plan().await;
+            self.record_start(&cluster).await;
+            self.open_doors(&cluster);
+        }
+    }
+
+    /// Whether news of the cluster do not come by themselves.
+    fn must_fetch(&self) -> bool {
+        self.hosted.meta().is_none_or(|meta| {
+            meta.leadership() == Leadership::Unknown || self.hosted.machine().latest().is_none()
+        })
+    }
+
+    async fn fetch(&self) {
+        for peer in self.peers.all() {
+            let is_member = |id: ClusterId| self.hosted.cluster().is_some_and(|it| it.id() == id);
+            if !peer.connected_identity().is_some_and(|it| is_member(it.cluster)) {
+                continue;
+            }
+            if let Some(cluster) = birth::fetch(&peer).await.filter(|it| is_member(it.id())) {
+                self.hosted.learn(&cluster);
+            }
+        }
+    }
+
+    /// Whether others have made clear that this directory is none of the cluster's any more.
+    fn must_end(&self, cluster: &Cluster) -> Option<End> {
+        if cluster.is_gone(self.myself.incarnation) {
+            return Some(End::Gone);
+        }
+        if let Some(member) = cluster.members().get(&self.myself.node)
+            && member.incarnation == self.myself.incarnation
+            && !self.residence.data_dir.lock().starts().contains(&member.session)
+        {
+            return Some(End::Copy);
+        }
+        // One word is not enough: a peer may have been misled. Meta's replicas are not.
+        let refusals = self.peers.all().into_iter().filter_map(|peer| peer.refusal());
+        let mut ends = refusals.filter_map(|refusal| match refusal {
+            Refusal::Gone => Some(End::Gone),
+            Refusal::Copy => Some(End::Copy),
+            Refusal::Version | Refusal::OtherCluster | Refusal::NotMeant | Refusal::Secret => None,
+        });
+        let first = ends.next()?;
+        (ends.count() + 1 > cluster.members().len() / 2).then_some(first)
+    }
+
+    /// Dials the directories that the members' names stand for, and nobody else.
+    fn mean_members(&self, cluster: &Cluster) {
+        if !self.has_begun.load(Ordering::Acquire) {
+            return; // Until then a new directory must be seen as such.
+        }
+        for (node, member) in cluster.members() {
+            if let Some(peer) = self.peers.get(*node) {
+                peer.set_meant(member.incarnation);
+            }
+        }
+    }
+
+    /// Begins the replicas that meta has assigned to this directory and ends those that it has let go.
+    async fn align(&self, cluster: &Cluster) -> Result<(), NodeError> {
+        let assigned = cluster.assigned_to(self.myself.incarnation);
+        for group in cluster.groups().keys() {
+            let held = self.residence.replica(*group);
+            if let Some(id) = held.filter(|id| cluster.is_ended(*id)) {
+                self.residence.end(*group, id).await?;
+            }
+            if let (None, Some(id)) = (self.residence.replica(*group), assigned.get(group)) {
+                if cluster.step(*group).is_none_or(|step| step.add != *id) {
+                    return Err(NodeError::LostReplicas);
+                }
+                self.residence.begin(*group, *id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out the steps of the groups led from here, a call at a time, and reports what is done.
+    async fn carry_out(&self, cluster: &Cluster) {
+        for (group, assignment) in cluster.groups() {
+            let mut target: BTreeMap<RaftId, Holder> = assignment.replicas.clone();
+            if let Some(step) = assignment.step {
+                target.remove(&step.remove);
+                target.insert(step.add, step.holder);
+            }
+            let settled = match self.hosted.shard(*group) {
+                Some(shard) => shard.settle(&target),
+                None => self.hosted.meta().map(|meta| meta.settle(&target)),
+            };
+            if let (Some(Settled::Committed), Some(step)) = (settled, assignment.step) {
+                self.tell(&Command::Done { group: *group, add: step.add }).await;
+            }
+        }
+    }
+
+    /// As meta's leader: decides what is next.
+    async fn plan(&self) {
+        let Some(meta) = self.hosted.leading_meta() else { return };
+        let command = match self.hosted.machine().latest() {
+            // The first leader logs the birth that all its voters have adopted.
+            None => {
+                self.hosted.cluster().map(|cluster| Command::Create(Box::new((*cluster).clone())))
+            }
+            Some(latest) => next_plan(&latest),
+        };
+        if let Some(command) = command {
+            propose(&meta, command.encode()).await;
+        }
+    }
+
+    /// Has this start recorded, so that no other copy of the directory is taken for it.
+    async fn record_start(&self, cluster: &Cluster) {
+        let session = self.myself.session;
+        if self.recorded(cluster) == Some(session) {
+            let data_dir = Arc::clone(&self.residence.data_dir);
+            let is_news = data_dir.lock().starts().len() > 1;
+            if is_news {
+                let noted =
+                    tokio::task::spawn_blocking(move || data_dir.lock().note_recorded(session))
+                        .await;
+                if let Ok(Err(error)) = noted {
+                    tracing::warn!(%error, "cannot note that this start was recorded");
+                }
+            }
+            return;
+        }
+        let starts = self.residence.data_dir.lock().starts().to_vec();
+        let (incarnation, level) = (self.myself.incarnation, meta::LEVEL);
+        self.tell(&Command::Start { incarnation, session, starts, level }).await;
+    }
+
+    fn recorded(&self, cluster: &Cluster) -> Option<Session> {
+        let member = cluster.members().get(&self.myself.node)?;
+        (member.incarnation == self.myself.incarnation).then_some(member.session)
+    }
+
+    /// Lets clients in once the cluster knows this start and the directory is full; says what is missing until then.
+    fn open_doors(&self, cluster: &Cluster) {
+        if self.progress.waits_for().is_none() || !self.has_begun.load(Ordering::Acquire) {
+            return;
+        }
+        if self.recorded(cluster) != Some(self.myself.session) {
+            return self
+                .progress
+                .say("waiting for a leader of the meta group to record this start");
+        }
+        let is_full = cluster
+            .members()
+            .get(&self.myself.node)
+            .is_some_and(|member| member.standing == Standing::Member);
+        if is_full {
+            return self.progress.finish();
+        }
+        let lost = cluster.orphans().filter(|(_, _, holder)| holder.node == self.myself.node);
+        let missing = lost.count();
+        self.progress.say(&format!(
+            "readmission: {missing} of {} groups have yet to take this directory in",
+            cluster.groups().len()
+        ));
+    }
+
+    /// Gives a command to meta's leader, wherever that is. Once: who looks again tells again.
+    pub(super) async fn tell(&self, command: &Command) {
+        tell(&self.hosted, &self.peers, command).await;
+    }
+}
+
+/// Gives a command to meta's leader, wherever that is.
+pub(super) async fn tell(hosted: &Hosted, peers: &Peers, command: &Command) {
+    let body = command.encode();
+    let leadership = hosted.meta().map(|meta| (meta.leadership(), meta));
+    let told = match leadership {
+        Some((Leadership::Here, meta)) => {
+            propose(&meta, body).await;
+            return;
+        }
+        Some((Leadership::There(leader), _)) => peers.get(leader).into_iter().collect(),
+        // Whoever does not lead meta does not answer: one of them does.
+        Some((Leadership::Unknown, _)) | None => peers.all(),
+    };
+    for peer in told {
+        let answer = peer.call(GroupId::META, meta::kind::PROPOSE, body.clone(), TIMEOUT).await;
+        match answer {
+            Ok(_) => return,
+            Err(error) => tracing::debug!(%error, "a peer did not take a command for meta"),
+        }
+    }
+}

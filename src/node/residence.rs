@@ -1,0 +1,119 @@
+//! Begins, starts and ends the replicas that lie in this node's directory.
+//!
+//! A replica is *born* when the log has noted its raft id, before it says a word; it has ended when the log has noted
+//! that too. So a directory never speaks for an id that it does not know everything of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use super::hosted::{Hosted, Myself};
+use super::start::{NodeError, TIMING};
+use crate::ids::{GroupId, Holder, RaftId};
+use crate::raft::{Group, GroupOptions, SnapshotStore};
+use crate::transport::Peers;
+use crate::wal::{DataDir, GroupState, Wal};
+
+/// What replicas stand on.
+#[derive(Debug)]
+pub(super) struct Residence {
+    pub(super) myself: Myself,
+    pub(super) data_dir: Arc<Mutex<DataDir>>,
+    pub(super) wal: Wal,
+    /// What the log remembered of each group when it was opened.
+    pub(super) recovered: BTreeMap<GroupId, GroupState>,
+    pub(super) peers: Peers,
+    pub(super) hosted: Arc<Hosted>,
+    /// The runtimes that shards live on; meta lives on the first.
+    pub(super) runtimes: Vec<Handle>,
+    pub(super) seed: u64,
+}
+
+impl Residence {
+    fn options(&self, group: GroupId, id: RaftId) -> GroupOptions {
+        GroupOptions {
+            group,
+            id,
+            holder: Holder { node: self.myself.node, incarnation: self.myself.incarnation },
+            wal: self.wal.clone(),
+            recovered: self
+                .recovered
+                .get(&group)
+                .cloned()
+                .filter(|state| state.raft_id == Some(id)),
+            snapshots: SnapshotStore::new(self.data_dir.lock().snapshot_path(), group),
+            is_short: self.recovered.get(&group).is_some_and(|state| state.is_short),
+            peers: self.peers.clone(),
+            timing: TIMING,
+            seed: self.seed ^ u64::from(group.0).rotate_left(48),
+        }
+    }
+
+    fn runtime(&self, group: GroupId) -> &Handle {
+        let shard = group.shard().map_or(0, |shard| shard.0 as usize);
+        &self.runtimes[shard % self.runtimes.len()]
+    }
+
+    /// The replica of `group` here that works or has stopped, but not ended.
+    pub(super) fn replica(&self, group: GroupId) -> Option<RaftId> {
+        match self.hosted.shard(group) {
+            Some(shard) => shard.replica_id(),
+            None if group == GroupId::META => self.hosted.meta().map(|meta| meta.raft_id()),
+            None => None,
+        }
+    }
+
+    /// Starts every replica that the log remembers or was just told of, meta's first: it says what the others are for.
+    pub(super) async fn start_all(&self, born: BTreeMap<GroupId, RaftId>) -> Result<(), NodeError> {
+        let mut replicas = born;
+        let remembered = self.recovered.iter();
+        replicas.extend(remembered.filter_map(|(group, state)| Some((*group, state.raft_id?))));
+        for (group, id) in replicas {
+            self.start(group, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins the replica `id` of `group`, which has never been in any directory: empty, and without members until
+    /// the group's leader sends it some.
+    pub(super) async fn begin(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
+        self.wal.born(group, id).await.map_err(NodeError::Log)?;
+        tracing::info!(%group, %id, "a replica begins");
+        self.start(group, id).await
+    }
+
+    async fn start(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
+        let options = self.options(group, id);
+        if group == GroupId::META {
+            let meta = Group::start(options, Arc::clone(self.hosted.machine())).await?;
+            self.hosted.set_meta(Some(meta));
+            return Ok(());
+        }
+        let Some(shard) = self.hosted.shard(group).cloned() else {
+            return Err(NodeError::UnknownGroup(group));
+        };
+        let starting = self.runtime(group).spawn(async move { shard.start_replica(options).await });
+        Ok(starting.await.map_err(|_| NodeError::Runtime)??)
+    }
+
+    /// Ends the replica `id` of `group`: meta has it as ended, so nobody will ask it for anything again.
+    pub(super) async fn end(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
+        if let Some(shard) = self.hosted.shard(group) {
+            shard.end_replica().await;
+        } else if let Some(meta) = self.hosted.meta() {
+            meta.stop().await;
+            self.hosted.set_meta(None);
+        }
+        // In this order: a snapshot without a log would be taken for a log that was lost.
+        self.wal.ended(group, id).await.map_err(NodeError::Log)?;
+        let store = SnapshotStore::new(self.data_dir.lock().snapshot_path(), group);
+        let forgotten = tokio::task::spawn_blocking(move || store.forget_all()).await;
+        if let Ok(Err(error)) = forgotten {
+            tracing::warn!(%group, %error, "a snapshot of an ended replica stays behind");
+        }
+        tracing::info!(%group, %id, "a replica has ended");
+        Ok(())
+    }
+}

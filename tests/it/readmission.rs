@@ -1,0 +1,228 @@
+//! A node that comes back without its memory: it waits at the door, is let in under a new identity, and is filled again.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::client::{Client, Value};
+use crate::support::cluster::TestCluster;
+use crate::support::load::Load;
+use crate::support::node::TestServer;
+use crate::support::{PATIENCE, let_pass, rounds, wait_for};
+
+/// Two shards and the strictest policy: what is acknowledged is on two disks.
+const ALWAYS: [&str; 6] =
+    ["--cluster-shards", "2", "--appendfsync", "always", "--wal-sync-mark", "yes"];
+
+/// How a directory loses its memory.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Everything,
+    Log,
+    Identity,
+}
+
+fn lose(node: &TestServer, loss: Loss) {
+    match loss {
+        // A node that was killed at once may not have made it yet.
+        Loss::Everything => drop(fs::remove_dir_all(node.dir())),
+        Loss::Log => fs::remove_dir_all(node.wal_dir()).unwrap(),
+        Loss::Identity => fs::remove_file(node.dir().join("identity")).unwrap(),
+    }
+}
+
+/// The line of CLUSTER NODES that a node says of itself: its id in the cluster.
+fn own_id(client: &mut Client) -> String {
+    client.line("CLUSTER MYID").text()
+}
+
+#[test]
+fn an_emptied_node_is_let_in_again_and_nothing_is_lost() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    let load = Load::start(&cluster.ports());
+    let losses = [Loss::Everything, Loss::Log, Loss::Identity];
+    for round in 0..rounds(3, 12) {
+        load.await_progress(100);
+        let lost = (round + 1) % 3;
+        let before = own_id(&mut cluster.client(lost));
+        cluster.node_mut(lost).kill();
+        lose(cluster.node(lost), losses[round % 3]);
+        cluster.node_mut(lost).restart();
+        let after = own_id(&mut cluster.client(lost));
+        assert_ne!(before[..32], after[..32], "another directory is another node");
+        assert_eq!(before[32..], after[32..], "of the same cluster");
+        cluster.await_serving();
+    }
+    let ledger = load.finish();
+    for index in 0..3 {
+        ledger.verify(&mut cluster.client(index));
+    }
+    cluster.assert_replicas_agree();
+}
+
+/// What was acknowledged by n1 and n2 is not lost when n2's disk is, although n3 never had it (faults.md, R2).
+#[test]
+fn an_empty_directory_elects_nobody() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    cluster.node_mut(2).kill();
+    let mut client = cluster.client(0);
+    for number in 0..100 {
+        let key = format!("acknowledged:{number}");
+        assert_eq!(client.cmd(&["SET", &key, "v"]), Value::ok());
+    }
+    cluster.node_mut(0).kill();
+    cluster.node_mut(1).kill();
+    lose(cluster.node(1), Loss::Everything);
+    cluster.node_mut(1).spawn();
+    cluster.node_mut(2).spawn();
+    wait_for("n2 says what it waits for", PATIENCE, || {
+        let text = cluster.node(1).admin("/readyz").unwrap_or_else(|error| error);
+        if text.contains("n1") && text.contains("readmission") { Ok(()) } else { Err(text) }
+    });
+    // Two elections' time and more: nobody may lead.
+    let_pass(Duration::from_secs(3));
+    let mut stale = cluster.client(2);
+    stale.set_timeout(PATIENCE);
+    let reply = stale.line("GET acknowledged:1");
+    assert!(reply.error().is_some(), "answered without n1: {reply:?}");
+    cluster.node_mut(0).spawn();
+    for index in 0..3 {
+        cluster.node_mut(index).await_ready();
+    }
+    cluster.await_serving();
+    for index in 0..3 {
+        let mut client = cluster.client(index);
+        for number in 0..100 {
+            let key = format!("acknowledged:{number}");
+            assert_eq!(client.cmd(&["GET", &key]), Value::bulk("v"), "{key} at node {index}");
+        }
+    }
+    cluster.assert_replicas_agree();
+}
+
+/// A node may lose its disk again while it is being filled.
+#[test]
+fn a_node_emptied_during_its_own_readmission_is_let_in_again() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    let load = Load::start(&cluster.ports());
+    load.await_progress(100);
+    for pause_ms in [0, 50, 500, 5_500, 6_500] {
+        cluster.node_mut(1).kill();
+        lose(cluster.node(1), Loss::Everything);
+        cluster.node_mut(1).spawn();
+        let_pass(Duration::from_millis(pause_ms));
+    }
+    cluster.node_mut(1).await_ready();
+    cluster.await_serving();
+    let ledger = load.finish();
+    for index in 0..3 {
+        ledger.verify(&mut cluster.client(index));
+    }
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn two_lost_disks_of_three_are_waited_for_and_said_so() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    let mut client = cluster.client(0);
+    assert_eq!(client.line("SET k v"), Value::ok());
+    for index in [1, 2] {
+        cluster.node_mut(index).kill();
+        lose(cluster.node(index), Loss::Everything);
+    }
+    for index in [1, 2] {
+        cluster.node_mut(index).spawn();
+    }
+    for index in [1, 2] {
+        wait_for("it says that too few are left", PATIENCE, || {
+            let text = cluster.node(index).admin("/readyz").unwrap_or_else(|error| error);
+            let says_it = text.contains("1 of 3 left") && text.contains("its disk is empty too");
+            if says_it { Ok(()) } else { Err(text) }
+        });
+        let mut client = cluster.client(index);
+        let reply = client.line("GET k");
+        assert!(reply.error().is_some_and(|text| text.starts_with("LOADING")), "{reply:?}");
+    }
+}
+
+/// A cluster is born once all its nodes are there, and not before.
+#[test]
+fn a_new_cluster_waits_for_all_its_nodes() {
+    let mut cluster = TestCluster::start_without(3, &ALWAYS, &[2]);
+    for index in [0, 1] {
+        wait_for("it says whom it waits for", PATIENCE, || {
+            let text = cluster.node(index).admin("/readyz").unwrap_or_else(|error| error);
+            if text.contains("new cluster") { Ok(()) } else { Err(text) }
+        });
+    }
+    let text = cluster.node(0).admin("/readyz").unwrap_or_else(|error| error);
+    assert!(text.contains("n3"), "{text}");
+    cluster.node_mut(2).spawn();
+    for index in 0..3 {
+        cluster.node_mut(index).await_ready();
+    }
+    cluster.await_serving();
+}
+
+/// Any node may die, with or without its disk, at any moment of the birth.
+#[test]
+fn a_birth_survives_the_death_of_any_node() {
+    for round in 0..rounds(6, 60) {
+        let mut cluster = TestCluster::start_without(3, &ALWAYS, &[0, 1, 2]);
+        for index in 0..3 {
+            cluster.node_mut(index).spawn();
+        }
+        let victim = round % 3;
+        let_pass(Duration::from_millis(u64::try_from(round * 37 % 400).unwrap()));
+        cluster.node_mut(victim).kill();
+        if round % 2 == 0 && cluster.node(victim).dir().exists() {
+            lose(cluster.node(victim), Loss::Everything);
+        }
+        cluster.node_mut(victim).spawn();
+        for index in 0..3 {
+            cluster.node_mut(index).await_ready();
+        }
+        cluster.await_serving();
+        let ids: Vec<String> = (0..3).map(|index| own_id(&mut cluster.client(index))).collect();
+        assert!(ids.iter().all(|id| id[32..] == ids[0][32..]), "one cluster: {ids:?}");
+    }
+}
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+/// A backup of one member is older than what the cluster has heard of it: it must not act.
+#[test]
+fn an_old_backup_of_a_directory_is_refused() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    let load = Load::start(&cluster.ports());
+    load.await_progress(50);
+    assert!(cluster.node_mut(1).terminate().success());
+    let backup = tempfile::tempdir().unwrap();
+    copy_dir(&cluster.node(1).dir(), backup.path());
+    cluster.node_mut(1).restart();
+    load.await_progress(200);
+    cluster.await_serving();
+    assert!(cluster.node_mut(1).terminate().success());
+    lose(cluster.node(1), Loss::Everything);
+    copy_dir(backup.path(), &cluster.node(1).dir());
+    cluster.node_mut(1).spawn();
+    let status = cluster.node_mut(1).await_exit();
+    assert!(!status.success());
+    let log = cluster.node(1).log_tail();
+    assert!(log.contains("copy") || log.contains("copied"), "{log}");
+    lose(cluster.node(1), Loss::Everything);
+    cluster.node_mut(1).restart();
+    let ledger = load.finish();
+    ledger.verify(&mut cluster.client(1));
+    cluster.assert_replicas_agree();
+}
