@@ -24,4 +24,5 @@ mod peer_door;
 mod readmission;
 mod slow_disk;
 mod smoke;
+mod soak;
 mod stale_reads;

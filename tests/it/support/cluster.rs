@@ -48,6 +48,11 @@ impl TestCluster {
         Self::start_with(count, directives, true, None)
     }
 
+    /// `count` nodes for faults of every kind: their links can be changed, and their disks be slowed.
+    pub(crate) fn start_for_soak(count: usize, directives: &[&str]) -> Self {
+        Self::start_with(count, directives, true, Some(Duration::ZERO))
+    }
+
     fn start_with(
         count: usize,
         directives: &[&str],
@@ -254,6 +259,32 @@ impl TestCluster {
         });
     }
 
+    /// Waits for full redundancy: every node is ready and holds a voting replica of every shard. What a voter is shows
+    /// in its role, which is `learner` until then.
+    #[track_caller]
+    pub(crate) fn await_redundancy(&self) {
+        wait_for("full redundancy", HEALING, || {
+            let mut shards: Vec<(u64, String)> = Vec::new();
+            for node in &self.nodes {
+                let _ready = node.admin("/readyz")?;
+                let replicas = parse(&node.admin("/api/shards?hash=1")?)?;
+                shards.extend(replicas.into_iter().map(|replica| (replica.shard, replica.role)));
+            }
+            shards.sort_unstable();
+            if shards.is_empty() {
+                return Err("no replica at all".into());
+            }
+            for shard in shards.chunk_by(|one, other| one.0 == other.0) {
+                let leaders = shard.iter().filter(|(_, role)| role == "leader").count();
+                let followers = shard.iter().filter(|(_, role)| role == "follower").count();
+                if (leaders, followers) != (1, self.len() - 1) {
+                    return Err(format!("{shard:?}"));
+                }
+            }
+            Ok(())
+        });
+    }
+
     /// The highest term of any shard on the serving nodes.
     #[track_caller]
     pub(crate) fn terms(&self) -> Vec<(u64, u64)> {
@@ -270,6 +301,9 @@ impl TestCluster {
         terms
     }
 }
+
+/// How long a cluster may take to full redundancy.
+const HEALING: Duration = Duration::from_mins(1);
 
 /// How long a fault lasts when nothing else says so: longer than an election.
 pub(crate) const FAULT: Duration = Duration::from_millis(1500);

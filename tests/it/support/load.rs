@@ -57,6 +57,11 @@ impl Wanderer {
             return (start, Outcome::Unknown);
         };
         self.longest_us = self.longest_us.max(now_us() - start);
+        if value.error().is_some_and(|text| text.starts_with("LOADING")) {
+            // A node that is being filled again serves nobody yet: others do.
+            self.at = (self.at + 1) % self.ports.len();
+            return (start, Outcome::NotApplied);
+        }
         self.client = Some(client);
         let outcome = match value.error() {
             None => Outcome::Done(value),

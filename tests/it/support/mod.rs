@@ -3,6 +3,7 @@
 pub(crate) mod checker;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod damage;
 pub(crate) mod history;
 pub(crate) mod load;
 pub(crate) mod node;

@@ -1,6 +1,6 @@
 //! One kvorum process: start, signals, death, restart, and its log when a test fails.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Value};
 use super::ports::Port;
-use super::{PATIENCE, slow_disk, wait_for};
+use super::{PATIENCE, damage, slow_disk, wait_for};
 
 /// How much of a node's log a failed test prints, in bytes.
 const LOG_TAIL_BYTES: usize = 6_000;
@@ -49,6 +49,8 @@ pub(crate) struct TestServer {
     is_paused: bool,
     /// Its syncs can be slowed: see [`TestServer::delay_syncs`].
     is_slowable: bool,
+    /// It reads its boot id from a file of its own: see [`TestServer::act_boot`].
+    has_own_boot: bool,
 }
 
 impl TestServer {
@@ -71,7 +73,27 @@ impl TestServer {
             child: None,
             is_paused: false,
             is_slowable: false,
+            has_own_boot: false,
         }
+    }
+
+    /// Has the process, from its next start on, find `id` where the kernel says which start of the machine this is:
+    /// another one than before acts a restart of the machine. See [`damage::can_act_boots`].
+    pub(crate) fn act_boot(&mut self, id: &str) {
+        assert!(self.child.is_none(), "a machine that runs is not started");
+        fs::write(self.boot_id_path(), format!("{id}\n")).expect("a folder of the test");
+        self.has_own_boot = true;
+    }
+
+    /// The boot id as the running process sees it.
+    #[track_caller]
+    pub(crate) fn boot_id_seen(&self) -> String {
+        let path = format!("/proc/{}/root{}", self.pid().as_raw_nonzero(), damage::BOOT_ID);
+        fs::read_to_string(path).expect("own child").trim().to_owned()
+    }
+
+    fn boot_id_path(&self) -> PathBuf {
+        self.folder().join("boot-id")
     }
 
     /// Lets each fsync of the process take `delay` longer, from now on and after every restart. The first time it
@@ -94,7 +116,10 @@ impl TestServer {
         assert!(self.child.is_none(), "the node runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let slow = self.is_slowable.then(|| slow_disk::environment(&self.sync_delay_path()));
-        let child = Command::new("/bin/sh")
+        let boot = self.has_own_boot.then(|| damage::boot_prefix(&self.boot_id_path()));
+        let mut before = boot.into_iter().flatten().chain(["/bin/sh".to_owned()]);
+        let child = Command::new(before.next().expect("at least the shell"))
+            .args(before)
             .envs(slow.into_iter().flatten())
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvorum")])
             .args(["--port", &self.port().to_string()])
