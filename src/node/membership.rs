@@ -109,7 +109,7 @@ impl Membership {
         }
         if let Some(member) = cluster.members().get(&self.myself.node)
             && member.incarnation == self.myself.incarnation
-            && !self.residence.data_dir.lock().starts().contains(&member.session)
+            && is_of_another(member.session, self.residence.data_dir.lock().starts())
         {
             return Some(End::Copy);
         }
@@ -244,6 +244,14 @@ impl Membership {
     }
 }
 
+/// Whether a start that the cluster has recorded is one of another copy of the directory, or a later one than this copy
+/// knows, judged by the starts that it remembers. One before those is merely old news: they begin with the last that was
+/// known to be recorded.
+fn is_of_another(recorded: Session, starts: &[Session]) -> bool {
+    let oldest = starts.first().map_or(0, |start| start.number);
+    recorded.number >= oldest && !starts.contains(&recorded)
+}
+
 /// Gives a command to meta's leader, wherever that is.
 pub(super) async fn tell(hosted: &Hosted, peers: &Peers, command: &Command) {
     let body = command.encode();
@@ -263,5 +271,20 @@ pub(super) async fn tell(hosted: &Hosted, peers: &Peers, command: &Command) {
             Ok(_) => return,
             Err(error) => tracing::debug!(%error, "a peer did not take a command for meta"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_news_of_this_directory_are_told_from_news_of_a_copy() {
+        let start = |number, random| Session { number, random };
+        let starts = [start(4, 44), start(5, 55), start(6, 66)];
+        assert!(!is_of_another(start(5, 55), &starts));
+        assert!(!is_of_another(start(1, 11), &starts), "what it was adopted with");
+        assert!(is_of_another(start(5, 56), &starts), "a copy has started too");
+        assert!(is_of_another(start(7, 77), &starts), "it is an old backup");
     }
 }

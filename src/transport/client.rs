@@ -391,6 +391,9 @@ impl Shared {
             self.refusal.send_replace(Some(*refusal));
             self.counters.refusals.add(1);
         }
+        if matches!(ended, Ended::Renamed) {
+            return tracing::debug!(peer = %self.remote, "the connection to a peer is made anew");
+        }
         if let Some(suppressed) = self.complaints.permit(Instant::now()) {
             let cause = ended.source().map(tracing::field::display);
             tracing::warn!(peer = %self.remote, ?addresses, suppressed, cause, "peer connection: {ended}");

@@ -77,6 +77,7 @@ impl PeerServer {
             handshakes: Mutex::default(),
             counters: Counters::default(),
             complaints: LogLimit::default(),
+            refusals: LogLimit::default(),
         });
         tokio::spawn(accept_peers(listener, Arc::clone(&shared), orders, task_end));
         Ok(Self { address, control, task, shared })
@@ -186,6 +187,7 @@ struct Shared {
     handshakes: Mutex<BTreeMap<IpAddr, usize>>,
     counters: Counters,
     complaints: LogLimit,
+    refusals: LogLimit,
 }
 
 impl fmt::Debug for Shared {
@@ -200,10 +202,16 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     fn complain(&self, peer: SocketAddr, from: Option<NodeId>, ended: &Ended) {
-        if let Ended::Refused(_) = ended {
+        if matches!(ended, Ended::Renamed) {
+            return tracing::debug!(%peer, "a peer's connection is made anew");
+        }
+        let is_refusal = matches!(ended, Ended::Refused(_));
+        if is_refusal {
             self.counters.refusals.add(1);
         }
-        if let Some(suppressed) = self.complaints.permit(Instant::now()) {
+        // A refusal is seldom and matters: the noise of lost connections must not hide it.
+        let complaints = if is_refusal { &self.refusals } else { &self.complaints };
+        if let Some(suppressed) = complaints.permit(Instant::now()) {
             let cause = ended.source().map(tracing::field::display);
             let from = from.map(tracing::field::display);
             tracing::warn!(%peer, from, suppressed, cause, "connection from a peer: {ended}");

@@ -17,7 +17,7 @@ use crate::support::{let_pass, now_us, seed, us};
 
 /// Whether a node whose disk is lost is expected to be filled again by itself. Until it is, such a node elects leaders
 /// with an empty log, and the soak would only show that again.
-const LOST_DISKS_HEAL: bool = false;
+const LOST_DISKS_HEAL: bool = true;
 
 const CLIENTS: usize = 6;
 
