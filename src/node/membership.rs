@@ -18,6 +18,7 @@ use super::start::{NodeError, propose};
 use crate::ids::{ClusterId, GroupId, Holder, RaftId, Session};
 use crate::meta::{self, Cluster, Command, Standing, next_plan};
 use crate::raft::{Leadership, Settled};
+use crate::ring::Doors;
 use crate::transport::{Peers, Refusal};
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub(super) struct Membership {
     pub(super) peers: Peers,
     pub(super) progress: Arc<Progress>,
     pub(super) sightings: Arc<Sightings>,
+    /// Where clients find this node, as the cluster shall announce it.
+    pub(super) doors: Doors,
     /// The groups have their first members, or had them before.
     pub(super) has_begun: AtomicBool,
 }
@@ -79,6 +82,7 @@ impl Membership {
             self.carry_out(&cluster).await;
             self.plan().await;
             self.record_start(&cluster).await;
+            self.announce(&cluster).await;
             self.open_doors(&cluster);
         }
     }
@@ -208,6 +212,19 @@ impl Membership {
         self.tell(&Command::Start { incarnation, session, starts, level }).await;
     }
 
+    /// Has the cluster told where this node's doors are.
+    async fn announce(&self, cluster: &Cluster) {
+        if self.recorded(cluster).is_some() && !self.is_announced(cluster) {
+            let (node, doors) = (self.myself.node, self.doors.clone());
+            self.tell(&Command::SetDoors { node, doors }).await;
+        }
+    }
+
+    fn is_announced(&self, cluster: &Cluster) -> bool {
+        let node = cluster.topology().node(self.myself.node);
+        node.is_some_and(|node| node.doors.as_ref() == Some(&self.doors))
+    }
+
     fn recorded(&self, cluster: &Cluster) -> Option<Session> {
         let member = cluster.members().get(&self.myself.node)?;
         (member.incarnation == self.myself.incarnation).then_some(member.session)
@@ -222,6 +239,12 @@ impl Membership {
             return self
                 .progress
                 .say("waiting for a leader of the meta group to record this start");
+        }
+        // Or a client that is told of the cluster here would not be told of this node.
+        if !self.is_announced(cluster) {
+            return self
+                .progress
+                .say("waiting for a leader of the meta group to announce the doors");
         }
         let is_full = cluster
             .members()
@@ -239,8 +262,24 @@ impl Membership {
     }
 
     /// Gives a command to meta's leader, wherever that is. Once: who looks again tells again.
-    pub(super) async fn tell(&self, command: &Command) {
-        tell(&self.hosted, &self.peers, command).await;
+    async fn tell(&self, command: &Command) {
+        let body = command.encode();
+        let leadership = self.hosted.meta().map(|meta| (meta.leadership(), meta));
+        let told = match leadership {
+            Some((Leadership::Here, meta)) => {
+                propose(&meta, body).await;
+                return;
+            }
+            Some((Leadership::There(leader), _)) => self.peers.get(leader).into_iter().collect(),
+            // Whoever does not lead meta does not answer: one of them does.
+            Some((Leadership::Unknown, _)) | None => self.peers.all(),
+        };
+        for peer in told {
+            match peer.call(GroupId::META, meta::kind::PROPOSE, body.clone(), TIMEOUT).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "a peer did not take a command for meta"),
+            }
+        }
     }
 }
 
@@ -250,28 +289,6 @@ impl Membership {
 fn is_of_another(recorded: Session, starts: &[Session]) -> bool {
     let oldest = starts.first().map_or(0, |start| start.number);
     recorded.number >= oldest && !starts.contains(&recorded)
-}
-
-/// Gives a command to meta's leader, wherever that is.
-pub(super) async fn tell(hosted: &Hosted, peers: &Peers, command: &Command) {
-    let body = command.encode();
-    let leadership = hosted.meta().map(|meta| (meta.leadership(), meta));
-    let told = match leadership {
-        Some((Leadership::Here, meta)) => {
-            propose(&meta, body).await;
-            return;
-        }
-        Some((Leadership::There(leader), _)) => peers.get(leader).into_iter().collect(),
-        // Whoever does not lead meta does not answer: one of them does.
-        Some((Leadership::Unknown, _)) | None => peers.all(),
-    };
-    for peer in told {
-        let answer = peer.call(GroupId::META, meta::kind::PROPOSE, body.clone(), TIMEOUT).await;
-        match answer {
-            Ok(_) => return,
-            Err(error) => tracing::debug!(%error, "a peer did not take a command for meta"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -205,10 +205,11 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         peers: ground.peers,
         progress: options.progress,
         sightings,
+        doors: options.doors,
         has_begun: AtomicBool::new(!birth::is_at_birth(&cluster)),
     });
     tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
-    upkeep::spawn(&node, membership, options.doors, TIMING);
+    upkeep::spawn(&node, membership, TIMING);
     Ok(Started { node, peer_server: ground.peer_server, data_dir: ground.data_dir })
 }
 

@@ -1,4 +1,4 @@
-//! What a node does by itself: follow the topology, announce its doors, tick its shards, and
+//! What a node does by itself: follow the topology, tick its shards, and
 //! campaign early when a leader's process is gone.
 
 use std::sync::Arc;
@@ -7,13 +7,11 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::leaders;
-use super::membership::{End, Membership, tell};
+use super::membership::{End, Membership};
 use super::node::Node;
 use super::start::NodeError;
 use crate::ids::{GroupId, NodeId};
-use crate::meta::Command;
 use crate::raft::{Leadership, Timing};
-use crate::ring::Doors;
 use crate::shard::Shard;
 use crate::transport::PeerClient;
 
@@ -26,14 +24,10 @@ const SLOW_EVERY: u32 = 10;
 /// Bytes of log on this node above which the group that keeps its oldest segment must let go of it.
 const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Pause before the doors are announced again.
-const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
-
 /// Starts the node's own tasks. They end with the runtime.
-pub(super) fn spawn(node: &Arc<Node>, membership: Arc<Membership>, doors: Doors, timing: Timing) {
+pub(super) fn spawn(node: &Arc<Node>, membership: Arc<Membership>, timing: Timing) {
     tokio::spawn(follow_cluster(Arc::clone(node)));
     tokio::spawn(watch_membership(Arc::clone(node), membership));
-    tokio::spawn(announce(Arc::clone(node), doors));
     tokio::spawn(tick(Arc::clone(node)));
     tokio::spawn(leaders::spread(Arc::clone(node)));
     for peer in node.peers().all() {
@@ -62,16 +56,6 @@ async fn follow_cluster(node: Arc<Node>) {
         if latest.changed().await.is_err() {
             return;
         }
-    }
-}
-
-/// Until the topology says where this node's doors are, tells the meta leader.
-async fn announce(node: Arc<Node>, doors: Doors) {
-    let command = Command::SetDoors { node: node.id(), doors: doors.clone() };
-    let is_known = || node.topology().node(node.id()).and_then(|node| node.doors.clone());
-    while is_known().as_ref() != Some(&doors) {
-        tell(node.hosted(), node.peers(), &command).await;
-        tokio::time::sleep(ANNOUNCE_PAUSE).await;
     }
 }
 

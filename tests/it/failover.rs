@@ -207,9 +207,10 @@ fn a_lock_with_a_deadline_is_never_held_twice_across_failover() {
     grants.sort_by_key(|grant| grant.known);
     assert!(grants.len() > 3, "{grants:?}");
     for pair in grants.windows(2) {
-        // A lock was granted between `asked` and `known` and lives TTL_MS from then; stamps are whole milliseconds. Who
-        // learnt it later, from a new leader, may have been granted it earlier, by the old one.
-        let earliest_end = |grant: &Grant| grant.asked + (TTL_MS - 2) * 1000;
+        // A lock was granted between `asked` and `known` and lives TTL_MS from then; stamps are whole milliseconds, and
+        // a shard's time may run 1 % fast while it catches up with the wall. Who learnt it later, from a new leader, may
+        // have been granted it earlier, by the old one.
+        let earliest_end = |grant: &Grant| grant.asked + (TTL_MS - 2) * 990;
         let one_after_the_other =
             pair[1].known >= earliest_end(&pair[0]) || pair[0].known >= earliest_end(&pair[1]);
         assert!(one_after_the_other, "two holders at once: {pair:?}");
