@@ -30,6 +30,9 @@ use crate::stdx::clock::UnixMillis;
 /// Version of the head chunk of a snapshot.
 const SNAPSHOT_HEAD_VERSION: u8 = 1;
 
+/// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
+const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Who wants to know which packets were applied.
 pub(super) trait AppliedPackets: Send + Sync {
     /// Packet `id` has `replies`. Called once per time it meets apply, so a retried packet may come twice.
@@ -269,7 +272,7 @@ fn apply_packet(
                 }
                 look_ahead(&state.keyspace, &ahead);
                 for command in ahead.drain(..) {
-                    seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    seed = seed.wrapping_add(SEED_STEP);
                     run(&mut state.keyspace, command, stamp.now, seed, &mut replies);
                 }
             }
@@ -355,13 +358,20 @@ pub(super) fn stays_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
     })
 }
 
-/// Runs the reads of a packet on the applied state. A write among them answers an error: it would bypass the log.
-pub(super) fn run_reads(keyspace: &Keyspace, now: UnixMillis, body: &[u8]) -> Replies {
+/// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`. A write among them
+/// answers an error: it would bypass the log.
+pub(super) fn run_reads(
+    keyspace: &Keyspace,
+    now: UnixMillis,
+    mut seed: u64,
+    body: &[u8],
+) -> Replies {
     let mut replies = Replies::default();
     for command in Commands::new(body) {
         let Ok(command) = command else { break };
         let start = replies.bytes.len();
-        let context = Context::new(At { db: command.db, now }, 0);
+        seed = seed.wrapping_add(SEED_STEP);
+        let context = Context::new(At { db: command.db, now }, seed);
         match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
                 let reply = command::run_read(found, keyspace, &command.argv, &context);

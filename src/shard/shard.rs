@@ -378,8 +378,10 @@ impl Shard {
     }
 
     fn run_reads(&self, body: &[u8]) -> Replies {
-        self.machine
-            .read(self.options.clock.now(), |keyspace, now| machine::run_reads(keyspace, now, body))
+        let seed = self.stamps.lock().random.next_u64();
+        self.machine.read(self.options.clock.now(), |keyspace, now| {
+            machine::run_reads(keyspace, now, seed, body)
+        })
     }
 
     /// Reads vouched for by a quorum, or by whoever leads.
@@ -765,13 +767,14 @@ fn is_senders_own(id: PacketId, sender: Sender) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
-    use super::super::proposal::put_command;
+    use super::super::proposal::{Packet, put_command};
     use super::*;
-    use crate::ids::DbIndex;
-    use crate::ids::{ClusterId, Incarnation, Session};
+    use crate::ids::{ClusterId, DbIndex, Incarnation, Session};
+    use crate::raft::{EntryPosition, StateMachine};
     use crate::resp::Protocol;
     use crate::stdx::clock::SystemClock;
     use crate::transport::{
@@ -790,6 +793,7 @@ mod tests {
         Door::new(identity, Credentials::new(b"", [0; 32]))
     }
 
+    const KEYS: u32 = 200;
     /// Longer than the test should take: reaching it is a failure.
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -825,6 +829,36 @@ mod tests {
             clock: Arc::new(SystemClock::new()),
             seed: 1,
         })
+    }
+
+    /// The reads of one packet as this node answers them.
+    fn random_key(shard: &Shard) -> Vec<u8> {
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"RANDOMKEY"], &mut commands);
+        shard.run_reads(&commands).bytes
+    }
+
+    #[test]
+    fn each_request_draws_its_own_random_key() {
+        let shard = shard_elsewhere(Peers::new());
+        let mut body = Vec::new();
+        for key in 0..KEYS {
+            put_command(
+                Protocol::Resp2,
+                DbIndex(0),
+                &[b"SET", key.to_string().as_bytes(), b"v"],
+                &mut body,
+            );
+        }
+        let session = Session { number: 1, random: 1 };
+        let id = PacketId { incarnation: Incarnation(1), session, sequence: 1 };
+        let packet = Packet { id, floor: 1, commands: KEYS, body: body.into() };
+        let stamp = Stamp { now: UnixMillis(1), seed: 1 };
+        let entry = proposal::encode_batch(stamp, &[packet]);
+        shard.machine.apply(EntryPosition { term: 1, index: 1 }, &entry);
+        let keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| random_key(&shard)).collect();
+        // One key in 200 draws was seen; 126 distinct ones are to be expected.
+        assert!(keys.len() > 50, "{} different keys", keys.len());
     }
 
     async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {
