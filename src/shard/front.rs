@@ -42,6 +42,14 @@ pub(super) struct Waiter {
     commands: u32,
 }
 
+/// A packet of another node that was proposed here and waits for apply.
+#[derive(Debug)]
+struct Proposed {
+    /// Whose entry it is in: only that one's fate speaks for it.
+    proposal: u64,
+    responder: Responder,
+}
+
 /// A packet's commands and those who wait for them.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -102,7 +110,9 @@ struct Waiting {
     /// Emptied buffers, used again.
     spare: Vec<PacketBuffer>,
     /// Packets of other nodes that were proposed here and wait for apply.
-    proposed: HashMap<PacketId, Responder>,
+    proposed: HashMap<PacketId, Proposed>,
+    /// How many were proposed here so far.
+    proposals: u64,
 }
 
 impl Waiting {
@@ -284,6 +294,11 @@ impl Front {
         self.waiting.lock().leader == Some(self.node)
     }
 
+    /// Whoever waits here for packet `id` of another node.
+    fn take_proposed(&self, id: PacketId) -> Option<Responder> {
+        self.waiting.lock().proposed.remove(&id).map(|proposed| proposed.responder)
+    }
+
     /// Whether packets are under way to another node than `leader`.
     pub(super) fn must_follow(&self, leader: NodeId) -> bool {
         let waiting = self.waiting.lock();
@@ -313,16 +328,46 @@ impl Front {
         taken
     }
 
-    /// Remembers who is to be told when the packet called `id` is applied.
-    pub(super) fn await_apply(&self, id: PacketId, responder: Responder) {
-        let previous = self.waiting.lock().proposed.insert(id, responder);
-        // A packet sent twice is answered at its latest call; the earlier one learns that it is not.
-        drop(previous);
+    /// Remembers who is to be told when the packet called `id` is applied. The number of its proposal; `None` when it
+    /// is proposed already and is not to be again: the log would hold every try of a packet that is long under way,
+    /// and the larger it is the more tries there are (faults.md R20).
+    pub(super) fn await_apply(&self, id: PacketId, responder: Responder) -> Option<u64> {
+        let mut waiting = self.waiting.lock();
+        if let Some(proposed) = waiting.proposed.get_mut(&id) {
+            // Answered at its latest call; the earlier one learns that it is not.
+            let earlier = std::mem::replace(&mut proposed.responder, responder);
+            drop(waiting);
+            earlier.send_with(wire::put_unknown);
+            return None;
+        }
+        waiting.proposals += 1;
+        let proposal = waiting.proposals;
+        waiting.proposed.insert(id, Proposed { proposal, responder });
+        Some(proposal)
     }
 
-    /// Whoever waits for packet `id` of another node, no longer to be told by apply.
-    pub(super) fn forget_apply(&self, id: PacketId) -> Option<Responder> {
-        self.waiting.lock().proposed.remove(&id)
+    /// Whoever waits for packet `id` of another node in `proposal`, no longer to be told by apply. Nobody when it has
+    /// been proposed anew since: that one is answered by its own entry.
+    pub(super) fn forget_apply(&self, id: PacketId, proposal: u64) -> Option<Responder> {
+        let mut waiting = self.waiting.lock();
+        if waiting.proposed.get(&id)?.proposal != proposal {
+            return None;
+        }
+        Some(waiting.proposed.remove(&id)?.responder)
+    }
+
+    /// Packet `sequence` was left out by apply, and always will be. An earlier try of it may have been applied, by
+    /// which its clients cannot tell what became of their commands.
+    pub(super) fn complete_stale(&self, sequence: u64) {
+        let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
+        let error = if flight.may_be_applied {
+            ErrorReply::OUTCOME_UNKNOWN
+        } else {
+            ErrorReply::SESSION_ENDED
+        };
+        for waiter in flight.waiters {
+            waiter.cell.fail(error.clone());
+        }
     }
 
     /// The reads that have gathered.
@@ -432,8 +477,18 @@ impl AppliedPackets for Front {
             if id.session == self.session && self.leads() {
                 self.complete(id.sequence, replies);
             }
-        } else if let Some(responder) = self.forget_apply(id) {
+        } else if let Some(responder) = self.take_proposed(id) {
             responder.send_with(|out| wire::put_applied(replies, out));
+        }
+    }
+
+    fn stale(&self, id: PacketId) {
+        if (id.incarnation, id.session) == (self.incarnation, self.session) {
+            if self.leads() {
+                self.complete_stale(id.sequence);
+            }
+        } else if let Some(responder) = self.take_proposed(id) {
+            responder.send_with(wire::put_stale);
         }
     }
 }
@@ -451,14 +506,21 @@ mod tests {
 
     /// A front end with one packet under way to `FIRST`.
     fn front_with_a_packet() -> (Front, Departure) {
+        let (front, departure, _) = front_with_a_packet_of();
+        (front, departure)
+    }
+
+    /// The same, and where its client waits.
+    fn front_with_a_packet_of() -> (Front, Departure, Arc<ReplyCell>) {
+        let cell = ReplyCell::new();
         let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"a"], &mut commands);
-        front.submit(Lane::Write, &commands, 1, &ReplyCell::new());
+        front.submit(Lane::Write, &commands, 1, &cell);
         front.follow(FIRST);
         let departure = front.depart(0).unwrap();
         front.keep(departure.id.sequence, departure.framed.clone());
-        (front, departure)
+        (front, departure, cell)
     }
 
     #[test]
@@ -495,6 +557,22 @@ mod tests {
         front.follow(HERE);
         front.applied(departure.id, &replies);
         assert!(!front.must_follow(SECOND), "nothing is unanswered");
+    }
+
+    /// faults.md R1: nobody was told, and the client waited for its deadline.
+    #[tokio::test]
+    async fn a_packet_whose_session_has_ended_is_answered_at_once() {
+        for (may_be_applied, error) in
+            [(false, ErrorReply::SESSION_ENDED), (true, ErrorReply::OUTCOME_UNKNOWN)]
+        {
+            let (front, first, cell) = front_with_a_packet_of();
+            front.come_back(first.attempt, may_be_applied);
+            front.follow(HERE);
+            let second = front.depart(0).unwrap();
+            front.stale(second.id);
+            assert_eq!(cell.take(&mut Replies::default()).await, Err(error));
+            assert!(!front.must_follow(SECOND), "nothing is unanswered");
+        }
     }
 
     #[test]

@@ -39,8 +39,9 @@ pub(super) const INBOX_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// How long a command may wait for a leader and a quorum before its client gets an error (design §10).
 pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long one try at another node may take before the packet is sent again.
+/// How long one try at another node may take before the packet is sent again, and what each MiB of it adds.
 pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const FORWARD_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
 
 /// Pause between two tries while no leader is known or the known one refuses.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);

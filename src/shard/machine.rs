@@ -37,6 +37,9 @@ const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) trait AppliedPackets: Send + Sync {
     /// Packet `id` has `replies`. Called once per time it meets apply, so a retried packet may come twice.
     fn applied(&self, id: PacketId, replies: &Arc<Replies>);
+
+    /// Packet `id` has met apply and was left out, as it will be from now on: its session has ended, or has given it up.
+    fn stale(&self, id: PacketId);
 }
 
 /// The replicated state of one shard.
@@ -282,7 +285,7 @@ fn apply_packet(
             replies
         }
         Admission::Duplicate(replies) => replies,
-        Admission::Stale => return,
+        Admission::Stale => return listener.stale(packet.id),
     };
     listener.applied(packet.id, &replies);
 }

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
 use super::limits::{
-    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, LINGER_TURNS, PACKET_BYTES_SOFT_MAX,
-    PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
+    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, LINGER_TURNS,
+    PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
 };
 use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
@@ -110,7 +110,8 @@ impl ReplicaPlace {
 #[derive(Debug, Default)]
 struct Carried {
     own: Option<Attempt>,
-    foreign: Vec<PacketId>,
+    /// By name, and the number it was proposed under.
+    foreign: Vec<(PacketId, u64)>,
 }
 
 /// What the leader puts in its entries.
@@ -484,9 +485,14 @@ impl Shard {
             let mut carried = Carried { own: None, foreign: Vec::with_capacity(foreign.len()) };
             let mut packets = Vec::with_capacity(foreign.len() + 1);
             for (packet, responder) in foreign {
-                self.front.await_apply(packet.id, responder);
-                carried.foreign.push(packet.id);
-                packets.push(packet);
+                if let Some(proposal) = self.front.await_apply(packet.id, responder) {
+                    carried.foreign.push((packet.id, proposal));
+                    packets.push(packet);
+                }
+            }
+            if own.is_none() && packets.is_empty() {
+                // All of it is proposed already.
+                continue;
             }
             let entry = match own {
                 Some(Departure { id, attempt, floor, framed }) if packets.is_empty() => {
@@ -515,7 +521,10 @@ impl Shard {
         entry: bytes::Bytes,
         carried: Carried,
     ) -> Result<(), Stopped> {
-        let replica = self.replica.get().ok_or(Stopped)?;
+        let Some(replica) = self.replica.get() else {
+            self.learn_fate(ProposalFate::NotAppended { leader: None }, &carried);
+            return Err(Stopped);
+        };
         self.entries_in_flight.fetch_add(1, Ordering::AcqRel);
         let shard = Arc::clone(self);
         replica
@@ -537,8 +546,8 @@ impl Shard {
         if let Some(attempt) = carried.own {
             self.front.come_back(attempt, may_be_applied);
         }
-        for id in &carried.foreign {
-            if let Some(responder) = self.front.forget_apply(*id) {
+        for (id, proposal) in &carried.foreign {
+            if let Some(responder) = self.front.forget_apply(*id, *proposal) {
                 responder.send_with(|out| {
                     if may_be_applied {
                         wire::put_unknown(out);
@@ -581,8 +590,9 @@ impl Shard {
         let packet = framed.packet(id, floor);
         self.front.keep(id.sequence, framed);
         let group = GroupId::of_shard(self.options.shard);
-        let answer = peer
-            .call_with(group, kind::SUBMIT, FORWARD_TIMEOUT, |out| wire::put_packet(&packet, out));
+        let timeout = forward_timeout(packet.body.len());
+        let answer =
+            peer.call_with(group, kind::SUBMIT, timeout, |out| wire::put_packet(&packet, out));
         let shard = Arc::clone(self);
         tokio::spawn(async move {
             let may_be_applied = match answer.await {
@@ -594,6 +604,10 @@ impl Shard {
                     Some(Answer::NotLeader(leader)) => {
                         shard.note_hint(leader);
                         false
+                    }
+                    Some(Answer::Stale) => {
+                        shard.front.complete_stale(id.sequence);
+                        return shard.front.wake.notify_one();
                     }
                     Some(Answer::Unknown) | None => true,
                 },
@@ -687,7 +701,7 @@ impl Shard {
             Ok(answer) => match wire::take_answer(answer) {
                 Some(Answer::Applied(replies)) => Ok(replies),
                 Some(Answer::NotLeader(leader)) => Err(leader),
-                Some(Answer::Unknown) | None => Err(None),
+                Some(Answer::Unknown | Answer::Stale) | None => Err(None),
             },
             Err(_) => Err(None),
         }
@@ -760,6 +774,12 @@ impl Shard {
     }
 }
 
+/// How long one try with `bytes` may take: a large packet is long on its way, and long in the log.
+fn forward_timeout(bytes: usize) -> Duration {
+    let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+    FORWARD_TIMEOUT.saturating_add(FORWARD_TIMEOUT_PER_MIB.saturating_mul(mib))
+}
+
 /// Whether a packet is of the very session that sends it: nobody else may number packets in its name.
 fn is_senders_own(id: PacketId, sender: Sender) -> bool {
     (id.incarnation, id.session) == (sender.incarnation, sender.session)
@@ -770,6 +790,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
+
+    use tokio::sync::Notify;
 
     use super::super::proposal::{Packet, put_command};
     use super::*;
@@ -859,6 +881,119 @@ mod tests {
         let keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| random_key(&shard)).collect();
         // One key in 200 draws was seen; 126 distinct ones are to be expected.
         assert!(keys.len() > 50, "{} different keys", keys.len());
+    }
+
+    /// The leader's half of a shard behind a door of its own, without a group: the test is its log.
+    struct Leader {
+        shard: Arc<Shard>,
+        proposed: Mutex<Vec<Option<u64>>>,
+        heard: Notify,
+    }
+
+    impl Handler for Leader {
+        fn handle(&self, message: Message, responder: Responder) {
+            let packet = wire::take_packet(message.body).unwrap();
+            let mut proposed = self.proposed.lock();
+            proposed.push(self.shard.front.await_apply(packet.id, responder));
+            self.heard.notify_one();
+        }
+    }
+
+    async fn leader() -> (Arc<Leader>, PeerServer, PeerClient) {
+        let shard = shard_elsewhere(Peers::new());
+        let (proposed, heard) = (Mutex::default(), Notify::new());
+        let leader = Arc::new(Leader { shard, proposed, heard });
+        let handler = Arc::clone(&leader) as Arc<dyn Handler>;
+        let server = PeerServer::bind("127.0.0.1:0", door("n2", ELSEWHERE), handler).await.unwrap();
+        let peer = PeerClient::new(PeerOptions {
+            door: door("n1", HERE),
+            meant: Meant { node: ELSEWHERE, incarnation: Incarnation::NONE },
+            addresses: vec![server.local_addr().to_string()],
+        });
+        peer.connected().wait_for(|connected| *connected).await.unwrap();
+        (leader, server, peer)
+    }
+
+    /// A packet of a front end elsewhere, in its `number`-th session.
+    fn foreign_packet(number: u64) -> Packet {
+        let mut body = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"key"], &mut body);
+        let session = Session { number, random: number };
+        let id = PacketId { incarnation: Incarnation(9), session, sequence: 1 };
+        Packet { id, floor: 1, commands: 1, body: body.into() }
+    }
+
+    fn apply(shard: &Shard, index: u64, packet: &Packet) {
+        let stamp = Stamp { now: UnixMillis(1), seed: 1 };
+        let entry = proposal::encode_batch(stamp, std::slice::from_ref(packet));
+        shard.machine.apply(EntryPosition { term: 1, index }, &entry);
+    }
+
+    async fn send(peer: &PeerClient, packet: &Packet) -> Answer {
+        let group = GroupId::of_shard(ShardId(0));
+        let answer =
+            peer.call_with(group, kind::SUBMIT, PATIENCE, |out| wire::put_packet(packet, out));
+        wire::take_answer(answer.await.unwrap()).unwrap()
+    }
+
+    /// faults.md R20: each try of a packet that was long under way was an entry of its own.
+    #[tokio::test]
+    async fn a_packet_that_comes_three_times_enters_the_log_once() {
+        let (leader, _server, peer) = leader().await;
+        let packet = foreign_packet(1);
+        let answers = async {
+            tokio::join!(send(&peer, &packet), send(&peer, &packet), send(&peer, &packet))
+        };
+        let log = async {
+            while leader.proposed.lock().len() < 3 {
+                leader.heard.notified().await;
+            }
+            assert_eq!(*leader.proposed.lock(), [Some(1), None, None]);
+            apply(&leader.shard, 1, &packet);
+        };
+        let (answers, ()) = tokio::join!(answers, log);
+        assert!(
+            matches!(answers, (Answer::Unknown, Answer::Unknown, Answer::Applied(_))),
+            "the latest call is answered: {answers:?}"
+        );
+    }
+
+    /// The end of an entry that was long given up took the caller from a later one.
+    #[tokio::test]
+    async fn the_fate_of_an_older_proposal_does_not_speak_for_a_newer_one() {
+        let (leader, _server, peer) = leader().await;
+        let packet = foreign_packet(1);
+        let log = async {
+            leader.heard.notified().await;
+            apply(&leader.shard, 1, &packet);
+            leader.heard.notified().await;
+            let carried = Carried { own: None, foreign: vec![(packet.id, 1)] };
+            leader.shard.learn_fate(ProposalFate::Unknown { leader: None }, &carried);
+            apply(&leader.shard, 2, &packet);
+        };
+        let calls = async { (send(&peer, &packet).await, send(&peer, &packet).await) };
+        let (answers, ()) = tokio::join!(calls, log);
+        assert!(matches!(answers, (Answer::Applied(_), Answer::Applied(_))), "{answers:?}");
+    }
+
+    /// faults.md R1: its caller was never told.
+    #[tokio::test]
+    async fn a_packet_of_an_older_session_is_answered_when_it_is_left_out() {
+        let (leader, _server, peer) = leader().await;
+        apply(&leader.shard, 1, &foreign_packet(2));
+        let packet = foreign_packet(1);
+        let log = async {
+            leader.heard.notified().await;
+            apply(&leader.shard, 2, &packet);
+        };
+        let (answer, ()) = tokio::join!(send(&peer, &packet), log);
+        assert!(matches!(answer, Answer::Stale), "{answer:?}");
+    }
+
+    #[test]
+    fn a_large_packet_is_given_the_time_it_takes() {
+        assert_eq!(forward_timeout(4096), FORWARD_TIMEOUT);
+        assert_eq!(forward_timeout(512 << 20), FORWARD_TIMEOUT + Duration::from_millis(51_200));
     }
 
     async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {

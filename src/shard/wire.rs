@@ -2,7 +2,7 @@
 //!
 //! A submission is a packet as in a log entry; reads are the commands alone, after `commands u32`. The answer is
 //! `tag u8`: 0 the replies, 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
-//! outcome is unknown (ask again under the same sequence).
+//! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will.
 
 use bytes::{Buf, Bytes};
 
@@ -23,6 +23,7 @@ pub mod kind {
 const TAG_APPLIED: u8 = 0;
 const TAG_NOT_LEADER: u8 = 1;
 const TAG_UNKNOWN: u8 = 2;
+const TAG_STALE: u8 = 3;
 
 /// The answer to a submission or to reads.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) enum Answer {
     NotLeader(Option<NodeId>),
     /// It may have been appended.
     Unknown,
+    /// Its session has ended: this try was not applied, and none will be from now on.
+    Stale,
 }
 
 pub(super) fn put_packet(packet: &Packet, out: &mut Vec<u8>) {
@@ -61,6 +64,10 @@ pub(super) fn put_unknown(out: &mut Vec<u8>) {
     out.push(TAG_UNKNOWN);
 }
 
+pub(super) fn put_stale(out: &mut Vec<u8>) {
+    out.push(TAG_STALE);
+}
+
 /// The answer in `body`; `None` when it is malformed.
 pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
     match body.try_get_u8().ok()? {
@@ -70,6 +77,7 @@ pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
             node => Some(Answer::NotLeader(Some(NodeId(node)))),
         },
         TAG_UNKNOWN => Some(Answer::Unknown),
+        TAG_STALE => Some(Answer::Stale),
         _ => None,
     }
 }
