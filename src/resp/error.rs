@@ -222,6 +222,7 @@ table! {
     CLUSTER_DOWN = "CLUSTERDOWN The cluster is down";
     SLOT_NOT_SERVED = "CLUSTERDOWN Hash slot not served";
     OUTCOME_UNKNOWN = "TIMEOUT outcome unknown: the command may or may not have been applied";
+    READ_UNANSWERED = "TIMEOUT the read was not answered: each node that was asked fell silent over it";
     SESSION_ENDED = "TRYAGAIN not applied: the shard has ended the session of this node; another start of it, or a copy, has taken over";
     NOT_APPLIED_IN_TIME = "TIMEOUT the command was not applied in time";
     CROSSSLOT = "CROSSSLOT Keys in request don't hash to the same slot";

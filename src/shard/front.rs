@@ -4,7 +4,7 @@
 //! the busier the node, the larger the packets. Each write packet has a sequence number under which it is
 //! sent until its replies are in; the shard applies it once, however often it was sent (`session`).
 //!
-//! **Invariant:** a sequence number is given up (answered "outcome unknown") before the floor passes it, and
+//! **Invariant:** a sequence number is given up (the last of its clients answered "outcome unknown") before the floor passes it, and
 //! a packet below the floor is never applied; so "unknown" can only turn out applied-before or never.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -35,11 +35,16 @@ pub enum Lane {
     Read,
 }
 
-/// A connection that waits for some commands of a packet.
+/// A connection that waits for some commands of a packet. A packet has them in the order in which they came, which
+/// is that of their deadlines.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    cell: Arc<ReplyCell>,
+    /// `None` when it was told already that its time has passed.
+    cell: Option<Arc<ReplyCell>>,
     commands: u32,
+    bytes: usize,
+    /// Its own, not the packet's: a packet that lasts long has submissions of very different ages (faults.md R16).
+    deadline: Instant,
 }
 
 /// A packet of another node that was proposed here and waits for apply.
@@ -55,7 +60,6 @@ struct Proposed {
 pub(super) struct Outgoing {
     buffer: PacketBuffer,
     waiters: Vec<Waiter>,
-    deadline: Instant,
 }
 
 /// A write packet under way.
@@ -63,7 +67,6 @@ pub(super) struct Outgoing {
 struct Flight {
     framed: Option<Framed>,
     waiters: Vec<Waiter>,
-    deadline: Instant,
     under_way: bool,
     /// Which try is the latest.
     tries: u32,
@@ -91,7 +94,6 @@ pub(super) struct Departure {
 #[derive(Debug)]
 pub(super) struct ReadDeparture {
     pub(super) framed: Framed,
-    pub(super) deadline: Instant,
     waiters: Vec<Waiter>,
 }
 
@@ -163,12 +165,17 @@ impl Front {
             .is_some_and(|last| last.buffer.len() + commands.len() <= PACKET_BYTES_SOFT_MAX);
         if !fits {
             let buffer = waiting.spare.pop().unwrap_or_else(PacketBuffer::new);
-            let deadline = Instant::now() + REQUEST_DEADLINE;
-            queue.push_back(Outgoing { buffer, waiters: Vec::new(), deadline });
+            queue.push_back(Outgoing { buffer, waiters: Vec::new() });
         }
         if let Some(last) = queue.back_mut() {
             last.buffer.push(commands, count);
-            last.waiters.push(Waiter { cell: Arc::clone(cell), commands: count });
+            // The clock is read under the lock, so that deadlines stand in order.
+            last.waiters.push(Waiter {
+                cell: Some(Arc::clone(cell)),
+                commands: count,
+                bytes: commands.len(),
+                deadline: Instant::now() + REQUEST_DEADLINE,
+            });
         }
         drop(guard);
         self.wake.notify_one();
@@ -224,7 +231,6 @@ impl Front {
         let flight = Flight {
             framed: None,
             waiters: outgoing.waiters,
-            deadline: outgoing.deadline,
             under_way: true,
             tries: 0,
             may_be_applied: false,
@@ -365,9 +371,7 @@ impl Front {
         } else {
             ErrorReply::SESSION_ENDED
         };
-        for waiter in flight.waiters {
-            waiter.cell.fail(error.clone());
-        }
+        fail(&flight.waiters, &error);
     }
 
     /// The reads that have gathered.
@@ -377,7 +381,7 @@ impl Front {
         waiting.bytes -= outgoing.buffer.len();
         let framed = outgoing.buffer.frame();
         waiting.recycle(outgoing.buffer);
-        Some(ReadDeparture { framed, deadline: outgoing.deadline, waiters: outgoing.waiters })
+        Some(ReadDeparture { framed, waiters: outgoing.waiters })
     }
 
     /// Whether reads wait.
@@ -398,14 +402,10 @@ impl Front {
             for flight in std::mem::take(&mut waiting.flights).into_values() {
                 let error =
                     if flight.may_be_applied { &ErrorReply::OUTCOME_UNKNOWN } else { error };
-                for waiter in flight.waiters {
-                    waiter.cell.fail(error.clone());
-                }
+                fail(&flight.waiters, error);
             }
         }
-        for waiter in waiters {
-            waiter.cell.fail(error.clone());
-        }
+        fail(&waiters, error);
     }
 
     /// Answers everything whose deadline has passed: what surely did nothing says "no quorum", what may
@@ -417,31 +417,69 @@ impl Front {
             let mut waiting = self.waiting.lock();
             let waiting = &mut *waiting;
             for queue in [&mut waiting.writes, &mut waiting.reads] {
-                while queue.front().is_some_and(|outgoing| outgoing.deadline <= now) {
-                    let Some(outgoing) = queue.pop_front() else { break };
-                    waiting.bytes -= outgoing.buffer.len();
-                    late.extend(outgoing.waiters);
+                while let Some(outgoing) = queue.front_mut() {
+                    let overdue = Overdue::take(&mut outgoing.waiters, now, &mut late);
+                    if overdue.submissions == 0 {
+                        break;
+                    }
+                    waiting.bytes -= overdue.bytes;
+                    outgoing.buffer.cut(overdue.bytes, overdue.commands);
+                    if outgoing.waiters.is_empty() {
+                        queue.pop_front();
+                    }
                 }
             }
             waiting.flights.retain(|_, flight| {
-                if flight.deadline > now {
-                    return true;
-                }
-                let waiters = std::mem::take(&mut flight.waiters);
                 if flight.under_way || flight.may_be_applied {
-                    unknown.extend(waiters);
-                } else {
-                    late.extend(waiters);
+                    // What was sent stays as it is, and goes on for the others.
+                    let overdue = flight.waiters.partition_point(|waiter| waiter.deadline <= now);
+                    unknown.extend(
+                        flight.waiters[..overdue]
+                            .iter_mut()
+                            .filter_map(|waiter| waiter.cell.take()),
+                    );
+                    return overdue < flight.waiters.len();
                 }
-                false
+                // No try is in a log or on its way to one: what is answered now must not come along with the next.
+                let overdue = Overdue::take(&mut flight.waiters, now, &mut late);
+                if overdue.submissions > 0 {
+                    let rest = flight
+                        .framed
+                        .as_ref()
+                        .map(|it| it.without(overdue.bytes, overdue.commands));
+                    flight.framed = rest;
+                }
+                !flight.waiters.is_empty()
             });
         }
-        for waiter in late {
-            waiter.cell.fail(ErrorReply::NO_QUORUM);
+        for cell in late {
+            cell.fail(ErrorReply::NO_QUORUM);
         }
-        for waiter in unknown {
-            waiter.cell.fail(ErrorReply::OUTCOME_UNKNOWN);
+        for cell in unknown {
+            cell.fail(ErrorReply::OUTCOME_UNKNOWN);
         }
+    }
+}
+
+/// The first submissions of a packet, taken out of it because their deadlines have passed.
+#[derive(Clone, Copy, Debug)]
+struct Overdue {
+    submissions: usize,
+    bytes: usize,
+    commands: u32,
+}
+
+impl Overdue {
+    /// Takes them from `waiters`, which stand in the order of their deadlines, and leaves their cells in `cells`.
+    fn take(waiters: &mut Vec<Waiter>, now: Instant, cells: &mut Vec<Arc<ReplyCell>>) -> Self {
+        let submissions = waiters.partition_point(|waiter| waiter.deadline <= now);
+        let mut taken = Self { submissions, bytes: 0, commands: 0 };
+        for waiter in waiters.drain(..submissions) {
+            taken.bytes += waiter.bytes;
+            taken.commands += waiter.commands;
+            cells.extend(waiter.cell);
+        }
+        taken
     }
 }
 
@@ -451,9 +489,22 @@ impl ReadDeparture {
     }
 
     pub(super) fn fail(&self, error: &ErrorReply) {
-        for waiter in &self.waiters {
-            waiter.cell.fail(error.clone());
+        fail(&self.waiters, error);
+    }
+
+    /// Answers those whose deadline has passed. The next deadline; `None` when nobody waits any more.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let overdue = self.waiters.partition_point(|waiter| waiter.deadline <= now);
+        for cell in self.waiters[..overdue].iter_mut().filter_map(|waiter| waiter.cell.take()) {
+            cell.fail(ErrorReply::NO_QUORUM);
         }
+        self.waiters.get(overdue).map(|waiter| waiter.deadline)
+    }
+}
+
+fn fail(waiters: &[Waiter], error: &ErrorReply) {
+    for cell in waiters.iter().filter_map(|waiter| waiter.cell.as_ref()) {
+        cell.fail(error.clone());
     }
 }
 
@@ -461,11 +512,13 @@ fn deliver(waiters: &[Waiter], replies: &Replies) {
     let mut from = 0;
     for waiter in waiters {
         let count = waiter.commands as usize;
-        if from + count > replies.ends.len() {
-            // A replica answered fewer commands than it was sent: only a damaged or foreign packet does that.
-            waiter.cell.fail(ErrorReply::INTERNAL);
-        } else {
-            waiter.cell.complete(replies, from, count);
+        if let Some(cell) = &waiter.cell {
+            if from + count > replies.ends.len() {
+                // A replica answered fewer commands than it was sent: only a damaged or foreign packet does that.
+                cell.fail(ErrorReply::INTERNAL);
+            } else {
+                cell.complete(replies, from, count);
+            }
         }
         from += count;
     }
@@ -495,6 +548,8 @@ impl AppliedPackets for Front {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::proposal::put_command;
     use super::*;
     use crate::ids::DbIndex;
@@ -572,6 +627,73 @@ mod tests {
             front.stale(second.id);
             assert_eq!(cell.take(&mut Replies::default()).await, Err(error));
             assert!(!front.must_follow(SECOND), "nothing is unanswered");
+        }
+    }
+
+    /// A further client's submission, as if it came `later`.
+    fn submit_later(front: &Front, later: Duration) -> Arc<ReplyCell> {
+        let cell = ReplyCell::new();
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"b"], &mut commands);
+        front.submit(Lane::Write, &commands, 1, &cell);
+        let mut waiting = front.waiting.lock();
+        waiting.writes.back_mut().unwrap().waiters.last_mut().unwrap().deadline += later;
+        cell
+    }
+
+    async fn outcome(cell: &ReplyCell) -> Option<Result<Vec<u8>, ErrorReply>> {
+        let mut replies = Replies::default();
+        let taken = tokio::time::timeout(Duration::ZERO, cell.take(&mut replies)).await.ok()?;
+        Some(taken.map(|()| replies.bytes))
+    }
+
+    const LATER: Duration = Duration::from_secs(3);
+
+    /// faults.md R16: whoever came last to a packet was answered when the first one's time had passed.
+    #[tokio::test]
+    async fn each_submission_of_a_packet_under_way_has_its_own_time() {
+        let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
+        let first = submit_later(&front, Duration::ZERO);
+        let second = submit_later(&front, LATER);
+        front.follow(FIRST);
+        let departure = front.depart(0).unwrap();
+        front.keep(departure.id.sequence, departure.framed);
+        front.expire(Instant::now() + REQUEST_DEADLINE);
+        assert_eq!(outcome(&first).await, Some(Err(ErrorReply::OUTCOME_UNKNOWN)));
+        assert_eq!(outcome(&second).await, None, "its time has not passed");
+        let mut replies = Replies { bytes: b":1\r\n".to_vec(), ends: Vec::new() };
+        replies.end();
+        replies.bytes.extend_from_slice(b":2\r\n");
+        replies.end();
+        front.complete(departure.id.sequence, &replies);
+        assert_eq!(outcome(&second).await, Some(Ok(b":2\r\n".to_vec())), "its own reply");
+        assert_eq!(outcome(&first).await, None, "answered once");
+    }
+
+    /// Nothing of what was answered "no quorum" may come along with what is sent later.
+    #[tokio::test]
+    async fn what_expired_before_it_was_sent_is_never_sent() {
+        for came_back in [false, true] {
+            let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
+            let first = submit_later(&front, Duration::ZERO);
+            let second = submit_later(&front, LATER);
+            front.follow(FIRST);
+            if came_back {
+                let departure = front.depart(0).unwrap();
+                front.keep(departure.id.sequence, departure.framed);
+                front.come_back(departure.attempt, false);
+            }
+            front.expire(Instant::now() + REQUEST_DEADLINE);
+            assert_eq!(outcome(&first).await, Some(Err(ErrorReply::NO_QUORUM)));
+            let departure = front.depart(0).unwrap();
+            assert_eq!(departure.framed.commands, 1);
+            let mut commands = Vec::new();
+            put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"b"], &mut commands);
+            assert_eq!(departure.framed.body(), commands);
+            let mut replies = Replies { bytes: b":1\r\n".to_vec(), ends: Vec::new() };
+            replies.end();
+            front.complete(departure.id.sequence, &replies);
+            assert_eq!(outcome(&second).await, Some(Ok(b":1\r\n".to_vec())));
         }
     }
 

@@ -43,6 +43,13 @@ pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const FORWARD_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
 
+/// How often reads under way look whether another node leads by now.
+pub(super) const LEADER_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Leaders that may fall silent over the same reads before these are answered with an error. One: it may have
+/// failed by chance. Two: the reads may be what they failed over.
+pub(super) const READ_LEADERS_LOST_MAX: usize = 2;
+
 /// Pause between two tries while no leader is known or the known one refuses.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 

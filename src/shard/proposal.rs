@@ -341,6 +341,12 @@ impl PacketBuffer {
         self.commands += count;
     }
 
+    /// Takes back the first commands: `bytes` of them, `count` in number.
+    pub(super) fn cut(&mut self, bytes: usize, count: u32) {
+        self.bytes.drain(HEADROOM..HEADROOM + bytes);
+        self.commands -= count;
+    }
+
     /// Its commands behind [`HEADROOM`], copied to memory of just their size: the log's tail keeps that
     /// for long, and a buffer's spare room would be pinned with it.
     pub(super) fn frame(&self) -> Framed {
@@ -369,6 +375,13 @@ impl Framed {
     /// Bytes of the commands.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - HEADROOM
+    }
+
+    /// The same without its first commands: `bytes` of them, `count` in number.
+    pub(super) fn without(&self, bytes: usize, count: u32) -> Self {
+        let mut rest = vec![0; HEADROOM];
+        rest.extend_from_slice(&self.bytes[HEADROOM + bytes..]);
+        Self { bytes: rest.into(), commands: self.commands - count }
     }
 
     /// The commands alone.

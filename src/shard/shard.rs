@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
 use super::limits::{
-    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, LINGER_TURNS,
-    PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
+    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, LEADER_LOOK_INTERVAL,
+    LINGER_TURNS, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX,
+    READ_LEADERS_LOST_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
 };
 use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
@@ -112,6 +113,15 @@ struct Carried {
     own: Option<Attempt>,
     /// By name, and the number it was proposed under.
     foreign: Vec<(PacketId, u64)>,
+}
+
+/// Why a try at reads has no replies.
+#[derive(Debug)]
+enum Unread {
+    /// The node asked does not lead, or could not be asked; maybe this one does.
+    TurnedAway(Option<NodeId>),
+    /// The node asked has not answered, and perhaps has ended over the question.
+    Silent,
 }
 
 /// What the leader puts in its entries.
@@ -655,10 +665,11 @@ impl Shard {
         }
     }
 
-    async fn answer_reads(&self, reads: ReadDeparture) {
+    async fn answer_reads(&self, mut reads: ReadDeparture) {
         let body = reads.framed.body();
         let mut asked = None;
-        while Instant::now() < reads.deadline {
+        let mut lost = Vec::new();
+        while reads.expire(Instant::now()).is_some() {
             let leader = match (self.leadership(), asked.take()) {
                 (Leadership::Here, _) => self.options.node,
                 (Leadership::There(leader), _) | (Leadership::Unknown, Some(leader)) => leader,
@@ -673,37 +684,71 @@ impl Shard {
                     continue;
                 }
             };
-            let answer = if leader == self.options.node {
-                self.confirmed_reads(&body).await
-            } else {
-                self.forward_reads(leader, &body).await
-            };
-            match answer {
+            match self.ask_reads(leader, &body, &mut reads).await {
                 Ok(replies) => return reads.complete(&replies),
-                Err(leader) => {
+                Err(Unread::TurnedAway(leader)) => {
                     asked = leader.filter(|leader| *leader != self.options.node);
                     self.note_hint(leader);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
+                Err(Unread::Silent) => {
+                    if !lost.contains(&leader) {
+                        lost.push(leader);
+                    }
+                    if lost.len() >= READ_LEADERS_LOST_MAX {
+                        return reads.fail(&ErrorReply::READ_UNANSWERED);
+                    }
+                    if self.leader() == Some(leader) {
+                        self.note_hint(None);
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
             }
         }
-        reads.fail(&ErrorReply::NO_QUORUM);
     }
 
-    async fn forward_reads(
+    /// Asks `leader` for `reads`, until it answers, or nobody waits for them any more, or another node leads: the old
+    /// one may be silent for long, and reads can be asked twice.
+    async fn ask_reads(
         &self,
         leader: NodeId,
         body: &bytes::Bytes,
-    ) -> Result<Replies, Option<NodeId>> {
-        let Some(peer) = self.options.peers.get(leader) else { return Err(None) };
+        reads: &mut ReadDeparture,
+    ) -> Result<Replies, Unread> {
+        let answer = async {
+            if leader == self.options.node {
+                self.confirmed_reads(body).await.map_err(Unread::TurnedAway)
+            } else {
+                self.forward_reads(leader, body).await
+            }
+        };
+        let mut answer = std::pin::pin!(answer);
+        while let Some(deadline) = reads.expire(Instant::now()) {
+            let look = deadline.min(Instant::now() + LEADER_LOOK_INTERVAL);
+            if let Ok(answer) = tokio::time::timeout_at(look, &mut answer).await {
+                return answer;
+            }
+            if self.leader().is_some_and(|leads| leads != leader) {
+                break;
+            }
+        }
+        Err(Unread::Silent)
+    }
+
+    async fn forward_reads(&self, leader: NodeId, body: &bytes::Bytes) -> Result<Replies, Unread> {
+        let Some(peer) = self.options.peers.get(leader) else {
+            return Err(Unread::TurnedAway(None));
+        };
         let group = GroupId::of_shard(self.options.shard);
-        match peer.call(group, kind::READ, body.clone(), FORWARD_TIMEOUT).await {
+        let timeout = forward_timeout(body.len());
+        match peer.call(group, kind::READ, body.clone(), timeout).await {
             Ok(answer) => match wire::take_answer(answer) {
                 Some(Answer::Applied(replies)) => Ok(replies),
-                Some(Answer::NotLeader(leader)) => Err(leader),
-                Some(Answer::Unknown | Answer::Stale) | None => Err(None),
+                Some(Answer::NotLeader(leader)) => Err(Unread::TurnedAway(leader)),
+                Some(Answer::Unknown | Answer::Stale) | None => Err(Unread::TurnedAway(None)),
             },
-            Err(_) => Err(None),
+            Err(error) if error.was_sent() => Err(Unread::Silent),
+            Err(_) => Err(Unread::TurnedAway(None)),
         }
     }
 
@@ -994,6 +1039,103 @@ mod tests {
     fn a_large_packet_is_given_the_time_it_takes() {
         assert_eq!(forward_timeout(4096), FORWARD_TIMEOUT);
         assert_eq!(forward_timeout(512 << 20), FORWARD_TIMEOUT + Duration::from_millis(51_200));
+    }
+
+    /// A node that takes reads and says nothing.
+    #[derive(Default)]
+    struct SilentNode {
+        asked: Mutex<Vec<Responder>>,
+        heard: Notify,
+    }
+
+    impl Handler for SilentNode {
+        fn handle(&self, message: Message, responder: Responder) {
+            assert_eq!(message.kind, kind::READ);
+            self.asked.lock().push(responder);
+            self.heard.notify_one();
+        }
+    }
+
+    struct AnsweringNode;
+
+    impl Handler for AnsweringNode {
+        fn handle(&self, _: Message, responder: Responder) {
+            let mut replies = Replies { bytes: b"+OK\r\n".to_vec(), ends: Vec::new() };
+            replies.end();
+            responder.send_with(|out| wire::put_applied(&replies, out));
+        }
+    }
+
+    async fn serve(
+        name: &str,
+        node: NodeId,
+        peers: &Peers,
+        handler: Arc<dyn Handler>,
+    ) -> PeerServer {
+        let server = PeerServer::bind("127.0.0.1:0", door(name, node), handler).await.unwrap();
+        peers.insert(PeerClient::new(PeerOptions {
+            door: door("n1", HERE),
+            meant: Meant { node, incarnation: Incarnation::NONE },
+            addresses: vec![server.local_addr().to_string()],
+        }));
+        server
+    }
+
+    fn submit_read(shard: &Shard) -> Arc<ReplyCell> {
+        let cell = ReplyCell::new();
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"key"], &mut commands);
+        shard.submit(Lane::Read, &commands, 1, &cell);
+        cell
+    }
+
+    /// faults.md R15: they waited for the silent node's whole timeout, and all later reads behind them.
+    #[tokio::test]
+    async fn reads_leave_a_silent_leader_for_a_new_one_at_once() {
+        let peers = Peers::new();
+        let silent = Arc::new(SilentNode::default());
+        let handler = Arc::clone(&silent) as Arc<dyn Handler>;
+        let _old = serve("n2", ELSEWHERE, &peers, handler).await;
+        let _new = serve("n3", STRANGER, &peers, Arc::new(AnsweringNode)).await;
+        let shard = shard_elsewhere(peers);
+        shard.note_hint(Some(ELSEWHERE));
+        let running = tokio::spawn(Arc::clone(&shard).run());
+        let mut cells = Vec::new();
+        for _ in 0..PACKETS_IN_FLIGHT_MAX {
+            cells.push(submit_read(&shard));
+            silent.heard.notified().await;
+        }
+        cells.push(submit_read(&shard));
+        let moved = Instant::now();
+        shard.note_hint(Some(STRANGER));
+        for cell in cells {
+            let mut replies = Replies::default();
+            cell.take(&mut replies).await.unwrap();
+            assert_eq!(replies.bytes, b"+OK\r\n");
+        }
+        assert!(moved.elapsed() < FORWARD_TIMEOUT / 2, "{:?}", moved.elapsed());
+        running.abort();
+    }
+
+    /// A read that ends whoever runs it must not be taken from node to node.
+    #[tokio::test]
+    async fn a_read_is_not_tried_at_ever_further_leaders() {
+        let peers = Peers::new();
+        let (first, second) = (Arc::new(SilentNode::default()), Arc::new(SilentNode::default()));
+        let _first = serve("n2", ELSEWHERE, &peers, Arc::clone(&first) as Arc<dyn Handler>).await;
+        let _second = serve("n3", STRANGER, &peers, Arc::clone(&second) as Arc<dyn Handler>).await;
+        let shard = shard_elsewhere(peers);
+        shard.note_hint(Some(ELSEWHERE));
+        let running = tokio::spawn(Arc::clone(&shard).run());
+        let cell = submit_read(&shard);
+        first.heard.notified().await;
+        shard.note_hint(Some(STRANGER));
+        second.heard.notified().await;
+        shard.note_hint(Some(ELSEWHERE));
+        let taken = cell.take(&mut Replies::default()).await;
+        assert_eq!(taken, Err(ErrorReply::READ_UNANSWERED));
+        assert_eq!(first.asked.lock().len(), 1, "it was not asked again");
+        running.abort();
     }
 
     async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {
