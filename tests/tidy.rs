@@ -165,7 +165,7 @@ const CRATES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tracing_subscriber", &["main", "server"]),
-    ("xxhash_rust", &["ids", "stdx", "keyspace", "ring", "shard", "node"]),
+    ("xxhash_rust", &["ids", "stdx", "keyspace", "ring", "raft", "shard", "node"]),
 ];
 
 /// What a pure room's code may not contain, and why.

@@ -46,7 +46,7 @@ pub use keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 pub use list::{End, List, ListRange};
 pub use scan::ScanCursor;
 pub use set::{Set, SetIter};
-pub use snapshot::{FORMAT, SnapshotProgress};
+pub use snapshot::{FORMAT, Loader, SnapshotProgress};
 pub use stream::{AppendError, Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
 pub use string::Str;
 pub use value::{Bin, Value, WrongType};

@@ -1,24 +1,25 @@
 //! The whole keyspace as bytes, at one point in time, while it goes on changing.
 //!
 //! [`Keyspace::begin_snapshot`] marks the moment. [`Keyspace::snapshot_step`], called again and again, writes
-//! out some segments that were not written yet. A change of a segment that is still to be written first keeps
-//! the segment's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next step hands
+//! out some entries that were not written yet. A change of a segment that is still to be written first keeps
+//! the segment's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next steps hand
 //! them on. A flushed database is handed to the snapshot whole. So nobody waits longer than one segment takes,
 //! at most 1792 keys, and no process is forked. Dragonfly's snapshots work by the same idea.
 //!
-//! What comes out is a sequence of self-contained chunks; their order does not matter. The same bytes serve a
-//! restart, a new replica and a backup. Whoever stores or sends them adds checksums.
+//! What comes out is one stream of bytes. Whoever stores or sends it cuts it anywhere, also inside a value, and adds
+//! checksums; [`Loader`] takes the pieces. The same bytes serve a restart, a new replica and a backup.
 //!
-//! # Format 1
+//! # Format 2
 //!
-//! The words are those of [`codec`]. A chunk:
+//! The words are those of [`codec`]. The stream is a sequence of records, whose order does not matter. A record:
 //!
 //! | field | word | meaning |
 //! | --- | --- | --- |
 //! | format | 1 byte | [`FORMAT`] |
 //! | database | 1 byte | 0–15 |
-//! | slot | varint | the slot of every key in the chunk |
-//! | count | varint | how many entries follow, at least 1 |
+//! | slot | varint | the slot of every key in the record |
+//! | entries | | at least one, each a varint, its length in bytes, and the entry |
+//! | end | 1 byte | 0, where the next length would be |
 //!
 //! and an entry:
 //!
@@ -36,7 +37,7 @@
 //! | 2 | a string edited in place (Redis' `raw`) | bytes |
 //! | 3 4 5 6 7 | a list, hash, set, sorted set, stream | see `encode` of [`List`], [`Hash`](struct@Hash), [`Set`], [`ZSet`], [`Stream`] |
 //!
-//! Within a chunk entries stand in scan order. Type codes are never given a second meaning; a change of any
+//! Within a record entries stand in scan order. Type codes are never given a second meaning; a change of any
 //! word is a new format.
 
 use crate::ids::DbIndex;
@@ -50,11 +51,11 @@ use super::string::StrForm;
 use super::table::{Segment, SlotTable};
 use super::{Entry, Hash, Keyspace, List, Set, Str, Stream, Value, ZSet};
 
-/// The version of the bytes, the first byte of every chunk.
-pub const FORMAT: u8 = 1;
+/// The version of the bytes, the first byte of every record.
+pub const FORMAT: u8 = 2;
 
-/// The fewest bytes an entry takes: type, an empty key's length, deadline and an empty value's length.
-const ENTRY_BYTES_MIN: usize = 4;
+/// Where the length of an entry would be: the record ends.
+const RECORD_END: u8 = 0;
 
 const TEXT: u8 = 0;
 const INTEGER: u8 = 1;
@@ -78,14 +79,18 @@ pub enum SnapshotProgress {
 /// A snapshot being taken.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// What `Segment::saved_in` says of the segments this snapshot has.
+    /// What `Segment::saved_in` says of the segments this snapshot has; the number after it says it of the one
+    /// segment that it has a part of.
     number: u32,
+    /// How many entries of that segment it has, in scan order.
+    part: usize,
     sources: [Source; DATABASES],
     /// The database and the table in it at which the next step looks first.
     database: usize,
     table: usize,
-    /// Chunks of segments that changed before their turn came.
+    /// Records of segments that changed before their turn came, and how much of them is handed on already.
     kept: Vec<u8>,
+    handed_on: usize,
 }
 
 /// Where the keys of a database that are still to be written are found.
@@ -106,15 +111,23 @@ impl Keyspace {
         if self.snapshot.is_some() {
             return false;
         }
-        // Zero is what new segments bear. After four thousand million snapshots a mark could be mistaken;
-        // at one per second that is in the 22nd century.
-        self.snapshots_begun = self.snapshots_begun.wrapping_add(1).max(1);
+        // Zero is what new segments bear; each snapshot has two numbers. After two thousand million snapshots a mark
+        // could be mistaken; at one per second that is in the year 2094.
+        self.snapshots_begun = self.snapshots_begun.wrapping_add(2).max(2);
         let sources = std::array::from_fn(|index| match &self.databases[index] {
             Some(_) => Source::Live,
             None => Source::Nowhere,
         });
         let number = self.snapshots_begun;
-        let snapshot = Snapshot { number, sources, database: 0, table: 0, kept: Vec::new() };
+        let snapshot = Snapshot {
+            number,
+            part: 0,
+            sources,
+            database: 0,
+            table: 0,
+            kept: Vec::new(),
+            handed_on: 0,
+        };
         self.snapshot = Some(Box::new(snapshot));
         true
     }
@@ -126,17 +139,20 @@ impl Keyspace {
 
     /// How many bytes wait for the next step because their keys changed: the memory a slow reader costs.
     pub fn snapshot_kept_bytes(&self) -> usize {
-        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.kept.len())
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.kept.len() - snapshot.handed_on)
     }
 
-    /// Appends to `out` what changed since the last step and then whole segments until they make up
-    /// `budget_bytes`. The last segment may exceed it; a step that is not the last makes progress always.
+    /// Appends to `out` what changed since the last step and then further entries until they make up
+    /// `budget_bytes`. Only the last entry may exceed it, by its own length; a step that is not the last makes
+    /// progress always.
     ///
     /// `Done` when no snapshot is under way.
     pub fn snapshot_step(&mut self, budget_bytes: usize, out: &mut Vec<u8>) -> SnapshotProgress {
         let Some(snapshot) = &mut self.snapshot else { return SnapshotProgress::Done };
         let limit = out.len().saturating_add(budget_bytes.max(1));
-        out.append(&mut snapshot.kept);
+        if !snapshot.hand_on(limit, out) {
+            return SnapshotProgress::More;
+        }
         let progress = snapshot.write(*self.slots.start(), &mut self.databases, limit, out);
         if progress == SnapshotProgress::Done {
             self.snapshot = None;
@@ -155,57 +171,170 @@ impl Keyspace {
         graveyard
     }
 
-    /// Adds the keys of one or more whole chunks, in any order of chunks, to a keyspace that was empty before
-    /// the first.
+    /// Adds the keys of whole records to a keyspace that was empty before the first: all there is, in one piece.
+    ///
+    /// # Errors
+    /// As [`Loader::load`], and when the bytes end inside a record. The keyspace then holds a part of them and is good
+    /// for nothing but to be dropped.
+    pub fn load_chunk(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut loader = Loader::default();
+        loader.load(self, bytes)?;
+        loader.finish()
+    }
+}
+
+/// Takes a stream of records in pieces, however it was cut. Holds no more of it than one entry and a piece.
+#[derive(Debug, Default)]
+pub struct Loader {
+    /// What came and was not understood yet.
+    pending: Vec<u8>,
+    record: Option<OpenRecord>,
+}
+
+/// A record whose end has not come yet.
+#[derive(Clone, Copy, Debug)]
+struct OpenRecord {
+    db: DbIndex,
+    slot: Slot,
+    is_empty: bool,
+}
+
+impl Loader {
+    /// Adds the keys of the next `piece` to `keyspace`, which was empty before the first.
     ///
     /// # Errors
     /// Whatever is wrong with the bytes, keys of other slots and keys that are there already included. The
     /// keyspace then holds a part of them and is good for nothing but to be dropped.
-    pub fn load_chunk(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
-        let mut bytes = chunk;
-        while !bytes.is_empty() {
-            self.load_one(&mut bytes)?;
+    pub fn load(&mut self, keyspace: &mut Keyspace, piece: &[u8]) -> Result<(), DecodeError> {
+        if self.pending.is_empty() {
+            let mut bytes = piece;
+            while self.load_word(keyspace, &mut bytes)? {}
+            self.pending.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(piece);
+        let mut bytes = &pending[..];
+        while self.load_word(keyspace, &mut bytes)? {}
+        let left = bytes.len();
+        if left < pending.len() {
+            pending.drain(..pending.len() - left);
+            // One huge value must not be held in mind for the rest of the stream.
+            pending.shrink_to(2 * left);
+        }
+        self.pending = pending;
+        Ok(())
+    }
+
+    /// That was all.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when a record was not.
+    pub fn finish(self) -> Result<(), DecodeError> {
+        if self.record.is_some() || !self.pending.is_empty() {
+            return Err(DecodeError::Truncated);
         }
         Ok(())
     }
 
-    fn load_one(&mut self, bytes: &mut &[u8]) -> Result<(), DecodeError> {
-        let format = codec::take_u8(bytes)?;
-        if format != FORMAT {
-            return Err(DecodeError::UnknownFormat(format));
+    /// Takes a record's head, an entry or a record's end. `false`, and nothing is taken, when more must come first.
+    fn load_word(
+        &mut self,
+        keyspace: &mut Keyspace,
+        bytes: &mut &[u8],
+    ) -> Result<bool, DecodeError> {
+        if bytes.is_empty() {
+            return Ok(false);
         }
-        let db = DbIndex(codec::take_u8(bytes)?);
-        if db.0 >= DbIndex::COUNT {
-            return Err(DecodeError::Invalid("a database beyond the last"));
-        }
-        let slot = u16::try_from(codec::take_varint(bytes)?).ok().and_then(Slot::new);
-        let slot = slot.ok_or(DecodeError::Invalid("a slot beyond the last"))?;
-        if !self.contains(slot) {
-            return Err(DecodeError::Invalid("a slot of another shard"));
-        }
-        let count = codec::take_count(bytes, ENTRY_BYTES_MIN)?;
-        if count == 0 {
-            return Err(DecodeError::Invalid("a chunk without entries"));
-        }
-        for _ in 0..count {
-            let entry = take_entry(bytes)?;
-            if Slot::of(entry.key()) != slot {
-                return Err(DecodeError::Invalid("a key of another slot"));
+        let mut rest = *bytes;
+        let Some(record) = &mut self.record else {
+            let head = take_head(&mut rest);
+            let Some(head) = or_more(head)? else { return Ok(false) };
+            if !keyspace.contains(head.slot) {
+                return Err(DecodeError::Invalid("a slot of another shard"));
             }
-            self.load_entry(db, entry)?;
+            self.record = Some(head);
+            *bytes = rest;
+            return Ok(true);
+        };
+        let Some(length) = or_more(codec::take_varint(&mut rest))? else { return Ok(false) };
+        if length == u64::from(RECORD_END) {
+            if record.is_empty {
+                return Err(DecodeError::Invalid("a record without entries"));
+            }
+            self.record = None;
+            *bytes = rest;
+            return Ok(true);
         }
-        Ok(())
+        let length = usize::try_from(length).map_err(|_| DecodeError::TooLong)?;
+        let Some((mut entry, rest)) = rest.split_at_checked(length) else { return Ok(false) };
+        let (db, slot) = (record.db, record.slot);
+        record.is_empty = false;
+        let loaded = take_entry(&mut entry)?;
+        if !entry.is_empty() {
+            return Err(DecodeError::TrailingBytes);
+        }
+        if Slot::of(loaded.key()) != slot {
+            return Err(DecodeError::Invalid("a key of another slot"));
+        }
+        keyspace.load_entry(db, loaded)?;
+        *bytes = rest;
+        Ok(true)
+    }
+}
+
+fn take_head(bytes: &mut &[u8]) -> Result<OpenRecord, DecodeError> {
+    let format = codec::take_u8(bytes)?;
+    if format != FORMAT {
+        return Err(DecodeError::UnknownFormat(format));
+    }
+    let db = DbIndex(codec::take_u8(bytes)?);
+    if db.0 >= DbIndex::COUNT {
+        return Err(DecodeError::Invalid("a database beyond the last"));
+    }
+    let slot = u16::try_from(codec::take_varint(bytes)?).ok().and_then(Slot::new);
+    let slot = slot.ok_or(DecodeError::Invalid("a slot beyond the last"))?;
+    Ok(OpenRecord { db, slot, is_empty: true })
+}
+
+/// `None` where the bytes at hand merely end too early.
+fn or_more<T>(taken: Result<T, DecodeError>) -> Result<Option<T>, DecodeError> {
+    match taken {
+        Ok(taken) => Ok(Some(taken)),
+        Err(DecodeError::Truncated) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 impl Snapshot {
-    /// Keeps `segment` aside when it is about to change and was not written yet.
+    /// Keeps `segment` aside, as far as it was not written yet, when it is about to change.
     pub(super) fn keep(&mut self, db: DbIndex, slot: Slot, segment: &mut Segment) {
         let is_live = matches!(self.sources.get(usize::from(db.0)), Some(Source::Live));
         if is_live && segment.saved_in != self.number {
+            let has = self.entries_of(segment);
+            put_record(&mut self.kept, db, slot, segment, has, usize::MAX);
             segment.saved_in = self.number;
-            put_chunk(&mut self.kept, db, slot, segment);
         }
+    }
+
+    /// How many entries of a segment that it does not have whole this snapshot has.
+    fn entries_of(&self, segment: &Segment) -> usize {
+        if segment.saved_in == self.number + 1 { self.part } else { 0 }
+    }
+
+    /// Moves what is kept to `out`, up to `limit`; whether that was all. A record that was begun is ended before any
+    /// other is.
+    fn hand_on(&mut self, limit: usize, out: &mut Vec<u8>) -> bool {
+        let kept = &self.kept[self.handed_on..];
+        let count = kept.len().min(limit.saturating_sub(out.len()));
+        out.extend_from_slice(&kept[..count]);
+        self.handed_on += count;
+        let is_all = self.handed_on == self.kept.len();
+        if is_all {
+            self.kept = Vec::new();
+            self.handed_on = 0;
+        }
+        is_all
     }
 
     /// Takes over the flushed database `index` when the snapshot still needs it, else gives it back.
@@ -239,8 +368,15 @@ impl Snapshot {
                     if out.len() >= limit {
                         return SnapshotProgress::More;
                     }
-                    segment.saved_in = self.number;
-                    put_chunk(out, db, slot, segment);
+                    let has = if segment.saved_in == self.number + 1 { self.part } else { 0 };
+                    match put_record(out, db, slot, segment, has, limit) {
+                        None => segment.saved_in = self.number,
+                        Some(part) => {
+                            segment.saved_in = self.number + 1;
+                            self.part = part;
+                            return SnapshotProgress::More;
+                        }
+                    }
                 }
                 if is_flushed {
                     // Freed bit by bit, so that nobody pays for all of it at the end.
@@ -256,15 +392,46 @@ impl Snapshot {
     }
 }
 
-fn put_chunk(out: &mut Vec<u8>, db: DbIndex, slot: Slot, segment: &Segment) {
-    if segment.len() == 0 {
-        return;
+/// Appends a record of `segment`'s entries but the first `skipped`, until `out` has `limit` bytes. Where it stopped,
+/// unless that was the end.
+fn put_record(
+    out: &mut Vec<u8>,
+    db: DbIndex,
+    slot: Slot,
+    segment: &Segment,
+    skipped: usize,
+    limit: usize,
+) -> Option<usize> {
+    if segment.len() <= skipped {
+        return None;
     }
     out.extend([FORMAT, db.0]);
     codec::put_varint(out, u64::from(slot.number()));
-    codec::put_length(out, segment.len());
-    for (_, entry) in segment.ordered_from(0) {
-        put_entry(out, entry);
+    let mut stopped = None;
+    for (number, (_, entry)) in segment.ordered_from(0).into_iter().enumerate().skip(skipped) {
+        // One at least, so that there is progress.
+        if number > skipped && out.len() >= limit {
+            stopped = Some(number);
+            break;
+        }
+        put_framed(out, entry);
+    }
+    out.push(RECORD_END);
+    stopped
+}
+
+/// Appends `entry` with its length before it.
+fn put_framed(out: &mut Vec<u8>, entry: &Entry) {
+    // The length is known only behind the entry. Most take one byte; for others the entry is moved.
+    let start = out.len();
+    out.push(0);
+    put_entry(out, entry);
+    let mut length = Vec::with_capacity(codec::VARINT_BYTES_MAX);
+    codec::put_length(&mut length, out.len() - start - 1);
+    if let [short] = length[..] {
+        out[start] = short;
+    } else {
+        out.splice(start..=start, length);
     }
 }
 
@@ -393,10 +560,11 @@ mod tests {
         keyspace.string_or_create(at, b"{t}raw").unwrap().make_mut().extend(b"12");
         assert!(keyspace.set_expiry(at, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
         let expected = [
-            "01 02 937c 03",
-            "00 07 7b747d74657874 80d095ffbc31 05 68656c6c6f",
-            "02 06 7b747d726177 00 02 3132",
-            "01 09 7b747d6e756d626572 00 d704",
+            "02 02 937c",
+            "15 00 07 7b747d74657874 80d095ffbc31 05 68656c6c6f",
+            "0c 02 06 7b747d726177 00 02 3132",
+            "0e 01 09 7b747d6e756d626572 00 d704",
+            "00",
         ];
         let expected = expected.concat().replace(' ', "");
         assert_eq!(hex(&saved(&mut keyspace)), expected);
@@ -410,11 +578,12 @@ mod tests {
             assert!(keyspace.remove(AT, key).is_some());
         }
         let expected = [
-            "01 00 937c 04",
-            "05 06 7b747d736574 00 01 01 016d",
-            "04 07 7b747d68617368 00 00 01 0166 0176",
-            "06 07 7b747d7a736574 00 00 01 016d 000000000000f83f",
-            "03 07 7b747d6c697374 00 02 0161 0162",
+            "02 00 937c",
+            "0d 05 06 7b747d736574 00 01 01 016d",
+            "10 04 07 7b747d68617368 00 00 01 0166 0176",
+            "16 06 07 7b747d7a736574 00 00 01 016d 000000000000f83f",
+            "0f 03 07 7b747d6c697374 00 02 0161 0162",
+            "00",
         ];
         let expected = expected.concat().replace(' ', "");
         assert_eq!(hex(&saved(&mut keyspace)), expected);
@@ -457,30 +626,41 @@ mod tests {
     fn bad_chunks_are_refused() {
         let slot_of_a = Slot::of(b"a").number();
         let slot = [slot_of_a.to_le_bytes()[0] & 0x7f | 0x80, (slot_of_a >> 7).to_le_bytes()[0]];
-        let chunk = |db: u8, count: u8, entries: &[u8]| {
-            [&[FORMAT, db, slot[0], slot[1], count][..], entries].concat()
+        let record = |db: u8, entries: &[&[u8]]| {
+            let mut bytes = vec![FORMAT, db, slot[0], slot[1]];
+            for entry in entries {
+                bytes.push(u8::try_from(entry.len()).unwrap());
+                bytes.extend_from_slice(entry);
+            }
+            bytes.push(RECORD_END);
+            bytes
         };
-        let entry = [INTEGER, 1, b'a', 0, 2];
-        assert!(keyspace().load_chunk(&chunk(0, 1, &entry)).is_ok());
-        let twice = chunk(0, 1, &entry).repeat(2);
-        let rows: [(Vec<u8>, DecodeError); 12] = [
-            (vec![2], DecodeError::UnknownFormat(2)),
+        let entry = &[INTEGER, 1, b'a', 0, 2][..];
+        let good = record(0, &[entry]);
+        assert!(keyspace().load_chunk(&good).is_ok());
+        let longer = [entry, &[0]].concat();
+        let rows: [(Vec<u8>, DecodeError); 13] = [
+            (vec![1], DecodeError::UnknownFormat(1)),
             (vec![FORMAT], DecodeError::Truncated),
-            (chunk(16, 1, &entry), DecodeError::Invalid("a database beyond the last")),
+            (record(16, &[entry]), DecodeError::Invalid("a database beyond the last")),
             (vec![FORMAT, 0, 0x80, 0x80, 1, 1], DecodeError::Invalid("a slot beyond the last")),
-            (chunk(0, 0, &[]), DecodeError::Invalid("a chunk without entries")),
-            (chunk(0, 2, &entry), DecodeError::Truncated),
-            (chunk(0, 0x7f, &entry), DecodeError::Truncated),
-            (chunk(0, 1, &[8, 1, b'a', 0, 2]), DecodeError::UnknownType(8)),
-            (chunk(0, 1, &[INTEGER, 1, b'b', 0, 2]), DecodeError::Invalid("a key of another slot")),
-            (chunk(0, 1, &[LIST, 1, b'a', 0, 0]), DecodeError::Invalid("an empty collection")),
-            (chunk(0, 2, &[entry, entry].concat()), DecodeError::Duplicate("key")),
-            (twice, DecodeError::Duplicate("key")),
+            (record(0, &[]), DecodeError::Invalid("a record without entries")),
+            (good[..good.len() - 1].to_vec(), DecodeError::Truncated),
+            (record(0, &[&entry[..4]]), DecodeError::Truncated),
+            (record(0, &[&longer]), DecodeError::TrailingBytes),
+            (record(0, &[&[8, 1, b'a', 0, 2]]), DecodeError::UnknownType(8)),
+            (
+                record(0, &[&[INTEGER, 1, b'b', 0, 2]]),
+                DecodeError::Invalid("a key of another slot"),
+            ),
+            (record(0, &[&[LIST, 1, b'a', 0, 0]]), DecodeError::Invalid("an empty collection")),
+            (record(0, &[entry, entry]), DecodeError::Duplicate("key")),
+            (good.repeat(2), DecodeError::Duplicate("key")),
         ];
         for (bytes, error) in rows {
             assert_eq!(keyspace().load_chunk(&bytes), Err(error), "{bytes:?}");
         }
-        let other_shard = Keyspace::new(0..=slot_of_a - 1).load_chunk(&chunk(0, 1, &entry));
+        let other_shard = Keyspace::new(0..=slot_of_a - 1).load_chunk(&good);
         assert_eq!(other_shard, Err(DecodeError::Invalid("a slot of another shard")));
     }
 
@@ -501,6 +681,59 @@ mod tests {
         assert!(chunks.len() > 100);
         let backwards: Vec<u8> = chunks.into_iter().rev().flatten().collect();
         assert_eq!(loaded(&backwards).digest(), keyspace.digest());
+    }
+
+    /// Fault M1: a segment of large values made a chunk of more than 1 GiB, and so did changes of many segments during a
+    /// snapshot. A step gives no more than its budget and one entry, whatever happened since the last.
+    #[test]
+    fn a_step_gives_no_more_than_its_budget_and_one_entry() {
+        const BUDGET: usize = 1000;
+        const VALUE: usize = 4000;
+        let mut keyspace = keyspace();
+        let value = "v".repeat(VALUE);
+        for number in 0..40 {
+            set(&mut keyspace, 0, &format!("{{t}}{number}"), &value);
+            set(&mut keyspace, 0, &format!("other{number}"), &value);
+        }
+        let digest = keyspace.digest();
+        assert!(keyspace.begin_snapshot());
+        let (mut bytes, mut steps) = (Vec::new(), 0);
+        loop {
+            let before = bytes.len();
+            let progress = keyspace.snapshot_step(BUDGET, &mut bytes);
+            assert!(bytes.len() - before < BUDGET + VALUE + 100, "{}", bytes.len() - before);
+            if progress == SnapshotProgress::Done {
+                break;
+            }
+            steps += 1;
+            match steps {
+                // In the middle of the large segment, and one that is written or not.
+                3 => set(&mut keyspace, 0, "{t}7", "changed"),
+                5 => (0..20).for_each(|number| {
+                    set(&mut keyspace, 0, &format!("other{number}"), "changed");
+                }),
+                9 => drop(keyspace.flush_all()),
+                _ => {}
+            }
+        }
+        assert!(steps > 40);
+        assert_eq!(loaded(&bytes).digest(), digest);
+    }
+
+    #[test]
+    fn a_stream_may_be_cut_anywhere() {
+        let mut keyspace = every_type();
+        set(&mut keyspace, 3, "{t}long", &"x".repeat(5000));
+        let bytes = saved(&mut keyspace);
+        for length in [1, 2, 3, 7, 100, 4999] {
+            let (mut other, mut loader) = (slot_of_t(), Loader::default());
+            for piece in bytes.chunks(length) {
+                loader.load(&mut other, piece).unwrap();
+                assert!(loader.pending.len() <= 5100);
+            }
+            loader.finish().unwrap();
+            assert_eq!(other.digest(), keyspace.digest(), "pieces of {length}");
+        }
     }
 
     /// A hash tag fills one slot; it is written segment by segment and saved aside in the same measure.

@@ -9,19 +9,30 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::command::Command;
-use crate::raft::{EntryPosition, SnapshotProgress, StateMachine};
+use crate::raft::{EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 
 /// The replicated cluster; `None` until it is created.
 #[derive(Debug)]
 pub struct ClusterMachine {
     latest: watch::Sender<Option<Arc<Cluster>>>,
-    snapshot: Mutex<Option<Arc<Cluster>>>,
+    snapshot: Mutex<Begun>,
 }
+
+/// The snapshot begun last, until it is written.
+#[derive(Debug, Default)]
+struct Begun {
+    ticket: u64,
+    is_under_way: bool,
+    cluster: Option<Arc<Cluster>>,
+}
+
+/// Longest encoding of a cluster in a snapshot, in bytes; some thousand nodes take one.
+const CLUSTER_BYTES_MAX: usize = 64 << 20;
 
 impl ClusterMachine {
     /// A machine that knows of no cluster yet.
     pub fn new() -> Self {
-        Self { latest: watch::Sender::new(None), snapshot: Mutex::new(None) }
+        Self { latest: watch::Sender::new(None), snapshot: Mutex::default() }
     }
 
     /// Follows the cluster.
@@ -72,33 +83,63 @@ impl StateMachine for ClusterMachine {
         }
     }
 
-    fn begin_snapshot(&self) {
-        *self.snapshot.lock() = self.latest();
+    fn begin_snapshot(&self) -> SnapshotTicket {
+        let mut begun = self.snapshot.lock();
+        begun.ticket += 1;
+        begun.is_under_way = true;
+        begun.cluster = self.latest();
+        SnapshotTicket(begun.ticket)
     }
 
-    fn snapshot_step(&self, _budget: usize, out: &mut Vec<u8>) -> SnapshotProgress {
-        if let Some(cluster) = self.snapshot.lock().take() {
+    fn snapshot_step(
+        &self,
+        ticket: SnapshotTicket,
+        _budget: usize,
+        out: &mut Vec<u8>,
+    ) -> SnapshotProgress {
+        let mut begun = self.snapshot.lock();
+        if begun.ticket != ticket.0 || !begun.is_under_way {
+            return SnapshotProgress::Lost;
+        }
+        begun.is_under_way = false;
+        let cluster = begun.cluster.take();
+        if let Some(cluster) = cluster {
             out.extend_from_slice(&Command::Create(Box::new((*cluster).clone())).encode());
         }
         SnapshotProgress::Done
     }
 
-    fn abort_snapshot(&self) {
-        *self.snapshot.lock() = None;
+    fn abort_snapshot(&self, ticket: SnapshotTicket) {
+        let mut begun = self.snapshot.lock();
+        if begun.ticket == ticket.0 {
+            begun.is_under_way = false;
+            begun.cluster = None;
+        }
     }
 
-    fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
-        let cluster = match chunks.next().transpose()? {
-            None => None,
-            Some(chunk) => {
-                let cluster = Command::decode(&chunk).ok().and_then(Command::created);
-                let text = "the cluster's snapshot is damaged";
-                let damaged = || io::Error::new(io::ErrorKind::InvalidData, text);
-                Some(Arc::new(cluster.ok_or_else(damaged)?))
+    fn prepare(
+        self: Arc<Self>,
+        chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
+    ) -> io::Result<Restored> {
+        let damaged =
+            || io::Error::new(io::ErrorKind::InvalidData, "the cluster's snapshot is damaged");
+        let mut bytes = Vec::new();
+        for chunk in chunks {
+            bytes.extend_from_slice(&chunk?);
+            if bytes.len() > CLUSTER_BYTES_MAX {
+                return Err(damaged());
             }
+        }
+        let cluster = if bytes.is_empty() {
+            None
+        } else {
+            let cluster = Command::decode(&bytes).ok().and_then(Command::created);
+            Some(Arc::new(cluster.ok_or_else(damaged)?))
         };
-        self.latest.send_replace(cluster);
-        Ok(())
+        Ok(Box::new(move || {
+            self.snapshot.lock().is_under_way = false;
+            self.latest.send_replace(cluster);
+        }))
     }
 }
 
@@ -131,10 +172,11 @@ mod tests {
         apply(&machine, &Command::SetDoors { node: node(7), doors: doors.clone() });
 
         let mut chunk = Vec::new();
-        machine.begin_snapshot();
-        assert_eq!(machine.snapshot_step(usize::MAX, &mut chunk), SnapshotProgress::Done);
-        let restored = ClusterMachine::new();
-        restored.restore(&mut std::iter::once(Ok(chunk.into()))).unwrap();
+        let ticket = machine.begin_snapshot();
+        assert_eq!(machine.snapshot_step(ticket, 1, &mut chunk), SnapshotProgress::Done);
+        let restored = Arc::new(ClusterMachine::new());
+        let mut pieces = chunk.chunks(7).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+        Arc::clone(&restored).prepare(&mut pieces).unwrap()();
         assert_eq!(restored.latest(), machine.latest());
         let restored = restored.latest().unwrap();
         assert_eq!(restored.topology().node(n1).unwrap().doors, Some(doors));
@@ -142,9 +184,9 @@ mod tests {
 
     #[test]
     fn damaged_bytes_change_nothing() {
-        let machine = ClusterMachine::new();
+        let machine = Arc::new(ClusterMachine::new());
         machine.apply(EntryPosition { term: 1, index: 1 }, &Bytes::from_static(b"\x02\xff\xff"));
         assert_eq!(machine.latest(), None);
-        assert!(machine.restore(&mut std::iter::once(Ok(Bytes::from_static(b"?")))).is_err());
+        assert!(machine.prepare(&mut std::iter::once(Ok(Bytes::from_static(b"?")))).is_err());
     }
 }

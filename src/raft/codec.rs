@@ -145,7 +145,8 @@ fn put_u32(number: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_le_bytes());
 }
 
-fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
+/// Appends `term u64 | node u64 | committed u8`.
+pub(super) fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
     let leader = vote.leader_id();
     out.extend_from_slice(&leader.term.to_le_bytes());
     out.extend_from_slice(&leader.voted_for.0.to_le_bytes());
@@ -159,7 +160,7 @@ fn put_log_id(log_id: Option<&LogId>, out: &mut Vec<u8>) {
     out.extend_from_slice(&log_id.index.to_le_bytes());
 }
 
-fn take_u8(body: &mut Bytes) -> Result<u8, CodecError> {
+pub(super) fn take_u8(body: &mut Bytes) -> Result<u8, CodecError> {
     body.try_get_u8().map_err(|_| CodecError("cut short"))
 }
 
@@ -171,7 +172,7 @@ fn take_u64(body: &mut Bytes) -> Result<u64, CodecError> {
     body.try_get_u64_le().map_err(|_| CodecError("cut short"))
 }
 
-fn take_vote(body: &mut Bytes) -> Result<Vote, CodecError> {
+pub(super) fn take_vote(body: &mut Bytes) -> Result<Vote, CodecError> {
     let term = take_u64(body)?;
     let node = RaftId(take_u64(body)?);
     Ok(match take_u8(body)? {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
-use super::inbound_snapshots::IncomingSnapshot;
+use super::inbound_snapshots::SnapshotDesk;
 use super::log_store::LogStore;
 use super::membership::Settling;
 use super::options::Timing;
@@ -47,7 +47,7 @@ pub(super) struct Shared<S: StateMachine> {
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,
     pub(super) snapshots: SnapshotStore,
-    pub(super) incoming: Mutex<Option<IncomingSnapshot>>,
+    pub(super) desk: SnapshotDesk,
     pub(super) timer: Mutex<Timer>,
     /// Its log may have lost what it acknowledged.
     pub(super) is_short: AtomicBool,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
 use super::core::Shared;
+use super::inbound_snapshots::SnapshotDesk;
 use super::log_store::LogStore;
 use super::membership::Settling;
 use super::network::GroupNetworkFactory;
@@ -25,6 +26,7 @@ use super::proposal::Stopped;
 use super::reversion::Matches;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::{Due, Role, Timer, View, Voice};
+use super::type_config::LogId;
 use crate::ids::{GroupId, Holder, NodeId, RaftId};
 
 /// Who leads the group, as this replica sees it.
@@ -82,14 +84,27 @@ impl<S: StateMachine> Group<S> {
     pub async fn start(options: GroupOptions, machine: Arc<S>) -> Result<Self, StartError> {
         let group = options.group;
         let storage = |source| StartError::Storage { group, source };
+        let wal = options.wal.clone();
         let applied = Arc::new(AppliedTerm::default());
         let log = LogStore::open(group, options.wal, options.recovered, Arc::clone(&applied))
             .map_err(storage)?;
         let now = Instant::now();
         let votes_from = if log.has_voted() { now + options.timing.lease } else { now };
-        let adapter =
-            Adapter::open(Arc::clone(&machine), options.snapshots.clone(), Arc::clone(&applied))
-                .map_err(storage)?;
+        let desk = SnapshotDesk::default();
+        let adapter = Adapter::open(
+            Arc::clone(&machine),
+            options.snapshots.clone(),
+            Arc::clone(&desk),
+            wal,
+            Arc::clone(&applied),
+        )
+        .map_err(storage)?;
+        let (purged, restored) = (log.purged(), adapter.last_applied());
+        if purged.map(|log_id| log_id.index) > restored.map(|log_id| log_id.index) {
+            let index = |log_id: Option<LogId>| log_id.map_or(0, |log_id| log_id.index);
+            let (purged, restored) = (index(purged), index(restored));
+            return Err(StartError::SnapshotMissing { group, purged, restored });
+        }
         let config = raft_config(group, &options.timing)
             .map_err(|source| StartError::Config { group, source })?;
         let acknowledgements = Arc::new(Acknowledgements::default());
@@ -99,6 +114,7 @@ impl<S: StateMachine> Group<S> {
             options.peers.clone(),
             Arc::clone(&acknowledgements),
             Arc::clone(&ballot),
+            options.snapshots.clone(),
         );
         let raft = Raft::new(options.id, Arc::new(config), network, log.clone(), adapter)
             .await
@@ -119,7 +135,7 @@ impl<S: StateMachine> Group<S> {
             settling: Settling::default(),
             votes_from,
             snapshots: options.snapshots,
-            incoming: Mutex::new(None),
+            desk,
             is_short: AtomicBool::new(options.is_short),
             matches: Mutex::new(Matches::default()),
             is_committing: AtomicBool::new(false),
@@ -234,7 +250,17 @@ impl<S: StateMachine> Group<S> {
 
     /// Size of the newest snapshot in bytes; 0 when there is none.
     pub fn snapshot_bytes(&self) -> u64 {
-        self.shared.snapshots.newest_bytes()
+        self.shared.snapshots.best_bytes()
+    }
+
+    /// Index of the last entry the best snapshot covers; 0 when there is none.
+    pub fn snapshot_covers(&self) -> u64 {
+        self.shared.snapshots.covered_index()
+    }
+
+    /// Whether the best snapshot could not be read when it was needed: another should be written.
+    pub fn is_snapshot_damaged(&self) -> bool {
+        self.shared.snapshots.is_damaged()
     }
 
     /// Does what is due: as leader a heartbeat, as follower a campaign when no leader was heard for too long.
@@ -244,6 +270,7 @@ impl<S: StateMachine> Group<S> {
     pub async fn tick(&self) {
         let shared = &self.shared;
         let now = Instant::now();
+        shared.desk.lock().expire(now);
         let view = self.view(now);
         let due = shared.timer.lock().due(now, view, &shared.timing);
         match due {
@@ -313,26 +340,33 @@ impl<S: StateMachine> Group<S> {
         View { role, voice }
     }
 
-    /// Starts to write a snapshot; the log it covers is purged when it is complete.
+    /// Starts to write a snapshot, unless one is being written or a failed one was just now.
     pub async fn snapshot(&self) {
+        if !self.shared.desk.lock().may_build(Instant::now()) {
+            return;
+        }
         if let Err(fatal) = self.shared.raft.trigger().snapshot().await {
             tracing::warn!(group = %self.shared.group, %fatal, "cannot take a snapshot");
         }
     }
 
-    /// Lets go of the whole log as soon as a snapshot covers it: the group keeps the node's oldest log segment
-    /// alive. Takes two calls, one for the snapshot and, once that is there, one to purge.
+    /// Purges the log up to `index`, as far as a snapshot covers it.
+    pub async fn purge(&self, index: u64) {
+        if let Err(fatal) = self.shared.raft.trigger().purge_log(index).await {
+            tracing::warn!(group = %self.shared.group, %fatal, "cannot purge the log");
+        }
+    }
+
+    /// Lets go of all log that a snapshot covers, and if that was done before, takes a snapshot: the group keeps the
+    /// node's oldest log segment alive. It does not wait for a snapshot of all that is applied: under writes there
+    /// would never be one.
     pub async fn release_log(&self) {
-        let (snapshot, applied) = {
+        let (snapshot, purged) = {
             let metrics = self.shared.metrics.borrow_watched();
-            (metrics.snapshot, metrics.last_applied)
+            (metrics.snapshot, metrics.purged)
         };
         match snapshot {
-            Some(covered) if snapshot >= applied => {
-                if let Err(fatal) = self.shared.raft.trigger().purge_log(covered.index).await {
-                    tracing::warn!(group = %self.shared.group, %fatal, "cannot purge the log");
-                }
-            }
+            Some(covered) if snapshot > purged => self.purge(covered.index).await,
             Some(_) | None => self.snapshot().await,
         }
     }
@@ -372,6 +406,7 @@ impl<S: StateMachine> Group<S> {
     pub async fn stop(&self) {
         // What openraft last said of itself stands still from now on, and would go on to call this replica leader.
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.desk.lock().stop();
         if let Err(error) = self.shared.raft.shutdown().await {
             tracing::warn!(group = %self.shared.group, %error, "a task of the group panicked");
         }

@@ -49,8 +49,10 @@ pub(super) const HEARTBEAT_QUIET_PART: u64 = 4;
 /// openraft sends no further heartbeat to a replica that it believes to have answered, a quarter of `Timing::heartbeat`.
 pub(super) const QUORUM_ASK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes of one snapshot chunk on the wire and on disk.
+/// Bytes of one snapshot chunk on the wire and on disk, whatever the values in it: they are cut anywhere.
 pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES <= crate::wal::limits::SNAPSHOT_CHUNK_BYTES_MAX);
 
 /// Snapshot chunks sent ahead of their acknowledgement.
 pub(super) const SNAPSHOT_WINDOW: usize = 4;
@@ -59,5 +61,14 @@ pub(super) const SNAPSHOT_WINDOW: usize = 4;
 pub(super) const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Snapshots of a group kept on disk: the newest, and the one being replaced.
-pub(super) const SNAPSHOTS_KEPT: usize = 1;
+/// A transfer of which nothing was heard for this long is over: its sender would have given up before.
+pub(super) const SNAPSHOT_IDLE_MAX: Duration = Duration::from_secs(30);
+
+const _: () = assert!(SNAPSHOT_IDLE_MAX.as_secs() > SNAPSHOT_CHUNK_TIMEOUT.as_secs());
+
+/// The pause after a failed build, transfer or publication; it doubles with each failure in a row, up to the maximum.
+pub(super) const SNAPSHOT_RETRY_MIN: Duration = Duration::from_millis(250);
+pub(super) const SNAPSHOT_RETRY_MAX: Duration = Duration::from_secs(16);
+
+/// Longest meta part of a snapshot, in bytes: its membership, with room.
+pub(super) const SNAPSHOT_META_BYTES_MAX: usize = 64 * 1024;

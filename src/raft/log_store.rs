@@ -117,6 +117,11 @@ impl LogStore {
         self.shared.tail.lock().last
     }
 
+    /// The last entry purged.
+    pub(super) fn purged(&self) -> Option<LogId> {
+        self.shared.tail.lock().purged
+    }
+
     /// Entries `[start, end)` as far as they exist, at least one if there is one, up to `bytes_max`.
     async fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let cached_from = {

@@ -3,9 +3,11 @@
 //! All groups of a peer pair share one connection; a call is queued when it is made and everything
 //! queued leaves in one write, so pipelined entries and the heartbeats of many groups travel together.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +21,9 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use tokio::time::{Instant, timeout_at};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
@@ -28,11 +32,12 @@ use super::limits::{
     APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
     SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
 };
-use super::snapshot::{SnapshotHandle, encode_meta};
+use super::snapshot::{SnapshotHandle, SnapshotStore, blocking};
+use super::snapshots::{Pause, Refusal};
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::clock::BootInstant;
-use crate::transport::{Call, Kind, PeerClient, Peers, TransportError};
+use crate::transport::{Call, Kind, PeerClient, Peers, Responder, TransportError};
 
 /// The messages of this room. Codes are part of the wire format: append only.
 pub mod kind {
@@ -46,11 +51,12 @@ pub mod kind {
     pub const PRE_VOTE: Kind = Kind(3);
     /// The leader hands over (thesis §3.10); answered with one byte, see `transfer`.
     pub const TRANSFER_LEADER: Kind = Kind(4);
-    /// Starts a snapshot: `transfer u64 | SnapshotMeta`.
+    /// Starts a snapshot: `transfer | (Vote, SnapshotMeta)`; a transfer is `term u64 | sender u64 | nonce u64`. This one
+    /// and the next two are answered with `SnapshotAnswer`.
     pub const SNAPSHOT_BEGIN: Kind = Kind(5);
-    /// One chunk: `transfer u64 | bytes`.
+    /// One chunk: `transfer | number u64 | bytes`, numbers from 0.
     pub const SNAPSHOT_CHUNK: Kind = Kind(6);
-    /// Ends a snapshot: `transfer u64 | Vote`; answered with the receiver's vote once it is installed.
+    /// Ends a snapshot: `transfer | (chunks u64, xxh3 of all bytes u64, Vote)`; answered once it is installed.
     pub const SNAPSHOT_END: Kind = Kind(7);
     /// AppendEntries without entries, to learn whether the receiver still follows: answered before the disk.
     pub const HEARTBEAT: Kind = Kind(8);
@@ -67,18 +73,77 @@ pub(super) struct GroupNetworkFactory {
     peers: Peers,
     acknowledgements: Arc<Acknowledgements>,
     ballot: Arc<Ballot>,
+    transfers: Arc<Transfers>,
+}
+
+/// What is remembered of snapshots sent, over all the senders that openraft makes one after another.
+#[derive(Debug)]
+struct Transfers {
+    snapshots: SnapshotStore,
+    next_nonce: AtomicU64,
+    /// Replicas that did not take the last one, with the time before the next try. At most one each.
+    pauses: Mutex<BTreeMap<RaftId, Pause>>,
+}
+
+/// What a receiver says to a message of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SnapshotAnswer {
+    /// Taken; send the next.
+    GoOn,
+    /// All of it is applied there; its vote.
+    Installed(Vote),
+    /// It has heard of another leader.
+    HigherVote(Vote),
+    /// Not taken; wait before the next try.
+    Refused(Refusal),
+}
+
+impl SnapshotAnswer {
+    /// Answers: `tag u8` 0 go on, 1 installed (vote), 2 higher vote (vote), 3 refused (code u8).
+    pub(super) fn send(self, responder: Responder) {
+        responder.send_with(|out| self.put(out));
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::GoOn => out.push(0),
+            Self::Installed(vote) => {
+                out.push(1);
+                codec::put_vote(&vote, out);
+            }
+            Self::HigherVote(vote) => {
+                out.push(2);
+                codec::put_vote(&vote, out);
+            }
+            Self::Refused(refusal) => out.extend([3, refusal as u8]),
+        }
+    }
+
+    fn take(mut body: Bytes) -> Result<Self, codec::CodecError> {
+        let (tag, mut rest) = (codec::take_u8(&mut body)?, body);
+        Ok(match tag {
+            0 => Self::GoOn,
+            1 => Self::Installed(codec::take_vote(&mut rest)?),
+            2 => Self::HigherVote(codec::take_vote(&mut rest)?),
+            3 => Self::Refused(Refusal::of_code(codec::take_u8(&mut rest)?)),
+            _ => return Err(codec::CodecError("unknown answer to a snapshot")),
+        })
+    }
 }
 
 impl GroupNetworkFactory {
     /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower,
-    /// and in `ballot` which voters have answered a candidate.
+    /// in `ballot` which voters have answered a candidate, and in `snapshots` which file could not be read.
     pub(super) fn new(
         group: GroupId,
         peers: Peers,
         acknowledgements: Arc<Acknowledgements>,
         ballot: Arc<Ballot>,
+        snapshots: SnapshotStore,
     ) -> Self {
-        Self { group, peers, acknowledgements, ballot }
+        let transfers =
+            Transfers { snapshots, next_nonce: AtomicU64::new(1), pauses: Mutex::default() };
+        Self { group, peers, acknowledgements, ballot, transfers: Arc::new(transfers) }
     }
 
     fn network(&self, target: RaftId, holder: Holder, append_kind: Kind) -> GroupNetwork {
@@ -90,6 +155,7 @@ impl GroupNetworkFactory {
             peers: self.peers.clone(),
             acknowledgements: Arc::clone(&self.acknowledgements),
             ballot: Arc::clone(&self.ballot),
+            transfers: Arc::clone(&self.transfers),
         }
     }
 }
@@ -117,6 +183,7 @@ pub(super) struct GroupNetwork {
     peers: Peers,
     acknowledgements: Arc<Acknowledgements>,
     ballot: Arc<Ballot>,
+    transfers: Arc<Transfers>,
 }
 
 impl GroupNetwork {
@@ -189,54 +256,116 @@ impl GroupNetwork {
         }))
     }
 
+    /// Sends a snapshot, not before the pause that a failed try left is over.
+    ///
+    /// openraft tries again at once, or after a quarter of a second at most: a replica that cannot take the snapshot
+    /// would get hundreds of megabytes every few seconds.
+    async fn send_in_turn(
+        &self,
+        vote: &Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let until = self.transfers.pauses.lock().get(&self.target).and_then(Pause::until);
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
+        let sent = self.send_snapshot(vote, snapshot).await;
+        let mut pauses = self.transfers.pauses.lock();
+        match &sent {
+            Ok(_) => drop(pauses.remove(&self.target)),
+            // Nobody is there: asking again costs nothing, and who comes back is not kept waiting.
+            Err(StreamingError::Unreachable(_)) if !pauses.contains_key(&self.target) => {}
+            Err(_) => pauses.entry(self.target).or_default().fail(Instant::now()),
+        }
+        sent
+    }
+
     async fn send_snapshot(
         &self,
         vote: &Vote,
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let Snapshot { meta, snapshot: handle } = snapshot;
         let peer = self.peer()?;
-        let call = |kind, transfer: u64, body: &[u8], timeout| {
+        let leader = vote.leader_id();
+        let nonce = self.transfers.next_nonce.fetch_add(1, Ordering::Relaxed);
+        let call = |kind, timeout, head: &[u8], body: &[u8]| {
             let answer = self.call_with(&peer, kind, timeout, |out| {
-                out.extend_from_slice(&transfer.to_le_bytes());
+                for number in [leader.term, leader.voted_for.0, nonce] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                out.extend_from_slice(head);
                 out.extend_from_slice(body);
             });
-            answer.map_err(|error| StreamingError::from(rpc_error(error)))
+            answer.map(|answer| {
+                let answer = answer.map_err(rpc_error)?;
+                SnapshotAnswer::take(answer).map_err(|error| network_error(&error))
+            })
         };
         let local = |error: io::Error| StreamingError::from(network_error(&error));
+        let cold = |error: postcard::Error| local(io::Error::other(error));
 
-        // The covered index names the transfer: a resent one starts over under the same name.
-        let transfer = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
-        let meta = encode_meta(&snapshot.meta).map_err(local)?;
-        call(kind::SNAPSHOT_BEGIN, transfer, &meta, SNAPSHOT_CHUNK_TIMEOUT).await?;
-        let mut chunks = snapshot.snapshot.chunks().map_err(local)?;
+        let begin = postcard::to_stdvec(&(vote, &meta)).map_err(cold)?;
+        if let Some(vote) =
+            ended(call(kind::SNAPSHOT_BEGIN, SNAPSHOT_CHUNK_TIMEOUT, &begin, &[]).await?)?
+        {
+            return Ok(SnapshotResponse::new(vote));
+        }
+        let read_error = |error| {
+            self.transfers.snapshots.note_damage(&handle);
+            tracing::error!(group = %self.group, %error, "the snapshot to be sent cannot be read");
+            local(error)
+        };
+        let to_open = handle.clone();
+        let mut chunks = blocking(move || to_open.chunks()).await.map_err(read_error)?;
         let mut in_flight = FuturesOrdered::new();
+        let (mut sent, mut hash) = (0_u64, Xxh3Default::new());
         loop {
             // File reads leave this runtime: commands go on while a replica is brought up to date.
-            let (next, back) = tokio::task::spawn_blocking(move || (chunks.next(), chunks))
-                .await
-                .map_err(|error| local(io::Error::other(error)))?;
-            chunks = back;
+            let next;
+            (next, chunks, hash) = blocking(move || {
+                let next = chunks.next().transpose()?;
+                if let Some(chunk) = &next {
+                    hash.update(chunk);
+                }
+                Ok((next, chunks, hash))
+            })
+            .await
+            .map_err(read_error)?;
             let Some(chunk) = next else { break };
-            let chunk = chunk.map_err(local)?;
-            in_flight.push_back(call(
-                kind::SNAPSHOT_CHUNK,
-                transfer,
-                &chunk,
-                SNAPSHOT_CHUNK_TIMEOUT,
-            ));
+            let head = sent.to_le_bytes();
+            in_flight.push_back(call(kind::SNAPSHOT_CHUNK, SNAPSHOT_CHUNK_TIMEOUT, &head, &chunk));
+            sent += 1;
             if in_flight.len() >= SNAPSHOT_WINDOW
-                && let Some(acknowledged) = in_flight.next().await
+                && let Some(answer) = in_flight.next().await
+                && let Some(vote) = ended(answer?)?
             {
-                acknowledged?;
+                return Ok(SnapshotResponse::new(vote));
             }
         }
-        while let Some(acknowledged) = in_flight.next().await {
-            acknowledged?;
+        while let Some(answer) = in_flight.next().await {
+            if let Some(vote) = ended(answer?)? {
+                return Ok(SnapshotResponse::new(vote));
+            }
         }
-        let vote = postcard::to_stdvec(vote).map_err(|error| local(io::Error::other(error)))?;
-        let answer = call(kind::SNAPSHOT_END, transfer, &vote, SNAPSHOT_INSTALL_TIMEOUT).await?;
-        let vote = postcard::from_bytes(&answer).map_err(|error| local(io::Error::other(error)))?;
-        Ok(SnapshotResponse::new(vote))
+        let end = postcard::to_stdvec(&(sent, hash.digest(), vote)).map_err(cold)?;
+        let answer = call(kind::SNAPSHOT_END, SNAPSHOT_INSTALL_TIMEOUT, &end, &[]).await?;
+        match ended(answer)? {
+            Some(vote) => Ok(SnapshotResponse::new(vote)),
+            None => Err(network_error(&codec::CodecError("an end that is not the end")).into()),
+        }
+    }
+}
+
+/// The vote with which a transfer is over, `None` when it goes on.
+fn ended(answer: SnapshotAnswer) -> Result<Option<Vote>, RpcError> {
+    match answer {
+        SnapshotAnswer::GoOn => Ok(None),
+        SnapshotAnswer::Installed(vote) | SnapshotAnswer::HigherVote(vote) => Ok(Some(vote)),
+        SnapshotAnswer::Refused(refusal) => {
+            let error = io::Error::other(format!("the snapshot was refused: {refusal:?}"));
+            Err(network_error(&error))
+        }
     }
 }
 
@@ -367,7 +496,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let sending = std::pin::pin!(self.send_snapshot(&vote, snapshot));
+        let sending = std::pin::pin!(self.send_in_turn(&vote, snapshot));
         let cancelled = std::pin::pin!(cancel);
         match future::select(sending, cancelled).await {
             Either::Left((result, _)) => result,
@@ -407,13 +536,6 @@ impl Drop for Answered<'_> {
     fn drop(&mut self) {
         self.ballot.answered(self.voter);
     }
-}
-
-/// Splits `transfer u64 | rest`.
-pub(super) fn take_transfer(mut body: Bytes) -> Option<(u64, Bytes)> {
-    use bytes::Buf;
-    let transfer = body.try_get_u64_le().ok()?;
-    Some((transfer, body))
 }
 
 #[cfg(test)]
@@ -479,8 +601,14 @@ mod tests {
             let peers = Peers::new();
             peers.insert(client);
             let acknowledgements = Arc::new(Acknowledgements::default());
-            let mut factory =
-                GroupNetworkFactory::new(GroupId(1), peers, acknowledgements, Arc::default());
+            let snapshots = SnapshotStore::new(std::path::PathBuf::new(), GroupId(1));
+            let mut factory = GroupNetworkFactory::new(
+                GroupId(1),
+                peers,
+                acknowledgements,
+                Arc::default(),
+                snapshots,
+            );
             let network = {
                 let holder = Holder { node: FOLLOWER_NODE, incarnation: Incarnation(2) };
                 factory.new_client(FOLLOWER, &holder).await

@@ -6,8 +6,8 @@ use std::time::Duration;
 use openraft::{Config, ConfigError, SnapshotPolicy, StepDownPolicy};
 
 use super::limits::{
-    APPEND_ENTRIES_COUNT_MAX, APPEND_PIPELINE_MAX, HEARTBEAT_QUIET_PART, PRE_VOTE_TIMEOUT,
-    QUORUM_ASK_INTERVAL, VOTE_TIMEOUT,
+    APPEND_ENTRIES_COUNT_MAX, HEARTBEAT_QUIET_PART, PRE_VOTE_TIMEOUT, QUORUM_ASK_INTERVAL,
+    VOTE_TIMEOUT,
 };
 use super::snapshot::SnapshotStore;
 use crate::ids::{GroupId, Holder, RaftId};
@@ -102,6 +102,19 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The log was purged behind what any snapshot that can be read covers: what lies between is on no disk here.
+    #[error(
+        "group {group}: the log begins behind entry {purged}, but no readable snapshot covers more than entry \
+         {restored}; this copy cannot be restored"
+    )]
+    SnapshotMissing {
+        /// The group.
+        group: GroupId,
+        /// The last entry purged.
+        purged: u64,
+        /// The last entry restored; 0: none.
+        restored: u64,
+    },
     /// openraft refused to start.
     #[error("group {group}: {source}")]
     Config {
@@ -143,8 +156,8 @@ pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, Con
         snapshot_policy: SnapshotPolicy::Never,
         // A replica gets a snapshot when the log it needs is gone, not when it merely lags.
         replication_lag_threshold: u64::MAX,
-        max_in_snapshot_log_to_keep: 4 * APPEND_PIPELINE_MAX as u64,
-        purge_batch_size: 64,
+        // What a snapshot covers is purged by bytes, see Shard::snapshot_if_due; openraft would count entries.
+        max_in_snapshot_log_to_keep: u64::MAX,
         backoff: "20ms 40ms 80ms ...250ms".to_string(),
         // openraft would hand over by itself, past the guard of the lease: see Group::tick.
         removed_leader_step_down: StepDownPolicy::Never,

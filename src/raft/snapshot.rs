@@ -1,36 +1,68 @@
 //! Snapshots of a group: built beside the running machine, kept as files, streamed to lagging replicas.
 //!
-//! The file's meta bytes are openraft's `SnapshotMeta` (postcard); its chunks belong to the machine.
+//! The file's meta bytes are openraft's `SnapshotMeta` (postcard); its chunks are one stream of the machine's bytes,
+//! cut anywhere.
+//!
+//! **Invariants:** the best snapshot that was accepted is on the disk under its name until a better one is. A file of a
+//! lesser position is never published. Nothing here ends a group: openraft takes an error of a build, or of reading
+//! the current snapshot, as the end of the replica, so it gets none. A build that fails tells it of no snapshot and is
+//! tried again; what is installed was read, checked and loaded beforehand.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use openraft::storage::RaftSnapshotBuilder;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOTS_KEPT};
-use super::state_machine::{SnapshotProgress, StateMachine};
-use super::type_config::{Snapshot, SnapshotMeta, TypeConfig};
+use super::inbound_snapshots::SnapshotDesk;
+use super::limits::SNAPSHOT_CHUNK_BYTES;
+use super::state_machine::{Restored, SnapshotProgress, SnapshotTicket, StateMachine};
+use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use crate::ids::GroupId;
-use crate::wal::snapshot_file::{self, SnapshotFile, SnapshotReader, SnapshotWriter};
+use crate::wal::snapshot_file::{
+    self, CompleteSnapshot, Covered, SnapshotFile, SnapshotReader, SnapshotWriter,
+};
 
-/// A complete snapshot file.
+/// What openraft hands around as a snapshot.
 #[derive(Clone, Debug)]
-pub(super) struct SnapshotHandle {
-    file: Arc<SnapshotFile>,
+pub(super) enum SnapshotHandle {
+    /// A file that counts.
+    Published(Arc<SnapshotFile>),
+    /// One that a leader sent: whole, but it counts only once openraft takes it.
+    Received(Arc<Mutex<Option<Received>>>),
+    /// A build that failed or was overtaken.
+    Nothing,
+}
+
+/// A received snapshot that was checked and loaded, beside the state there is.
+pub(super) struct Received {
+    pub(super) file: CompleteSnapshot,
+    pub(super) restored: Restored,
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl SnapshotHandle {
-    pub(super) fn new(file: SnapshotFile) -> Self {
-        Self { file: Arc::new(file) }
+    pub(super) fn received(received: Received) -> Self {
+        Self::Received(Arc::new(Mutex::new(Some(received))))
     }
 
-    /// Opens the file and walks its verified chunks.
+    /// Opens the published file and walks its verified chunks.
     pub(super) fn chunks(&self) -> io::Result<Chunks> {
-        let reader = SnapshotReader::open(&self.file.path).map_err(io::Error::other)?;
-        Ok(Chunks { reader, failed: false })
+        match self {
+            Self::Published(file) => {
+                Ok(Chunks::of(SnapshotReader::open(&file.path).map_err(io::Error::other)?))
+            }
+            Self::Received(_) | Self::Nothing => Err(io::Error::other("not a published snapshot")),
+        }
     }
 }
 
@@ -38,6 +70,12 @@ impl SnapshotHandle {
 pub(super) struct Chunks {
     reader: SnapshotReader,
     failed: bool,
+}
+
+impl Chunks {
+    pub(super) fn of(reader: SnapshotReader) -> Self {
+        Self { reader, failed: false }
+    }
 }
 
 impl Iterator for Chunks {
@@ -58,51 +96,164 @@ impl Iterator for Chunks {
 pub struct SnapshotStore {
     directory: PathBuf,
     group: GroupId,
-    newest_bytes: Arc<AtomicU64>,
+    shared: Arc<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Held while a file gets its name and older ones go; by threads that may wait for the disk.
+    publishing: Mutex<()>,
+    /// The best snapshot: in memory, because it is asked for where nobody may wait for a disk.
+    best: Mutex<Option<Best>>,
+}
+
+#[derive(Clone, Debug)]
+struct Best {
+    meta: SnapshotMeta,
+    file: Arc<SnapshotFile>,
+    /// Reading it failed: another of the same position may take its place.
+    is_damaged: bool,
 }
 
 impl SnapshotStore {
     /// The snapshots of `group` in `directory`.
     pub fn new(directory: PathBuf, group: GroupId) -> Self {
-        Self { directory, group, newest_bytes: Arc::default() }
+        Self { directory, group, shared: Arc::default() }
     }
 
-    /// Size of the newest snapshot in bytes; 0 before there is one.
-    pub(super) fn newest_bytes(&self) -> u64 {
-        self.newest_bytes.load(Ordering::Relaxed)
+    /// Size of the best snapshot in bytes; 0 before there is one.
+    pub(super) fn best_bytes(&self) -> u64 {
+        self.shared.best.lock().as_ref().map_or(0, |best| best.file.bytes)
     }
 
-    /// The newest complete snapshot.
-    pub(super) fn latest(&self) -> io::Result<Option<Snapshot>> {
-        let Some(file) =
-            snapshot_file::latest(&self.directory, self.group).map_err(io::Error::other)?
-        else {
-            return Ok(None);
-        };
+    /// Index of the last entry that the best snapshot covers; 0 before there is one.
+    pub(super) fn covered_index(&self) -> u64 {
+        self.shared.best.lock().as_ref().map_or(0, |best| best.file.covered.index)
+    }
+
+    /// The best snapshot.
+    pub(super) fn best(&self) -> Option<Snapshot> {
+        let best = self.shared.best.lock().clone()?;
+        Some(Snapshot { meta: best.meta, snapshot: SnapshotHandle::Published(best.file) })
+    }
+
+    /// Whether a snapshot that covers `meta` would be better than the best.
+    pub(super) fn wants(&self, meta: &SnapshotMeta) -> bool {
+        let Some(covered) = covered(meta) else { return false };
+        self.wants_covered(covered)
+    }
+
+    fn wants_covered(&self, covered: Covered) -> bool {
+        self.shared.best.lock().as_ref().is_none_or(|best| {
+            covered > best.file.covered || (best.is_damaged && covered == best.file.covered)
+        })
+    }
+
+    /// Reading `file` failed: when it is the best still, it is to be written anew.
+    pub(super) fn note_damage(&self, handle: &SnapshotHandle) {
+        let SnapshotHandle::Published(file) = handle else { return };
+        if let Some(best) = &mut *self.shared.best.lock()
+            && Arc::ptr_eq(&best.file, file)
+        {
+            best.is_damaged = true;
+        }
+    }
+
+    /// Whether the best snapshot cannot be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.shared.best.lock().as_ref().is_some_and(|best| best.is_damaged)
+    }
+
+    /// Restores from the best file that can be read, by `load`; what it covers. Damaged ones stay where they are, until
+    /// a better one is published.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub(super) fn recover(
+        &self,
+        mut load: impl FnMut(&mut Chunks) -> io::Result<()>,
+    ) -> io::Result<Option<SnapshotMeta>> {
+        let files = snapshot_file::published(&self.directory, self.group);
+        for file in files.map_err(io::Error::other)? {
+            let read = self.read_meta(&file).and_then(|(meta, mut chunks)| {
+                load(&mut chunks)?;
+                Ok(meta)
+            });
+            match read {
+                Ok(meta) => {
+                    let best = Best { meta: meta.clone(), file: Arc::new(file), is_damaged: false };
+                    *self.shared.best.lock() = Some(best);
+                    return Ok(Some(meta));
+                }
+                Err(error) => {
+                    tracing::error!(group = %self.group, path = %file.path.display(), %error,
+                        "a snapshot cannot be used");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_meta(&self, file: &SnapshotFile) -> io::Result<(SnapshotMeta, Chunks)> {
         let reader = SnapshotReader::open(&file.path).map_err(io::Error::other)?;
         let meta = decode_meta(reader.meta())?;
-        self.newest_bytes.store(file.bytes, Ordering::Relaxed);
-        Ok(Some(Snapshot { meta, snapshot: SnapshotHandle::new(file) }))
+        let agrees = reader.group() == self.group
+            && reader.covered() == file.covered
+            && covered(&meta) == Some(file.covered);
+        if !agrees {
+            return Err(invalid("its name is that of another snapshot"));
+        }
+        Ok((meta, Chunks::of(reader)))
     }
 
     /// A writer for a snapshot that covers `meta`.
     pub(super) fn create(&self, meta: &SnapshotMeta) -> io::Result<SnapshotWriter> {
-        SnapshotWriter::create(&self.directory, self.group, &encode_meta(meta)?)
+        let covered = covered(meta).ok_or_else(|| invalid("a snapshot that covers nothing"))?;
+        SnapshotWriter::create(&self.directory, self.group, covered, &encode_meta(meta)?)
             .map_err(io::Error::other)
+    }
+
+    /// Makes `file` the best snapshot, unless there is a better one by now; then it is left to be dropped. Older ones
+    /// are deleted behind it; a file being read by a transfer stays readable until closed.
+    ///
+    /// # Errors
+    /// When the disk refuses; it may be tried again.
+    pub(super) fn publish(
+        &self,
+        file: &mut CompleteSnapshot,
+        meta: &SnapshotMeta,
+    ) -> io::Result<Option<Arc<SnapshotFile>>> {
+        let publishing = self.shared.publishing.lock();
+        if !self.wants_covered(file.covered()) {
+            return Ok(None);
+        }
+        let published = Arc::new(file.publish().map_err(io::Error::other)?);
+        let (meta, file) = (meta.clone(), Arc::clone(&published));
+        *self.shared.best.lock() = Some(Best { meta, file, is_damaged: false });
+        let removed = snapshot_file::remove_older(&self.directory, self.group, published.covered);
+        drop(publishing);
+        if let Err(error) = removed {
+            // They cost room, nothing else; the next one tries again.
+            tracing::warn!(group = %self.group, %error, "an old snapshot stays behind");
+        }
+        Ok(Some(published))
     }
 
     /// Forgets all snapshots: the replica has ended.
     ///
     /// # Errors
-    /// When a file cannot be deleted.
+    /// When the directory cannot be listed, or a file not deleted.
     pub fn forget_all(&self) -> io::Result<()> {
-        snapshot_file::keep(&self.directory, self.group, 0).map_err(io::Error::other)
+        let _publishing = self.shared.publishing.lock();
+        *self.shared.best.lock() = None;
+        snapshot_file::remove_all(&self.directory, self.group).map_err(io::Error::other)
     }
+}
 
-    /// Forgets all but the newest snapshot. A file being read by a transfer stays readable until closed.
-    pub(super) fn forget_older(&self) -> io::Result<()> {
-        snapshot_file::keep(&self.directory, self.group, SNAPSHOTS_KEPT).map_err(io::Error::other)
-    }
+/// What `meta` covers; `None`: nothing.
+pub(super) fn covered(meta: &SnapshotMeta) -> Option<Covered> {
+    let LogId { leader_id, index } = meta.last_log_id?;
+    Some(Covered { term: leader_id.term, index })
 }
 
 pub(super) fn encode_meta(meta: &SnapshotMeta) -> io::Result<Vec<u8>> {
@@ -113,26 +264,91 @@ pub(super) fn decode_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
     postcard::from_bytes(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Runs `work`, which may wait for the disk, away from the threads that beat hearts.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
 /// Writes the state fixed at its creation to a file, a step at a time, while the machine keeps applying.
 pub(super) struct SnapshotBuilder<S: StateMachine> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
+    desk: SnapshotDesk,
     meta: SnapshotMeta,
-    finished: bool,
+    ticket: SnapshotTicket,
+    has_ended: bool,
 }
 
 impl<S: StateMachine> SnapshotBuilder<S> {
     /// Fixes the machine's present state. Called between two entries, by openraft's worker.
-    pub(super) fn begin(machine: Arc<S>, snapshots: SnapshotStore, meta: SnapshotMeta) -> Self {
-        machine.begin_snapshot();
-        Self { machine, snapshots, meta, finished: false }
+    pub(super) fn begin(
+        machine: Arc<S>,
+        snapshots: SnapshotStore,
+        desk: SnapshotDesk,
+        meta: SnapshotMeta,
+    ) -> Self {
+        let ticket = machine.begin_snapshot();
+        Self { machine, snapshots, desk, meta, ticket, has_ended: false }
+    }
+
+    /// Writes and publishes; `None` when a better snapshot was published meanwhile.
+    async fn build(&self) -> io::Result<Option<Snapshot>> {
+        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        let mut writer = blocking(move || snapshots.create(&meta)).await?;
+        let mut bytes = Vec::with_capacity(2 * SNAPSHOT_CHUNK_BYTES);
+        loop {
+            if self.desk.lock().is_stopped() {
+                return Err(io::Error::other("the replica stops"));
+            }
+            let budget = SNAPSHOT_CHUNK_BYTES.saturating_sub(bytes.len());
+            let progress = self.machine.snapshot_step(self.ticket, budget, &mut bytes);
+            let is_last = match progress {
+                SnapshotProgress::More => false,
+                SnapshotProgress::Done => true,
+                SnapshotProgress::Lost => {
+                    return Err(io::Error::other("the state was replaced meanwhile"));
+                }
+            };
+            let rest = if is_last { 0 } else { bytes.len() % SNAPSHOT_CHUNK_BYTES };
+            let whole = bytes.len() - rest;
+            // Disk writes leave this runtime, so commands go on between two steps.
+            (writer, bytes) = blocking(move || {
+                for chunk in bytes[..whole].chunks(SNAPSHOT_CHUNK_BYTES) {
+                    writer.write_chunk(chunk).map_err(io::Error::other)?;
+                }
+                bytes.drain(..whole);
+                bytes.shrink_to(2 * SNAPSHOT_CHUNK_BYTES);
+                Ok((writer, bytes))
+            })
+            .await?;
+            if is_last {
+                break;
+            }
+        }
+        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        let published = blocking(move || {
+            let mut complete = writer.complete().map_err(io::Error::other)?;
+            snapshots.publish(&mut complete, &meta)
+        })
+        .await?;
+        Ok(published.map(|file| Snapshot {
+            meta: self.meta.clone(),
+            snapshot: SnapshotHandle::Published(file),
+        }))
     }
 }
 
 impl<S: StateMachine> Drop for SnapshotBuilder<S> {
     fn drop(&mut self) {
-        if !self.finished {
-            self.machine.abort_snapshot();
+        self.machine.abort_snapshot(self.ticket);
+        if !self.has_ended {
+            self.desk.lock().drop_build();
         }
     }
 }
@@ -140,34 +356,24 @@ impl<S: StateMachine> Drop for SnapshotBuilder<S> {
 impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
     type SnapshotData = SnapshotHandle;
 
+    /// Never an error: openraft would end the replica. One that covers nothing changes nothing there, and the shard
+    /// asks again.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let mut writer = self.snapshots.create(&self.meta)?;
-        loop {
-            let mut chunk = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES);
-            let progress = self.machine.snapshot_step(SNAPSHOT_CHUNK_BYTES, &mut chunk);
-            // Disk writes leave this runtime, so commands go on between two steps.
-            writer = tokio::task::spawn_blocking(move || {
-                if !chunk.is_empty() {
-                    writer.write_chunk(&chunk).map_err(io::Error::other)?;
+        let built = self.build().await;
+        self.has_ended = true;
+        let mut desk = self.desk.lock();
+        match built {
+            Ok(snapshot) => {
+                desk.finish_build();
+                if let Some(snapshot) = snapshot {
+                    return Ok(snapshot);
                 }
-                Ok::<_, io::Error>(writer)
-            })
-            .await
-            .map_err(io::Error::other)??;
-            if progress == SnapshotProgress::Done {
-                break;
+            }
+            Err(error) => {
+                desk.fail_build(Instant::now());
+                tracing::warn!(group = %self.snapshots.group, %error, "a snapshot was not built");
             }
         }
-        self.finished = true;
-        let snapshots = self.snapshots.clone();
-        let file = tokio::task::spawn_blocking(move || {
-            let file = writer.finish().map_err(io::Error::other)?;
-            snapshots.forget_older()?;
-            snapshots.newest_bytes.store(file.bytes, Ordering::Relaxed);
-            Ok::<_, io::Error>(file)
-        })
-        .await
-        .map_err(io::Error::other)??;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotHandle::new(file) })
+        Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotHandle::Nothing })
     }
 }

@@ -12,9 +12,13 @@ use futures::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::snapshot::{SnapshotBuilder, SnapshotHandle, SnapshotStore};
+use super::inbound_snapshots::SnapshotDesk;
+use super::snapshot::{Received, SnapshotBuilder, SnapshotHandle, SnapshotStore, blocking};
+use super::snapshots::Pause;
 use super::type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::wal::{CompleteSnapshot, Wal};
 
 /// Position of the entry being applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,31 +36,50 @@ pub enum SnapshotProgress {
     More,
     /// All state is out.
     Done,
+    /// The state is not there any more: it was replaced by a snapshot, or another was begun.
+    Lost,
 }
+
+/// Names a begun snapshot, so that a step of one is never taken for a step of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotTicket(pub u64);
+
+/// A state that was loaded beside the present one; called, it takes that one's place. That cannot fail.
+pub type Restored = Box<dyn FnOnce() + Send>;
 
 /// A replicated state machine.
 ///
-/// All calls for one machine come from its group's runtime, except `restore`, which runs on a thread
-/// of its own while nothing is applied.
+/// All calls for one machine come from its group's runtime, except `prepare` and what it returns, which run on threads
+/// that may take their time; nothing is applied while the latter is called.
 pub trait StateMachine: Send + Sync + 'static {
     /// Applies a committed proposal. Must not fail for anything that was proposed: a proposal that
     /// makes no sense has the same answer on every replica.
     fn apply(&self, position: EntryPosition, proposal: &Bytes);
 
     /// Fixes the state that the following [`Self::snapshot_step`]s write out, however it changes meanwhile.
-    fn begin_snapshot(&self);
+    fn begin_snapshot(&self) -> SnapshotTicket;
 
-    /// Writes about `budget` bytes of the fixed state to `out`. Chunks are self-contained.
-    fn snapshot_step(&self, budget: usize, out: &mut Vec<u8>) -> SnapshotProgress;
+    /// Appends about `budget` bytes of the fixed state to `out`. All steps together make one stream of bytes, which
+    /// comes back to [`Self::prepare`] cut elsewhere.
+    fn snapshot_step(
+        &self,
+        ticket: SnapshotTicket,
+        budget: usize,
+        out: &mut Vec<u8>,
+    ) -> SnapshotProgress;
 
-    /// Gives up a begun snapshot.
-    fn abort_snapshot(&self);
+    /// Gives up a begun snapshot; nothing when it is over.
+    fn abort_snapshot(&self, ticket: SnapshotTicket);
 
-    /// Replaces the whole state by the one in `chunks`.
+    /// Loads the state whose stream, cut anywhere, is in `chunks`, beside the present one, which is unchanged until the
+    /// result is called. So both are in memory for a while.
     ///
     /// # Errors
-    /// When a chunk cannot be read or is not one a snapshot of this version holds; the state is unchanged.
-    fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()>;
+    /// When a chunk cannot be read or the stream is not one that a snapshot of this version holds.
+    fn prepare(
+        self: Arc<Self>,
+        chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
+    ) -> io::Result<Restored>;
 }
 
 /// What apply tells the lease check and the log.
@@ -106,6 +129,8 @@ impl AppliedTerm {
 pub(super) struct Adapter<S> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
+    desk: SnapshotDesk,
+    wal: Wal,
     last_applied: Option<LogId>,
     membership: StoredMembership,
     applied_term: Arc<AppliedTerm>,
@@ -116,20 +141,65 @@ impl<S: StateMachine> Adapter<S> {
     pub(super) fn open(
         machine: Arc<S>,
         snapshots: SnapshotStore,
+        desk: SnapshotDesk,
+        wal: Wal,
         applied_term: Arc<AppliedTerm>,
     ) -> io::Result<Self> {
         let mut adapter = Self {
             machine,
             snapshots,
+            desk,
+            wal,
             last_applied: None,
             membership: StoredMembership::default(),
             applied_term,
         };
-        if let Some(snapshot) = adapter.snapshots.latest()? {
-            adapter.machine.restore(&mut snapshot.snapshot.chunks()?)?;
-            adapter.adopt(&snapshot.meta);
+        let machine = &adapter.machine;
+        let restored = adapter.snapshots.recover(|chunks| {
+            Arc::clone(machine).prepare(chunks)?();
+            Ok(())
+        })?;
+        if let Some(meta) = restored {
+            adapter.adopt(&meta);
         }
         Ok(adapter)
+    }
+
+    /// The last entry that the restored state has.
+    pub(super) fn last_applied(&self) -> Option<LogId> {
+        self.last_applied
+    }
+
+    /// Gives a received snapshot its name, however often the disk refuses: openraft has accepted it and would end the
+    /// replica over an error.
+    async fn publish(&self, meta: &SnapshotMeta, mut file: CompleteSnapshot) -> io::Result<()> {
+        let mut pause = Pause::default();
+        loop {
+            let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), meta.clone());
+            let published;
+            (file, published) = blocking(move || {
+                // openraft may have truncated entries that contradict the snapshot just now. Were the snapshot to
+                // survive a power cut and the truncation not, the next start would find both.
+                wal.sync().map_err(io::Error::other)?;
+                let published = snapshots.publish(&mut file, &meta);
+                Ok((file, published))
+            })
+            .await?;
+            let Err(error) = published else { return Ok(()) };
+            if self.desk.lock().is_stopped() {
+                return Err(error);
+            }
+            tracing::error!(%error, "cannot publish a received snapshot; trying again");
+            pause.fail(Instant::now());
+            if let Some(until) = pause.until() {
+                tokio::time::sleep_until(until).await;
+            }
+        }
+    }
+
+    fn begin_build(&self, meta: SnapshotMeta) -> SnapshotBuilder<S> {
+        let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
+        SnapshotBuilder::begin(machine, snapshots, Arc::clone(&self.desk), meta)
     }
 
     fn adopt(&mut self, meta: &SnapshotMeta) {
@@ -175,12 +245,24 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         Ok(())
     }
 
+    /// `None` when there is nothing better to write than what is there, so that an idle group writes nothing.
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder<S>> {
+        let meta = SnapshotMeta {
+            last_log_id: self.last_applied,
+            last_membership: self.membership.clone(),
+        };
+        if !self.snapshots.wants(&meta) || !self.desk.lock().begin_build(Instant::now()) {
+            return None;
+        }
+        Some(self.begin_build(meta))
+    }
+
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
         let meta = SnapshotMeta {
             last_log_id: self.last_applied,
             last_membership: self.membership.clone(),
         };
-        SnapshotBuilder::begin(Arc::clone(&self.machine), self.snapshots.clone(), meta)
+        self.begin_build(meta)
     }
 
     async fn install_snapshot(
@@ -188,20 +270,25 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         meta: &SnapshotMeta,
         snapshot: SnapshotHandle,
     ) -> io::Result<()> {
-        let machine = Arc::clone(&self.machine);
-        let snapshots = self.snapshots.clone();
-
-        tokio::task::spawn_blocking(move || {
-            machine.restore(&mut snapshot.chunks()?)?;
-            snapshots.forget_older()
+        let received = match &snapshot {
+            SnapshotHandle::Received(received) => received.lock().take(),
+            SnapshotHandle::Published(_) | SnapshotHandle::Nothing => None,
+        };
+        let Received { file, restored } =
+            received.ok_or_else(|| io::Error::other("only a received snapshot is installed"))?;
+        // Published first: openraft purges the log it covers as soon as this returns.
+        self.publish(meta, file).await?;
+        // Freeing the old state takes as long as it is large.
+        blocking(move || {
+            restored();
+            Ok(())
         })
-        .await
-        .map_err(io::Error::other)??;
+        .await?;
         self.adopt(meta);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        self.snapshots.latest()
+        Ok(self.snapshots.best())
     }
 }

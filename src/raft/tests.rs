@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::type_config::{TypeConfig, Vote};
 use super::{
-    EntryPosition, Group, GroupOptions, Leadership, ProposalFate, SnapshotProgress, SnapshotStore,
-    StateMachine, Timing, TransferOutcome, TransferRefusal,
+    EntryPosition, Group, GroupOptions, Leadership, ProposalFate, Restored, SnapshotProgress,
+    SnapshotStore, SnapshotTicket, StateMachine, Timing, TransferOutcome, TransferRefusal,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::transport::{
@@ -40,16 +40,26 @@ impl StateMachine for Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn begin_snapshot(&self) {}
+    fn begin_snapshot(&self) -> SnapshotTicket {
+        SnapshotTicket(0)
+    }
 
-    fn snapshot_step(&self, _budget: usize, _out: &mut Vec<u8>) -> SnapshotProgress {
+    fn snapshot_step(
+        &self,
+        _ticket: SnapshotTicket,
+        _budget: usize,
+        _out: &mut Vec<u8>,
+    ) -> SnapshotProgress {
         SnapshotProgress::Done
     }
 
-    fn abort_snapshot(&self) {}
+    fn abort_snapshot(&self, _ticket: SnapshotTicket) {}
 
-    fn restore(&self, _chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
-        Ok(())
+    fn prepare(
+        self: Arc<Self>,
+        _chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
+    ) -> io::Result<Restored> {
+        Ok(Box::new(|| {}))
     }
 }
 

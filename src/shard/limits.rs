@@ -58,3 +58,9 @@ pub(super) const PURGE_KEYS_MAX: usize = 512;
 
 /// Log bytes of one shard after which a snapshot is taken, unless its last snapshot was larger.
 pub(super) const SNAPSHOT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Log bytes kept behind a snapshot, so that a replica that lags by a moment needs no snapshot.
+pub(super) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
+
+// Else what is kept would make the next snapshot due.
+const _: () = assert!(LOG_KEPT_BYTES < SNAPSHOT_LOG_BYTES);

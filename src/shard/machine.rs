@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -21,14 +22,17 @@ use super::reply::Replies;
 use super::session::{Admission, SessionTable};
 use crate::command::{self, Context};
 use crate::ids::{DbIndex, ShardId};
-use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
-use crate::raft::{EntryPosition, SnapshotProgress, StateMachine};
+use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Loader};
+use crate::raft::{EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
-/// Version of the head chunk of a snapshot.
-const SNAPSHOT_HEAD_VERSION: u8 = 1;
+/// Version of the head of a snapshot: `version u8 | length u64 | head`, then the keyspace's stream.
+const SNAPSHOT_HEAD_VERSION: u8 = 2;
+
+/// Bytes before the head itself: version and length.
+const SNAPSHOT_PREFIX_BYTES: usize = 9;
 
 /// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -53,8 +57,33 @@ struct State {
     history: u64,
     /// Index of the last applied entry that carried a proposal.
     index: u64,
-    /// Head chunk of the snapshot being taken, until it is written.
-    snapshot_head: Option<Vec<u8>>,
+    /// The snapshot being taken of this state. It goes with the state: who takes it learns that it is gone.
+    snapshot: Option<BegunSnapshot>,
+}
+
+/// A snapshot being taken.
+#[derive(Debug)]
+struct BegunSnapshot {
+    ticket: SnapshotTicket,
+    /// Its head, and how much of it is written.
+    head: Vec<u8>,
+    written: usize,
+}
+
+impl BegunSnapshot {
+    /// Writes the next bytes of the head, at most `budget`; whether that was all.
+    fn write_head(&mut self, budget: usize, out: &mut Vec<u8>) -> bool {
+        let rest = self.head.get(self.written..).unwrap_or_default();
+        let part = &rest[..rest.len().min(budget.max(1))];
+        out.extend_from_slice(part);
+        self.written += part.len();
+        let is_all = self.written == self.head.len();
+        if is_all {
+            self.head = Vec::new();
+            self.written = 0;
+        }
+        is_all
+    }
 }
 
 impl State {
@@ -65,7 +94,7 @@ impl State {
             now: UnixMillis(0),
             history: 0,
             index: 0,
-            snapshot_head: None,
+            snapshot: None,
         }
     }
 }
@@ -89,6 +118,7 @@ pub(super) struct ShardMachine {
     slots: RangeInclusive<u16>,
     state: RwLock<State>,
     listener: Arc<dyn AppliedPackets>,
+    snapshots_begun: AtomicU64,
 }
 
 impl ShardMachine {
@@ -97,7 +127,8 @@ impl ShardMachine {
         slots: RangeInclusive<u16>,
         listener: Arc<dyn AppliedPackets>,
     ) -> Self {
-        Self { shard, state: RwLock::new(State::new(slots.clone())), slots, listener }
+        let state = RwLock::new(State::new(slots.clone()));
+        Self { shard, state, slots, listener, snapshots_begun: AtomicU64::new(0) }
     }
 
     /// Runs `read` on the applied state. Its `now` is the later of `clock` (the shard's time as this node continues
@@ -183,62 +214,108 @@ impl StateMachine for ShardMachine {
         }
     }
 
-    fn begin_snapshot(&self) {
+    fn begin_snapshot(&self) -> SnapshotTicket {
+        let ticket = SnapshotTicket(self.snapshots_begun.fetch_add(1, Ordering::Relaxed));
         let mut state = self.state.write();
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
+        head.extend_from_slice(&[0; SNAPSHOT_PREFIX_BYTES - 1]);
         for number in [state.now.0, state.history, state.index] {
             head.extend_from_slice(&number.to_le_bytes());
         }
         state.sessions.encode(&mut head);
-        state.snapshot_head = Some(head);
+        let length = (head.len() - SNAPSHOT_PREFIX_BYTES) as u64;
+        head[1..SNAPSHOT_PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
+        state.snapshot = Some(BegunSnapshot { ticket, head, written: 0 });
         if !state.keyspace.begin_snapshot() {
             // The builder of an earlier one is gone: openraft has one at a time.
             drop(state.keyspace.abort_snapshot());
             let begun = state.keyspace.begin_snapshot();
             debug_assert!(begun, "nothing is under way any more");
         }
+        ticket
     }
 
-    fn snapshot_step(&self, budget: usize, out: &mut Vec<u8>) -> SnapshotProgress {
+    fn snapshot_step(
+        &self,
+        ticket: SnapshotTicket,
+        budget: usize,
+        out: &mut Vec<u8>,
+    ) -> SnapshotProgress {
         let mut state = self.state.write();
-        if let Some(head) = state.snapshot_head.take() {
-            out.extend_from_slice(&head);
+        let state = &mut *state;
+        let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
+            return SnapshotProgress::Lost;
+        };
+        if !begun.head.is_empty() {
+            begun.write_head(budget, out);
             return SnapshotProgress::More;
         }
         match state.keyspace.snapshot_step(budget, out) {
             crate::keyspace::SnapshotProgress::More => SnapshotProgress::More,
-            crate::keyspace::SnapshotProgress::Done => SnapshotProgress::Done,
+            crate::keyspace::SnapshotProgress::Done => {
+                state.snapshot = None;
+                SnapshotProgress::Done
+            }
         }
     }
 
-    fn abort_snapshot(&self) {
+    fn abort_snapshot(&self, ticket: SnapshotTicket) {
         let mut state = self.state.write();
-        state.snapshot_head = None;
+        if state.snapshot.as_ref().is_none_or(|begun| begun.ticket != ticket) {
+            return;
+        }
+        state.snapshot = None;
         let flushed = state.keyspace.abort_snapshot();
         // Freed after the lock: it may hold a whole flushed database.
         drop(state);
         drop(flushed);
     }
 
-    fn restore(&self, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
-        let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
-        let head = chunks.next().ok_or_else(|| malformed("snapshot without a head"))??;
-        let mut state = decode_head(&head, State::new(self.slots.clone()))
-            .ok_or_else(|| malformed("snapshot head"))?;
-        for chunk in chunks {
-            state.keyspace.load_chunk(&chunk?).map_err(|error| malformed(&error.to_string()))?;
-        }
-        let old = std::mem::replace(&mut *self.state.write(), state);
-        drop(old);
-        Ok(())
+    fn prepare(
+        self: Arc<Self>,
+        chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
+    ) -> io::Result<Restored> {
+        let state = load(chunks, State::new(self.slots.clone()))?;
+        Ok(Box::new(move || {
+            let old = std::mem::replace(&mut *self.state.write(), state);
+            drop(old);
+        }))
     }
 }
 
-fn decode_head(head: &[u8], mut state: State) -> Option<State> {
-    let (&version, mut rest) = head.split_first()?;
-    if version != SNAPSHOT_HEAD_VERSION {
-        return None;
+fn load(chunks: &mut dyn Iterator<Item = io::Result<Bytes>>, empty: State) -> io::Result<State> {
+    let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
+    let mut head = Vec::new();
+    let length = loop {
+        let prefix: Option<&[u8; SNAPSHOT_PREFIX_BYTES]> = head.first_chunk();
+        if let Some([version, length @ ..]) = prefix {
+            if *version != SNAPSHOT_HEAD_VERSION {
+                return Err(malformed("a snapshot of another version"));
+            }
+            let length = usize::try_from(u64::from_le_bytes(*length)).ok();
+            let length = length.and_then(|length| length.checked_add(SNAPSHOT_PREFIX_BYTES));
+            let length = length.ok_or_else(|| malformed("snapshot head"))?;
+            if head.len() >= length {
+                break length;
+            }
+        }
+        let chunk = chunks.next().ok_or_else(|| malformed("snapshot without a head"))??;
+        head.extend_from_slice(&chunk);
+    };
+    let (head, first) = head.split_at(length);
+    let mut state = decode_head(&head[SNAPSHOT_PREFIX_BYTES..], empty)
+        .ok_or_else(|| malformed("snapshot head"))?;
+    let mut loader = Loader::default();
+    loader.load(&mut state.keyspace, first).map_err(|error| malformed(&error.to_string()))?;
+    for chunk in chunks {
+        let taken = loader.load(&mut state.keyspace, &chunk?);
+        taken.map_err(|error| malformed(&error.to_string()))?;
     }
+    loader.finish().map_err(|error| malformed(&error.to_string()))?;
+    Ok(state)
+}
+
+fn decode_head(mut rest: &[u8], mut state: State) -> Option<State> {
     let mut take = || -> Option<u64> {
         let (number, tail) = rest.split_first_chunk()?;
         rest = tail;
@@ -399,6 +476,64 @@ mod tests {
         let mut out = Vec::new();
         proposal::put_command(Protocol::Resp2, DbIndex(0), argv, &mut out);
         out
+    }
+
+    struct Nobody;
+
+    impl AppliedPackets for Nobody {
+        fn applied(&self, _: PacketId, _: &Arc<Replies>) {}
+    }
+
+    fn machine_with(value: &[u8]) -> Arc<ShardMachine> {
+        let machine = ShardMachine::new(ShardId(0), 0..=Slot::COUNT - 1, Arc::new(Nobody));
+        {
+            let mut state = machine.state.write();
+            for number in 0..3 {
+                let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
+                let command = Commands::new(&body).next().unwrap();
+                run(&mut state.keyspace, command, UnixMillis(1), 1, &mut Replies::default());
+            }
+        }
+        Arc::new(machine)
+    }
+
+    fn stream_of(machine: &ShardMachine) -> Vec<u8> {
+        let (ticket, mut bytes) = (machine.begin_snapshot(), Vec::new());
+        while machine.snapshot_step(ticket, 1000, &mut bytes) == SnapshotProgress::More {}
+        bytes
+    }
+
+    /// Fault M1: values longer than several chunks are cut, and come back.
+    #[test]
+    fn a_snapshot_comes_back_however_it_was_cut() {
+        let machine = machine_with(&[b'x'; 5000]);
+        let bytes = stream_of(&machine);
+        for length in [1, 8, 9, 10, 1000, 100_000] {
+            let other = machine_with(b"other");
+            let mut pieces = bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+            Arc::clone(&other).prepare(&mut pieces).unwrap()();
+            assert_eq!(other.hash(), machine.hash(), "pieces of {length}");
+        }
+        for length in [0, 5, 9, 20, bytes.len() - 1] {
+            let mut cut = std::iter::once(Ok(Bytes::copy_from_slice(&bytes[..length])));
+            assert!(machine_with(b"").prepare(&mut cut).is_err(), "{length} bytes");
+        }
+    }
+
+    /// Fault R7: it ended as done, with keys missing.
+    #[test]
+    fn a_snapshot_whose_state_was_replaced_is_lost() {
+        let machine = machine_with(&[b'x'; 5000]);
+        let bytes = stream_of(&machine);
+        let (ticket, mut out) = (machine.begin_snapshot(), Vec::new());
+        assert_eq!(machine.snapshot_step(ticket, 10, &mut out), SnapshotProgress::More);
+        let mut whole = std::iter::once(Ok(Bytes::from(bytes)));
+        Arc::clone(&machine).prepare(&mut whole).unwrap()();
+        assert_eq!(machine.snapshot_step(ticket, 10, &mut out), SnapshotProgress::Lost);
+        let next = machine.begin_snapshot();
+        machine.abort_snapshot(ticket);
+        assert_eq!(machine.snapshot_step(ticket, 10, &mut out), SnapshotProgress::Lost);
+        assert_eq!(machine.snapshot_step(next, 10, &mut out), SnapshotProgress::More);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
 use super::limits::{
     ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, LEADER_LOOK_INTERVAL,
-    LINGER_TURNS, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX,
+    LINGER_TURNS, LOG_KEPT_BYTES, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX,
     READ_LEADERS_LOST_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
 };
 use super::machine::{self, ShardMachine, StateHash};
@@ -804,17 +804,21 @@ impl Shard {
         }
     }
 
-    /// Starts a snapshot when the log has outgrown the last one, or when this shard's log alone keeps
-    /// the node's oldest log segment alive.
+    /// Starts a snapshot when the log since the last one has outgrown it, or when this shard's log alone keeps
+    /// the node's oldest log segment alive; purges what a snapshot covers, but for its last part.
     pub async fn snapshot_if_due(&self, log_bytes_max: u64) {
         let Some(replica) = self.replica.get() else { return };
-        let group = replica.group.id();
-        let log_bytes = replica.wal.group_bytes(group);
-        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes()) {
-            replica.group.snapshot().await;
-        } else if replica.wal.live_bytes() > log_bytes_max && replica.wal.pinned_by() == Some(group)
+        let (group, wal) = (replica.group.id(), &replica.wal);
+        let covered = replica.group.snapshot_covers();
+        let log_bytes = wal.group_bytes_after(group, covered);
+        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes())
+            || replica.group.is_snapshot_damaged()
         {
+            replica.group.snapshot().await;
+        } else if wal.live_bytes() > log_bytes_max && wal.pinned_by() == Some(group) {
             replica.group.release_log().await;
+        } else if let Some(upto) = wal.purgeable(group, covered, LOG_KEPT_BYTES) {
+            replica.group.purge(upto).await;
         }
     }
 }

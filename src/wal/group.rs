@@ -169,6 +169,27 @@ impl Group {
         self.runs.front().map_or(0, |run| self.bytes_total - run.bytes_before)
     }
 
+    /// Bytes of the entries behind `index`, less at most the rest of its run.
+    pub(super) fn bytes_after(&self, index: u64) -> u64 {
+        let next = self.runs.partition_point(|run| run.index <= index);
+        self.runs.get(next).map_or(0, |run| self.bytes_total - run.bytes_before)
+    }
+
+    /// Up to where to purge so that of what `covered` covers no more than `kept` bytes stay, to the nearest run;
+    /// `None` when no more than that is there.
+    pub(super) fn purgeable(&self, covered: u64, kept: u64) -> Option<u64> {
+        let behind = self.runs.partition_point(|run| run.index <= covered);
+        let end = self.runs.get(behind).map_or(self.bytes_total, |run| run.bytes_before);
+        let first = self.runs.front().filter(|run| run.index <= covered)?;
+        if end - first.bytes_before <= kept {
+            return None;
+        }
+        let first_kept =
+            self.runs.partition_point(|run| run.bytes_before.saturating_add(kept) < end);
+        let upto = self.runs.get(first_kept).map_or(covered, |run| run.index.saturating_sub(1));
+        Some(upto.min(covered)).filter(|upto| *upto >= self.first)
+    }
+
     /// The runs that answer for `from..upto`, both inside the span, and where each ends.
     pub(super) fn runs_of(&self, from: u64, upto: u64) -> impl Iterator<Item = (Run, u64)> {
         let first = self.runs.partition_point(|run| run.index <= from).saturating_sub(1);
@@ -194,5 +215,38 @@ impl Group {
             first_index: self.first,
             last_index: (!is_empty).then(|| self.next - 1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY_BYTES: u64 = RUN_BYTES;
+
+    fn group(entries: u64) -> Group {
+        let mut group = Group::born(RaftId(1));
+        for index in 1..=entries {
+            let offset = index * ENTRY_BYTES;
+            group.note_entry(index, Position { segment: 1, offset }, ENTRY_BYTES);
+        }
+        group
+    }
+
+    /// Fault R13: a snapshot was due by all the log there is, and a number of entries was always kept, so large ones
+    /// made one due again at once, for ever.
+    #[test]
+    fn what_is_kept_behind_a_snapshot_is_bounded_by_bytes_and_makes_none_due() {
+        let mut group = group(100);
+        assert_eq!(group.bytes_after(0), 100 * ENTRY_BYTES);
+        assert_eq!(group.bytes_after(90), 10 * ENTRY_BYTES);
+        assert_eq!(group.bytes_after(100), 0);
+        assert_eq!(group.purgeable(90, 8 * ENTRY_BYTES), Some(82));
+        assert_eq!(group.purgeable(90, 90 * ENTRY_BYTES), None);
+        assert_eq!(group.purgeable(90, ENTRY_BYTES / 2), Some(90), "not one entry fits");
+        assert!(group.note_purge(82, Bytes::new()));
+        assert_eq!(group.purgeable(90, 8 * ENTRY_BYTES), None, "nothing to gain any more");
+        assert_eq!((group.bytes_after(90), group.bytes_after(100)), (10 * ENTRY_BYTES, 0));
+        assert_eq!(group.purgeable(0, 0), None, "without a snapshot nothing goes");
     }
 }

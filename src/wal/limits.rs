@@ -25,8 +25,8 @@ pub(super) const BUFFER_KEPT_BYTES: usize = 4 << 20;
 /// Purged segment files kept for reuse; more are deleted.
 pub(super) const SPARES_MAX: usize = 2;
 
-/// Longest chunk and longest meta part of a snapshot file, in bytes.
-pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 30;
+/// Longest chunk and longest meta part of a snapshot file, in bytes. Whatever is longer is cut by its owner.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 4 << 20;
 
 /// Longest record of the cluster that adopted a data directory, in bytes.
 pub const CLUSTER_RECORD_BYTES_MAX: usize = 4 << 20;

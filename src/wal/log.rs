@@ -443,6 +443,19 @@ impl Wal {
         state.tail.groups.get(&group).map_or(0, super::group::Group::live_bytes)
     }
 
+    /// Bytes of `group`'s entries behind `index`, less at most a run.
+    pub fn group_bytes_after(&self, group: GroupId, index: u64) -> u64 {
+        let state = self.handle.shared.state.lock();
+        state.tail.groups.get(&group).map_or(0, |group| group.bytes_after(index))
+    }
+
+    /// Up to where to purge `group` so that of what a snapshot up to `covered` covers no more than `kept` bytes stay;
+    /// `None` when there is nothing to gain.
+    pub fn purgeable(&self, group: GroupId, covered: u64, kept: u64) -> Option<u64> {
+        let state = self.handle.shared.state.lock();
+        state.tail.groups.get(&group)?.purgeable(covered, kept)
+    }
+
     /// Blocks until everything appended so far is on stable storage.
     ///
     /// # Errors

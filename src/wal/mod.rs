@@ -30,7 +30,7 @@ pub use error::WalError;
 pub use group::GroupState;
 pub use log::{Done, Record, SyncPolicy, Wal, WalOptions, WalStats};
 pub use opening::BootId;
-pub use snapshot_file::{SnapshotFile, SnapshotReader, SnapshotWriter};
+pub use snapshot_file::{CompleteSnapshot, Covered, SnapshotFile, SnapshotReader, SnapshotWriter};
 
 #[cfg(test)]
 mod tests;

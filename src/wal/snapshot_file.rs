@@ -1,14 +1,19 @@
 //! Whole-file snapshots: chunks of bytes of one group, written once, complete or not there at all.
 //!
-//! A snapshot is written under a temporary name, synced, renamed and its directory synced: a file with
-//! its final name is complete. Its number grows with every snapshot of the group; the newest is the one
-//! that counts. Format version 1, numbers little-endian:
+//! A snapshot is written under a temporary name that no other writer has (created, never opened: two
+//! writers cannot share an inode), completed and synced, and *published* later, by whoever knows that it
+//! counts: renamed to its final name, the directory synced. What it covers orders the snapshots of a group,
+//! in the name and in the header; no counter could say which of a built and a received one is the better.
+//! Older ones are deleted by a call of its own, after a better one is published.
+//!
+//! Format version 2, numbers little-endian:
 //!
 //! | part | bytes | field |
 //! | --- | --- | --- |
 //! | header | 8 | `kvorumSN` |
 //! | | 4 | format version |
 //! | | 4 | group |
+//! | | 8 + 8 | term and index of the last entry covered |
 //! | | 4 | length `m` of the meta part |
 //! | | m | meta, opaque |
 //! | | 4 | CRC-32 of everything before |
@@ -20,73 +25,101 @@
 //! | | 4 | CRC-32 of the chunks' CRCs (4 bytes each), in order |
 //! | | 4 | CRC-32 of the 16 bytes before |
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crc32fast::Hasher;
 
 use crate::ids::GroupId;
-use crate::stdx::fs::{TEMPORARY_SUFFIX, rename_durably, sync_dir, temporary_path};
+use crate::stdx::fs::{TEMPORARY_SUFFIX, sync_dir};
 
 use super::error::WalError;
 use super::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"kvorumSN";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const SUFFIX: &str = ".snapshot";
 const BUFFER_BYTES: usize = 256 << 10;
+/// Header bytes before the meta part.
+const FIXED_HEADER_BYTES: usize = 36;
 
-/// A complete snapshot on the disk.
+/// Tells the temporary files of this process apart; those of an earlier one are gone before the first is made.
+static WRITERS: AtomicU64 = AtomicU64::new(0);
+
+/// What a snapshot covers: all entries up to this one. A later one covers more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Covered {
+    /// Term of the last entry covered.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+}
+
+/// A published snapshot on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Its number; a newer snapshot of the group has a higher one.
-    pub sequence: u64,
+    /// What it covers.
+    pub covered: Covered,
     /// Its length in bytes.
     pub bytes: u64,
 }
 
-/// Writes a snapshot. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+/// Writes a snapshot. Dropped before [`complete`](Self::complete), it leaves nothing behind.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     file: BufWriter<File>,
-    path: PathBuf,
-    sequence: u64,
+    place: Unpublished,
     chunks: u64,
     checksums: Hasher,
+}
+
+/// A snapshot that is whole and synced under its temporary name. Dropped before
+/// [`publish`](Self::publish), it leaves nothing behind.
+#[derive(Debug)]
+pub struct CompleteSnapshot {
+    place: Unpublished,
+}
+
+/// A temporary file, deleted when dropped unless it got its final name.
+#[derive(Debug)]
+struct Unpublished {
+    temporary: PathBuf,
+    path: PathBuf,
+    covered: Covered,
     bytes: u64,
-    is_finished: bool,
+    is_renamed: bool,
 }
 
 impl SnapshotWriter {
-    /// Begins a snapshot of `group` in `dir`, which is created when missing; `meta` is opaque. Only one
-    /// writer per group may be at work at a time: the later one replaces the earlier one's file.
+    /// Begins a snapshot of `group` in `dir`, which is created when missing; `meta` is opaque. Any number
+    /// of writers may be at work at a time, each on a file of its own.
     ///
     /// # Errors
     /// [`WalError::TooLarge`] when `meta` is longer than [`SNAPSHOT_CHUNK_BYTES_MAX`], and
     /// [`WalError::Io`].
-    pub fn create(dir: &Path, group: GroupId, meta: &[u8]) -> Result<Self, WalError> {
+    pub fn create(
+        dir: &Path,
+        group: GroupId,
+        covered: Covered,
+        meta: &[u8],
+    ) -> Result<Self, WalError> {
         let meta_bytes = checked_length(meta)?;
         std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
-        let sequence = list(dir, group)?.last().map_or(1, |last| last.0.saturating_add(1));
-        let path = snapshot_path(dir, group, sequence);
-        let temporary = temporary_path(&path);
-        let file = File::create(&temporary).map_err(WalError::io("create", &temporary))?;
-        let mut writer = Self {
-            file: BufWriter::with_capacity(BUFFER_BYTES, file),
-            path,
-            sequence,
-            chunks: 0,
-            checksums: Hasher::new(),
-            bytes: 0,
-            is_finished: false,
-        };
-        let mut header = Vec::with_capacity(24 + meta.len());
+        let path = snapshot_path(dir, group, covered);
+        let (file, temporary) = create_temporary(&path)?;
+        let place = Unpublished { temporary, path, covered, bytes: 0, is_renamed: false };
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut writer = Self { file, place, chunks: 0, checksums: Hasher::new() };
+        let mut header = Vec::with_capacity(FIXED_HEADER_BYTES + 4 + meta.len());
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         header.extend_from_slice(&group.0.to_le_bytes());
+        header.extend_from_slice(&covered.term.to_le_bytes());
+        header.extend_from_slice(&covered.index.to_le_bytes());
         header.extend_from_slice(&meta_bytes.to_le_bytes());
         header.extend_from_slice(meta);
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
@@ -98,7 +131,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`WalError::TooLarge`] when it is longer than [`SNAPSHOT_CHUNK_BYTES_MAX`], and
-    /// [`WalError::Io`]: then the snapshot cannot be finished any more.
+    /// [`WalError::Io`]: then the snapshot cannot be completed any more.
     pub fn write_chunk(&mut self, chunk: &[u8]) -> Result<(), WalError> {
         if chunk.is_empty() {
             return Ok(());
@@ -115,41 +148,71 @@ impl SnapshotWriter {
 
     /// Bytes written so far.
     pub const fn bytes(&self) -> u64 {
-        self.bytes
+        self.place.bytes
     }
 
-    /// Ends the snapshot: on the disk, under its name, when this returns.
+    /// Ends the snapshot: whole and on the disk when this returns, but not yet under its name.
     ///
     /// # Errors
     /// [`WalError::Io`]: then there is no such snapshot.
-    pub fn finish(mut self) -> Result<SnapshotFile, WalError> {
+    pub fn complete(mut self) -> Result<CompleteSnapshot, WalError> {
         let mut footer = Vec::with_capacity(20);
         footer.extend_from_slice(&[0; 4]);
         footer.extend_from_slice(&self.chunks.to_le_bytes());
         footer.extend_from_slice(&self.checksums.clone().finalize().to_le_bytes());
         footer.extend_from_slice(&crc32fast::hash(&footer).to_le_bytes());
         self.write(&footer)?;
-        let temporary = temporary_path(&self.path);
-        self.file.flush().map_err(WalError::io("write", &temporary))?;
-        self.file.get_ref().sync_all().map_err(WalError::io("sync", &temporary))?;
-        rename_durably(&temporary, &self.path).map_err(WalError::io("rename", &temporary))?;
-        self.is_finished = true;
-        Ok(SnapshotFile { path: self.path.clone(), sequence: self.sequence, bytes: self.bytes })
+        let Self { mut file, place, .. } = self;
+        file.flush().map_err(WalError::io("write", &place.temporary))?;
+        file.get_ref().sync_all().map_err(WalError::io("sync", &place.temporary))?;
+        Ok(CompleteSnapshot { place })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), WalError> {
         let written = self.file.write_all(bytes);
-        written.map_err(WalError::io("write", &temporary_path(&self.path)))?;
-        self.bytes += bytes.len() as u64;
+        written.map_err(WalError::io("write", &self.place.temporary))?;
+        self.place.bytes += bytes.len() as u64;
         Ok(())
     }
 }
 
-impl Drop for SnapshotWriter {
+impl CompleteSnapshot {
+    /// What it covers.
+    pub const fn covered(&self) -> Covered {
+        self.place.covered
+    }
+
+    /// Reads it back where it lies.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::open`].
+    pub fn reader(&self) -> Result<SnapshotReader, WalError> {
+        let place = &self.place;
+        SnapshotReader::open(if place.is_renamed { &place.path } else { &place.temporary })
+    }
+
+    /// Gives it its final name, durably. May be tried again after an error.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]: whether it is published will be known when a later call succeeds.
+    pub fn publish(&mut self) -> Result<SnapshotFile, WalError> {
+        let place = &mut self.place;
+        if !place.is_renamed {
+            let renamed = std::fs::rename(&place.temporary, &place.path);
+            renamed.map_err(WalError::io("rename", &place.temporary))?;
+            place.is_renamed = true;
+        }
+        let dir = place.path.parent().unwrap_or(Path::new("."));
+        sync_dir(dir).map_err(WalError::io("sync", dir))?;
+        Ok(SnapshotFile { path: place.path.clone(), covered: place.covered, bytes: place.bytes })
+    }
+}
+
+impl Drop for Unpublished {
     fn drop(&mut self) {
         // Should deleting fail too, `remove_strays` gets the file at the next start.
-        if !self.is_finished && std::fs::remove_file(temporary_path(&self.path)).is_err() {
-            tracing::warn!(path = %self.path.display(), "an unfinished snapshot stays behind");
+        if !self.is_renamed && std::fs::remove_file(&self.temporary).is_err() {
+            tracing::warn!(path = %self.temporary.display(), "an unfinished snapshot stays behind");
         }
     }
 }
@@ -160,6 +223,7 @@ pub struct SnapshotReader {
     file: BufReader<File>,
     path: PathBuf,
     group: GroupId,
+    covered: Covered,
     meta: Vec<u8>,
     offset: u64,
     bytes_left: u64,
@@ -180,6 +244,7 @@ impl SnapshotReader {
             file: BufReader::with_capacity(BUFFER_BYTES, file),
             path: path.to_owned(),
             group: GroupId::default(),
+            covered: Covered::default(),
             meta: Vec::new(),
             offset: 0,
             bytes_left,
@@ -194,6 +259,11 @@ impl SnapshotReader {
     /// The group it is of.
     pub const fn group(&self) -> GroupId {
         self.group
+    }
+
+    /// What it covers.
+    pub const fn covered(&self) -> Covered {
+        self.covered
     }
 
     /// The meta part given when it was written.
@@ -229,17 +299,18 @@ impl SnapshotReader {
     }
 
     fn read_header(&mut self) -> Result<(), WalError> {
-        let fixed: [u8; 20] = self.read_array()?;
+        let fixed: [u8; FIXED_HEADER_BYTES] = self.read_array()?;
         let (magic, numbers) = fixed.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err(self.corrupt(0, "not a snapshot"));
         }
-        let [version, group, length] = [0, 4, 8].map(|at| le_bytes(&numbers[at..]));
+        let [version, group, length] = [0, 4, 24].map(|at| le_bytes(&numbers[at..]));
+        let [term, index] = [8, 16].map(|at| u64::from_le_bytes(le_bytes(&numbers[at..])));
         if u32::from_le_bytes(version) != FORMAT_VERSION {
             let (path, found) = (self.path.clone(), u32::from_le_bytes(version));
             return Err(WalError::Version { path, found, known: FORMAT_VERSION });
         }
-        let length = self.checked_length(length, 16)?;
+        let length = self.checked_length(length, FIXED_HEADER_BYTES as u64 - 4)?;
         let meta = self.read(length)?;
         let checksum: [u8; 4] = self.read_array()?;
         let mut hasher = Hasher::new();
@@ -249,6 +320,7 @@ impl SnapshotReader {
             return Err(self.corrupt(0, "the header's checksum does not match"));
         }
         self.group = GroupId(u32::from_le_bytes(group));
+        self.covered = Covered { term, index };
         self.meta = meta;
         Ok(())
     }
@@ -317,27 +389,53 @@ impl SnapshotReader {
     }
 }
 
-/// The newest complete snapshot of `group` in `dir`; `None` also when there is no such directory.
+/// The published snapshots of `group` in `dir`, the best one first; none also when there is no such
+/// directory. Whether they can be read is another question.
 ///
 /// # Errors
 /// [`WalError::Io`].
-pub fn latest(dir: &Path, group: GroupId) -> Result<Option<SnapshotFile>, WalError> {
-    let Some((sequence, path)) = list(dir, group)?.pop() else { return Ok(None) };
-    let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
-    Ok(Some(SnapshotFile { path, sequence, bytes }))
+pub fn published(dir: &Path, group: GroupId) -> Result<Vec<SnapshotFile>, WalError> {
+    let prefix = format!("{group}-");
+    let mut all = Vec::new();
+    for (name, path) in names(dir)? {
+        let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+        let numbers = digits.and_then(|digits| digits.split_once('-'));
+        let covered = numbers.and_then(|(term, index)| {
+            Some(Covered { term: hex_number(term)?, index: hex_number(index)? })
+        });
+        if let Some(covered) = covered {
+            let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
+            all.push(SnapshotFile { path, covered, bytes });
+        }
+    }
+    all.sort_unstable_by_key(|file| std::cmp::Reverse(file.covered));
+    Ok(all)
 }
 
-/// Deletes all snapshots of `group` in `dir` but the newest `count`.
+/// Deletes the published snapshots of `group` in `dir` that cover less than `kept`. Only once that one is
+/// published: the last good snapshot must never be missing.
 ///
 /// # Errors
 /// [`WalError::Io`].
-pub fn keep(dir: &Path, group: GroupId, count: usize) -> Result<(), WalError> {
-    let mut all = list(dir, group)?;
-    all.truncate(all.len().saturating_sub(count));
-    for (_, path) in &all {
-        std::fs::remove_file(path).map_err(WalError::io("delete", path))?;
+pub fn remove_older(dir: &Path, group: GroupId, kept: Covered) -> Result<(), WalError> {
+    remove_if(dir, group, |covered| covered < kept)
+}
+
+/// Deletes all published snapshots of `group` in `dir`. Only once its replica here has ended.
+///
+/// # Errors
+/// [`WalError::Io`].
+pub fn remove_all(dir: &Path, group: GroupId) -> Result<(), WalError> {
+    remove_if(dir, group, |_| true)
+}
+
+fn remove_if(dir: &Path, group: GroupId, goes: impl Fn(Covered) -> bool) -> Result<(), WalError> {
+    let mut is_changed = false;
+    for file in published(dir, group)?.iter().filter(|file| goes(file.covered)) {
+        std::fs::remove_file(&file.path).map_err(WalError::io("delete", &file.path))?;
+        is_changed = true;
     }
-    if all.is_empty() { Ok(()) } else { sync_dir(dir).map_err(WalError::io("sync", dir)) }
+    if is_changed { sync_dir(dir).map_err(WalError::io("sync", dir)) } else { Ok(()) }
 }
 
 /// Deletes what unfinished snapshots left in `dir`. Only at start, when none is being written.
@@ -353,23 +451,23 @@ pub fn remove_strays(dir: &Path) -> Result<(), WalError> {
     Ok(())
 }
 
-fn snapshot_path(dir: &Path, group: GroupId, sequence: u64) -> PathBuf {
-    dir.join(format!("{group}-{sequence:016x}{SUFFIX}"))
+fn snapshot_path(dir: &Path, group: GroupId, covered: Covered) -> PathBuf {
+    dir.join(format!("{group}-{:016x}-{:016x}{SUFFIX}", covered.term, covered.index))
 }
 
-/// The complete snapshots of `group`, oldest first.
-fn list(dir: &Path, group: GroupId) -> Result<Vec<(u64, PathBuf)>, WalError> {
-    let prefix = format!("{group}-");
-    let mut all = Vec::new();
-    for (name, path) in names(dir)? {
-        let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
-        let sequence = digits.filter(|digits| digits.len() == 16);
-        if let Some(sequence) = sequence.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-            all.push((sequence, path));
-        }
-    }
-    all.sort_unstable();
-    Ok(all)
+fn hex_number(digits: &str) -> Option<u64> {
+    if digits.len() == 16 { u64::from_str_radix(digits, 16).ok() } else { None }
+}
+
+/// A new file beside `path`, and its name.
+fn create_temporary(path: &Path) -> Result<(File, PathBuf), WalError> {
+    let number = WRITERS.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number:x}{TEMPORARY_SUFFIX}"));
+    let temporary = PathBuf::from(name);
+    // A file of that name is an error, and the next try has another name: whoever made it may still write to it.
+    let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
+    Ok((file.map_err(WalError::io("create", &temporary))?, temporary))
 }
 
 fn names(dir: &Path) -> Result<Vec<(String, PathBuf)>, WalError> {
@@ -402,11 +500,11 @@ fn chunk_checksum(number: u64, length: [u8; 4], chunk: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The first four bytes of `bytes`.
-fn le_bytes(bytes: &[u8]) -> [u8; 4] {
-    let mut four = [0; 4];
-    four.copy_from_slice(&bytes[..4]);
-    four
+/// The first bytes of `bytes`.
+fn le_bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut first = [0; N];
+    first.copy_from_slice(&bytes[..N]);
+    first
 }
 
 #[cfg(test)]
@@ -414,13 +512,18 @@ mod tests {
     use super::*;
 
     const GROUP: GroupId = GroupId(3);
+    const COVERED: Covered = Covered { term: 2, index: 500 };
 
-    fn write(dir: &Path, chunks: &[&[u8]]) -> SnapshotFile {
-        let mut writer = SnapshotWriter::create(dir, GROUP, b"meta").unwrap();
+    fn write_covering(dir: &Path, covered: Covered, chunks: &[&[u8]]) -> SnapshotFile {
+        let mut writer = SnapshotWriter::create(dir, GROUP, covered, b"meta").unwrap();
         for chunk in chunks {
             writer.write_chunk(chunk).unwrap();
         }
-        writer.finish().unwrap()
+        writer.complete().unwrap().publish().unwrap()
+    }
+
+    fn write(dir: &Path, chunks: &[&[u8]]) -> SnapshotFile {
+        write_covering(dir, COVERED, chunks)
     }
 
     fn read(path: &Path) -> Result<(Vec<u8>, Vec<Vec<u8>>), WalError> {
@@ -430,7 +533,7 @@ mod tests {
             chunks.push(chunk);
         }
         assert!(reader.next_chunk()?.is_none());
-        assert_eq!(reader.group(), GROUP);
+        assert_eq!((reader.group(), reader.covered()), (GROUP, COVERED));
         Ok((reader.meta().to_vec(), chunks))
     }
 
@@ -449,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_format_version_1() {
+    fn the_bytes_are_those_of_format_version_2() {
         let dir = tempfile::tempdir().unwrap();
         let file = write(dir.path(), &[b"abc"]);
         let bytes = std::fs::read(file.path).unwrap();
@@ -458,7 +561,7 @@ mod tests {
     }
 
     const GOLDEN: &str = concat!(
-        "6b766f72756d534e0100000003000000040000006d657461f5032239",
+        "6b766f72756d534e02000000030000000200000000000000f401000000000000040000006d657461ee91bdb7",
         "030000006162634a4908e7000000000100000000000000d92c115c6270112c"
     );
 
@@ -491,40 +594,75 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = write(dir.path(), &[b"aaaa", b"bbbb"]);
         let mut bytes = std::fs::read(&file.path).unwrap();
-        let first = 28;
+        let first = 44;
         bytes[first..first + 24].rotate_left(12);
         std::fs::write(&file.path, bytes).unwrap();
-        assert!(matches!(read(&file.path), Err(WalError::Corrupt { offset: 28, .. })));
+        assert!(matches!(read(&file.path), Err(WalError::Corrupt { offset: 44, .. })));
     }
 
+    /// Faults R5 and R7: the order they were written in says nothing.
     #[test]
-    fn the_newest_counts_and_older_ones_go() {
+    fn what_it_covers_orders_snapshots_and_older_ones_go() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("snapshots");
-        assert_eq!(latest(&place, GROUP).unwrap(), None);
-        let files: Vec<_> = (0..4).map(|_| write(&place, &[b"x"])).collect();
-        let mut other = SnapshotWriter::create(&place, GroupId(30), b"").unwrap();
+        assert_eq!(published(&place, GROUP).unwrap(), []);
+        let [third, first, second] = [(2, 7), (1, 900), (2, 6)]
+            .map(|(term, index)| write_covering(&place, Covered { term, index }, &[b"x"]));
+        let mut other = SnapshotWriter::create(&place, GroupId(30), COVERED, b"").unwrap();
         other.write_chunk(b"y").unwrap();
-        let other = other.finish().unwrap();
-        assert_eq!(latest(&place, GROUP).unwrap().as_ref(), files.last());
-        keep(&place, GROUP, 2).unwrap();
-        let left: Vec<_> = files.iter().map(|file| file.path.exists()).collect();
-        assert_eq!(left, [false, false, true, true]);
-        assert_eq!(latest(&place, GroupId(30)).unwrap(), Some(other));
-        assert!(write(&place, &[]).sequence > files[3].sequence);
+        let other = other.complete().unwrap().publish().unwrap();
+        assert_eq!(published(&place, GROUP).unwrap(), [&third, &second, &first].map(Clone::clone));
+        remove_older(&place, GROUP, second.covered).unwrap();
+        assert_eq!(published(&place, GROUP).unwrap(), [third, second]);
+        assert_eq!(published(&place, GroupId(30)).unwrap(), [other]);
+    }
+
+    /// Fault R5: a build and an incoming snapshot wrote one inode. Fault R6: dropping one deleted the other's file.
+    #[test]
+    fn writers_of_one_position_have_files_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let create = || SnapshotWriter::create(dir.path(), GROUP, COVERED, b"meta").unwrap();
+        let (mut one, mut other) = (create(), create());
+        one.write_chunk(b"one").unwrap();
+        other.write_chunk(b"other").unwrap();
+        drop(one);
+        let file = other.complete().unwrap().publish().unwrap();
+        assert_eq!(read(&file.path).unwrap().1, [b"other"]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Fault R7: a file was the newest before anybody had accepted it.
+    #[test]
+    fn a_complete_snapshot_counts_only_once_it_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = write_covering(dir.path(), Covered { term: 1, index: 1 }, &[b"good"]);
+        let mut complete = {
+            let mut writer = SnapshotWriter::create(dir.path(), GROUP, COVERED, b"meta").unwrap();
+            writer.write_chunk(b"better").unwrap();
+            writer.complete().unwrap()
+        };
+        assert_eq!(published(dir.path(), GROUP).unwrap(), std::slice::from_ref(&good));
+        assert_eq!(complete.reader().unwrap().next_chunk().unwrap().unwrap(), b"better");
+        let better = complete.publish().unwrap();
+        assert_eq!(complete.publish().unwrap(), better, "may be tried again");
+        drop(complete);
+        assert_eq!(published(dir.path(), GROUP).unwrap(), [better, good]);
     }
 
     #[test]
     fn an_unfinished_snapshot_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let count = || std::fs::read_dir(dir.path()).unwrap().count();
-        let mut writer = SnapshotWriter::create(dir.path(), GROUP, b"meta").unwrap();
+        let create = || SnapshotWriter::create(dir.path(), GROUP, COVERED, b"meta").unwrap();
+        let mut writer = create();
         writer.write_chunk(b"half").unwrap();
-        assert_eq!((count(), latest(dir.path(), GROUP).unwrap()), (1, None));
+        assert_eq!((count(), published(dir.path(), GROUP).unwrap()), (1, Vec::new()));
         drop(writer);
         assert_eq!(count(), 0);
+        drop(create().complete().unwrap());
+        assert_eq!(count(), 0);
         // A killed process could not clean up.
-        std::mem::forget(SnapshotWriter::create(dir.path(), GROUP, b"meta").unwrap());
+        std::mem::forget(create());
         assert_eq!(count(), 1);
         remove_strays(dir.path()).unwrap();
         assert_eq!(count(), 0);
