@@ -54,6 +54,17 @@ pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES <= crate::wal::limits::SNAPSHOT_CHUNK_BYTES_MAX);
 
+/// What a message carries besides entries and chunks, in bytes, with room.
+const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
+
+// What the log can hold, one message carries: entries up to the limit of a message and then one of any size.
+const _: () = assert!(
+    crate::wal::limits::RECORD_BYTES_MAX + APPEND_ENTRIES_BYTES_MAX + ENVELOPE_BYTES_MAX
+        <= crate::transport::FRAME_BYTES_MAX
+);
+const _: () =
+    assert!(SNAPSHOT_CHUNK_BYTES + ENVELOPE_BYTES_MAX <= crate::transport::FRAME_BYTES_MAX);
+
 /// Snapshot chunks sent ahead of their acknowledgement.
 pub(super) const SNAPSHOT_WINDOW: usize = 4;
 

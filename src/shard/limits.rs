@@ -9,6 +9,10 @@ pub(super) const PACKET_BYTES_SOFT_MAX: usize = 512 * 1024;
 /// and its overhead. Stays below what a record of the log and a frame between nodes can hold.
 pub(super) const SUBMISSION_BYTES_MAX: usize = 520 * 1024 * 1024;
 
+// It travels with at most the other packets of an entry; twice that leaves room for what surrounds them.
+const _: () =
+    assert!(SUBMISSION_BYTES_MAX + 2 * ENTRY_BYTES_MAX <= crate::wal::limits::RECORD_BYTES_MAX);
+
 /// Bytes of all packets of an entry, where it has several.
 pub(super) const ENTRY_BYTES_MAX: usize = 2 * PACKET_BYTES_SOFT_MAX;
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Bytes in one mebibyte.
 const MIB: usize = 1024 * 1024;
 
+/// Longest body of a frame, in bytes. What the log can hold, a frame must carry: the rooms above assert it.
+pub const FRAME_BYTES_MAX: usize = 576 * MIB;
+
 /// Bodies up to this size are read through the shared socket buffer and copied out; a longer body is read
 /// into an allocation of its own. In bytes.
 ///
@@ -88,7 +91,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            frame_bytes_max: 576 * MIB,
+            frame_bytes_max: FRAME_BYTES_MAX,
             outgoing_bytes_max: 256 * MIB,
             answers_bytes_max: 1152 * MIB,
             calls_max: 65_536,

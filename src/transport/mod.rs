@@ -41,7 +41,7 @@ pub use identity::{
     Credentials, Door, Doorkeeper, LocalIdentity, Meant, PeerIdentity, SameCluster, Sender, Side,
     Verdict,
 };
-pub use limits::Limits;
+pub use limits::{FRAME_BYTES_MAX, Limits};
 pub use message::{Handler, Kind, Message};
 pub use peers::Peers;
 pub use server::{PeerServer, Responder};

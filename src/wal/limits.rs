@@ -1,8 +1,8 @@
 //! What the log refuses or bounds, with units.
 
 /// Payload (head and body together) of the longest record, in bytes: a 512 MiB value with room for
-/// its keys and envelope.
-pub const RECORD_BYTES_MAX: usize = 640 << 20;
+/// its keys and envelope. A record that no frame between nodes could carry would stop its group for good.
+pub const RECORD_BYTES_MAX: usize = 544 << 20;
 
 /// Longest vote, committed or purge marker, in bytes. Every segment repeats these for every group.
 pub const MARKER_BYTES_MAX: usize = 4 << 10;
