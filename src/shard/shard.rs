@@ -811,14 +811,16 @@ impl Shard {
         let (group, wal) = (replica.group.id(), &replica.wal);
         let covered = replica.group.snapshot_covers();
         let log_bytes = wal.group_bytes_after(group, covered);
+        // First: under endless writes the next snapshot is always due.
+        if let Some(upto) = wal.purgeable(group, covered, LOG_KEPT_BYTES) {
+            replica.group.purge(upto).await;
+        }
         if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes())
             || replica.group.is_snapshot_damaged()
         {
             replica.group.snapshot().await;
         } else if wal.live_bytes() > log_bytes_max && wal.pinned_by() == Some(group) {
             replica.group.release_log().await;
-        } else if let Some(upto) = wal.purgeable(group, covered, LOG_KEPT_BYTES) {
-            replica.group.purge(upto).await;
         }
     }
 }
