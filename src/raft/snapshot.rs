@@ -121,6 +121,11 @@ impl SnapshotStore {
         Self { directory, group, shared: Arc::default() }
     }
 
+    /// Whose snapshots these are.
+    pub(super) const fn group(&self) -> GroupId {
+        self.group
+    }
+
     /// Size of the best snapshot in bytes; 0 before there is one.
     pub(super) fn best_bytes(&self) -> u64 {
         self.shared.best.lock().as_ref().map_or(0, |best| best.file.bytes)

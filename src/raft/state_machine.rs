@@ -285,6 +285,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         })
         .await?;
         self.adopt(meta);
+        tracing::info!(group = %self.snapshots.group(), last = ?meta.last_log_id, "installed a snapshot");
         Ok(())
     }
 

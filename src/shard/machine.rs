@@ -481,6 +481,8 @@ mod tests {
     struct Nobody;
 
     impl AppliedPackets for Nobody {
+        fn stale(&self, _id: PacketId) {}
+
         fn applied(&self, _: PacketId, _: &Arc<Replies>) {}
     }
 

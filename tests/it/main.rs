@@ -24,5 +24,6 @@ mod peer_door;
 mod readmission;
 mod slow_disk;
 mod smoke;
+mod snapshots;
 mod soak;
 mod stale_reads;
