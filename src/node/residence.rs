@@ -44,9 +44,8 @@ impl Residence {
                 .cloned()
                 .filter(|state| state.raft_id == Some(id)),
             snapshots: SnapshotStore::new(self.data_dir.lock().snapshot_path(), group),
-            // The log knows (`GroupState::is_short`). But nothing makes a short replica whole again yet, and a group of
-            // short ones would never elect anybody.
-            is_short: false,
+            is_short: self.recovered.get(&group).is_some_and(|state| state.is_short),
+            session: self.myself.session,
             peers: self.peers.clone(),
             timing: TIMING,
             seed: self.seed ^ u64::from(group.0).rotate_left(48),

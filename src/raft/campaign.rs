@@ -18,6 +18,7 @@ use openraft::raft::{VoteRequest, VoteResponse};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::census::Roll;
 use super::core::Shared;
 use super::group::Group;
 use super::limits::{PRE_VOTE_TIMEOUT, VOTE_TIMEOUT};
@@ -30,6 +31,8 @@ use crate::ids::{Holder, RaftId};
 #[derive(Debug, Default)]
 pub(super) struct Ballot {
     waiting: Mutex<Option<Waiting>>,
+    /// The short replicas that were counted for this replica's election.
+    roll: Mutex<Roll>,
     /// Counts campaigns: a newer one puts an end to the pre-vote of an older.
     round: AtomicU64,
 }
@@ -41,6 +44,16 @@ struct Waiting {
 }
 
 impl Ballot {
+    /// The short replicas that may vote for this one.
+    pub(super) fn roll(&self) -> Roll {
+        self.roll.lock().clone()
+    }
+
+    /// They are `roll` from now on.
+    pub(super) fn set_roll(&self, roll: Roll) {
+        *self.roll.lock() = roll;
+    }
+
     /// `voters` are asked for their votes from `now` on.
     pub(super) fn open(&self, voters: BTreeSet<RaftId>, now: Instant) {
         *self.waiting.lock() = Some(Waiting { since: now, voters });
@@ -78,7 +91,10 @@ impl<S: StateMachine> Group<S> {
             )
         };
         // Who votes alone owes nobody anything, also not just after a restart.
-        if !may_campaign || !(shared.may_elect(now) || (is_alone && shared.has_a_say())) {
+        let roll = shared.ballot.roll();
+        if !may_campaign
+            || !(shared.may_elect(now, &roll) || (is_alone && shared.has_a_say_in(&roll)))
+        {
             return;
         }
         let group = self.clone();
@@ -114,8 +130,8 @@ impl<S: StateMachine> Group<S> {
 impl<S: StateMachine> Shared<S> {
     /// Whether an election would not break this replica's promises, and none is under way here: what it says to others'
     /// pre-votes and to its own timer.
-    pub(super) fn may_elect(&self, now: Instant) -> bool {
-        self.has_a_say()
+    pub(super) fn may_elect(&self, now: Instant, roll: &Roll) -> bool {
+        self.has_a_say_in(roll)
             && now >= self.votes_from
             && !self.pledge.is_weighing()
             && !self.ballot.is_open(now)
@@ -146,7 +162,7 @@ impl<S: StateMachine> Shared<S> {
         }
         let request: VoteRequest<TypeConfig> =
             VoteRequest::new(Vote::new(term.checked_add(1)?, self.id), self.log.last_log_id());
-        let body = postcard::to_stdvec(&request).ok()?;
+        let body = postcard::to_stdvec(&(request, self.ballot.roll())).ok()?;
         let mut answers: FuturesUnordered<_> = others
             .into_iter()
             .filter_map(|(voter, holder)| {

@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
+use super::census::Roll;
 use super::inbound_snapshots::SnapshotDesk;
 use super::log_store::LogStore;
 use super::membership::Settling;
 use super::options::Timing;
 use super::pledge::Pledge;
 use super::reversion::Matches;
+use super::short::Shortness;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::Timer;
@@ -49,8 +51,8 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) snapshots: SnapshotStore,
     pub(super) desk: SnapshotDesk,
     pub(super) timer: Mutex<Timer>,
-    /// Its log may have lost what it acknowledged.
-    pub(super) is_short: AtomicBool,
+    /// Whether its log may have lost what it acknowledged.
+    pub(super) shortness: Shortness,
     pub(super) matches: Mutex<Matches>,
     /// A heartbeat's commit index is on its way through openraft.
     pub(super) is_committing: AtomicBool,
@@ -62,7 +64,12 @@ impl<S: StateMachine> Shared<S> {
     /// one may not: its vote could elect a leader without entries that it had acknowledged itself. It follows and
     /// acknowledges like any other, for what it says it has, it has. One that has stopped says nothing at all.
     pub(super) fn has_a_say(&self) -> bool {
-        !self.is_short.load(Ordering::Acquire) && !self.has_stopped()
+        self.has_a_say_in(&Roll::new())
+    }
+
+    /// The same in an election for which the short replicas in `roll` were counted: see `census`.
+    pub(super) fn has_a_say_in(&self, roll: &Roll) -> bool {
+        self.shortness.may_take_part(self.id, roll) && !self.has_stopped()
     }
 
     /// Whether the replica has stopped for good. openraft no longer answers then, but what it last said of itself stands.

@@ -24,6 +24,7 @@ use super::options::{GroupOptions, StartError, raft_config};
 use super::pledge::Pledge;
 use super::proposal::Stopped;
 use super::reversion::Matches;
+use super::short::Shortness;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::{Due, Role, Timer, View, Voice};
 use super::type_config::LogId;
@@ -89,6 +90,7 @@ impl<S: StateMachine> Group<S> {
         let log = LogStore::open(group, options.wal, options.recovered, Arc::clone(&applied))
             .map_err(storage)?;
         let now = Instant::now();
+        let voted_term = log.voted_term();
         let votes_from = if log.has_voted() { now + options.timing.lease } else { now };
         let desk = SnapshotDesk::default();
         let adapter = Adapter::open(
@@ -136,7 +138,7 @@ impl<S: StateMachine> Group<S> {
             votes_from,
             snapshots: options.snapshots,
             desk,
-            is_short: AtomicBool::new(options.is_short),
+            shortness: Shortness::new(options.is_short, options.session, voted_term, now),
             matches: Mutex::new(Matches::default()),
             is_committing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -163,12 +165,7 @@ impl<S: StateMachine> Group<S> {
     /// Whether this replica's log may have lost what it acknowledged, by a loss of power. Then it gives no vote and seeks
     /// none until [`Self::become_whole`].
     pub fn is_short(&self) -> bool {
-        self.shared.is_short.load(Ordering::Acquire)
-    }
-
-    /// This replica has, by its leader, everything again that it may ever have acknowledged.
-    pub fn become_whole(&self) {
-        self.shared.is_short.store(false, Ordering::Release);
+        self.shared.shortness.is_short()
     }
 
     /// Gives a group without any history its first members. Harmless when it has some already.
@@ -271,6 +268,7 @@ impl<S: StateMachine> Group<S> {
         let shared = &self.shared;
         let now = Instant::now();
         shared.desk.lock().expire(now);
+        self.mend(now);
         let view = self.view(now);
         let due = shared.timer.lock().due(now, view, &shared.timing);
         match due {

@@ -10,6 +10,7 @@ use openraft::raft::{
 };
 use tokio::time::Instant;
 
+use super::census::Roll;
 use super::codec;
 use super::core::Shared;
 use super::group::Group;
@@ -50,6 +51,19 @@ impl<S: StateMachine> Group<S> {
             kind::VOTE => self.handle_cold(body, responder, VoteKind::Vote),
             kind::PRE_VOTE => self.handle_cold(body, responder, VoteKind::PreVote),
             kind::TRANSFER_LEADER => self.handle_cold(body, responder, VoteKind::Transfer),
+            kind::CENSUS => {
+                if let Ok(standing) = postcard::to_stdvec(&self.shared.standing()) {
+                    responder.send(standing);
+                }
+            }
+            kind::FENCE => {
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(async move {
+                    if let Some(index) = shared.build_fence().await {
+                        responder.send(index.to_le_bytes().to_vec());
+                    }
+                });
+            }
             kind::SNAPSHOT_BEGIN => self.handle_snapshot_begin(body, responder),
             kind::SNAPSHOT_CHUNK => self.handle_snapshot_chunk(body, responder),
             kind::SNAPSHOT_END => self.handle_snapshot_end(body, responder),
@@ -190,7 +204,7 @@ impl<S: StateMachine> Shared<S> {
     }
 
     pub(super) async fn answer_vote(&self, body: &[u8]) -> Result<Vec<u8>, InboundError> {
-        let mut request: VoteRequest<TypeConfig> = postcard::from_bytes(body)?;
+        let (mut request, roll): (VoteRequest<TypeConfig>, Roll) = postcard::from_bytes(body)?;
         // The leader itself asked its target to stand: it has let go of its lease before.
         let is_handed_over = request.leadership_transfer;
         // What is admitted here, openraft's longer lease shall not refuse: see `pledge`.
@@ -201,7 +215,7 @@ impl<S: StateMachine> Shared<S> {
         let decide = |promise: &mut super::pledge::Promise| {
             let is_free = is_handed_over
                 || (!promise.is_bound(now, self.timing.lease) && !self.leads_with_quorum());
-            self.has_a_say() && now >= self.votes_from && is_free
+            self.has_a_say_in(&roll) && now >= self.votes_from && is_free
         };
         let Some(answer) = self.pledge.queue(decide, self.raft.vote(request)).await else {
             return refusal(self);
@@ -220,9 +234,9 @@ impl<S: StateMachine> Shared<S> {
     /// Whether this replica would vote for a candidate, by its promises and its log. Whatever the terms: a candidate
     /// whose term is behind learns so from the vote that follows, and would never learn otherwise.
     pub(super) fn answer_pre_vote(&self, body: &[u8]) -> Result<Vec<u8>, InboundError> {
-        let request: VoteRequest<TypeConfig> = postcard::from_bytes(body)?;
+        let (request, roll): (VoteRequest<TypeConfig>, Roll) = postcard::from_bytes(body)?;
         let last = self.log.last_log_id();
-        let would_vote = self.may_elect(Instant::now())
+        let would_vote = self.may_elect(Instant::now(), &roll)
             && !self.leads_with_quorum()
             && request.last_log_id >= last;
         let vote = self.metrics.borrow_watched().vote;

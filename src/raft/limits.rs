@@ -65,6 +65,15 @@ const _: () = assert!(
 const _: () =
     assert!(SNAPSHOT_CHUNK_BYTES + ENVELOPE_BYTES_MAX <= crate::transport::FRAME_BYTES_MAX);
 
+/// Pause between two questions of a replica about what others have, while it has no leader or is short.
+pub(super) const CENSUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a voter may take to say what it has.
+pub(super) const CENSUS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a leader may take to commit a fence.
+pub(super) const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Snapshot chunks sent ahead of their acknowledgement.
 pub(super) const SNAPSHOT_WINDOW: usize = 4;
 

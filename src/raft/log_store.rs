@@ -107,6 +107,16 @@ impl LogStore {
         Ok(Self { shared: Arc::new(Shared { group, wal, applied, tail: Mutex::new(tail) }) })
     }
 
+    /// Term of its vote; 0 before the first.
+    pub(super) fn voted_term(&self) -> u64 {
+        self.shared.tail.lock().vote.map_or(0, |vote| vote.leader_id().term)
+    }
+
+    /// Notes that the replica lacks nothing any more.
+    pub(super) fn note_whole(&self) -> Result<(), Arc<crate::wal::WalError>> {
+        self.shared.wal.whole(self.shared.group)
+    }
+
     /// Whether this replica has ever voted: a fresh one owes nobody a lease.
     pub(super) fn has_voted(&self) -> bool {
         self.shared.tail.lock().vote.is_some()

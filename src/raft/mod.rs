@@ -19,6 +19,7 @@ mod limits;
 
 mod acknowledgements;
 mod campaign;
+mod census;
 mod codec;
 mod core;
 mod group;
@@ -32,6 +33,7 @@ mod options;
 mod pledge;
 mod proposal;
 mod reversion;
+mod short;
 mod snapshot;
 mod snapshots;
 mod state_machine;

@@ -60,6 +60,10 @@ pub mod kind {
     pub const SNAPSHOT_END: Kind = Kind(7);
     /// AppendEntries without entries, to learn whether the receiver still follows: answered before the disk.
     pub const HEARTBEAT: Kind = Kind(8);
+    /// What do you have? Answered with a standing: see `census`.
+    pub const CENSUS: Kind = Kind(9);
+    /// A short replica asks the leader for a fence: see `short`. Answered with an index, u64.
+    pub const FENCE: Kind = Kind(10);
     /// Highest code of this room; rooms above number their own from 32.
     pub const LAST: Kind = Kind(31);
 }
@@ -475,6 +479,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let answered = Answered { ballot: &self.ballot, voter: self.target };
+        let request = (request, self.ballot.roll());
         let answer = self.call_cold(kind::VOTE, &request, &option).await;
         drop(answered);
         answer

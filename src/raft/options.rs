@@ -10,7 +10,7 @@ use super::limits::{
     VOTE_TIMEOUT,
 };
 use super::snapshot::SnapshotStore;
-use crate::ids::{GroupId, Holder, RaftId};
+use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
 
@@ -82,6 +82,8 @@ pub struct GroupOptions {
     pub snapshots: SnapshotStore,
     /// Its log may have lost what this replica acknowledged: see [`Group::is_short`](super::Group::is_short).
     pub is_short: bool,
+    /// Which start of its directory this is: a census counts short replicas by it.
+    pub session: Session,
     /// The ways to its replicas.
     pub peers: Peers,
     /// Its clock.

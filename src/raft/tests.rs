@@ -159,6 +159,7 @@ async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
             recovered: None,
             snapshots: SnapshotStore::new(folder.path().to_owned(), GROUP),
             is_short: short.contains(&number),
+            session: Session { number: 1, random: number },
             peers,
             timing: Timing::DEFAULT,
             seed: number,
@@ -249,7 +250,7 @@ async fn a_lead_that_is_declined_is_kept_with_its_lease() {
     let target = others(&members, old)[0];
     wait_for("a fit successor", || old.group.could_hand_over(target.node).then_some(())).await;
     let term = old.group.status().term;
-    target.group.shared.is_short.store(true, Ordering::Release);
+    target.group.shared.shortness.shorten(u64::MAX);
     let declined = TransferOutcome::Refused(TransferRefusal::Declined);
     assert_eq!(old.group.transfer_leader(target.node).await, declined);
     assert_eq!(leader(&members).await.id(), old.id(), "it has its lease again");
@@ -288,7 +289,7 @@ async fn votes_are_refused_for_one_lease_after_a_leader_was_heard_and_no_longer(
         let vote = Vote::new(term, candidate.id());
         let request: VoteRequest<TypeConfig> =
             VoteRequest::new(vote, voter.group.shared.log.last_log_id());
-        postcard::to_stdvec(&request).unwrap()
+        postcard::to_stdvec(&(request, super::census::Roll::new())).unwrap()
     };
     let is_granted = |answer: Vec<u8>| {
         let answer: VoteResponse<TypeConfig> = postcard::from_bytes(&answer).unwrap();
@@ -342,35 +343,49 @@ async fn a_dead_leader_is_replaced_although_every_look_is_late() {
     .await;
 }
 
-/// A short replica acknowledges, but has no say: with it and one other of three, nobody is elected.
+/// A short replica follows, and has no say until a leader has fenced it: then it elects like any other.
 #[tokio::test]
-async fn a_short_replica_follows_and_elects_nobody() {
-    // The first founds, which it does by an election; the third is short.
+async fn a_short_replica_is_whole_again_once_it_has_what_its_leader_has() {
     let members = members(3, BEAT, &[3]).await;
+    assert!(members[2].group.is_short());
     let old = leader(&members).await;
-    let short = &members[2];
-    assert!(short.group.is_short());
-    assert_ne!(old.id(), short.id());
-    let whole = &members[usize::from(old.node == node(1))];
-    whole.deafen(true);
-    assert_eq!(old.propose().await, ProposalFate::Applied, "its acknowledgement counts");
-    whole.deafen(false);
-    wait_for("a log as long", || {
-        let last = |member: &Member| member.group.status().last_log_index;
-        (last(whole) == last(old)).then_some(())
-    })
-    .await;
-    let term = old.group.status().term;
+    assert_ne!(old.id(), members[2].id());
+    assert_eq!(old.propose().await, ProposalFate::Applied);
+    wait_for("a whole replica", || (!members[2].group.is_short()).then_some(())).await;
     old.group.stop().await;
-    sleep(3 * (Timing::DEFAULT.lease + Timing::DEFAULT.election_min)).await;
-    assert_eq!(whole.group.leadership(), Leadership::There(old.node), "not elected");
-    assert_eq!((whole.group.status().term, short.group.status().term), (term, term));
-    short.group.become_whole();
-    let rest = [whole, short];
-    wait_for("a leader", || {
-        rest.iter().find(|member| member.group.leadership() == Leadership::Here).map(|_| ())
+    wait_for("a leader by its vote", || {
+        let leads = |member: &&Member| member.group.leadership() == Leadership::Here;
+        others(&members, old).into_iter().find(leads).map(|_| ())
     })
     .await;
+}
+
+/// Where a leader cannot be elected without short replicas, all that are left are counted, and the longest log leads.
+#[tokio::test]
+async fn after_a_loss_of_power_of_all_they_elect_by_census() {
+    for short in [&[1, 2, 3][..], &[1, 2], &[1]] {
+        let count = if short == [1] { 1 } else { 3 };
+        let members = members(count, BEAT, short).await;
+        let old = leader(&members).await;
+        assert_eq!(old.propose().await, ProposalFate::Applied);
+        let is_whole = |member: &Member| !member.group.is_short();
+        wait_for("whole replicas", || members.iter().all(is_whole).then_some(())).await;
+    }
+}
+
+/// While a whole one is missing it may hold what the short one forgot.
+#[tokio::test]
+async fn a_short_and_a_whole_replica_wait_for_the_third() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    assert_eq!(old.propose().await, ProposalFate::Applied);
+    let rest = others(&members, old);
+    old.deafen(true);
+    rest[0].group.shared.shortness.shorten(u64::MAX);
+    old.group.stop().await;
+    sleep(4 * (Timing::DEFAULT.lease + Timing::DEFAULT.election_min)).await;
+    assert!(rest.iter().all(|member| member.group.leadership() != Leadership::Here));
+    assert!(rest[0].group.is_short());
 }
 
 /// R19: a leader that a committed membership leaves out has no lease, and hands over.
