@@ -166,9 +166,10 @@ impl Membership {
                 target.remove(&step.remove);
                 target.insert(step.add, step.holder);
             }
+            let joining = assignment.step.map(|step| step.add);
             let settled = match self.hosted.shard(*group) {
-                Some(shard) => shard.settle(&target),
-                None => self.hosted.meta().map(|meta| meta.settle(&target)),
+                Some(shard) => shard.settle(&target, joining),
+                None => self.hosted.meta().map(|meta| meta.settle(&target, joining)),
             };
             if let (Some(Settled::Committed), Some(step)) = (settled, assignment.step) {
                 self.tell(&Command::Done { group: *group, add: step.add }).await;

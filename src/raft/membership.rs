@@ -48,9 +48,9 @@ pub(super) struct Settling {
 }
 
 impl<S: StateMachine> Group<S> {
-    /// Looks whether the members are `target`, and as leader does the next thing to make them so. Returns at once; to
-    /// be called again and again.
-    pub fn settle(&self, target: &BTreeMap<RaftId, Holder>) -> Settled {
+    /// Looks whether the members are `target`, and as leader does the next thing to make them so; of those that are no
+    /// members yet, only `joining` is taken in. Returns at once; to be called again and again.
+    pub fn settle(&self, target: &BTreeMap<RaftId, Holder>, joining: Option<RaftId>) -> Settled {
         let shared = &self.shared;
         let (members, last, matched, base) = {
             let metrics = shared.metrics.borrow_watched();
@@ -88,7 +88,7 @@ impl<S: StateMachine> Group<S> {
                     rounds.has_caught_up(*id, matched, last, shared.timing.lease, now)
                 })
                 .collect();
-            next_call(&members, target, |id| looked.contains(&id))
+            next_call(&members, target, joining, |id| looked.contains(&id))
         };
         match call {
             Call::Done => Settled::Committed,
@@ -167,10 +167,13 @@ pub(super) enum Call {
     RemoveLearners(BTreeSet<RaftId>),
 }
 
-/// The next call. `has_caught_up` says of a learner that it has all but the newest entries.
+/// The next call. `has_caught_up` says of a learner that it has all but the newest entries. Only `joining` may be taken
+/// in: a view of the cluster that names another stranger is older than the group's own members, and the directory it
+/// means may be gone.
 pub(super) fn next_call(
     members: &Members,
     target: &BTreeMap<RaftId, Holder>,
+    joining: Option<RaftId>,
     has_caught_up: impl Fn(RaftId) -> bool,
 ) -> Call {
     if !members.is_committed || target.is_empty() {
@@ -178,7 +181,7 @@ pub(super) fn next_call(
     }
     let [voters] = members.configs.as_slice() else { return Call::Flatten };
     if let Some((id, holder)) = target.iter().find(|(id, _)| !members.nodes.contains_key(id)) {
-        return Call::AddLearner(*id, *holder);
+        return if joining == Some(*id) { Call::AddLearner(*id, *holder) } else { Call::Wait };
     }
     if !target.keys().eq(voters) {
         let new = target.keys().filter(|id| !voters.contains(id));
@@ -262,7 +265,11 @@ mod tests {
             (members(&[&[1, 3, 4]], &[]), true, Call::Done),
         ];
         for (now, has_caught_up, expected) in steps {
-            assert_eq!(next_call(&now, &target, |_| has_caught_up), expected, "{now:?}");
+            assert_eq!(
+                next_call(&now, &target, Some(RaftId(4)), |_| has_caught_up),
+                expected,
+                "{now:?}"
+            );
         }
     }
 
@@ -270,8 +277,8 @@ mod tests {
     fn nothing_is_built_on_a_membership_that_may_be_lost() {
         let mut now = members(&[&[1, 2, 3]], &[4]);
         now.is_committed = false;
-        assert_eq!(next_call(&now, &nodes(&[1, 3, 4]), |_| true), Call::Wait);
-        assert_eq!(next_call(&members(&[&[1]], &[]), &BTreeMap::new(), |_| true), Call::Wait);
+        assert_eq!(next_call(&now, &nodes(&[1, 3, 4]), Some(RaftId(4)), |_| true), Call::Wait);
+        assert_eq!(next_call(&members(&[&[1]], &[]), &BTreeMap::new(), None, |_| true), Call::Wait);
     }
 
     /// Its directory was lost again before meta heard that the group had taken it in.
@@ -279,9 +286,18 @@ mod tests {
     fn a_voter_that_meta_has_given_up_is_swapped_too() {
         let now = members(&[&[1, 3, 4]], &[]);
         let target = nodes(&[1, 3, 5]);
-        assert_eq!(next_call(&now, &target, |_| false), Call::AddLearner(RaftId(5), holder(5)));
+        let taken_in = next_call(&now, &target, Some(RaftId(5)), |_| false);
+        assert_eq!(taken_in, Call::AddLearner(RaftId(5), holder(5)));
         let now = members(&[&[1, 3, 4]], &[5]);
-        assert_eq!(next_call(&now, &target, |_| true), Call::ChangeVoters(ids(&[1, 3, 5])));
+        let swapped = next_call(&now, &target, Some(RaftId(5)), |_| true);
+        assert_eq!(swapped, Call::ChangeVoters(ids(&[1, 3, 5])));
+    }
+
+    /// A leader that has just started knows the cluster as it was when its directory was made.
+    #[test]
+    fn a_view_from_before_a_swap_takes_nobody_in_and_throws_nobody_out() {
+        let now = members(&[&[1, 3, 4]], &[]);
+        assert_eq!(next_call(&now, &nodes(&[1, 2, 3]), None, |_| true), Call::Wait);
     }
 
     /// Thesis §4.2.1: rounds, until one is shorter than an election timeout.

@@ -196,8 +196,12 @@ impl Shard {
 
     /// Looks whether the members are `target`, and does as leader the next thing to make them so; see
     /// [`Group::settle`]. `None` without a replica here.
-    pub fn settle(&self, target: &BTreeMap<RaftId, Holder>) -> Option<Settled> {
-        self.replica.get().map(|replica| replica.group.settle(target))
+    pub fn settle(
+        &self,
+        target: &BTreeMap<RaftId, Holder>,
+        joining: Option<RaftId>,
+    ) -> Option<Settled> {
+        self.replica.get().map(|replica| replica.group.settle(target, joining))
     }
 
     /// Which shard this is.

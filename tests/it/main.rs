@@ -21,6 +21,7 @@ mod failover;
 mod golden;
 mod linearizability;
 mod peer_door;
+mod power;
 mod readmission;
 mod slow_disk;
 mod smoke;

@@ -1,0 +1,80 @@
+//! Machines that lose their power under `appendfsync everysec`: the log ends where its last sync did, and the kernel says
+//! that it was started anew.
+
+use crate::support::client::Value;
+use crate::support::cluster::TestCluster;
+use crate::support::damage::{Damage, can_act_boots, damage};
+use crate::support::load::Load;
+use crate::support::node::TestServer;
+use crate::support::rounds;
+
+const EVERYSEC: [&str; 6] =
+    ["--cluster-shards", "2", "--appendfsync", "everysec", "--wal-sync-mark", "yes"];
+
+/// A boot id that no machine has had before.
+fn boot(number: usize) -> String {
+    format!("00000000-0000-4000-8000-{number:012}")
+}
+
+/// Cuts a machine's power and starts it again, but not yet the node.
+fn lose_power(server: &mut TestServer, number: usize) {
+    server.kill();
+    damage(server, Damage::Unsynced);
+    server.act_boot(&boot(number));
+}
+
+#[test]
+fn the_power_of_one_machine_costs_nothing_when_its_leader_dies_next() {
+    if !can_act_boots() {
+        return eprintln!("SKIPPED: no right to make a mount namespace; nothing was tested");
+    }
+    let mut cluster = TestCluster::start(3, &EVERYSEC);
+    let load = Load::start(&cluster.ports());
+    for round in 0..rounds(3, 12) {
+        load.await_progress(200);
+        let (lost, killed) = (round % 3, (round + 1) % 3);
+        lose_power(cluster.node_mut(lost), round + 1);
+        // With the third alone they are a majority, and the returned one must not decide what that holds.
+        cluster.node_mut(killed).kill();
+        cluster.node_mut(lost).spawn();
+        cluster.node_mut(killed).restart();
+        cluster.node_mut(lost).await_ready();
+        cluster.await_serving();
+    }
+    let ledger = load.finish();
+    ledger.verify(&mut cluster.client(0));
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn a_cluster_that_lost_its_power_as_a_whole_serves_again() {
+    if !can_act_boots() {
+        return eprintln!("SKIPPED: no right to make a mount namespace; nothing was tested");
+    }
+    let mut cluster = TestCluster::start(3, &EVERYSEC);
+    let mut client = cluster.client(0);
+    for round in 0..rounds(2, 6) {
+        let key = format!("round:{round}");
+        assert_eq!(client.cmd(&["SET", &key, "v"]), Value::ok());
+        (0..3).for_each(|index| lose_power(cluster.node_mut(index), round + 1));
+        (0..3).for_each(|index| cluster.node_mut(index).spawn());
+        (0..3).for_each(|index| cluster.node_mut(index).await_ready());
+        cluster.await_serving();
+        client = cluster.client(round % 3);
+    }
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn a_node_alone_that_lost_its_power_serves_again() {
+    if !can_act_boots() {
+        return eprintln!("SKIPPED: no right to make a mount namespace; nothing was tested");
+    }
+    let mut server = TestServer::start(&EVERYSEC);
+    for round in 1..=rounds(2, 6) {
+        assert_eq!(server.client().line("SET k v"), Value::ok());
+        lose_power(&mut server, round);
+        server.restart();
+    }
+    assert_eq!(server.client().line("PING"), Value::Simple("PONG".into()));
+}
