@@ -20,6 +20,7 @@ use crate::meta::{self, Cluster, Command, Standing, next_plan};
 use crate::raft::{Leadership, Settled};
 use crate::ring::Doors;
 use crate::transport::{Peers, Refusal};
+use crate::wal::limits::STARTS_KEPT;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -197,7 +198,7 @@ impl Membership {
         let session = self.myself.session;
         if self.recorded(cluster) == Some(session) {
             let data_dir = Arc::clone(&self.residence.data_dir);
-            let is_news = data_dir.lock().starts().len() > 1;
+            let is_news = data_dir.lock().starts().len() > STARTS_KEPT + 1;
             if is_news {
                 let noted =
                     tokio::task::spawn_blocking(move || data_dir.lock().note_recorded(session))
@@ -285,8 +286,8 @@ impl Membership {
 }
 
 /// Whether a start that the cluster has recorded is one of another copy of the directory, or a later one than this copy
-/// knows, judged by the starts that it remembers. One before those is merely old news: they begin with the last that was
-/// known to be recorded.
+/// knows, judged by the starts that it remembers. One before those is merely old news: they begin no later than with the
+/// last that was known to be recorded.
 fn is_of_another(recorded: Session, starts: &[Session]) -> bool {
     let oldest = starts.first().map_or(0, |start| start.number);
     recorded.number >= oldest && !starts.contains(&recorded)

@@ -24,7 +24,7 @@ use crate::stdx::fs::{private, sync_dir, write_durably};
 
 use super::disk::SystemDisk;
 use super::error::WalError;
-use super::limits::{CLUSTER_RECORD_BYTES_MAX, STARTS_MAX};
+use super::limits::{CLUSTER_RECORD_BYTES_MAX, STARTS_KEPT, STARTS_MAX};
 use super::opening::BootId;
 use super::recovery::{self, Presence};
 
@@ -156,20 +156,26 @@ impl DataDir {
         self.starts.sessions.last().copied().unwrap_or_default()
     }
 
-    /// Every start since the last one that is known to be recorded by the cluster, that one and this one included.
+    /// Every start since the last one that is known to be recorded by the cluster, that one and this one included, and
+    /// [`STARTS_KEPT`] before it.
     pub fn starts(&self) -> &[Session] {
         &self.starts.sessions
     }
 
-    /// Notes that the cluster has recorded `session`: those before it are forgotten, durably. Unknown ones are ignored.
+    /// Notes that the cluster has recorded `session`: all but the [`STARTS_KEPT`] before it are forgotten, durably.
+    /// Unknown ones are ignored.
     ///
     /// # Errors
     /// [`WalError::Io`]; then nothing is forgotten.
     pub fn note_recorded(&mut self, session: Session) -> Result<(), WalError> {
         let place = self.starts.sessions.iter().position(|it| *it == session);
-        let Some(place) = place.filter(|place| *place > 0) else { return Ok(()) };
+        let Some(old) =
+            place.and_then(|place| place.checked_sub(STARTS_KEPT)).filter(|old| *old > 0)
+        else {
+            return Ok(());
+        };
         let mut starts = self.starts.clone();
-        starts.sessions.drain(..place);
+        starts.sessions.drain(..old);
         starts.write(&self.path)?;
         self.starts = starts;
         Ok(())
@@ -397,8 +403,8 @@ impl Starts {
         let last = self.sessions.last().ok_or_else(damaged)?;
         let number = last.number.checked_add(1).ok_or_else(damaged)?;
         if self.sessions.len() >= STARTS_MAX {
-            // The first one is the one that was recorded for sure, and the least that may be needed.
-            self.sessions.remove(1);
+            // The recorded one is among the first.
+            self.sessions.remove(STARTS_MAX / 2);
         }
         self.sessions.push(Session { number, random });
         Ok(Self { sessions: self.sessions, boot_id, inode, is_stopped: false })
@@ -548,9 +554,15 @@ mod tests {
         data.note_recorded(Session { number: 2, random: 0 }).unwrap();
         assert_eq!(data.starts().len(), 4, "an unknown one is ignored");
         data.note_recorded(sessions[1]).unwrap();
-        assert_eq!(data.starts()[..2], sessions[1..]);
+        assert_eq!(data.starts()[..3], sessions, "the record may be taken back");
         drop(data);
-        assert_eq!(open(&path, 5).unwrap().starts().len(), 4);
+        for number in 5..=100 {
+            let mut data = open(&path, number).unwrap();
+            let session = data.session();
+            data.note_recorded(session).unwrap();
+            assert!(data.starts().len() <= STARTS_KEPT + 1);
+        }
+        assert_eq!(open(&path, 101).unwrap().starts().len(), STARTS_KEPT + 2);
         let error = open_as(&path, "n2", 6).unwrap_err();
         let WalError::OtherNode { found, expected, .. } = &error else { panic!("{error}") };
         assert_eq!((found.as_str(), expected.as_str()), ("n1", "n2"));

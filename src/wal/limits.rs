@@ -33,3 +33,7 @@ pub const CLUSTER_RECORD_BYTES_MAX: usize = 4 << 20;
 
 /// Starts of a node that are kept while the cluster does not record them.
 pub const STARTS_MAX: usize = 4096;
+
+/// Starts that are kept before the last one that the cluster has recorded: a loss of power of a majority can take that
+/// record back, and then an earlier one is what the cluster knows this directory by.
+pub const STARTS_KEPT: usize = 64;
