@@ -95,7 +95,7 @@ impl Config {
     ///
     /// A pattern without `*`, `?` and `[` is a name, and is answered as it was spelled.
     ///
-    /// What nodes keep among themselves is not shown: see [`SECRET_SHOWN`].
+    /// What nodes keep among themselves is not shown: see `SECRET_SHOWN`.
     ///
     /// Source: Redis 7 `configGetCommand`.
     pub fn get(&self, patterns: &[impl AsRef<[u8]>]) -> Vec<(String, String)> {
