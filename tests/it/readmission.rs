@@ -5,58 +5,47 @@ use std::time::Duration;
 
 use crate::support::client::{Client, Value};
 use crate::support::cluster::TestCluster;
+use crate::support::damage::{Damage, damage};
 use crate::support::load::Load;
-use crate::support::node::TestServer;
 use crate::support::{PATIENCE, let_pass, rounds, wait_for};
 
 /// Two shards and the strictest policy: what is acknowledged is on two disks.
 const ALWAYS: [&str; 6] =
     ["--cluster-shards", "2", "--appendfsync", "always", "--wal-sync-mark", "yes"];
 
-/// How a directory loses its memory.
-#[derive(Clone, Copy, Debug)]
-enum Loss {
-    Everything,
-    Log,
-    Identity,
-}
-
-fn lose(node: &TestServer, loss: Loss) {
-    match loss {
-        // A node that was killed at once may not have made it yet.
-        Loss::Everything => drop(fs::remove_dir_all(node.dir())),
-        Loss::Log => fs::remove_dir_all(node.wal_dir()).unwrap(),
-        Loss::Identity => fs::remove_file(node.dir().join("identity")).unwrap(),
-    }
-}
-
 /// The line of CLUSTER NODES that a node says of itself: its id in the cluster.
 fn own_id(client: &mut Client) -> String {
     client.line("CLUSTER MYID").text()
+}
+
+/// Ends the load and reads back through every node what was acknowledged.
+#[track_caller]
+fn assert_nothing_lost(cluster: &TestCluster, load: Load) {
+    let ledger = load.finish();
+    for index in 0..cluster.len() {
+        ledger.verify(&mut cluster.client(index));
+    }
+    cluster.assert_replicas_agree();
 }
 
 #[test]
 fn an_emptied_node_is_let_in_again_and_nothing_is_lost() {
     let mut cluster = TestCluster::start(3, &ALWAYS);
     let load = Load::start(&cluster.ports());
-    let losses = [Loss::Everything, Loss::Log, Loss::Identity];
+    let losses = [Damage::Everything, Damage::Log, Damage::Identity];
     for round in 0..rounds(3, 12) {
         load.await_progress(100);
         let lost = (round + 1) % 3;
         let before = own_id(&mut cluster.client(lost));
         cluster.node_mut(lost).kill();
-        lose(cluster.node(lost), losses[round % 3]);
+        damage(cluster.node(lost), losses[round % 3]);
         cluster.node_mut(lost).restart();
         let after = own_id(&mut cluster.client(lost));
         assert_ne!(before[..32], after[..32], "another directory is another node");
         assert_eq!(before[32..], after[32..], "of the same cluster");
         cluster.await_serving();
     }
-    let ledger = load.finish();
-    for index in 0..3 {
-        ledger.verify(&mut cluster.client(index));
-    }
-    cluster.assert_replicas_agree();
+    assert_nothing_lost(&cluster, load);
 }
 
 /// What was acknowledged by n1 and n2 is not lost when n2's disk is, although n3 never had it (faults.md, R2).
@@ -71,7 +60,7 @@ fn an_empty_directory_elects_nobody() {
     }
     cluster.node_mut(0).kill();
     cluster.node_mut(1).kill();
-    lose(cluster.node(1), Loss::Everything);
+    damage(cluster.node(1), Damage::Everything);
     cluster.node_mut(1).spawn();
     cluster.node_mut(2).spawn();
     wait_for("n2 says what it waits for", PATIENCE, || {
@@ -107,17 +96,13 @@ fn a_node_emptied_during_its_own_readmission_is_let_in_again() {
     load.await_progress(100);
     for pause_ms in [0, 50, 500, 5_500, 6_500] {
         cluster.node_mut(1).kill();
-        lose(cluster.node(1), Loss::Everything);
+        damage(cluster.node(1), Damage::Everything);
         cluster.node_mut(1).spawn();
         let_pass(Duration::from_millis(pause_ms));
     }
     cluster.node_mut(1).await_ready();
     cluster.await_serving();
-    let ledger = load.finish();
-    for index in 0..3 {
-        ledger.verify(&mut cluster.client(index));
-    }
-    cluster.assert_replicas_agree();
+    assert_nothing_lost(&cluster, load);
 }
 
 #[test]
@@ -127,7 +112,7 @@ fn two_lost_disks_of_three_are_waited_for_and_said_so() {
     assert_eq!(client.line("SET k v"), Value::ok());
     for index in [1, 2] {
         cluster.node_mut(index).kill();
-        lose(cluster.node(index), Loss::Everything);
+        damage(cluster.node(index), Damage::Everything);
     }
     for index in [1, 2] {
         cluster.node_mut(index).spawn();
@@ -175,7 +160,7 @@ fn a_birth_survives_the_death_of_any_node() {
         let_pass(Duration::from_millis(u64::try_from(round * 37 % 400).unwrap()));
         cluster.node_mut(victim).kill();
         if round % 2 == 0 && cluster.node(victim).dir().exists() {
-            lose(cluster.node(victim), Loss::Everything);
+            damage(cluster.node(victim), Damage::Everything);
         }
         cluster.node_mut(victim).spawn();
         for index in 0..3 {
@@ -213,14 +198,14 @@ fn an_old_backup_of_a_directory_is_refused() {
     load.await_progress(200);
     cluster.await_serving();
     assert!(cluster.node_mut(1).terminate().success());
-    lose(cluster.node(1), Loss::Everything);
+    damage(cluster.node(1), Damage::Everything);
     copy_dir(backup.path(), &cluster.node(1).dir());
     cluster.node_mut(1).spawn();
     let status = cluster.node_mut(1).await_exit();
     assert!(!status.success());
     let log = cluster.node(1).log_tail();
     assert!(log.contains("copy") || log.contains("copied"), "{log}");
-    lose(cluster.node(1), Loss::Everything);
+    damage(cluster.node(1), Damage::Everything);
     cluster.node_mut(1).restart();
     let ledger = load.finish();
     ledger.verify(&mut cluster.client(1));

@@ -1,6 +1,7 @@
 //! What can happen to a node's directory and machine while it is down: lost files, power cuts, restarts.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -28,7 +29,11 @@ pub(crate) enum Damage {
 pub(crate) fn damage(node: &TestServer, damage: Damage) {
     assert!(!node.is_running(), "its files are in use");
     match damage {
-        Damage::Everything => fs::remove_dir_all(node.dir()).unwrap(),
+        // A node that was killed at once may not have made it yet.
+        Damage::Everything => match fs::remove_dir_all(node.dir()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => panic!("{error}"),
+            Ok(()) | Err(_) => {}
+        },
         Damage::Log => fs::remove_dir_all(node.wal_dir()).unwrap(),
         Damage::Identity => fs::remove_file(node.dir().join("identity")).unwrap(),
         Damage::Unsynced => {
