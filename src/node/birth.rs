@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
 use super::start::NodeError;
-use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, Session};
+use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
 use crate::meta::{self, Cluster, Command, JoinRequest};
 use crate::ring::{Node as RingNode, Topology};
 use crate::transport::{LocalIdentity, PeerClient, PeerIdentity, Peers};
@@ -46,6 +46,8 @@ pub(super) struct Newcomer<'a> {
     pub(super) peers: &'a Peers,
     pub(super) data_dir: &'a Arc<Mutex<DataDir>>,
     pub(super) wal: &'a Wal,
+    /// The replicas that the log holds already: a death in the middle of an adoption leaves some.
+    pub(super) held: &'a BTreeMap<GroupId, RaftId>,
     pub(super) hosted: &'a Hosted,
     pub(super) identity: &'a LocalIdentity,
     pub(super) progress: &'a Progress,
@@ -165,13 +167,20 @@ impl Newcomer<'_> {
 
     /// Makes this directory one of `cluster`, for good.
     ///
-    /// The replicas it has from birth are noted first. A crash in between leaves a log with replicas and no cluster,
-    /// which is not empty and so is set aside at the next start: nobody has heard of that directory's adoption yet.
+    /// The replicas it has from birth are noted first. A death in between leaves a log with replicas and no cluster, and
+    /// the next start adopts again. Should the cluster be drawn otherwise by then, the ids in this log may be those of
+    /// other directories, and must never speak: this one has to be emptied.
     async fn adopt(&self, cluster: &Arc<Cluster>) -> Result<(), NodeError> {
-        if cluster.version() == AT_BIRTH {
-            for (group, id) in cluster.assigned_to(self.myself.incarnation) {
-                self.wal.born(group, id).await.map_err(NodeError::Log)?;
-            }
+        let assigned = if cluster.version() == AT_BIRTH {
+            cluster.assigned_to(self.myself.incarnation)
+        } else {
+            BTreeMap::new()
+        };
+        if self.held.iter().any(|(group, id)| assigned.get(group) != Some(id)) {
+            return Err(NodeError::StrayReplicas);
+        }
+        for (group, id) in assigned {
+            self.wal.born(group, id).await.map_err(NodeError::Log)?;
         }
         let record = Command::Create(Box::new((**cluster).clone())).encode();
         let data_dir = Arc::clone(self.data_dir);

@@ -85,6 +85,11 @@ pub enum NodeError {
         "the data directory has lost replicas that the cluster counts on; empty it, and the node is let in again"
     )]
     LostReplicas,
+    /// The node died while its directory was being adopted, and the cluster has been drawn otherwise since.
+    #[error(
+        "the data directory holds replicas, but of another cluster than this node would enter: its file `cluster` is gone, or the node died while the cluster began; put the file back, or, in a cluster of several nodes, empty the directory"
+    )]
+    StrayReplicas,
     /// The log holds a replica of a group that the cluster does not have.
     #[error("the log holds a replica of {0}, which this cluster does not have")]
     UnknownGroup(GroupId),
@@ -311,12 +316,15 @@ impl Ground {
         if let Some(cluster) = self.hosted.cluster() {
             return Ok((cluster, BTreeMap::new()));
         }
+        let held = self.recovered.iter().filter_map(|(group, it)| Some((*group, it.raft_id?)));
+        let held = held.collect();
         let newcomer = Newcomer {
             myself: &self.myself,
             listed: &self.listed,
             peers: &self.peers,
             data_dir: &self.data_dir,
             wal: &self.wal,
+            held: &held,
             hosted: &self.hosted,
             identity: &self.door.local,
             progress: &options.progress,

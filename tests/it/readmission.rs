@@ -7,6 +7,7 @@ use crate::support::client::{Client, Value};
 use crate::support::cluster::TestCluster;
 use crate::support::damage::{Damage, damage};
 use crate::support::load::Load;
+use crate::support::node::{Doors, TestServer};
 use crate::support::{PATIENCE, let_pass, rounds, wait_for};
 
 /// Two shards and the strictest policy: what is acknowledged is on two disks.
@@ -183,6 +184,25 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
             fs::copy(entry.path(), &target).unwrap();
         }
     }
+}
+
+/// A death in the middle of an adoption leaves replicas without a cluster; one that was drawn otherwise must not have them.
+#[test]
+fn replicas_of_another_cluster_are_not_adopted() {
+    let mut server = TestServer::start(&["--cluster-shards", "4", "--appendfsync", "always"]);
+    assert_eq!(server.client().line("SET k v"), Value::ok());
+    assert!(server.terminate().success());
+    let mut other = TestServer::new(Doors::reserve(), &["--cluster-shards", "2"]);
+    copy_dir(&server.dir(), &other.dir());
+    let record = other.dir().join("cluster");
+    fs::remove_file(&record).unwrap();
+    other.spawn();
+    assert!(!other.await_exit().success());
+    assert!(other.log_tail().contains("put the file back"), "{}", other.log_tail());
+    assert!(!record.exists(), "adopting is for good");
+    fs::copy(server.dir().join("cluster"), &record).unwrap();
+    other.restart();
+    assert_eq!(other.client().line("GET k").text(), "v");
 }
 
 /// A backup of one member is older than what the cluster has heard of it: it must not act.
