@@ -56,6 +56,8 @@ pub(super) struct Membership {
     pub(super) doors: Doors,
     /// The groups have their first members, or had them before.
     pub(super) has_begun: AtomicBool,
+    /// The cluster was heard of in this start. What the directory adopted may be long outdated.
+    pub(super) has_heard: AtomicBool,
 }
 
 impl Membership {
@@ -69,6 +71,7 @@ impl Membership {
             looks = looks.wrapping_add(1);
             if let Some(latest) = self.hosted.machine().latest() {
                 self.hosted.learn(&latest);
+                self.has_heard.store(true, Ordering::Release);
             }
             if looks.is_multiple_of(FETCH_EVERY) && self.must_fetch() {
                 self.fetch().await;
@@ -103,6 +106,7 @@ impl Membership {
             }
             if let Some(cluster) = birth::fetch(&peer).await.filter(|it| is_member(it.id())) {
                 self.hosted.learn(&cluster);
+                self.has_heard.store(true, Ordering::Release);
             }
         }
     }
@@ -129,10 +133,11 @@ impl Membership {
         (ends.count() + 1 > cluster.members().len() / 2).then_some(first)
     }
 
-    /// Dials the directories that the members' names stand for, and nobody else.
+    /// Dials the directories that the members' names stand for, and nobody else. Before the cluster was heard of, whoever
+    /// is there: a peer that was replaced since could not be found otherwise, and messages name the replica they mean.
     fn mean_members(&self, cluster: &Cluster) {
-        if !self.has_begun.load(Ordering::Acquire) {
-            return; // Until then a new directory must be seen as such.
+        if !self.has_begun.load(Ordering::Acquire) || !self.has_heard.load(Ordering::Acquire) {
+            return; // Until it has begun a new directory must be seen as such.
         }
         for (node, member) in cluster.members() {
             if let Some(peer) = self.peers.get(*node) {
@@ -161,6 +166,9 @@ impl Membership {
 
     /// Carries out the steps of the groups led from here, a call at a time, and reports what is done.
     async fn carry_out(&self, cluster: &Cluster) {
+        if !self.has_heard.load(Ordering::Acquire) {
+            return; // The step may have been done and undone long ago.
+        }
         for (group, assignment) in cluster.groups() {
             let mut target: BTreeMap<RaftId, Holder> = assignment.replicas.clone();
             if let Some(step) = assignment.step {

@@ -212,6 +212,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         sightings,
         doors: options.doors,
         has_begun: AtomicBool::new(!birth::is_at_birth(&cluster)),
+        has_heard: AtomicBool::new(false),
     });
     tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
     upkeep::spawn(&node, membership, TIMING);

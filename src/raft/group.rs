@@ -218,11 +218,11 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// The replica on `node`, by the newest membership here.
+    /// The replica on `node`, by the newest membership here. While one is replaced there are two: the later one lives.
     fn replica_on(&self, node: NodeId) -> Option<RaftId> {
         let metrics = self.shared.metrics.borrow_watched();
-        let mut nodes = metrics.membership_config.nodes();
-        nodes.find(|(_, holder)| holder.node == node).map(|(id, _)| *id)
+        let nodes = metrics.membership_config.nodes();
+        nodes.filter(|(_, holder)| holder.node == node).map(|(id, _)| *id).max()
     }
 
     /// Whether the replica has stopped for good, because its disk or its state cannot be trusted any more. It

@@ -205,6 +205,28 @@ fn replicas_of_another_cluster_are_not_adopted() {
     assert_eq!(other.client().line("GET k").text(), "v");
 }
 
+/// What a readmitted directory adopted names peers that were replaced since. It must find those who are there now.
+#[test]
+fn a_readmitted_node_finds_one_that_was_readmitted_later() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    for lost in [1, 2] {
+        cluster.node_mut(lost).kill();
+        damage(cluster.node(lost), Damage::Everything);
+        cluster.node_mut(lost).restart();
+        cluster.await_redundancy();
+    }
+    // The start of n1 is news of the meta group that n3 does not have: only n2 can lead it without n1.
+    cluster.node_mut(2).pause();
+    cluster.node_mut(0).kill();
+    cluster.node_mut(0).restart();
+    (0..3).for_each(|index| cluster.node_mut(index).kill());
+    cluster.node_mut(1).spawn();
+    cluster.node_mut(2).spawn();
+    cluster.node_mut(1).await_ready();
+    cluster.node_mut(2).await_ready();
+    assert_eq!(cluster.client(1).line("SET k v"), Value::ok());
+}
+
 /// A backup of one member is older than what the cluster has heard of it: it must not act.
 #[test]
 fn an_old_backup_of_a_directory_is_refused() {
