@@ -10,7 +10,7 @@ mod machine;
 mod plan;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use cluster::{
     Assignment, Cluster, ClusterError, LEVEL, META_VOTERS_MAX, Member, Standing, Step,

@@ -7,12 +7,12 @@ use crate::ids::{Incarnation, NodeId, Session};
 use crate::ring::{Node, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT};
 
 /// The node called `n` and a number.
-pub(super) fn node(number: u64) -> NodeId {
+pub(crate) fn node(number: u64) -> NodeId {
     NodeId::of_name(&format!("n{number}"))
 }
 
 /// `nodes` nodes, n1 and on, with `shards` shards of at most three replicas.
-pub(super) fn topology(id: u64, nodes: u64, shards: u32) -> Topology {
+pub(crate) fn topology(id: u64, nodes: u64, shards: u32) -> Topology {
     let nodes = (1..=nodes).map(|number| Node {
         id: node(number),
         name: format!("n{number}"),
@@ -33,12 +33,12 @@ pub(super) fn topology(id: u64, nodes: u64, shards: u32) -> Topology {
 }
 
 /// The first start of a directory.
-pub(super) fn first_session() -> Session {
+pub(crate) fn first_session() -> Session {
     Session { number: 1, random: 7 }
 }
 
 /// A cluster that begins on directories numbered as its nodes.
-pub(super) fn cluster(topology: Topology) -> Cluster {
+pub(crate) fn cluster(topology: Topology) -> Cluster {
     let count = topology.nodes().len() as u64;
     let holders: BTreeMap<_, _> = (1..=count)
         .map(|number| (node(number), (Incarnation(u128::from(number)), first_session())))

@@ -20,29 +20,47 @@ use crate::transport::{Message, Peers, Responder, Sender};
 /// How long a directory must have been silent before another may take its place.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// When the directory of each member was last heard.
+/// Longest time between two looks that counts as silence of who was not there at either: a process that was stopped
+/// has heard nobody.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+
+/// For how long the directory of each member has been silent.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(Mutex<BTreeMap<Incarnation, Instant>>);
+pub(super) struct Sightings(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    last_look: Option<Instant>,
+    silence: BTreeMap<Incarnation, Duration>,
+}
 
 impl Sightings {
     /// Notes who is connected now. To be called a few times a second; who is looked for for the first time is taken as
     /// just heard.
-    pub(super) fn note(&self, cluster: &Cluster, peers: &Peers) {
-        let now = Instant::now();
+    pub(super) fn note(&self, cluster: &Cluster, peers: &Peers, now: Instant) {
+        self.note_with(cluster, now, |node| {
+            Some(peers.get(node)?.connected_identity()?.incarnation)
+        });
+    }
+
+    fn note_with(
+        &self,
+        cluster: &Cluster,
+        now: Instant,
+        connected: impl Fn(NodeId) -> Option<Incarnation>,
+    ) {
         let mut seen = self.0.lock();
-        seen.retain(|incarnation, _| cluster.node_of(*incarnation).is_some());
+        let since = seen.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
+        seen.silence.retain(|incarnation, _| cluster.node_of(*incarnation).is_some());
         for (node, member) in cluster.members() {
-            let identity = peers.get(*node).and_then(|peer| peer.connected_identity());
-            let is_there = identity.is_some_and(|it| it.incarnation == member.incarnation);
-            let heard = seen.entry(member.incarnation).or_insert(now);
-            if is_there {
-                *heard = now;
-            }
+            let silence = seen.silence.entry(member.incarnation).or_default();
+            let is_there = connected(*node) == Some(member.incarnation);
+            *silence = if is_there { Duration::ZERO } else { *silence + since.min(LOOK_MAX) };
         }
     }
 
     fn is_silent(&self, incarnation: Incarnation) -> bool {
-        self.0.lock().get(&incarnation).is_some_and(|heard| heard.elapsed() >= SILENCE)
+        self.0.lock().silence.get(&incarnation).is_some_and(|silence| *silence >= SILENCE)
     }
 }
 
@@ -135,5 +153,28 @@ impl Gate for Admission {
                 responder.send(Bytes::new());
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::testing::{cluster, node, topology};
+
+    /// A meta leader that was paused found the requests of a stranger in its sockets before it had looked for anybody.
+    #[test]
+    fn who_was_not_looked_for_was_not_silent() {
+        let cluster = cluster(topology(1, 3, 1));
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        let (there, lost) = (Incarnation(1), Incarnation(2));
+        let look = |ms: u64| {
+            let connected = |who| (who == node(1)).then_some(there);
+            sightings.note_with(&cluster, start + Duration::from_millis(ms), connected);
+        };
+        look(0);
+        look(60_000);
+        assert!(!sightings.is_silent(lost), "one look was missing for a minute");
+        (1..=45).for_each(|tick| look(60_000 + tick * 100));
+        assert!(sightings.is_silent(lost) && !sightings.is_silent(there));
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use parking_lot::Mutex;
 
 use super::hosted::{Hosted, Myself};
@@ -101,12 +102,11 @@ impl Newcomer<'_> {
     /// A cluster that a peer belongs to: one that names this directory, or else the newest.
     async fn heard_of(&self) -> Option<Arc<Cluster>> {
         let mut found: Option<Arc<Cluster>> = None;
-        for peer in self.peers.all() {
-            if peer.connected_identity().is_none_or(|identity| identity.cluster == ClusterId::NONE)
-            {
-                continue;
-            }
-            let Some(cluster) = fetch(&peer).await else { continue };
+        let members = self.peers.all().into_iter().filter(|peer| {
+            peer.connected_identity().is_some_and(|identity| identity.cluster != ClusterId::NONE)
+        });
+        let heard = join_all(members.map(|peer| async move { fetch(&peer).await })).await;
+        for cluster in heard.into_iter().flatten() {
             if cluster.node_of(self.myself.incarnation).is_some() {
                 return Some(cluster);
             }
@@ -195,17 +195,17 @@ impl Newcomer<'_> {
     /// Asks the members of a cluster that exists to let this empty directory take the place of the one that its name
     /// stood for.
     async fn ask_to_be_let_in(&self, cluster: &Cluster) {
-        let mut answers = Vec::new();
-        for peer in self.peers.all() {
-            let request =
-                JoinRequest { name: self.myself.name.clone(), level: meta::LEVEL }.encode();
-            let asked = peer.call(GroupId::META, meta::kind::JOIN, request, TIMEOUT).await;
-            if let Ok(answer) = asked {
-                answers.push(String::from_utf8_lossy(&answer).into_owned());
+        let request = JoinRequest { name: self.myself.name.clone(), level: meta::LEVEL }.encode();
+        let peers = self.peers.all();
+        let asked = peers
+            .iter()
+            .map(|peer| peer.call(GroupId::META, meta::kind::JOIN, request.clone(), TIMEOUT));
+        let answer = join_all(asked).await.into_iter().flatten().next();
+        match answer {
+            Some(answer) => {
+                let answer = String::from_utf8_lossy(&answer);
+                self.progress.say(&format!("readmission: {answer}"));
             }
-        }
-        match answers.into_iter().next() {
-            Some(answer) => self.progress.say(&format!("readmission: {answer}")),
             None => self.progress.say(&self.why_nobody_decides(cluster)),
         }
     }

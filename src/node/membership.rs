@@ -4,10 +4,15 @@
 //! Everything here looks at the state there is and does the next small thing, again and again. Nothing is remembered
 //! between two looks, so whoever dies at whatever point is followed by one that goes on.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use futures::future::{join_all, select_ok};
+use parking_lot::Mutex;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::admission::Sightings;
 use super::birth;
@@ -21,9 +26,6 @@ use crate::raft::{Leadership, Settled};
 use crate::ring::Doors;
 use crate::transport::{Peers, Refusal};
 use crate::wal::limits::STARTS_KEPT;
-
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -58,36 +60,73 @@ pub(super) struct Membership {
     pub(super) has_begun: AtomicBool,
     /// The cluster was heard of in this start. What the directory adopted may be long outdated.
     pub(super) has_heard: AtomicBool,
+    /// The steps that the groups led from here had done at the last look.
+    pub(super) done: Mutex<Vec<Command>>,
 }
 
 impl Membership {
     /// Looks until the node must not go on; says why.
+    ///
+    /// Who looks never waits: neither for a peer that hangs, or one would seem silent that is there and a copy slow that
+    /// is not, nor for the disk.
     pub(super) async fn watch_over(self: Arc<Self>) -> Result<End, NodeError> {
-        let mut timer = tokio::time::interval(LOOK);
-        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looks = 0_u32;
+        tokio::select! {
+            end = self.look() => Ok(end),
+            error = self.settle_in() => Err(error),
+            never = self.talk() => match never {},
+        }
+    }
+
+    /// Looks around, and moves the groups led from here on. Waits for nobody.
+    async fn look(&self) -> End {
+        let mut timer = looks();
         loop {
             timer.tick().await;
-            looks = looks.wrapping_add(1);
             if let Some(latest) = self.hosted.machine().latest() {
                 self.hosted.learn(&latest);
                 self.has_heard.store(true, Ordering::Release);
             }
-            if looks.is_multiple_of(FETCH_EVERY) && self.must_fetch() {
+            let Some(cluster) = self.hosted.cluster() else { continue };
+            if let Some(end) = self.must_end(&cluster) {
+                return end;
+            }
+            self.sightings.note(&cluster, &self.peers, Instant::now());
+            self.mean_members(&cluster);
+            self.carry_out(&cluster);
+            self.open_doors(&cluster);
+        }
+    }
+
+    /// Begins and ends replicas here; returns when that cannot be done.
+    async fn settle_in(&self) -> NodeError {
+        let mut timer = looks();
+        loop {
+            timer.tick().await;
+            let Some(cluster) = self.hosted.cluster() else { continue };
+            if let Err(error) = self.align(&cluster).await {
+                return error;
+            }
+        }
+    }
+
+    /// Asks and tells others.
+    async fn talk(&self) -> Infallible {
+        let mut timer = looks();
+        let mut rounds = 0_u32;
+        loop {
+            timer.tick().await;
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(FETCH_EVERY) && self.must_fetch() {
                 self.fetch().await;
             }
             let Some(cluster) = self.hosted.cluster() else { continue };
-            if let Some(end) = self.must_end(&cluster) {
-                return Ok(end);
+            let done = self.done.lock().clone();
+            for command in done {
+                self.tell(&command).await;
             }
-            self.sightings.note(&cluster, &self.peers);
-            self.mean_members(&cluster);
-            self.align(&cluster).await?;
-            self.carry_out(&cluster).await;
             self.plan().await;
             self.record_start(&cluster).await;
             self.announce(&cluster).await;
-            self.open_doors(&cluster);
         }
     }
 
@@ -99,19 +138,19 @@ impl Membership {
     }
 
     async fn fetch(&self) {
-        for peer in self.peers.all() {
-            let is_member = |id: ClusterId| self.hosted.cluster().is_some_and(|it| it.id() == id);
-            if !peer.connected_identity().is_some_and(|it| is_member(it.cluster)) {
-                continue;
-            }
-            if let Some(cluster) = birth::fetch(&peer).await.filter(|it| is_member(it.id())) {
-                self.hosted.learn(&cluster);
-                self.has_heard.store(true, Ordering::Release);
-            }
+        let is_member = |id: ClusterId| self.hosted.cluster().is_some_and(|it| it.id() == id);
+        let members = self.peers.all().into_iter().filter(|peer| {
+            peer.connected_identity().is_some_and(|identity| is_member(identity.cluster))
+        });
+        let heard = join_all(members.map(|peer| async move { birth::fetch(&peer).await })).await;
+        for cluster in heard.into_iter().flatten().filter(|cluster| is_member(cluster.id())) {
+            self.hosted.learn(&cluster);
+            self.has_heard.store(true, Ordering::Release);
         }
     }
 
-    /// Whether others have made clear that this directory is none of the cluster's any more.
+    /// Whether it is clear that this directory is none of the cluster's any more: by what this node knows, or by what
+    /// others say of it.
     fn must_end(&self, cluster: &Cluster) -> Option<End> {
         if cluster.is_gone(self.myself.incarnation) {
             return Some(End::Gone);
@@ -122,15 +161,16 @@ impl Membership {
         {
             return Some(End::Copy);
         }
-        // One word is not enough: a peer may have been misled. Meta's replicas are not.
-        let refusals = self.peers.all().into_iter().filter_map(|peer| peer.refusal());
-        let mut ends = refusals.filter_map(|refusal| match refusal {
-            Refusal::Gone => Some(End::Gone),
-            Refusal::Copy => Some(End::Copy),
-            Refusal::Version | Refusal::OtherCluster | Refusal::NotMeant | Refusal::Secret => None,
-        });
-        let first = ends.next()?;
-        (ends.count() + 1 > cluster.members().len() / 2).then_some(first)
+        let words = self.peers.all();
+        end_by_words(words.iter().map(|peer| match peer.refusal() {
+            _ if peer.is_connected() => Word::Welcome,
+            Some(Refusal::Gone) => Word::End(End::Gone),
+            Some(Refusal::Copy) => Word::End(End::Copy),
+            Some(
+                Refusal::Version | Refusal::OtherCluster | Refusal::NotMeant | Refusal::Secret,
+            )
+            | None => Word::Nothing,
+        }))
     }
 
     /// Dials the directories that the members' names stand for, and nobody else. Before the cluster was heard of, whoever
@@ -164,11 +204,12 @@ impl Membership {
         Ok(())
     }
 
-    /// Carries out the steps of the groups led from here, a call at a time, and reports what is done.
-    async fn carry_out(&self, cluster: &Cluster) {
+    /// Carries out the steps of the groups led from here, a call at a time, and notes what is to be reported.
+    fn carry_out(&self, cluster: &Cluster) {
         if !self.has_heard.load(Ordering::Acquire) {
             return; // The step may have been done and undone long ago.
         }
+        let mut done = Vec::new();
         for (group, assignment) in cluster.groups() {
             let mut target: BTreeMap<RaftId, Holder> = assignment.replicas.clone();
             if let Some(step) = assignment.step {
@@ -181,9 +222,10 @@ impl Membership {
                 None => self.hosted.meta().map(|meta| meta.settle(&target, joining)),
             };
             if let (Some(Settled::Committed), Some(step)) = (settled, assignment.step) {
-                self.tell(&Command::Done { group: *group, add: step.add }).await;
+                done.push(Command::Done { group: *group, add: step.add });
             }
         }
+        *self.done.lock() = done;
     }
 
     /// As meta's leader: decides what is next.
@@ -284,13 +326,50 @@ impl Membership {
             // Whoever does not lead meta does not answer: one of them does.
             Some((Leadership::Unknown, _)) | None => self.peers.all(),
         };
-        for peer in told {
-            match peer.call(GroupId::META, meta::kind::PROPOSE, body.clone(), TIMEOUT).await {
-                Ok(_) => return,
-                Err(error) => tracing::debug!(%error, "a peer did not take a command for meta"),
-            }
+        // All at once: one that hangs holds up nobody, and a command that comes twice does nothing.
+        let calls = told.iter().map(|peer| {
+            Box::pin(peer.call(GroupId::META, meta::kind::PROPOSE, body.clone(), TIMEOUT))
+        });
+        let calls: Vec<_> = calls.collect();
+        if !calls.is_empty()
+            && let Err(error) = select_ok(calls).await
+        {
+            tracing::debug!(%error, "no peer took a command for meta");
         }
     }
+}
+
+/// The ticks at which one looks.
+fn looks() -> Interval {
+    let mut timer = tokio::time::interval(LOOK);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+/// What a peer says of this directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// It takes it for a member.
+    Welcome,
+    /// It does not, and says why.
+    End(End),
+    /// It is not there, or has something else against this node.
+    Nothing,
+}
+
+/// Why this node must end by the words of its peers. What one knows of the cluster may be old but was true, and neither
+/// is undone: a directory that is gone, a start that another has superseded. So one word is enough, where nobody says
+/// otherwise. Who does knows less, or is wrong; this node will hear the truth from it or about it.
+fn end_by_words(words: impl Iterator<Item = Word>) -> Option<End> {
+    let mut end = None;
+    for word in words {
+        match word {
+            Word::Welcome => return None,
+            Word::End(why) => end = end.or(Some(why)),
+            Word::Nothing => {}
+        }
+    }
+    end
 }
 
 /// Whether a start that the cluster has recorded is one of another copy of the directory, or a later one than this copy
@@ -304,6 +383,17 @@ fn is_of_another(recorded: Session, starts: &[Session]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In a cluster of two, or of three with one down, no majority can say so.
+    #[test]
+    fn one_word_ends_a_directory_where_nobody_says_otherwise() {
+        let (gone, copy) = (Word::End(End::Gone), Word::End(End::Copy));
+        let end = |words: &[Word]| end_by_words(words.iter().copied());
+        assert_eq!(end(&[gone]), Some(End::Gone));
+        assert_eq!(end(&[Word::Nothing, copy]), Some(End::Copy));
+        assert_eq!(end(&[copy, Word::Welcome]), None);
+        assert_eq!(end(&[Word::Nothing, Word::Nothing]), None);
+    }
 
     #[test]
     fn old_news_of_this_directory_are_told_from_news_of_a_copy() {

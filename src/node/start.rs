@@ -213,6 +213,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         doors: options.doors,
         has_begun: AtomicBool::new(!birth::is_at_birth(&cluster)),
         has_heard: AtomicBool::new(false),
+        done: Mutex::default(),
     });
     tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
     upkeep::spawn(&node, membership, TIMING);

@@ -253,3 +253,23 @@ fn an_old_backup_of_a_directory_is_refused() {
     ledger.verify(&mut cluster.client(1));
     cluster.assert_replicas_agree();
 }
+
+/// Of three nodes one is down: no majority can say that the directory is an old one, and one word must do.
+#[test]
+fn one_node_is_enough_to_refuse_an_old_backup() {
+    let mut cluster = TestCluster::start(3, &ALWAYS);
+    assert_eq!(cluster.client(0).line("SET k v"), Value::ok());
+    assert!(cluster.node_mut(1).terminate().success());
+    let backup = tempfile::tempdir().unwrap();
+    copy_dir(&cluster.node(1).dir(), backup.path());
+    cluster.node_mut(1).restart();
+    cluster.await_serving();
+    assert!(cluster.node_mut(1).terminate().success());
+    cluster.node_mut(2).kill();
+    damage(cluster.node(1), Damage::Everything);
+    copy_dir(backup.path(), &cluster.node(1).dir());
+    cluster.node_mut(1).spawn();
+    assert!(!cluster.node_mut(1).await_exit().success());
+    let log = cluster.node(1).log_tail();
+    assert!(log.contains("copy") || log.contains("copied"), "{log}");
+}
