@@ -1,12 +1,14 @@
 //! Machines that lose their power under `appendfsync everysec`: the log ends where its last sync did, and the kernel says
 //! that it was started anew.
 
+use std::time::Duration;
+
 use crate::support::client::Value;
 use crate::support::cluster::TestCluster;
 use crate::support::damage::{Damage, can_act_boots, damage};
 use crate::support::load::Load;
 use crate::support::node::TestServer;
-use crate::support::rounds;
+use crate::support::{let_pass, rounds};
 
 const EVERYSEC: [&str; 6] =
     ["--cluster-shards", "2", "--appendfsync", "everysec", "--wal-sync-mark", "yes"];
@@ -44,6 +46,52 @@ fn the_power_of_one_machine_costs_nothing_when_its_leader_dies_next() {
     let ledger = load.finish();
     ledger.verify(&mut cluster.client(0));
     cluster.assert_replicas_agree();
+}
+
+/// What it lacks is not forgotten by a kill, nor is it made up for by what was there before the next cut.
+fn cut_and_killed_again_and_again(policy: &str) {
+    if !can_act_boots() {
+        return eprintln!("SKIPPED: no right to make a mount namespace; nothing was tested");
+    }
+    let directives = ["--cluster-shards", "2", "--appendfsync", policy, "--wal-sync-mark", "yes"];
+    let mut cluster = TestCluster::start(3, &directives);
+    let load = Load::start(&cluster.ports());
+    let mut boots = 0;
+    for round in 0..rounds(3, 24) {
+        load.await_progress(200);
+        let (lost, killed) = (round % 3, (round + 1) % 3);
+        let mut next_boot = || {
+            boots += 1;
+            boots
+        };
+        lose_power(cluster.node_mut(lost), next_boot());
+        cluster.node_mut(lost).spawn();
+        // From before its log is open until after it was mended.
+        let_pass(Duration::from_millis(u64::try_from(round * 71 % 500).unwrap()));
+        cluster.node_mut(lost).kill();
+        cluster.node_mut(lost).restart();
+        load.await_progress(50);
+        lose_power(cluster.node_mut(lost), next_boot());
+        // With the third alone they are a majority, and the returned one must not decide what that holds.
+        cluster.node_mut(killed).kill();
+        cluster.node_mut(lost).spawn();
+        cluster.node_mut(killed).restart();
+        cluster.node_mut(lost).await_ready();
+        cluster.await_serving();
+    }
+    let ledger = load.finish();
+    ledger.verify(&mut cluster.client(0));
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn cut_killed_and_cut_again_costs_nothing_under_everysec() {
+    cut_and_killed_again_and_again("everysec");
+}
+
+#[test]
+fn cut_killed_and_cut_again_costs_nothing_under_no() {
+    cut_and_killed_again_and_again("no");
 }
 
 #[test]
