@@ -23,6 +23,9 @@ const FORMAT: u16 = 1;
 /// Voters of the meta group at most: more would only slow its few decisions.
 pub const META_VOTERS_MAX: usize = 5;
 
+/// Replicas that may be copied into one directory at once: more would only share its disk and its link.
+pub(super) const COPIES_MAX: usize = 2;
+
 /// The newest behaviour this program knows: what entries it may meet in logs, see [`Cluster::level`].
 pub const LEVEL: u16 = 1;
 
@@ -222,13 +225,23 @@ impl Cluster {
         found.map(|(node, _)| *node)
     }
 
-    /// The replicas that are to lie in `incarnation`: those it holds and those it is to be filled with.
+    /// Groups of which a replica is to be copied into `incarnation`.
+    pub(super) fn copies_into(
+        &self,
+        incarnation: Incarnation,
+    ) -> impl Iterator<Item = GroupId> + '_ {
+        let steps = self.groups.iter().filter_map(|(group, it)| Some((*group, it.step?)));
+        steps.filter(move |(_, step)| step.holder.incarnation == incarnation).map(|it| it.0)
+    }
+
+    /// The replicas that are to lie in `incarnation`: those it holds and those it is to be filled with. Of a group it is
+    /// one: what it is to be filled with, where that replaces what it holds.
     pub fn assigned_to(&self, incarnation: Incarnation) -> BTreeMap<GroupId, RaftId> {
         let mut assigned = BTreeMap::new();
         for (group, it) in &self.groups {
             let held = it.replicas.iter().map(|(id, holder)| (*id, *holder));
             let coming = it.step.iter().map(|step| (step.add, step.holder));
-            let own = held.chain(coming).find(|(_, holder)| holder.incarnation == incarnation);
+            let own = coming.chain(held).find(|(_, holder)| holder.incarnation == incarnation);
             assigned.extend(own.map(|(id, _)| (*group, id)));
         }
         assigned
@@ -326,6 +339,23 @@ impl Cluster {
         let mut next = self.changed();
         let add = next.draw_id();
         let step = Step { add, holder: Holder { node, incarnation }, remove };
+        next.groups.entry(group).or_default().step = Some(step);
+        Some(next)
+    }
+
+    /// After the directory of `replica`, one of `group`, reported that this has stopped for good. At most as many at once
+    /// as may be copied into one directory; who still has one tells again.
+    pub(super) fn with_rebuilt(&self, group: GroupId, replica: RaftId) -> Option<Self> {
+        let assignment = self.groups.get(&group)?;
+        let holder = *assignment.replicas.get(&replica)?;
+        let is_held = self.node_of(holder.incarnation) == Some(holder.node);
+        let is_full = self.copies_into(holder.incarnation).count() >= COPIES_MAX;
+        if assignment.step.is_some() || !is_held || is_full {
+            return None;
+        }
+        let mut next = self.changed();
+        let add = next.draw_id();
+        let step = Step { add, holder, remove: replica };
         next.groups.entry(group).or_default().step = Some(step);
         Some(next)
     }
@@ -468,7 +498,8 @@ mod tests {
             | Command::SetDoors { .. }
             | Command::Start { .. }
             | Command::Admit { .. }
-            | Command::Done { .. }) => panic!("{other:?} is nothing that a leader decides"),
+            | Command::Done { .. }
+            | Command::Rebuild { .. }) => panic!("{other:?} is nothing that a leader decides"),
         }
         .expect("a decision fits the state it was made from")
     }
@@ -532,6 +563,28 @@ mod tests {
         let again = decided(&now, next_plan(&now).unwrap()).step(GroupId::META).unwrap();
         assert_eq!(again.remove, step.remove);
         assert!(again.add > step.add && again.holder.incarnation == newer);
+    }
+
+    #[test]
+    fn a_replica_that_stopped_for_good_is_replaced_in_its_place() {
+        let begun = cluster(topology(1, 3, 4));
+        let of = |shard| GroupId::of_shard(ShardId(shard));
+        let own = begun.assigned_to(LOST);
+        let now = begun.with_rebuilt(of(0), own[&of(0)]).unwrap();
+        let step = now.step(of(0)).unwrap();
+        assert_eq!((step.remove, step.holder.incarnation), (own[&of(0)], LOST));
+        assert_eq!(now.assigned_to(LOST)[&of(0)], step.add, "the new one, no longer the old one");
+        assert!(now.with_rebuilt(of(0), own[&of(0)]).is_none(), "it is under way");
+        assert!(now.with_rebuilt(of(1), own[&of(0)]).is_none(), "another group's");
+        let two = now.with_rebuilt(of(1), own[&of(1)]).unwrap();
+        assert!(two.with_rebuilt(of(2), own[&of(2)]).is_none(), "two at once");
+        let done = now.with_done(of(0), step.add).unwrap();
+        assert!(done.is_ended(step.remove));
+        assert_eq!(done.groups()[&of(0)].replicas.len(), 3);
+        // The directory is lost meanwhile: who comes instead gets both by the usual way.
+        let gone = now.with_admitted(node(2), LOST, NEW, first_session(), LEVEL).unwrap();
+        assert!(gone.step(of(0)).is_none() && gone.with_rebuilt(of(0), step.remove).is_none());
+        assert!(gone.orphans().any(|(_, id, _)| id == step.remove));
     }
 
     #[test]

@@ -67,6 +67,14 @@ pub enum Command {
         /// The directory.
         incarnation: Incarnation,
     },
+    /// A replica has stopped for good, in a directory that is well: said by that. Its group is to replace it by another
+    /// in the same place.
+    Rebuild {
+        /// The group.
+        group: GroupId,
+        /// The replica that has stopped.
+        replica: RaftId,
+    },
 }
 
 /// Bytes that no version of this program wrote.
@@ -94,7 +102,8 @@ impl Command {
             | Self::Admit { .. }
             | Self::Step { .. }
             | Self::Done { .. }
-            | Self::Joined { .. } => None,
+            | Self::Joined { .. }
+            | Self::Rebuild { .. } => None,
         }
     }
 

@@ -61,6 +61,7 @@ impl ClusterMachine {
             }
             Command::Done { group, add } => latest.with_done(group, add),
             Command::Joined { incarnation } => latest.with_joined(incarnation),
+            Command::Rebuild { group, replica } => latest.with_rebuilt(group, replica),
         }
     }
 }

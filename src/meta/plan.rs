@@ -3,12 +3,9 @@
 //! One decision at a time, each a [`Command`] that says what it rests on. A leader that dies between two leaves
 //! nothing behind but the state, from which the next one goes on.
 
-use super::cluster::{Cluster, Standing};
+use super::cluster::{COPIES_MAX, Cluster, Standing};
 use super::command::Command;
 use crate::ids::{GroupId, Incarnation};
-
-/// Replicas that may be copied into one directory at once: more would only share its disk and its link.
-const COPIES_MAX: usize = 2;
 
 /// The next decision about directories that replace lost ones; `None` when there is nothing to decide.
 ///
@@ -34,11 +31,6 @@ pub fn next_plan(cluster: &Cluster) -> Option<Command> {
 
 /// Whether `group` may be copied into `incarnation` now.
 fn is_next(cluster: &Cluster, group: GroupId, incarnation: Incarnation) -> bool {
-    let coming = |(group, step): (GroupId, Incarnation)| (step == incarnation).then_some(group);
-    let steps = cluster
-        .groups()
-        .iter()
-        .filter_map(|(group, it)| Some((*group, it.step?.holder.incarnation)));
-    let under_way: Vec<GroupId> = steps.filter_map(coming).collect();
+    let under_way: Vec<GroupId> = cluster.copies_into(incarnation).collect();
     under_way.len() < COPIES_MAX && (group == GroupId::META || !under_way.contains(&GroupId::META))
 }

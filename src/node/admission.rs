@@ -136,6 +136,12 @@ impl Gate for Admission {
         let Some(meta) = self.hosted.leading_meta() else { return };
         let is_allowed = match Command::decode(&message.body) {
             Ok(Command::SetDoors { .. } | Command::Start { .. } | Command::Done { .. }) => true,
+            // Said by the directory it lies in, of nobody else's.
+            Ok(Command::Rebuild { group, replica }) => self
+                .hosted
+                .cluster()
+                .and_then(|cluster| cluster.replicas(group).find(|(id, _)| *id == replica))
+                .is_some_and(|(_, holder)| holder.incarnation == message.from.incarnation),
             // These are the leader's own to decide.
             Ok(
                 Command::Create(_)

@@ -33,6 +33,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Looks between two questions to a peer about the cluster, where no replica of meta keeps this node up to date.
 const FETCH_EVERY: u32 = 5;
 
+/// Looks in a row at which this directory lacks a replica that it should have, before that counts as a loss: after a
+/// start the cluster is known only as it was, and a replica may have ended since to be made anew.
+const LACKING_LOOKS_MAX: u32 = 50;
+
 /// How long a member may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -100,11 +104,17 @@ impl Membership {
     /// Begins and ends replicas here; returns when that cannot be done.
     async fn settle_in(&self) -> NodeError {
         let mut timer = looks();
+        let mut lacking = 0;
         loop {
             timer.tick().await;
             let Some(cluster) = self.hosted.cluster() else { continue };
-            if let Err(error) = self.align(&cluster).await {
-                return error;
+            match self.align(&cluster).await {
+                Ok(true) => lacking += 1,
+                Ok(false) => lacking = 0,
+                Err(error) => return error,
+            }
+            if lacking > LACKING_LOOKS_MAX {
+                return NodeError::LostReplicas;
             }
         }
     }
@@ -123,6 +133,11 @@ impl Membership {
             let done = self.done.lock().clone();
             for command in done {
                 self.tell(&command).await;
+            }
+            for (group, replica) in self.residence.to_be_rebuilt() {
+                if cluster.step(group).is_none() {
+                    self.tell(&Command::Rebuild { group, replica }).await;
+                }
             }
             self.plan().await;
             self.record_start(&cluster).await;
@@ -186,22 +201,32 @@ impl Membership {
         }
     }
 
-    /// Begins the replicas that meta has assigned to this directory and ends those that it has let go.
-    async fn align(&self, cluster: &Cluster) -> Result<(), NodeError> {
+    /// Begins the replicas that meta has assigned to this directory and ends those that it has let go. Whether some are
+    /// missing that it should have, as far as this node has heard.
+    async fn align(&self, cluster: &Cluster) -> Result<bool, NodeError> {
         let assigned = cluster.assigned_to(self.myself.incarnation);
+        let mut lacks_some = false;
         for group in cluster.groups().keys() {
-            let held = self.residence.replica(*group);
-            if let Some(id) = held.filter(|id| cluster.is_ended(*id)) {
+            let step = cluster.step(*group);
+            let is_over = |id: &RaftId| {
+                // Or it has stopped for good, and another is to take its place right here.
+                let is_replaced = step.is_some_and(|step| {
+                    step.remove == *id && step.holder.incarnation == self.myself.incarnation
+                });
+                cluster.is_ended(*id) || is_replaced
+            };
+            if let Some(id) = self.residence.replica(*group).filter(is_over) {
                 self.residence.end(*group, id).await?;
             }
             if let (None, Some(id)) = (self.residence.replica(*group), assigned.get(group)) {
-                if cluster.step(*group).is_none_or(|step| step.add != *id) {
-                    return Err(NodeError::LostReplicas);
+                if step.is_some_and(|step| step.add == *id) {
+                    self.residence.begin(*group, *id).await?;
+                } else {
+                    lacks_some = true;
                 }
-                self.residence.begin(*group, *id).await?;
             }
         }
-        Ok(())
+        Ok(lacks_some)
     }
 
     /// Carries out the steps of the groups led from here, a call at a time, and notes what is to be reported.

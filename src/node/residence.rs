@@ -4,6 +4,7 @@
 //! that too. So a directory never speaks for an id that it does not know everything of.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -33,18 +34,17 @@ pub(super) struct Residence {
 
 impl Residence {
     fn options(&self, group: GroupId, id: RaftId) -> GroupOptions {
+        // Of another replica that lived here before, nothing counts.
+        let recovered = self.recovered.get(&group).cloned();
+        let recovered = recovered.filter(|state| state.raft_id == Some(id));
         GroupOptions {
             group,
             id,
             holder: Holder { node: self.myself.node, incarnation: self.myself.incarnation },
             wal: self.wal.clone(),
-            recovered: self
-                .recovered
-                .get(&group)
-                .cloned()
-                .filter(|state| state.raft_id == Some(id)),
             snapshots: SnapshotStore::new(self.data_dir.lock().snapshot_path(), group),
-            is_short: self.recovered.get(&group).is_some_and(|state| state.is_short),
+            is_short: recovered.as_ref().is_some_and(|state| state.is_short),
+            recovered,
             session: self.myself.session,
             peers: self.peers.clone(),
             timing: TIMING,
@@ -80,6 +80,8 @@ impl Residence {
     /// Begins the replica `id` of `group`, which has never been in any directory: empty, and without members until
     /// the group's leader sends it some.
     pub(super) async fn begin(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
+        // Of one that ended here, and died while it was at it. They do not say whose they are.
+        self.forget_snapshots(group).await.map_err(NodeError::Snapshots)?;
         self.wal.born(group, id).await.map_err(NodeError::Log)?;
         tracing::info!(%group, %id, "a replica begins");
         self.start(group, id).await
@@ -107,14 +109,27 @@ impl Residence {
             meta.stop().await;
             self.hosted.set_meta(None);
         }
-        // In this order: a snapshot without a log would be taken for a log that was lost.
+        // In this order: a log that was purged is nothing without its snapshot, and the node would not start. Snapshots
+        // that a death in between leaves behind go before the next replica begins.
         self.wal.ended(group, id).await.map_err(NodeError::Log)?;
-        let store = SnapshotStore::new(self.data_dir.lock().snapshot_path(), group);
-        let forgotten = tokio::task::spawn_blocking(move || store.forget_all()).await;
-        if let Ok(Err(error)) = forgotten {
+        if let Err(error) = self.forget_snapshots(group).await {
             tracing::warn!(%group, %error, "a snapshot of an ended replica stays behind");
         }
         tracing::info!(%group, %id, "a replica has ended");
         Ok(())
+    }
+
+    async fn forget_snapshots(&self, group: GroupId) -> io::Result<()> {
+        let store = SnapshotStore::new(self.data_dir.lock().snapshot_path(), group);
+        let forgotten = tokio::task::spawn_blocking(move || store.forget_all()).await;
+        forgotten.unwrap_or(Ok(()))
+    }
+
+    /// The replicas here that others are to take the place of.
+    pub(super) fn to_be_rebuilt(&self) -> Vec<(GroupId, RaftId)> {
+        let shards = self.hosted.shards().iter().filter(|shard| shard.must_be_rebuilt());
+        let shards = shards.filter_map(|it| Some((GroupId::of_shard(it.id()), it.replica_id()?)));
+        let meta = self.hosted.meta().filter(Group::must_be_rebuilt);
+        shards.chain(meta.map(|meta| (GroupId::META, meta.raft_id()))).collect()
     }
 }

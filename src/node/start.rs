@@ -59,6 +59,9 @@ pub enum NodeError {
     /// Its log has failed.
     #[error(transparent)]
     Log(Arc<WalError>),
+    /// The snapshots of a replica that has ended cannot be deleted.
+    #[error("the snapshots of a replica that has ended cannot be deleted: {0}")]
+    Snapshots(std::io::Error),
     /// A group's data cannot be used.
     #[error(transparent)]
     Group(#[from] StartError),

@@ -114,8 +114,9 @@ impl<S: StateMachine> Group<S> {
             let is_free =
                 !promise.is_bound(now, shared.timing.lease) && !shared.pledge.is_weighing();
             if is_free {
-                // Its vote for itself: of this term or a later one.
-                shared.pledge.voted(shared.metrics.borrow_watched().current_term.saturating_add(1));
+                // Its vote for itself: of the term after the last that openraft may have heard of.
+                let known = shared.metrics.borrow_watched().current_term;
+                shared.pledge.voted(known.max(promise.term()).saturating_add(1));
                 shared.ballot.open(willing, now);
             }
             is_free

@@ -231,6 +231,12 @@ impl<S: StateMachine> Group<S> {
         self.shared.has_stopped()
     }
 
+    /// Whether it has stopped because the group lost entries that are applied here, by a loss of power of too many.
+    /// Nothing mends such a state: another replica is to take its place.
+    pub fn must_be_rebuilt(&self) -> bool {
+        self.shared.applied.is_lost()
+    }
+
     /// Waits until `condition` holds of the leadership.
     pub async fn wait_for_leadership(&self, condition: impl Fn(Leadership) -> bool) {
         let mut metrics = self.shared.metrics.clone();
@@ -388,7 +394,11 @@ impl<S: StateMachine> Group<S> {
             last_log_index: metrics.last_log_index,
             applied_index: metrics.last_applied.map(|log_id| log_id.index),
             snapshot_index: metrics.snapshot.map(|log_id| log_id.index),
-            stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+            stopped: if self.must_be_rebuilt() {
+                Some("the group has lost entries that are applied here; it is made anew".into())
+            } else {
+                metrics.running_state.as_ref().err().map(ToString::to_string)
+            },
         }
     }
 

@@ -15,9 +15,9 @@ use super::codec;
 use super::core::Shared;
 use super::group::Group;
 use super::network::{kind, take_meant};
-use super::state_machine::StateMachine;
+use super::state_machine::{EntryPosition, StateMachine};
 use super::transfer::{DECLINED, TAKEN};
-use super::type_config::TypeConfig;
+use super::type_config::{LogId, TypeConfig};
 use crate::transport::{Message, Responder};
 
 /// A message could not be answered.
@@ -51,6 +51,8 @@ impl<S: StateMachine> Group<S> {
             kind::VOTE => self.handle_cold(body, responder, VoteKind::Vote),
             kind::PRE_VOTE => self.handle_cold(body, responder, VoteKind::PreVote),
             kind::TRANSFER_LEADER => self.handle_cold(body, responder, VoteKind::Transfer),
+            // One that has stopped will not stand, however much it has: it counts as missing.
+            kind::CENSUS if self.has_stopped() => {}
             kind::CENSUS => {
                 if let Ok(standing) = postcard::to_stdvec(&self.shared.standing()) {
                     responder.send(standing);
@@ -155,7 +157,7 @@ impl<S: StateMachine> Shared<S> {
                 // may not show it yet.
                 let is_faithful = self.pledge.is_faithful(request.vote.leader_id().term);
                 if is_faithful {
-                    promise.take_word(now);
+                    promise.take_word(request.vote.leader_id().term, now);
                 }
                 is_faithful
             });
@@ -179,16 +181,20 @@ impl<S: StateMachine> Shared<S> {
     }
 
     async fn append(
-        &self,
+        self: &Arc<Self>,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
+        if let Some(other) = lost(&request, self.applied.position(), || self.log.voted_term()) {
+            self.give_up_state(other);
+            return None;
+        }
         let now = Instant::now();
         let (term, is_leader) = (request.vote.leader_id().term, request.vote.is_committed());
         let decide = |promise: &mut super::pledge::Promise| {
             // The word of a leader counts from its arrival: what follows may wait for a slow disk, and that is no silence
             // of the leader. One that openraft will refuse, by a vote it was given just now, costs a lease at most.
             if is_leader && term >= self.metrics.borrow_watched().current_term {
-                promise.take_word(now);
+                promise.take_word(term, now);
                 self.timer.lock().hear(now);
             }
             true
@@ -272,9 +278,92 @@ impl<S: StateMachine> Shared<S> {
     }
 }
 
+/// The entry that shows that a leader's log lacks what is applied here, up to `applied`; `None` when nothing does.
+///
+/// A leader holds all that was ever committed (Raft thesis §3.6.3), unless too many disks lost it and a census elected. Such
+/// a leader's log has another entry where the last applied one stands, or one of a later term before that place. openraft
+/// would not see it: it takes everything up to its commit index for its own, and goes on from there with another state.
+///
+/// A leader that was deposed may lack what its successor committed. So one of an earlier term than `voted_term` says
+/// nothing; that is asked after `applied` was looked at, and a vote is saved before anything its leader sent is applied.
+fn lost(
+    request: &AppendEntriesRequest<TypeConfig>,
+    applied: Option<EntryPosition>,
+    voted_term: impl FnOnce() -> u64,
+) -> Option<LogId> {
+    let applied = applied?;
+    let ids = request.prev_log_id.into_iter().chain(request.entries.iter().map(|it| it.log_id));
+    let contradicts = |id: &LogId| {
+        let term = id.leader_id.term;
+        term > applied.term || (id.index == applied.index && term != applied.term)
+    };
+    let found = ids.take_while(|id| id.index <= applied.index).find(contradicts)?;
+    (request.vote.is_committed() && request.vote.leader_id().term >= voted_term()).then_some(found)
+}
+
+impl<S: StateMachine> Shared<S> {
+    /// Stops the replica, whose state is not that of its group any more: the leader has `other` where that does not fit.
+    pub(super) fn give_up_state(self: &Arc<Self>, other: LogId) {
+        if self.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::error!(
+            group = %self.group, applied = ?self.applied.position(), %other,
+            "the group has lost entries that are applied here, acknowledged writes among them: this replica stops, to be \
+             made anew"
+        );
+        self.applied.note_lost();
+        self.desk.lock().stop();
+        let raft = self.raft.clone();
+        tokio::spawn(async move { raft.shutdown().await });
+    }
+}
+
 /// No vote, and nothing that a candidate would learn from.
 fn refusal<S: StateMachine>(shared: &Shared<S>) -> Result<Vec<u8>, InboundError> {
     let vote = shared.metrics.borrow_watched().vote;
     let answer: VoteResponse<TypeConfig> = VoteResponse::new(vote, None, false);
     Ok(postcard::to_stdvec(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::super::type_config::{Entry, Vote};
+    use super::*;
+    use crate::ids::RaftId;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new_term_index(term, index)
+    }
+
+    /// What a leader of `term` sends: entries of the terms given, from `from` on, behind one of term 5.
+    fn request(term: u64, from: u64, terms: &[u64]) -> AppendEntriesRequest<TypeConfig> {
+        let entry = |(at, term): (u64, &u64)| Entry {
+            log_id: id(*term, from + at),
+            payload: EntryPayload::Blank,
+        };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(term, RaftId(2)),
+            prev_log_id: Some(id(5, from - 1)),
+            entries: (0..).zip(terms).map(entry).collect(),
+            leader_commit: None,
+        }
+    }
+
+    /// A census elected a leader without what is applied here. openraft took its entries for those it had.
+    #[test]
+    fn a_log_without_what_is_applied_is_told_from_every_other() {
+        let applied = Some(EntryPosition { term: 5, index: 100 });
+        let lost = |request: &_, voted| lost(request, applied, || voted);
+        assert_eq!(lost(&request(6, 96, &[5, 5, 5, 6, 6, 6]), 5), Some(id(6, 99)));
+        assert_eq!(lost(&request(6, 100, &[6]), 6), Some(id(6, 100)));
+        assert_eq!(lost(&request(7, 99, &[5, 4]), 5), Some(id(4, 100)), "an older end came back");
+        assert_eq!(lost(&request(6, 101, &[6]), 5), None, "it goes on behind");
+        assert_eq!(lost(&request(6, 96, &[5, 5, 5, 5, 5, 6]), 5), None);
+        assert_eq!(lost(&request(6, 96, &[5, 5]), 5), None, "nothing is known yet");
+        assert_eq!(lost(&request(6, 100, &[6]), 7), None, "it is no leader any more");
+        assert_eq!(super::lost(&request(6, 100, &[6]), None, || 5), None);
+    }
 }

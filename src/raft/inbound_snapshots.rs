@@ -82,15 +82,18 @@ impl<S: StateMachine> Group<S> {
             // All of it is applied here already; the leader did not know.
             return Err(SnapshotAnswer::Installed(vote));
         }
+        // What a leader's log begins with, it cannot lack: see `lost`.
         if applied.is_some_and(|applied| applied.index >= last.index) {
-            tracing::error!(group = %self.shared.group, %last, "a snapshot contradicts what is applied");
+            if leader.term >= self.shared.log.voted_term() {
+                self.shared.give_up_state(last);
+            }
             return Err(malformed);
         }
         // One place more than the sender may use: the end comes behind the last chunks.
         let (sender, jobs) = mpsc::channel(SNAPSHOT_WINDOW + 1);
         let begun = self.shared.desk.lock().begin(transfer, Instant::now(), sender);
         begun.map_err(SnapshotAnswer::Refused)?;
-        tokio::spawn(receive(Arc::clone(&self.shared), transfer, meta, jobs));
+        tokio::spawn(receive(Arc::clone(&self.shared), transfer, (vote, meta), jobs));
         Ok(())
     }
 
@@ -158,11 +161,11 @@ impl<S: StateMachine> Drop for Finish<'_, S> {
 async fn receive<S: StateMachine>(
     shared: Arc<Shared<S>>,
     transfer: Transfer,
-    meta: SnapshotMeta,
+    begun: (Vote, SnapshotMeta),
     mut jobs: mpsc::Receiver<Job>,
 ) {
     let _finish = Finish { shared: &shared, transfer };
-    if let Err(error) = receive_all(&shared, meta, &mut jobs).await {
+    if let Err(error) = receive_all(&shared, begun, &mut jobs).await {
         tracing::warn!(group = %shared.group, %error, "a snapshot was not received");
     }
     // What came after a failure is answered, too.
@@ -174,7 +177,7 @@ async fn receive<S: StateMachine>(
 
 async fn receive_all<S: StateMachine>(
     shared: &Shared<S>,
-    meta: SnapshotMeta,
+    (begun_by, meta): (Vote, SnapshotMeta),
     jobs: &mut mpsc::Receiver<Job>,
 ) -> io::Result<()> {
     let (snapshots, covers) = (shared.snapshots.clone(), meta.clone());
@@ -199,7 +202,8 @@ async fn receive_all<S: StateMachine>(
                 SnapshotAnswer::GoOn.send(responder);
             }
             Job::End { hash, vote, responder } => {
-                if hash != received.digest() {
+                // The vote at the beginning was judged; openraft relies on it.
+                if hash != received.digest() || vote != begun_by {
                     SnapshotAnswer::Refused(Refusal::Failed).send(responder);
                     return Err(io::Error::other("it is not what was sent"));
                 }

@@ -369,10 +369,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // What is applied was committed. A leader without it was elected by replicas that had lost it, and this one's
         // state is no longer that of the group: openraft would go on without a word.
         if self.shared.applied.index() >= kept.max(1) {
-            return Err(io::Error::other(AppliedEntriesLost {
+            let lost = AppliedEntriesLost {
                 applied: self.shared.applied.index(),
                 kept: last_kept.map(|log_id| log_id.index),
-            }));
+            };
+            self.shared.applied.note_lost();
+            return Err(io::Error::other(lost));
         }
         self.shared
             .wal

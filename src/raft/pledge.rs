@@ -29,8 +29,10 @@ pub(super) struct Pledge {
     /// Vote requests of others that openraft has not answered yet. A leader that weighs one may not count itself
     /// among those who would refuse.
     votes_open: AtomicU32,
-    /// The term in which this replica, leading, has let go of its lease for good; 0: none.
+    /// The term in which this replica, leading, has let go of its lease, perhaps to have it again; 0: none.
     given_up: AtomicU64,
+    /// The last term in which it has let go of it for good.
+    given_away: AtomicU64,
     /// Proposals no longer wait.
     resumed: Notify,
     /// The highest term in which this replica gave a vote, to itself or to another.
@@ -43,14 +45,22 @@ pub(super) struct Promise {
     /// When a leader's word was last taken. Votes against it are refused for one lease from then on. By the monotonic
     /// clock: if that stands still in a suspend, the promise only lasts longer.
     word: Option<Instant>,
+    /// The highest term of a leader heard. openraft's metrics may be behind with it.
+    term: u64,
     /// Proposals wait: leadership is being handed over.
     is_paused: bool,
 }
 
 impl Promise {
-    /// Notes that a leader's word arrived at `now`.
-    pub(super) fn take_word(&mut self, now: Instant) {
+    /// Notes that the word of a leader of `term` arrived at `now`.
+    pub(super) fn take_word(&mut self, term: u64, now: Instant) {
         self.word = self.word.max(Some(now));
+        self.term = self.term.max(term);
+    }
+
+    /// The highest term of a leader heard.
+    pub(super) fn term(&self) -> u64 {
+        self.term
     }
 
     /// Whether a leader's lease holds at `now`.
@@ -132,7 +142,12 @@ impl Pledge {
         !self.is_weighing() && self.voted.load(Ordering::SeqCst) <= term
     }
 
-    /// This replica, leading in `term`, no longer relies on its lease.
+    /// Somebody was told to stand in the place of this replica, leading in `term`, and may yet do so at any time.
+    pub(super) fn give_away(&self, term: u64) {
+        self.given_away.fetch_max(term, Ordering::SeqCst);
+    }
+
+    /// This replica, leading in `term`, does not rely on its lease until [`Self::take_back`].
     pub(super) fn give_up(&self, term: u64) {
         self.given_up.fetch_max(term, Ordering::SeqCst);
     }
@@ -152,7 +167,9 @@ impl Pledge {
     /// Whether this replica, leading in `term`, may rely on its lease as far as it goes itself. To be asked before
     /// anything else that the lease rests on: a vote that is admitted later makes nobody a leader before the asking.
     pub(super) fn may_rely(&self, term: u64) -> bool {
-        self.is_faithful(term) && self.given_up.load(Ordering::SeqCst) < term
+        self.is_faithful(term)
+            && self.given_up.load(Ordering::SeqCst) < term
+            && self.given_away.load(Ordering::SeqCst) < term
     }
 
     /// Decides under the lock and, if `decide` says so, queues `call` under it; then awaits the answer. `None`: not
@@ -195,12 +212,13 @@ mod tests {
             pledge.with(|promise| promise.is_bound(now, LEASE))
         };
         assert!(!is_bound(0), "nobody was heard");
-        pledge.with(|promise| promise.take_word(start));
+        pledge.with(|promise| promise.take_word(3, start));
         assert!(is_bound(499));
         assert!(!is_bound(500));
-        pledge.with(|promise| promise.take_word(start + Duration::from_millis(100)));
-        pledge.with(|promise| promise.take_word(start));
+        pledge.with(|promise| promise.take_word(4, start + Duration::from_millis(100)));
+        pledge.with(|promise| promise.take_word(3, start));
         assert!(is_bound(599), "an older word takes nothing back");
+        assert_eq!(pledge.with(|promise| promise.term()), 4);
     }
 
     #[tokio::test]
@@ -241,6 +259,11 @@ mod tests {
         assert!(pledge.may_rely(4), "a later term is another leadership");
         pledge.take_back(3);
         assert!(pledge.may_rely(3));
+        // One was asked and did not answer; another declines later.
+        pledge.give_away(2);
+        pledge.give_up(2);
+        pledge.take_back(2);
+        assert!(!pledge.may_rely(2) && pledge.may_rely(3), "the first may stand still");
         pledge.voted(4);
         assert!(!pledge.may_rely(3), "another leader may have been elected");
         assert!(pledge.may_rely(4));

@@ -107,6 +107,7 @@ impl<S: StateMachine> Group<S> {
         let follows = shared.pledge.with(|promise| promise.is_bound(now, shared.timing.lease));
         if follows || is_leader {
             shared.ballot.set_roll(Roll::new());
+            *shortness.majority_since.lock() = None;
         }
         let must_fence =
             shortness.is_short() && follows && shortness.fence.load(Ordering::Acquire) == 0;

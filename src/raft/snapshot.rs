@@ -23,6 +23,7 @@ use super::limits::SNAPSHOT_CHUNK_BYTES;
 use super::state_machine::{Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use crate::ids::GroupId;
+use crate::wal::Wal;
 use crate::wal::snapshot_file::{
     self, CompleteSnapshot, Covered, SnapshotFile, SnapshotReader, SnapshotWriter,
 };
@@ -284,6 +285,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) struct SnapshotBuilder<S: StateMachine> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
+    wal: Wal,
     desk: SnapshotDesk,
     meta: SnapshotMeta,
     ticket: SnapshotTicket,
@@ -295,11 +297,12 @@ impl<S: StateMachine> SnapshotBuilder<S> {
     pub(super) fn begin(
         machine: Arc<S>,
         snapshots: SnapshotStore,
+        wal: Wal,
         desk: SnapshotDesk,
         meta: SnapshotMeta,
     ) -> Self {
         let ticket = machine.begin_snapshot();
-        Self { machine, snapshots, desk, meta, ticket, has_ended: false }
+        Self { machine, snapshots, wal, desk, meta, ticket, has_ended: false }
     }
 
     /// Writes and publishes; `None` when a better snapshot was published meanwhile.
@@ -336,9 +339,12 @@ impl<S: StateMachine> SnapshotBuilder<S> {
                 break;
             }
         }
-        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), self.meta.clone());
         let published = blocking(move || {
             let mut complete = writer.complete().map_err(io::Error::other)?;
+            // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
+            // cut and the truncation not, the next start would find both.
+            wal.sync().map_err(io::Error::other)?;
             snapshots.publish(&mut complete, &meta)
         })
         .await?;

@@ -88,7 +88,10 @@ pub(super) struct AppliedTerm {
     term: AtomicU64,
     index: AtomicU64,
     sole_voter: AtomicBool,
+    /// Both together.
+    position: Mutex<Option<EntryPosition>>,
     membership: Mutex<Option<LogId>>,
+    is_lost: AtomicBool,
 }
 
 impl AppliedTerm {
@@ -113,10 +116,26 @@ impl AppliedTerm {
         self.index.load(Ordering::Acquire)
     }
 
+    /// The last applied entry; `None` when there is none.
+    pub(super) fn position(&self) -> Option<EntryPosition> {
+        *self.position.lock()
+    }
+
     /// Notes that the entry at `term` and `index` is applied.
     pub(super) fn set(&self, term: u64, index: u64) {
+        *self.position.lock() = Some(EntryPosition { term, index });
         self.index.store(index, Ordering::Release);
         self.term.store(term, Ordering::Release);
+    }
+
+    /// Notes that the group has lost entries that are applied here.
+    pub(super) fn note_lost(&self) {
+        self.is_lost.store(true, Ordering::Release);
+    }
+
+    /// Whether the group has lost entries that are applied here: the state is not that of the group any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
     }
 
     fn set_membership(&self, membership: &StoredMembership) {
@@ -199,7 +218,7 @@ impl<S: StateMachine> Adapter<S> {
 
     fn begin_build(&self, meta: SnapshotMeta) -> SnapshotBuilder<S> {
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
-        SnapshotBuilder::begin(machine, snapshots, Arc::clone(&self.desk), meta)
+        SnapshotBuilder::begin(machine, snapshots, self.wal.clone(), Arc::clone(&self.desk), meta)
     }
 
     fn adopt(&mut self, meta: &SnapshotMeta) {

@@ -374,6 +374,28 @@ async fn after_a_loss_of_power_of_all_they_elect_by_census() {
 }
 
 /// While a whole one is missing it may hold what the short one forgot.
+/// It would be the one to stand, by the order of equals, and the others waited for it for ever.
+#[tokio::test]
+async fn a_census_does_not_wait_for_one_that_has_stopped() {
+    let members = members(3, BEAT, &[]).await;
+    let first = members.iter().min_by_key(|member| member.id()).unwrap();
+    let old = leader(&members).await;
+    assert_eq!(old.propose().await, ProposalFate::Applied);
+    if old.id() != first.id() {
+        assert_eq!(old.group.transfer_leader(first.node).await, TransferOutcome::Accepted);
+    }
+    let newest = first.group.status().last_log_index;
+    let has_all = |member: &Member| member.group.status().last_log_index == newest;
+    wait_for("equal logs", || members.iter().all(has_all).then_some(())).await;
+    members.iter().for_each(|member| member.group.shared.shortness.shorten(u64::MAX));
+    first.group.stop().await;
+    let rest: Vec<_> = members.iter().filter(|member| member.id() != first.id()).collect();
+    wait_for("a leader without it", || {
+        rest.iter().any(|member| member.group.leadership() == Leadership::Here).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_short_and_a_whole_replica_wait_for_the_third() {
     let members = members(3, BEAT, &[]).await;

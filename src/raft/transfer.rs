@@ -108,8 +108,10 @@ impl<S: StateMachine> Group<S> {
             Ok(()) => self.succeeded(candidate.term, deadline).await,
             Err(outcome) => outcome,
         };
-        if let TransferOutcome::Refused(_) = outcome {
-            shared.pledge.take_back(candidate.term);
+        match outcome {
+            TransferOutcome::Refused(_) => shared.pledge.take_back(candidate.term),
+            TransferOutcome::Unknown => shared.pledge.give_away(candidate.term),
+            TransferOutcome::Accepted => {}
         }
         tracing::info!(group = %shared.group, to = %target, ?outcome, "handed over the lead");
         outcome

@@ -194,6 +194,11 @@ impl Shard {
         self.replica.get().map(|replica| replica.group.raft_id())
     }
 
+    /// Whether this node's replica is to be replaced: see [`Group::must_be_rebuilt`].
+    pub fn must_be_rebuilt(&self) -> bool {
+        self.replica.get().is_some_and(|replica| replica.group.must_be_rebuilt())
+    }
+
     /// Looks whether the members are `target`, and does as leader the next thing to make them so; see
     /// [`Group::settle`]. `None` without a replica here.
     pub fn settle(

@@ -8,7 +8,7 @@ use crate::support::cluster::TestCluster;
 use crate::support::damage::{Damage, can_act_boots, damage};
 use crate::support::load::Load;
 use crate::support::node::TestServer;
-use crate::support::{let_pass, rounds};
+use crate::support::{PATIENCE, let_pass, rounds, wait_for};
 
 const EVERYSEC: [&str; 6] =
     ["--cluster-shards", "2", "--appendfsync", "everysec", "--wal-sync-mark", "yes"];
@@ -112,6 +112,42 @@ fn a_cluster_that_lost_its_power_as_a_whole_serves_again() {
         client = cluster.client(round % 3);
     }
     cluster.assert_replicas_agree();
+}
+
+/// Two machines of three lose their power, and with it what the third has applied: a leader without it is elected, and the
+/// third's replicas are made anew.
+#[test]
+fn a_replica_that_applied_what_its_group_has_lost_is_made_anew() {
+    if !can_act_boots() {
+        return eprintln!("SKIPPED: no right to make a mount namespace; nothing was tested");
+    }
+    let directives = ["--cluster-shards", "1", "--appendfsync", "no", "--wal-sync-mark", "yes"];
+    let mut cluster = TestCluster::start(3, &directives);
+    let kept = cluster.leader_of("k");
+    let mut client = cluster.client(kept);
+    for number in 0..500 {
+        assert_eq!(client.cmd(&["SET", &format!("k{number}"), "v"]), Value::ok());
+    }
+    cluster.node_mut(kept).pause();
+    let lost: Vec<usize> = (0..3).filter(|&index| index != kept).collect();
+    lost.iter().for_each(|&index| lose_power(cluster.node_mut(index), 1));
+    lost.iter().for_each(|&index| cluster.node_mut(index).spawn());
+    lost.iter().for_each(|&index| cluster.node_mut(index).await_ready());
+    wait_for("a leader of those that lost it", PATIENCE, || {
+        let reply = cluster.client(lost[0]).line("SET new v");
+        if reply == Value::ok() { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    cluster.node_mut(kept).resume();
+    cluster.await_redundancy();
+    cluster.assert_replicas_agree();
+    let log = cluster.node(kept).log_tail();
+    assert!(log.contains("has lost entries that are applied here"), "{log}");
+    // What it was before does not come back.
+    cluster.node_mut(kept).kill();
+    cluster.node_mut(kept).restart();
+    cluster.await_redundancy();
+    cluster.assert_replicas_agree();
+    assert_eq!(cluster.client(kept).line("GET new").text(), "v");
 }
 
 #[test]
