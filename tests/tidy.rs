@@ -98,7 +98,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &["wal", "transport", "raft", "shard", "meta", "router", "node", "session", "server"],
     ),
     ("crc32fast", &["wal", "transport"]),
-    ("futures", &["raft", "shard", "meta"]),
+    ("futures", &["raft", "shard", "meta", "node"]),
     ("hashbrown", &["keyspace"]),
     ("hmac", &["transport"]),
     ("http_body_util", &["server"]),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
 use super::census::Roll;
+use super::holdback::Holdback;
 use super::inbound_snapshots::SnapshotDesk;
 use super::log_store::LogStore;
 use super::membership::Settling;
@@ -44,6 +45,8 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) pledge: Pledge,
     /// Its own candidacy.
     pub(super) ballot: Arc<Ballot>,
+    /// Whom the log is kept for.
+    pub(super) holdback: Arc<Holdback>,
     pub(super) timing: Timing,
     pub(super) settling: Settling,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.

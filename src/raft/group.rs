@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
 use super::core::Shared;
+use super::holdback::Holdback;
 use super::inbound_snapshots::SnapshotDesk;
+use super::limits::HELD_LOG_BYTES_MIN;
 use super::log_store::LogStore;
 use super::membership::Settling;
 use super::network::GroupNetworkFactory;
@@ -111,12 +113,14 @@ impl<S: StateMachine> Group<S> {
             .map_err(|source| StartError::Config { group, source })?;
         let acknowledgements = Arc::new(Acknowledgements::default());
         let ballot = Arc::new(Ballot::default());
+        let holdback = Arc::new(Holdback::default());
         let network = GroupNetworkFactory::new(
             group,
             options.peers.clone(),
             Arc::clone(&acknowledgements),
             Arc::clone(&ballot),
             options.snapshots.clone(),
+            Arc::clone(&holdback),
         );
         let raft = Raft::new(options.id, Arc::new(config), network, log.clone(), adapter)
             .await
@@ -133,6 +137,7 @@ impl<S: StateMachine> Group<S> {
             acknowledgements,
             pledge: Pledge::default(),
             ballot,
+            holdback,
             timing: options.timing,
             settling: Settling::default(),
             votes_from,
@@ -354,11 +359,25 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// Purges the log up to `index`, as far as a snapshot covers it.
+    /// Purges the log up to `index`, as far as a snapshot covers it, and as far as nobody waits for it whom a snapshot was
+    /// just sent to.
     pub async fn purge(&self, index: u64) {
+        let index = index.min(self.held_back().unwrap_or(u64::MAX));
         if let Err(fatal) = self.shared.raft.trigger().purge_log(index).await {
             tracing::warn!(group = %self.shared.group, %fatal, "cannot purge the log");
         }
+    }
+
+    /// Up to where the log may be purged, for the sake of replicas that catch up; within bounds.
+    fn held_back(&self) -> Option<u64> {
+        let shared = &self.shared;
+        let floor = {
+            let metrics = shared.metrics.borrow_watched();
+            let matched = |id| Some((*metrics.replication.as_ref()?.get(&id)?)?.index);
+            shared.holdback.floor(metrics.last_log_index.unwrap_or(0), matched)?
+        };
+        let bytes_max = HELD_LOG_BYTES_MIN.max(2 * shared.snapshots.best_bytes());
+        (shared.log.bytes_after(floor) <= bytes_max).then_some(floor)
     }
 
     /// Lets go of all log that a snapshot covers, and if that was done before, takes a snapshot: the group keeps the

@@ -74,6 +74,9 @@ pub(super) const CENSUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a leader may take to commit a fence.
 pub(super) const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes of log that are kept for replicas that a snapshot is on its way to, at most, where twice the snapshot is less.
+pub(super) const HELD_LOG_BYTES_MIN: u64 = 512 * 1024 * 1024;
+
 /// Snapshot chunks sent ahead of their acknowledgement.
 pub(super) const SNAPSHOT_WINDOW: usize = 4;
 

@@ -127,6 +127,11 @@ impl LogStore {
         self.shared.tail.lock().last
     }
 
+    /// Bytes of the entries behind `index`, about.
+    pub(super) fn bytes_after(&self, index: u64) -> u64 {
+        self.shared.wal.group_bytes_after(self.shared.group, index)
+    }
+
     /// The last entry purged.
     pub(super) fn purged(&self) -> Option<LogId> {
         self.shared.tail.lock().purged

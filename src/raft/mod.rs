@@ -23,6 +23,7 @@ mod census;
 mod codec;
 mod core;
 mod group;
+mod holdback;
 mod inbound;
 mod inbound_snapshots;
 mod lease;

@@ -28,6 +28,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
 use super::codec;
+use super::holdback::Holdback;
 use super::limits::{
     APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
     SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
@@ -84,6 +85,7 @@ pub(super) struct GroupNetworkFactory {
 #[derive(Debug)]
 struct Transfers {
     snapshots: SnapshotStore,
+    holdback: Arc<Holdback>,
     next_nonce: AtomicU64,
     /// Replicas that did not take the last one, with the time before the next try. At most one each.
     pauses: Mutex<BTreeMap<RaftId, Pause>>,
@@ -137,16 +139,22 @@ impl SnapshotAnswer {
 
 impl GroupNetworkFactory {
     /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower,
-    /// in `ballot` which voters have answered a candidate, and in `snapshots` which file could not be read.
+    /// in `ballot` which voters have answered a candidate, in `snapshots` which file could not be read, and in `holdback` to
+    /// whom one is on its way.
     pub(super) fn new(
         group: GroupId,
         peers: Peers,
         acknowledgements: Arc<Acknowledgements>,
         ballot: Arc<Ballot>,
         snapshots: SnapshotStore,
+        holdback: Arc<Holdback>,
     ) -> Self {
-        let transfers =
-            Transfers { snapshots, next_nonce: AtomicU64::new(1), pauses: Mutex::default() };
+        let transfers = Transfers {
+            snapshots,
+            holdback,
+            next_nonce: AtomicU64::new(1),
+            pauses: Mutex::default(),
+        };
         Self { group, peers, acknowledgements, ballot, transfers: Arc::new(transfers) }
     }
 
@@ -273,10 +281,15 @@ impl GroupNetwork {
         if let Some(until) = until {
             sleep_until(until).await;
         }
+        let covered = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
+        let held = self.transfers.holdback.begin(self.target, covered);
         let sent = self.send_snapshot(vote, snapshot).await;
         let mut pauses = self.transfers.pauses.lock();
         match &sent {
-            Ok(_) => drop(pauses.remove(&self.target)),
+            Ok(_) => {
+                held.arrived();
+                pauses.remove(&self.target);
+            }
             // Nobody is there: asking again costs nothing, and who comes back is not kept waiting.
             Err(StreamingError::Unreachable(_)) if !pauses.contains_key(&self.target) => {}
             Err(_) => pauses.entry(self.target).or_default().fail(Instant::now()),
@@ -613,6 +626,7 @@ mod tests {
                 acknowledgements,
                 Arc::default(),
                 snapshots,
+                Arc::default(),
             );
             let network = {
                 let holder = Holder { node: FOLLOWER_NODE, incarnation: Incarnation(2) };

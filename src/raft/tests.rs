@@ -387,7 +387,9 @@ async fn a_census_does_not_wait_for_one_that_has_stopped() {
     let newest = first.group.status().last_log_index;
     let has_all = |member: &Member| member.group.status().last_log_index == newest;
     wait_for("equal logs", || members.iter().all(has_all).then_some(())).await;
-    members.iter().for_each(|member| member.group.shared.shortness.shorten(u64::MAX));
+    for member in &members {
+        member.group.shared.shortness.shorten(u64::MAX);
+    }
     first.group.stop().await;
     let rest: Vec<_> = members.iter().filter(|member| member.id() != first.id()).collect();
     wait_for("a leader without it", || {
