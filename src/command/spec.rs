@@ -19,6 +19,9 @@ pub struct Spec {
     pub group: Group,
     /// The version of Redis that had it first.
     pub since: &'static str,
+    /// The cluster's level from which on its log may hold the command: a replica that does not know it stops. The level at
+    /// which a cluster begins, unless the command came later.
+    pub level: u16,
     /// What it does, in one sentence.
     pub summary: &'static str,
     /// How its time grows, in O notation.
@@ -51,6 +54,7 @@ impl Spec {
         name: "",
         group: Group::Generic,
         since: "",
+        level: 1,
         summary: "",
         complexity: "",
         arity: Arity::AtLeast(1),

@@ -77,10 +77,16 @@ pub enum Command {
     },
 }
 
-/// Bytes that no version of this program wrote.
+/// Bytes that this version of the program did not write: a newer one may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed topology command")]
-pub struct MalformedCommand;
+pub enum MalformedCommand {
+    /// Their version is another.
+    #[error("version {0} of the meta group's commands is not known here (known: {VERSION})")]
+    UnknownVersion(u8),
+    /// No command of this version looks like that.
+    #[error("a command of the meta group that is not known here")]
+    Unknown,
+}
 
 impl Command {
     /// Its bytes.
@@ -113,8 +119,12 @@ impl Command {
     /// When `bytes` are not what [`Self::encode`] makes.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedCommand> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| MalformedCommand),
-            Some(_) | None => Err(MalformedCommand),
+            Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
+                Ok((command, [])) => Ok(command),
+                Ok(_) | Err(_) => Err(MalformedCommand::Unknown),
+            },
+            Some((&version, _)) => Err(MalformedCommand::UnknownVersion(version)),
+            None => Err(MalformedCommand::Unknown),
         }
     }
 }

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::command::Command;
-use crate::raft::{EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
+use crate::raft::{
+    EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+};
 
 /// The replicated cluster; `None` until it is created.
 #[derive(Debug)]
@@ -73,15 +75,12 @@ impl Default for ClusterMachine {
 }
 
 impl StateMachine for ClusterMachine {
-    fn apply(&self, position: EntryPosition, proposal: &Bytes) {
-        match Command::decode(proposal) {
-            Ok(command) => {
-                if let Some(next) = self.next(command) {
-                    self.latest.send_replace(Some(Arc::new(next)));
-                }
-            }
-            Err(error) => tracing::error!(index = position.index, %error, "skipped an entry"),
+    fn apply(&self, _position: EntryPosition, proposal: &Bytes) -> Result<(), UnknownEntry> {
+        let command = Command::decode(proposal).map_err(UnknownEntry::because)?;
+        if let Some(next) = self.next(command) {
+            self.latest.send_replace(Some(Arc::new(next)));
         }
+        Ok(())
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
@@ -152,7 +151,7 @@ mod tests {
     use crate::ring::Doors;
 
     fn apply(machine: &ClusterMachine, command: &Command) {
-        machine.apply(EntryPosition { term: 1, index: 1 }, &command.encode());
+        machine.apply(EntryPosition { term: 1, index: 1 }, &command.encode()).unwrap();
     }
 
     #[test]
@@ -184,9 +183,16 @@ mod tests {
     }
 
     #[test]
-    fn damaged_bytes_change_nothing() {
+    fn unknown_entries_stop_and_damaged_bytes_change_nothing() {
         let machine = Arc::new(ClusterMachine::new());
-        machine.apply(EntryPosition { term: 1, index: 1 }, &Bytes::from_static(b"\x02\xff\xff"));
+        let known = Command::Joined { incarnation: crate::ids::Incarnation(1) }.encode();
+        let newer_version = [&[known[0] + 1], &known[1..]].concat();
+        let longer = [&known[..], &[0]].concat();
+        for unknown in [&b"\x02\xff\xff"[..], b"\x02\x40", b"", &newer_version, &longer] {
+            let bytes = Bytes::copy_from_slice(unknown);
+            let applied = machine.apply(EntryPosition { term: 1, index: 1 }, &bytes);
+            assert!(applied.is_err(), "{unknown:?}");
+        }
         assert_eq!(machine.latest(), None);
         assert!(machine.prepare(&mut std::iter::once(Ok(Bytes::from_static(b"?")))).is_err());
     }

@@ -52,6 +52,8 @@ pub struct ClusterView {
     pub members: Vec<Member>,
     /// All shards, by slot.
     pub shards: Vec<ShardView>,
+    /// How many replicas on this node have stopped for good.
+    pub stopped: usize,
 }
 
 impl ClusterView {
@@ -97,7 +99,7 @@ impl ClusterView {
                 }
             })
             .collect();
-        Self { epoch: topology.epoch(), members, shards }
+        Self { epoch: topology.epoch(), members, shards, stopped: node.stopped_groups().len() }
     }
 
     /// The member called `id`.
@@ -150,6 +152,16 @@ impl Node {
         wire_id(self.incarnation(), ClusterId(self.topology().cluster_id()))
     }
 
+    /// The groups whose replica on this node has stopped for good, `meta` or a shard, and why: the others carry on without
+    /// it, and this node needs help.
+    pub fn stopped_groups(&self) -> Vec<(String, String)> {
+        let meta = self.meta().and_then(|meta| Some(("meta".to_owned(), meta.status().stopped?)));
+        let shards = self.shards().iter();
+        let shards =
+            shards.filter_map(|shard| Some((shard.id().to_string(), shard.status()?.stopped?)));
+        meta.into_iter().chain(shards).collect()
+    }
+
     /// Who leads `shard`: whoever this node knows of. Where it neither holds a replica nor has heard of a leader
     /// yet, the one that the topology prefers, who will forward to the real one.
     pub fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
@@ -165,6 +177,9 @@ impl Node {
         }
         if let Some(waits_for) = self.progress().waits_for() {
             return Some(waits_for);
+        }
+        if let Some((group, why)) = self.stopped_groups().into_iter().next() {
+            return Some(format!("the replica of {group} here has stopped: {why}"));
         }
         for shard in self.shards() {
             let Some(leader) = self.leader_of(shard.id()) else {

@@ -168,6 +168,11 @@ fn replication(node: &Node, _client: &Client, lines: &mut Lines) {
         None => "none",
     };
     lines.put("kvorum_meta_role", meta);
+    let stopped = node.stopped_groups();
+    lines.put("kvorum_groups_stopped", stopped.len());
+    for (group, why) in stopped {
+        lines.put(&format!("kvorum_stopped_{group}"), why.replace(['\r', '\n'], " "));
+    }
 }
 
 fn cpu(_node: &Node, _client: &Client, lines: &mut Lines) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -52,6 +52,7 @@ pub struct Node {
     progress: Arc<Progress>,
     topology: RwLock<Arc<Topology>>,
     topology_epoch: AtomicU64,
+    level: AtomicU16,
     clients: Arc<Clients>,
     counters: Counters,
     /// Whether some shard here holds more keys than lie near; see [`Self::looks_ahead`].
@@ -72,6 +73,7 @@ impl fmt::Debug for Node {
 
 impl Node {
     pub(super) fn new(parts: Parts) -> Arc<Self> {
+        let level = parts.hosted.cluster().map_or(0, |cluster| cluster.level());
         Arc::new(Self {
             myself: parts.myself,
             started: parts.clock.now(),
@@ -83,6 +85,7 @@ impl Node {
             hosted: parts.hosted,
             progress: parts.progress,
             topology_epoch: AtomicU64::new(parts.topology.epoch()),
+            level: AtomicU16::new(level),
             topology: RwLock::new(parts.topology),
             clients: Arc::default(),
             counters: Counters::default(),
@@ -185,6 +188,15 @@ impl Node {
     /// The epoch of [`Self::topology`], cheap to compare.
     pub fn epoch(&self) -> u64 {
         self.topology_epoch.load(Ordering::Acquire)
+    }
+
+    /// The behaviour that every member of the cluster knows: nothing newer may get into a log.
+    pub fn level(&self) -> u16 {
+        self.level.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_level(&self, level: u16) {
+        self.level.fetch_max(level, Ordering::Relaxed);
     }
 
     pub(super) fn adopt_topology(&self, topology: Arc<Topology>) {

@@ -108,5 +108,5 @@ pub(crate) fn view(leaders: &[&str]) -> ClusterView {
             replicas: leader.into_iter().chain(others).collect(),
         }
     });
-    ClusterView { epoch: 7, members: members.collect(), shards: shards.collect() }
+    ClusterView { epoch: 7, members: members.collect(), shards: shards.collect(), stopped: 0 }
 }

@@ -48,10 +48,11 @@ async fn watch_membership(node: Arc<Node>, membership: Arc<Membership>) {
 async fn follow_cluster(node: Arc<Node>) {
     let mut latest = node.hosted().watch();
     loop {
-        if let Some(cluster) = latest.borrow_and_update().clone()
-            && cluster.topology().epoch() != node.epoch()
-        {
-            node.adopt_topology(Arc::clone(cluster.topology()));
+        if let Some(cluster) = latest.borrow_and_update().clone() {
+            node.note_level(cluster.level());
+            if cluster.topology().epoch() != node.epoch() {
+                node.adopt_topology(Arc::clone(cluster.topology()));
+            }
         }
         if latest.changed().await.is_err() {
             return;

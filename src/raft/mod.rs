@@ -52,5 +52,7 @@ pub use network::kind;
 pub use options::{GroupOptions, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;
-pub use state_machine::{EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
+pub use state_machine::{
+    EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+};
 pub use transfer::{TransferOutcome, TransferRefusal};

@@ -3,6 +3,7 @@
 //! Contract of determinism: `apply` may use nothing but the machine's state and the entry. Two replicas
 //! that applied the same prefix are equal; a snapshot taken at an index equals the state at that index.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,14 +48,33 @@ pub struct SnapshotTicket(pub u64);
 /// A state that was loaded beside the present one; called, it takes that one's place. That cannot fail.
 pub type Restored = Box<dyn FnOnce() + Send>;
 
+/// An entry that this program does not know how to apply: its version, its kind or a command in it is of a newer one, or it
+/// is damaged in a way that a checksum does not see. To skip it would make this replica differ from those that know it.
+#[derive(Debug, thiserror::Error)]
+#[error("this program cannot apply an entry of the log: {source}")]
+pub struct UnknownEntry {
+    #[source]
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl UnknownEntry {
+    /// Why, in the words of the room that looked at it.
+    pub fn because(source: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: Box::new(source) }
+    }
+}
+
 /// A replicated state machine.
 ///
 /// All calls for one machine come from its group's runtime, except `prepare` and what it returns, which run on threads
 /// that may take their time; nothing is applied while the latter is called.
 pub trait StateMachine: Send + Sync + 'static {
-    /// Applies a committed proposal. Must not fail for anything that was proposed: a proposal that
-    /// makes no sense has the same answer on every replica.
-    fn apply(&self, position: EntryPosition, proposal: &Bytes);
+    /// Applies a committed proposal. One that makes no sense has the same answer on every replica.
+    ///
+    /// # Errors
+    /// [`UnknownEntry`] for what this program does not know, with the state as it was before. The replica stops there, and
+    /// a program that knows the entry goes on with it.
+    fn apply(&self, position: EntryPosition, proposal: &Bytes) -> Result<(), UnknownEntry>;
 
     /// Fixes the state that the following [`Self::snapshot_step`]s write out, however it changes meanwhile.
     fn begin_snapshot(&self) -> SnapshotTicket;
@@ -216,6 +236,23 @@ impl<S: StateMachine> Adapter<S> {
         }
     }
 
+    /// # Errors
+    /// For an entry that this program does not know. openraft ends the replica over it and has none of what follows
+    /// applied; its log and its snapshots stay good.
+    fn apply_proposal(&self, position: EntryPosition, proposal: &Bytes) -> io::Result<()> {
+        self.machine.apply(position, proposal).map_err(|error| {
+            let (group, EntryPosition { term, index }) = (self.snapshots.group(), position);
+            tracing::error!(
+                %group,
+                term,
+                index,
+                %error,
+                "the replica stops before this entry; start a newer kvorum on this node"
+            );
+            io::Error::other(error)
+        })
+    }
+
     fn begin_build(&self, meta: SnapshotMeta) -> SnapshotBuilder<S> {
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
         SnapshotBuilder::begin(machine, snapshots, self.wal.clone(), Arc::clone(&self.desk), meta)
@@ -249,7 +286,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
             let position = EntryPosition { term: log_id.leader_id.term, index: log_id.index };
             match entry.payload {
                 EntryPayload::Blank => {}
-                EntryPayload::Normal(proposal) => self.machine.apply(position, &proposal.0),
+                EntryPayload::Normal(proposal) => self.apply_proposal(position, &proposal.0)?,
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(log_id), membership);
                     self.applied_term.set_membership(&self.membership);

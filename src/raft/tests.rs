@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::raft::{VoteRequest, VoteResponse};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::type_config::{TypeConfig, Vote};
 use super::{
     EntryPosition, Group, GroupOptions, Leadership, ProposalFate, Restored, SnapshotProgress,
     SnapshotStore, SnapshotTicket, StateMachine, Timing, TransferOutcome, TransferRefusal,
+    UnknownEntry,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::transport::{
@@ -31,13 +33,23 @@ const BEAT: Duration = Duration::from_millis(50);
 /// Longer than any test should take: reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What only a newer version knows.
+const NEWER: &[u8] = b"newer";
+
 /// Counts what it applies.
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+struct Counter {
+    applied: AtomicU64,
+    knows_newer: bool,
+}
 
 impl StateMachine for Counter {
-    fn apply(&self, _position: EntryPosition, _proposal: &Bytes) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn apply(&self, _position: EntryPosition, proposal: &Bytes) -> Result<(), UnknownEntry> {
+        if proposal == NEWER && !self.knows_newer {
+            return Err(UnknownEntry::because(io::Error::other("newer than this test")));
+        }
+        self.applied.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
@@ -80,21 +92,29 @@ fn door(number: u64) -> Door {
 struct Member {
     node: NodeId,
     group: Group<Counter>,
+    ground: Ground,
+    ticking: AbortHandle,
+}
+
+/// What of a member outlives its restart.
+struct Ground {
+    number: u64,
     gate: Arc<Gate>,
+    peers: Peers,
     _server: PeerServer,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Lets messages through to a replica, unless it is deaf.
 #[derive(Default)]
 struct Gate {
-    group: OnceLock<Group<Counter>>,
+    group: Mutex<Option<Group<Counter>>>,
     is_deaf: AtomicBool,
 }
 
 impl Handler for Gate {
     fn handle(&self, message: Message, responder: Responder) {
-        if let Some(group) = self.group.get()
+        if let Some(group) = self.group.lock().clone()
             && !self.is_deaf.load(Ordering::Relaxed)
         {
             group.handle(message, responder);
@@ -108,17 +128,72 @@ impl Member {
     }
 
     fn deafen(&self, is_deaf: bool) {
-        self.gate.is_deaf.store(is_deaf, Ordering::Relaxed);
+        self.ground.gate.is_deaf.store(is_deaf, Ordering::Relaxed);
     }
 
     async fn propose(&self) -> ProposalFate {
+        self.propose_this(b"one").await
+    }
+
+    async fn propose_this(&self, proposal: &'static [u8]) -> ProposalFate {
         let (done, fate) = oneshot::channel();
         let report = move |fate| {
             let _unheard = done.send(fate);
         };
-        self.group.propose(Bytes::from_static(b"one"), report).await.unwrap();
+        self.group.propose(Bytes::from_static(proposal), report).await.unwrap();
         timeout(PATIENCE, fate).await.unwrap().unwrap()
     }
+}
+
+/// Starts a member on what its folder holds.
+async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter) -> Member {
+    let (number, folder) = (ground.number, ground.folder.path());
+    let id = RaftId(10 + number);
+    // The log of an earlier start is let go of in a moment.
+    let (wal, recovered) =
+        wait_for("log", || Wal::open(&folder.join("wal"), WalOptions::default()).ok()).await;
+    let recovered = recovered.get(&GROUP).cloned();
+    if recovered.is_none() {
+        wal.born(GROUP, id).await.unwrap();
+    }
+    let options = GroupOptions {
+        group: GROUP,
+        id,
+        holder: holder(number),
+        wal,
+        recovered,
+        snapshots: SnapshotStore::new(folder.to_owned(), GROUP),
+        is_short,
+        session: Session { number: 1, random: number },
+        peers: ground.peers.clone(),
+        timing: Timing::DEFAULT,
+        seed: number,
+    };
+    let group = Group::start(options, Arc::new(machine)).await.unwrap();
+    *ground.gate.group.lock() = Some(group.clone());
+    let ticked = group.clone();
+    let ticking = tokio::spawn(async move {
+        loop {
+            ticked.tick().await;
+            sleep(beat).await;
+        }
+    });
+    Member { node: node(number), group, ground, ticking: ticking.abort_handle() }
+}
+
+impl Member {
+    /// Stops it and starts it again with another program.
+    async fn restart(self, machine: Counter) -> Self {
+        *self.ground.gate.group.lock() = None;
+        self.ticking.abort();
+        self.group.stop().await;
+        drop(self.group);
+        start(self.ground, false, BEAT, machine).await
+    }
+}
+
+fn holder(number: u64) -> Holder {
+    Holder { node: node(number), incarnation: Incarnation(number.into()) }
 }
 
 /// `count` members, all voters, looking at their timers every `beat`; the members numbered `short` are short.
@@ -134,15 +209,10 @@ async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
         .iter()
         .map(|(number, _, server)| (*number, server.local_addr().to_string()))
         .collect();
-    let holder =
-        |number: u64| Holder { node: node(number), incarnation: Incarnation(number.into()) };
     let voters: BTreeMap<RaftId, Holder> =
         (1..=count).map(|number| (RaftId(10 + number), holder(number))).collect();
     let mut members = Vec::new();
     for (number, gate, server) in grounds {
-        let folder = tempfile::tempdir().unwrap();
-        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
-        wal.born(GROUP, RaftId(10 + number)).await.unwrap();
         let peers = Peers::new();
         for (remote, address) in addresses.iter().filter(|(remote, _)| *remote != number) {
             peers.insert(PeerClient::new(PeerOptions {
@@ -151,29 +221,9 @@ async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
                 addresses: vec![address.clone()],
             }));
         }
-        let options = GroupOptions {
-            group: GROUP,
-            id: RaftId(10 + number),
-            holder: holder(number),
-            wal,
-            recovered: None,
-            snapshots: SnapshotStore::new(folder.path().to_owned(), GROUP),
-            is_short: short.contains(&number),
-            session: Session { number: 1, random: number },
-            peers,
-            timing: Timing::DEFAULT,
-            seed: number,
-        };
-        let group = Group::start(options, Arc::new(Counter::default())).await.unwrap();
-        assert!(gate.group.set(group.clone()).is_ok());
-        let ticking = group.clone();
-        tokio::spawn(async move {
-            loop {
-                ticking.tick().await;
-                sleep(beat).await;
-            }
-        });
-        members.push(Member { node: node(number), group, gate, _server: server, _folder: folder });
+        let folder = tempfile::tempdir().unwrap();
+        let ground = Ground { number, gate, peers, _server: server, folder };
+        members.push(start(ground, short.contains(&number), beat, Counter::default()).await);
     }
     members[0].group.initialize(voters).await.unwrap();
     members
@@ -426,4 +476,39 @@ async fn a_leader_that_was_voted_out_has_no_lease_and_hands_over() {
     assert_ne!(new.id(), old.id());
     wait_for("a write", || (new.group.leadership() == Leadership::Here).then_some(())).await;
     assert_eq!(new.propose().await, ProposalFate::Applied);
+}
+
+/// faults.md R14: it skipped the entry, and differed from the others from then on.
+#[tokio::test]
+async fn a_replica_stops_before_an_entry_that_it_does_not_know_and_goes_on_with_a_newer_program() {
+    let knowing = || Counter { applied: AtomicU64::new(0), knows_newer: true };
+    let mut members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await.ground.number;
+    let at = members.iter().position(|member| member.ground.number != old).unwrap();
+    let mut outdated = members.remove(at);
+    // The others are upgraded, one after the other.
+    let mut upgraded = Vec::new();
+    for member in members {
+        upgraded.push(member.restart(knowing()).await);
+    }
+    let lead = leader(&upgraded).await;
+    assert_eq!(lead.propose().await, ProposalFate::Applied);
+    assert_eq!(lead.propose_this(NEWER).await, ProposalFate::Applied, "by those who know it");
+    assert_eq!(lead.propose().await, ProposalFate::Applied);
+    for _ in 0..2 {
+        // And at the same place after a restart.
+        let stopped = wait_for("end of the replica", || outdated.group.status().stopped).await;
+        assert!(stopped.contains("newer than this test"), "{stopped}");
+        assert_eq!(outdated.group.machine().applied.load(Ordering::Relaxed), 1);
+        assert_eq!(outdated.group.leadership(), Leadership::Unknown);
+        assert_eq!(lead.propose().await, ProposalFate::Applied, "the others go on");
+        outdated = outdated.restart(Counter::default()).await;
+    }
+    let renewed = outdated.restart(knowing()).await;
+    let all = lead.group.machine().applied.load(Ordering::Relaxed);
+    wait_for("what it has missed", || {
+        (renewed.group.machine().applied.load(Ordering::Relaxed) == all).then_some(())
+    })
+    .await;
+    assert!(!renewed.group.has_stopped());
 }

@@ -224,6 +224,7 @@ table! {
     OUTCOME_UNKNOWN = "TIMEOUT outcome unknown: the command may or may not have been applied";
     READ_UNANSWERED = "TIMEOUT the read was not answered: each node that was asked fell silent over it";
     SESSION_ENDED = "TRYAGAIN not applied: the shard has ended the session of this node; another start of it, or a copy, has taken over";
+    PACKET_REFUSED = "ERR not applied: the leader of the key's shard does not know a command that was sent along; see its log";
     NOT_APPLIED_IN_TIME = "TIMEOUT the command was not applied in time";
     CROSSSLOT = "CROSSSLOT Keys in request don't hash to the same slot";
     TRY_AGAIN = "TRYAGAIN Multiple keys request during rehashing of slot";

@@ -23,6 +23,8 @@ use crate::stdx::clock::MonotonicMicros;
 pub(super) struct Scene {
     pub(super) node: Arc<Node>,
     pub(super) topology: Arc<Topology>,
+    /// What every member of the cluster knows how to apply.
+    level: u16,
     /// The monotonic clock when the batch was begun.
     pub(super) clock: MonotonicMicros,
 }
@@ -33,6 +35,7 @@ impl Scene {
         Self {
             node: Arc::clone(&session.node),
             topology: Arc::clone(&session.topology),
+            level: session.node.level(),
             clock: session.node.clock().monotonic(),
         }
     }
@@ -41,7 +44,7 @@ impl Scene {
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
 pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, argv: &[&[u8]]) {
     batch.count();
-    if let Some(command) = command::lookup(argv[0]) {
+    if let Some(command) = command::lookup(argv[0]).filter(|it| it.spec.level <= scene.level) {
         match admit(session, command.spec, argv.len()) {
             Ok(()) => send(session, batch, scene, command, argv),
             Err(error) => reply(session, batch, &Reply::Error(error)),
@@ -265,4 +268,24 @@ fn send_scan(session: &mut Session, batch: &mut Batch, topology: &Topology, argv
     let next =
         Slot::new(topology.slots_of(shard).end() + 1).map(|slot| ScanCursor::at_slot(slot).0);
     batch.push_scan(shard, next, session.protocol, session.db, argv);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::Bench;
+
+    /// A replica that does not know a command in its log stops.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_command_that_not_every_member_knows_is_not_taken() {
+        let mut bench = Bench::start(&[], Door::Plain).await;
+        for (level, expected) in [(0, "-ERR unknown command 'SET'"), (1, "+OK")] {
+            let mut batch = Batch::default();
+            let scene = Scene { level, ..Scene::of(&bench.session) };
+            dispatch(&mut bench.session, &mut batch, &scene, &[b"SET", b"a", b"b"]);
+            let mut out = Vec::new();
+            batch.finish(&mut bench.session, &mut out).await;
+            assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
+        }
+    }
 }

@@ -362,16 +362,12 @@ impl Front {
         Some(waiting.proposed.remove(&id)?.responder)
     }
 
-    /// Packet `sequence` was left out by apply, and always will be. An earlier try of it may have been applied, by
+    /// Packet `sequence` was left out for good, for the reason in `error`. An earlier try of it may have been applied, by
     /// which its clients cannot tell what became of their commands.
-    pub(super) fn complete_stale(&self, sequence: u64) {
+    pub(super) fn give_up(&self, sequence: u64, error: &ErrorReply) {
         let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
-        let error = if flight.may_be_applied {
-            ErrorReply::OUTCOME_UNKNOWN
-        } else {
-            ErrorReply::SESSION_ENDED
-        };
-        fail(&flight.waiters, &error);
+        let error = if flight.may_be_applied { &ErrorReply::OUTCOME_UNKNOWN } else { error };
+        fail(&flight.waiters, error);
     }
 
     /// The reads that have gathered.
@@ -538,7 +534,7 @@ impl AppliedPackets for Front {
     fn stale(&self, id: PacketId) {
         if (id.incarnation, id.session) == (self.incarnation, self.session) {
             if self.leads() {
-                self.complete_stale(id.sequence);
+                self.give_up(id.sequence, &ErrorReply::SESSION_ENDED);
             }
         } else if let Some(responder) = self.take_proposed(id) {
             responder.send_with(wire::put_stale);

@@ -16,14 +16,16 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::limits::REPLIES_BYTES_MAX;
 use super::proposal::{
-    self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp,
+    self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
 use super::reply::Replies;
 use super::session::{Admission, SessionTable};
-use crate::command::{self, Context};
-use crate::ids::{DbIndex, ShardId};
+use crate::command::{self, Context, DataCommand};
+use crate::ids::DbIndex;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Loader};
-use crate::raft::{EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
+use crate::raft::{
+    EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+};
 use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
@@ -114,7 +116,6 @@ pub struct StateHash {
 
 /// The state machine of a shard.
 pub(super) struct ShardMachine {
-    shard: ShardId,
     slots: RangeInclusive<u16>,
     state: RwLock<State>,
     listener: Arc<dyn AppliedPackets>,
@@ -122,13 +123,9 @@ pub(super) struct ShardMachine {
 }
 
 impl ShardMachine {
-    pub(super) fn new(
-        shard: ShardId,
-        slots: RangeInclusive<u16>,
-        listener: Arc<dyn AppliedPackets>,
-    ) -> Self {
+    pub(super) fn new(slots: RangeInclusive<u16>, listener: Arc<dyn AppliedPackets>) -> Self {
         let state = RwLock::new(State::new(slots.clone()));
-        Self { shard, state, slots, listener, snapshots_begun: AtomicU64::new(0) }
+        Self { state, slots, listener, snapshots_begun: AtomicU64::new(0) }
     }
 
     /// Runs `read` on the applied state. Its `now` is the later of `clock` (the shard's time as this node continues
@@ -185,19 +182,13 @@ impl ShardMachine {
 }
 
 impl StateMachine for ShardMachine {
-    fn apply(&self, position: EntryPosition, bytes: &Bytes) {
+    fn apply(&self, position: EntryPosition, bytes: &Bytes) -> Result<(), UnknownEntry> {
+        // All of it before any of it: an entry is applied whole or not at all.
+        let (stamp, proposal) = decode_known(bytes).map_err(UnknownEntry::because)?;
         let mut state = self.state.write();
         let state = &mut *state;
         state.index = position.index;
         state.history = xxh3_64_with_seed(bytes, state.history);
-        let (stamp, proposal) = match proposal::decode(bytes.clone()) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                // Every replica sees the same bytes, skips them alike, and nobody's packet is in them.
-                tracing::error!(shard = %self.shard, index = position.index, %error, "skipped an entry");
-                return;
-            }
-        };
         state.now = state.now.max(stamp.now);
         let stamp = Stamp { now: state.now, ..stamp };
         match proposal {
@@ -212,6 +203,7 @@ impl StateMachine for ShardMachine {
                 }
             }
         }
+        Ok(())
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
@@ -328,6 +320,18 @@ fn decode_head(mut rest: &[u8], mut state: State) -> Option<State> {
     rest.is_empty().then_some(state)
 }
 
+/// The proposal in `bytes`, if this program knows how to apply all of it.
+fn decode_known(bytes: &Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
+    let (stamp, proposal) = proposal::decode(bytes.clone())?;
+    if let Proposal::Batch(packets) = &proposal {
+        for packet in packets {
+            packet.check(|name| command::lookup(name).is_some())?;
+        }
+    }
+    Ok((stamp, proposal))
+}
+
+/// Applies `packet`, which was checked.
 fn apply_packet(
     state: &mut State,
     packet: &Packet,
@@ -346,7 +350,7 @@ fn apply_packet(
             let mut commands = Commands::new(&packet.body);
             let mut ahead = Ahead::new();
             loop {
-                ahead.extend(commands.by_ref().take(ahead_max));
+                ahead.extend(commands.by_ref().take(ahead_max).map(known));
                 if ahead.is_empty() {
                     break;
                 }
@@ -368,14 +372,20 @@ fn apply_packet(
 }
 
 /// Commands of a packet that are about to run.
-type Ahead<'a> = SmallVec<[Result<Command<'a>, MalformedProposal>; KEYS_AHEAD_MAX]>;
+type Ahead<'a> = SmallVec<[(&'static DataCommand, Command<'a>); KEYS_AHEAD_MAX]>;
+
+/// The command and what it means, out of a packet that was checked.
+fn known(command: Result<Command<'_>, MalformedProposal>) -> (&'static DataCommand, Command<'_>) {
+    let command = command.expect("Packet::check has walked the same bytes");
+    let found = command::lookup(command.argv[0]).expect("Packet::check has looked it up");
+    (found, command)
+}
 
 /// Lets the keys of `commands` be fetched together, before each of them would wait for its own.
 fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
     if commands.len() > 1 {
-        keyspace.look_ahead(commands.iter().flatten().filter_map(|command| {
-            let spec = command::lookup(command.argv[0])?.spec;
-            let key = *command.argv.get(spec.first_key_position()?)?;
+        keyspace.look_ahead(commands.iter().filter_map(|(found, command)| {
+            let key = *command.argv.get(found.spec.first_key_position()?)?;
             Some((command.db, Slot::of(key), key))
         }));
     }
@@ -383,28 +393,15 @@ fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
 
 fn run(
     keyspace: &mut Keyspace,
-    command: Result<Command<'_>, MalformedProposal>,
+    (found, command): (&'static DataCommand, Command<'_>),
     now: UnixMillis,
     seed: u64,
     replies: &mut Replies,
 ) {
     let start = replies.bytes.len();
-    match command {
-        Ok(command) => {
-            let context = Context::new(At { db: command.db, now }, seed);
-            let reply = match command::lookup(command.argv[0]) {
-                Some(found) => command::run(found, keyspace, &command.argv, &context),
-                // A peer of a newer version knows more commands; this replica says so, as every one of its version.
-                None => Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied())),
-            };
-            resp::encode(&reply, command.protocol, &mut replies.bytes);
-        }
-        Err(error) => {
-            tracing::error!(%error, "skipped the rest of a packet");
-            let reply = Reply::Error(ErrorReply::INTERNAL);
-            resp::encode(&reply, resp::Protocol::Resp2, &mut replies.bytes);
-        }
-    }
+    let context = Context::new(At { db: command.db, now }, seed);
+    let reply = command::run(found, keyspace, &command.argv, &context);
+    resp::encode(&reply, command.protocol, &mut replies.bytes);
     finish_reply(start, replies);
 }
 
@@ -419,14 +416,28 @@ fn finish_reply(start: usize, replies: &mut Replies) {
     replies.end();
 }
 
-/// Whether every key that the commands in `body` name lies in `slots`. Another node's packet is asked this at the door:
-/// applied, a key in the wrong shard would be lost to every reader, and the keyspace refuses that by a panic.
-pub(super) fn stays_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
+/// Why another node's packet must not get into the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Inadmissible {
+    /// Applied, it would stop every replica of this version.
+    #[error(transparent)]
+    Unknown(#[from] UnknownProposal),
+    /// Applied, a key in the wrong shard would be lost to every reader, and the keyspace refuses that by a panic.
+    #[error("a key belongs to another shard")]
+    ForeignKey,
+}
+
+/// Looks at another node's packet at the door: the log only gets what every replica of this version can apply to keys in
+/// `slots`.
+pub(super) fn admit(packet: &Packet, slots: &RangeInclusive<u16>) -> Result<(), Inadmissible> {
+    packet.check(|name| command::lookup(name).is_some())?;
+    if stays_within(&packet.body, slots) { Ok(()) } else { Err(Inadmissible::ForeignKey) }
+}
+
+/// Whether every key that the commands in `body`, which was checked, name lies in `slots`.
+fn stays_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
     let fits = |key: &[u8]| slots.contains(&Slot::of(key).number());
-    Commands::new(body).all(|command| {
-        // What is malformed or unknown, apply answers without touching a key.
-        let Ok(command) = command else { return true };
-        let Some(found) = command::lookup(command.argv[0]) else { return true };
+    Commands::new(body).map(known).all(|(found, command)| {
         match found.spec.only_key_position() {
             // The router sends it anywhere, for its error.
             None if found.spec.is_cut_short(&command.argv) => true,
@@ -470,6 +481,7 @@ pub(super) fn run_reads(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Incarnation, Session};
     use crate::resp::Protocol;
 
     fn body(argv: &[&[u8]]) -> Vec<u8> {
@@ -487,12 +499,12 @@ mod tests {
     }
 
     fn machine_with(value: &[u8]) -> Arc<ShardMachine> {
-        let machine = ShardMachine::new(ShardId(0), 0..=Slot::COUNT - 1, Arc::new(Nobody));
+        let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::new(Nobody));
         {
             let mut state = machine.state.write();
             for number in 0..3 {
                 let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
-                let command = Commands::new(&body).next().unwrap();
+                let command = known(Commands::new(&body).next().unwrap());
                 run(&mut state.keyspace, command, UnixMillis(1), 1, &mut Replies::default());
             }
         }
@@ -553,9 +565,67 @@ mod tests {
     #[test]
     fn what_names_no_key_stays_within_any_shard() {
         let cut_short: &[&[u8]] = &[b"MSET", b"b", b"v", b"c"];
-        for argv in [&[&b"FLUSHALL"[..]][..], &[b"GET"], &[b"NOSUCH", b"b"], cut_short] {
+        for argv in [&[&b"FLUSHALL"[..]][..], &[b"GET"], cut_short] {
             assert!(stays_within(&body(argv), &(0..=0)), "{argv:?}");
         }
-        assert!(stays_within(b"\0\0\xff", &(0..=0)), "malformed");
+    }
+
+    fn packet_of(body: Vec<u8>, commands: u32) -> Packet {
+        let session = Session { number: 1, random: 1 };
+        let id = PacketId { incarnation: Incarnation(1), session, sequence: 1 };
+        Packet { id, floor: 1, commands, body: body.into() }
+    }
+
+    /// faults.md R14: replicas of an older version skipped what they did not know, and differed from then on.
+    #[test]
+    fn an_entry_that_is_not_known_is_not_applied_in_part_and_stops_the_replica() {
+        let machine = machine_with(b"v");
+        let before = machine.hash();
+        let stamp = Stamp { now: UnixMillis(1), seed: 1 };
+        let set = body(&[b"SET", b"{a}9", b"v"]);
+        let two = |second: &[u8]| {
+            let second = packet_of([&set[..], second].concat(), 2);
+            proposal::encode_batch(stamp, &[packet_of(set.clone(), 1), second]).to_vec()
+        };
+        let good = two(&set);
+        let changed = |at: usize, to: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = to;
+            bytes
+        };
+        let cases = [
+            (changed(0, 99), "version 99"),
+            (changed(1, 77), "kind 77"),
+            (two(&body(&[b"NOSUCH", b"{a}9"])), "'NOSUCH'"),
+            (two(b"\0\0\x03"), "malformed"),
+            (two(b"\x02\0\x01\x03GET"), "flags"),
+            (two(b""), "commands"),
+            (good[..good.len() - 1].to_vec(), "malformed"),
+            ([&good[..], b"x"].concat(), "trailing"),
+            (Vec::new(), "malformed"),
+        ];
+        for (bytes, why) in cases {
+            let position = EntryPosition { term: 1, index: 7 };
+            let error = machine.apply(position, &bytes.into()).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert_eq!(machine.hash(), before, "{why}");
+        }
+        machine.apply(EntryPosition { term: 1, index: 7 }, &good.into()).unwrap();
+        assert_eq!(machine.hash().keys, before.keys + 1);
+    }
+
+    #[test]
+    fn what_would_stop_the_replicas_is_refused_at_the_door() {
+        let slots = 0..=Slot::COUNT - 1;
+        let get = body(&[b"GET", b"b"]);
+        assert_eq!(admit(&packet_of(get.clone(), 1), &slots), Ok(()));
+        let refused =
+            |body: Vec<u8>, commands| admit(&packet_of(body, commands), &slots).unwrap_err();
+        let nosuch = UnknownProposal::Command("NO\\xffSUCH".to_owned());
+        assert_eq!(refused(body(&[b"NO\xffSUCH", b"b"]), 1), Inadmissible::Unknown(nosuch));
+        assert!(matches!(refused(get.clone(), 2), Inadmissible::Unknown(_)), "too few commands");
+        assert!(matches!(refused(get[..3].to_vec(), 1), Inadmissible::Unknown(_)), "cut short");
+        let other = admit(&packet_of(get, 1), &(0..=0));
+        assert_eq!(other, Err(Inadmissible::ForeignKey));
     }
 }

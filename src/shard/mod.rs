@@ -22,7 +22,9 @@ mod wire;
 
 pub use front::Lane;
 pub use machine::StateHash;
-pub use proposal::{Command, Commands, MalformedProposal, Proposal, Stamp, decode, put_command};
+pub use proposal::{
+    Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,
+};
 pub use reply::{Replies, ReplyCell};
 pub use shard::{ReadConsistency, Shard, ShardOptions};
 pub use wire::kind;

@@ -9,7 +9,8 @@
 //! kind 2     purge: keys u32, then each key: db u8 | length varint | bytes
 //! ```
 //! Kinds and layouts are append-only: a log written by one version is read by the next. Commands carry their
-//! words, not numbers, so new commands never change the format.
+//! words, not numbers, so new commands never change the format. What a replica does not know stops it ([`UnknownProposal`]);
+//! so what is new here is proposed only once the cluster's level says that every member knows it.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -28,6 +29,9 @@ pub(super) const PACKET_HEADER_BYTES: usize = 16 + 16 + 8 + 8 + 4 + 4;
 
 /// Room to leave in front of a packet's commands so that a batch of this one packet needs no copy.
 pub(super) const HEADROOM: usize = PREFIX_BYTES + 4 + PACKET_HEADER_BYTES;
+
+/// Characters of an unknown command's name that are told.
+const NAME_CHARS_MAX: usize = 64;
 
 /// Highest number of words a command may have; matches the front door's limit.
 const ARGC_MAX: u64 = 1024 * 1024;
@@ -66,6 +70,23 @@ pub struct Packet {
     pub body: Bytes,
 }
 
+impl Packet {
+    /// Looks whether it is whole and names no command but those that are `known`. Much cheaper than running it: done
+    /// before, so that what cannot be run has changed nothing.
+    pub(super) fn check(&self, is_known: impl Fn(&[u8]) -> bool) -> Result<(), UnknownProposal> {
+        let mut commands = Commands::new(&self.body);
+        let mut count = 0_u32;
+        while !commands.rest.is_empty() {
+            let name = commands.step_over()?;
+            if !is_known(name) {
+                return Err(UnknownProposal::command(name));
+            }
+            count += 1;
+        }
+        if count == self.commands { Ok(()) } else { Err(MalformedProposal("commands").into()) }
+    }
+}
+
 /// A decoded proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proposal {
@@ -79,6 +100,29 @@ pub enum Proposal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed proposal: {0}")]
 pub struct MalformedProposal(pub &'static str);
+
+/// A proposal that this program cannot apply. It must be refused before the log, and stops the replica behind it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownProposal {
+    /// Its layout is another.
+    #[error("version {0} of proposals is not known here (known: {VERSION})")]
+    Version(u8),
+    /// It is something else than what this version proposes.
+    #[error("proposals of kind {0} are not known here")]
+    Kind(u8),
+    /// It holds a command that is not in the catalogue.
+    #[error("the command '{0}' is not known here")]
+    Command(String),
+    /// It is none of any version.
+    #[error(transparent)]
+    Malformed(#[from] MalformedProposal),
+}
+
+impl UnknownProposal {
+    pub(super) fn command(name: &[u8]) -> Self {
+        Self::Command(name.escape_ascii().take(NAME_CHARS_MAX).map(char::from).collect())
+    }
+}
 
 /// One command of a packet.
 #[derive(Debug)]
@@ -120,21 +164,41 @@ impl<'a> Commands<'a> {
     }
 
     fn take(&mut self) -> Result<Command<'a>, MalformedProposal> {
-        let [flags, db, rest @ ..] = self.rest else {
-            return Err(MalformedProposal("command head"));
-        };
-        self.rest = rest;
-        let protocol = if flags & 1 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
-        if *db >= DbIndex::COUNT {
-            return Err(MalformedProposal("database"));
-        }
-        let count = take_varint(&mut self.rest)?;
-        if count == 0 || count > ARGC_MAX {
-            return Err(MalformedProposal("argc"));
-        }
+        let (protocol, db, count) = take_head(&mut self.rest)?;
         let argv = take_words(&mut self.rest, count)?;
-        Ok(Command { protocol, db: DbIndex(*db), argv })
+        Ok(Command { protocol, db, argv })
     }
+
+    /// Steps over a command and returns its name; fails where [`Self::take`] does.
+    fn step_over(&mut self) -> Result<&'a [u8], MalformedProposal> {
+        let (_, _, count) = take_head(&mut self.rest)?;
+        let name = take_bytes(&mut self.rest)?;
+        for _ in 1..count {
+            take_bytes(&mut self.rest)?;
+        }
+        Ok(name)
+    }
+}
+
+/// What stands before a command's words, and how many of these there are: at least one.
+fn take_head(rest: &mut &[u8]) -> Result<(Protocol, DbIndex, u64), MalformedProposal> {
+    let [flags, db, after @ ..] = *rest else {
+        return Err(MalformedProposal("command head"));
+    };
+    *rest = after;
+    let protocol = match flags {
+        0 => Protocol::Resp2,
+        1 => Protocol::Resp3,
+        _ => return Err(MalformedProposal("flags")),
+    };
+    if *db >= DbIndex::COUNT {
+        return Err(MalformedProposal("database"));
+    }
+    let count = take_varint(rest)?;
+    if count == 0 || count > ARGC_MAX {
+        return Err(MalformedProposal("argc"));
+    }
+    Ok((protocol, DbIndex(*db), count))
 }
 
 fn take_words<'a>(
@@ -243,15 +307,19 @@ pub(super) fn encode_purge<K: AsRef<[u8]>>(stamp: Stamp, keys: &[(DbIndex, K)]) 
 /// The proposal in `bytes`; packets share their memory.
 ///
 /// # Errors
-/// When `bytes` are not what this or an earlier version encodes.
-pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), MalformedProposal> {
+/// When `bytes` are not what this version encodes. What is in the packets is not looked at.
+pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
     use bytes::Buf;
+    // First: another version may be shorter.
+    match bytes.first() {
+        Some(&VERSION) => {}
+        Some(&version) => return Err(UnknownProposal::Version(version)),
+        None => return Err(MalformedProposal("prefix").into()),
+    }
     if bytes.len() < PREFIX_BYTES + 4 {
-        return Err(MalformedProposal("prefix"));
+        return Err(MalformedProposal("prefix").into());
     }
-    if bytes.get_u8() != VERSION {
-        return Err(MalformedProposal("version"));
-    }
+    bytes.advance(1);
     let kind = bytes.get_u8();
     let stamp = Stamp { now: UnixMillis(bytes.get_u64_le()), seed: bytes.get_u64_le() };
     let count = bytes.get_u32_le();
@@ -262,9 +330,12 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), MalformedProposal> 
         KIND_PURGE => {
             Proposal::Purge((0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?)
         }
-        _ => return Err(MalformedProposal("kind")),
+        kind => return Err(UnknownProposal::Kind(kind)),
     };
-    if bytes.is_empty() { Ok((stamp, proposal)) } else { Err(MalformedProposal("trailing bytes")) }
+    if !bytes.is_empty() {
+        return Err(MalformedProposal("trailing bytes").into());
+    }
+    Ok((stamp, proposal))
 }
 
 fn take_key(bytes: &mut Bytes) -> Result<(DbIndex, Bytes), MalformedProposal> {

@@ -142,7 +142,6 @@ impl Shard {
     pub fn new(options: ShardOptions) -> Arc<Self> {
         let front = Arc::new(Front::new(options.node, options.incarnation, options.session));
         let machine = Arc::new(ShardMachine::new(
-            options.shard,
             options.slots.clone(),
             Arc::clone(&front) as Arc<dyn machine::AppliedPackets>,
         ));
@@ -367,10 +366,10 @@ impl Shard {
     fn handle_submit(&self, message: Message, responder: Responder) {
         match wire::take_packet(message.body) {
             Ok(packet) if is_senders_own(packet.id, message.from) => {
-                if !machine::stays_within(&packet.body, &self.options.slots) {
+                if let Err(error) = machine::admit(&packet, &self.options.slots) {
                     let (from, shard) = (message.from.node, self.id());
-                    tracing::warn!(%from, %shard, "refused a packet with keys of another shard");
-                    return;
+                    tracing::warn!(%from, %shard, %error, "refused a packet");
+                    return responder.send_with(wire::put_refused);
                 }
                 if let Err(responder) = self.front.receive(packet, responder) {
                     responder.send_with(|out| wire::put_not_leader(None, out));
@@ -378,8 +377,12 @@ impl Shard {
             }
             Ok(_) => {
                 tracing::warn!(from = %message.from.node, "refused a packet in another node's name");
+                responder.send_with(wire::put_refused);
             }
-            Err(error) => tracing::warn!(from = %message.from.node, %error, "refused a packet"),
+            Err(error) => {
+                tracing::warn!(from = %message.from.node, %error, "refused a packet");
+                responder.send_with(wire::put_refused);
+            }
         }
     }
 
@@ -625,7 +628,11 @@ impl Shard {
                         false
                     }
                     Some(Answer::Stale) => {
-                        shard.front.complete_stale(id.sequence);
+                        shard.front.give_up(id.sequence, &ErrorReply::SESSION_ENDED);
+                        return shard.front.wake.notify_one();
+                    }
+                    Some(Answer::Refused) => {
+                        shard.front.give_up(id.sequence, &ErrorReply::PACKET_REFUSED);
                         return shard.front.wake.notify_one();
                     }
                     Some(Answer::Unknown) | None => true,
@@ -754,7 +761,9 @@ impl Shard {
             Ok(answer) => match wire::take_answer(answer) {
                 Some(Answer::Applied(replies)) => Ok(replies),
                 Some(Answer::NotLeader(leader)) => Err(Unread::TurnedAway(leader)),
-                Some(Answer::Unknown | Answer::Stale) | None => Err(Unread::TurnedAway(None)),
+                Some(Answer::Unknown | Answer::Stale | Answer::Refused) | None => {
+                    Err(Unread::TurnedAway(None))
+                }
             },
             Err(error) if error.was_sent() => Err(Unread::Silent),
             Err(_) => Err(Unread::TurnedAway(None)),
@@ -816,7 +825,7 @@ impl Shard {
     /// Starts a snapshot when the log since the last one has outgrown it, or when this shard's log alone keeps
     /// the node's oldest log segment alive; purges what a snapshot covers, but for its last part.
     pub async fn snapshot_if_due(&self, log_bytes_max: u64) {
-        let Some(replica) = self.replica.get() else { return };
+        let Some(replica) = self.working_replica() else { return };
         let (group, wal) = (replica.group.id(), &replica.wal);
         let covered = replica.group.snapshot_covers();
         let log_bytes = wal.group_bytes_after(group, covered);
@@ -937,7 +946,7 @@ mod tests {
         let packet = Packet { id, floor: 1, commands: KEYS, body: body.into() };
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let entry = proposal::encode_batch(stamp, &[packet]);
-        shard.machine.apply(EntryPosition { term: 1, index: 1 }, &entry);
+        shard.machine.apply(EntryPosition { term: 1, index: 1 }, &entry).unwrap();
         let keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| random_key(&shard)).collect();
         // One key in 200 draws was seen; 126 distinct ones are to be expected.
         assert!(keys.len() > 50, "{} different keys", keys.len());
@@ -986,7 +995,7 @@ mod tests {
     fn apply(shard: &Shard, index: u64, packet: &Packet) {
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let entry = proposal::encode_batch(stamp, std::slice::from_ref(packet));
-        shard.machine.apply(EntryPosition { term: 1, index }, &entry);
+        shard.machine.apply(EntryPosition { term: 1, index }, &entry).unwrap();
     }
 
     async fn send(peer: &PeerClient, packet: &Packet) -> Answer {

@@ -2,7 +2,8 @@
 //!
 //! A submission is a packet as in a log entry; reads are the commands alone, after `commands u32`. The answer is
 //! `tag u8`: 0 the replies, 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
-//! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will.
+//! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will,
+//! 4 this packet is none that the leader lets into the log.
 
 use bytes::{Buf, Bytes};
 
@@ -24,6 +25,7 @@ const TAG_APPLIED: u8 = 0;
 const TAG_NOT_LEADER: u8 = 1;
 const TAG_UNKNOWN: u8 = 2;
 const TAG_STALE: u8 = 3;
+const TAG_REFUSED: u8 = 4;
 
 /// The answer to a submission or to reads.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(super) enum Answer {
     Unknown,
     /// Its session has ended: this try was not applied, and none will be from now on.
     Stale,
+    /// The leader cannot apply it, and has not tried.
+    Refused,
 }
 
 pub(super) fn put_packet(packet: &Packet, out: &mut Vec<u8>) {
@@ -68,6 +72,10 @@ pub(super) fn put_stale(out: &mut Vec<u8>) {
     out.push(TAG_STALE);
 }
 
+pub(super) fn put_refused(out: &mut Vec<u8>) {
+    out.push(TAG_REFUSED);
+}
+
 /// The answer in `body`; `None` when it is malformed.
 pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
     match body.try_get_u8().ok()? {
@@ -78,6 +86,7 @@ pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
         },
         TAG_UNKNOWN => Some(Answer::Unknown),
         TAG_STALE => Some(Answer::Stale),
+        TAG_REFUSED => Some(Answer::Refused),
         _ => None,
     }
 }

@@ -189,6 +189,7 @@ fn info_text(view: &ClusterView) -> String {
         ("cluster_size", view.masters().to_string()),
         ("cluster_current_epoch", view.epoch.to_string()),
         ("cluster_my_epoch", view.epoch.to_string()),
+        ("kvorum_groups_stopped", view.stopped.to_string()),
     ];
     lines.into_iter().fold(String::new(), |mut text, (name, value)| {
         let _infallible = write!(text, "{name}:{value}\r\n");

@@ -56,6 +56,10 @@ fn shards(node: &Node, text: &mut Text) {
     for (shard, leader, _) in &hosted {
         text.shard("kvorum_shard_has_leader", *shard, u8::from(leader.is_some()));
     }
+    text.head("kvorum_shard_stopped", "gauge", "1 where the replica here has stopped for good.");
+    for (shard, _, status) in &hosted {
+        text.shard("kvorum_shard_stopped", *shard, u8::from(status.stopped.is_some()));
+    }
     text.head("kvorum_shard_term", "gauge", "Raft term of the shard.");
     for (shard, _, status) in &hosted {
         text.shard("kvorum_shard_term", *shard, status.term);
