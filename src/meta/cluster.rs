@@ -214,6 +214,16 @@ impl Cluster {
         self.gone.contains(&incarnation)
     }
 
+    /// The number of the last session of `incarnation` that has ended for good: all of a directory that is gone, those
+    /// before the recorded one of a member. `None` when none is known to have ended.
+    pub fn last_ended_session(&self, incarnation: Incarnation) -> Option<u64> {
+        if self.is_gone(incarnation) {
+            return Some(u64::MAX);
+        }
+        let member = self.members.values().find(|member| member.incarnation == incarnation)?;
+        member.session.number.checked_sub(1)
+    }
+
     /// Whether the replica `id` was let go for good.
     pub fn is_ended(&self, id: RaftId) -> bool {
         self.ended.contains(&id)
@@ -623,6 +633,19 @@ mod tests {
             now.with_start(Incarnation(1), third, &[mine, start(4, 4), third], LEVEL).is_some()
         );
         assert!(now.with_start(LOST, mine, &[mine], LEVEL).is_none(), "not its chain");
+    }
+
+    #[test]
+    fn sessions_end_with_the_next_start_and_with_their_directory() {
+        let start = |number, random| Session { number, random };
+        let begun = cluster(topology(1, 3, 2));
+        let (first, second) = (begun.members[&node(1)].session, start(9, 9));
+        assert_eq!(begun.last_ended_session(Incarnation(1)), Some(first.number - 1));
+        let now = begun.with_start(Incarnation(1), second, &[first, second], LEVEL).unwrap();
+        assert_eq!(now.last_ended_session(Incarnation(1)), Some(8));
+        assert_eq!(now.last_ended_session(NEW), None, "nothing is known of it");
+        let now = now.with_admitted(node(2), LOST, NEW, first_session(), LEVEL).unwrap();
+        assert_eq!(now.last_ended_session(LOST), Some(u64::MAX));
     }
 
     #[test]

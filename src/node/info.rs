@@ -108,7 +108,7 @@ fn clients(node: &Node, _client: &Client, lines: &mut Lines) {
     lines.put("tracking_clients", 0);
 }
 
-fn memory(_node: &Node, _client: &Client, lines: &mut Lines) {
+fn memory(node: &Node, _client: &Client, lines: &mut Lines) {
     let process = Process::read();
     let mut put = |name: &str, bytes: Option<u64>| {
         if let Some(bytes) = bytes {
@@ -120,6 +120,8 @@ fn memory(_node: &Node, _client: &Client, lines: &mut Lines) {
     put("used_memory_rss", process.resident_bytes);
     put("used_memory_peak", process.resident_bytes_max);
     put("maxmemory", Some(0));
+    let kept: usize = node.shards().iter().map(|shard| shard.sessions_size().bytes).sum();
+    lines.put("kvorum_session_bytes", kept);
     lines.put("maxmemory_policy", "noeviction");
     lines.put("mem_allocator", "mimalloc");
 }

@@ -1,5 +1,5 @@
-//! What a node does by itself: follow the topology, tick its shards, and
-//! campaign early when a leader's process is gone.
+//! What a node does by itself: follow the topology, tick its shards, have them close the sessions of those who are gone,
+//! and campaign early when a leader's process is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,8 +78,14 @@ async fn tick(node: Arc<Node>) {
             {
                 meta.release_log().await;
             }
+            let cluster = node.cluster();
             for shard in node.shards() {
                 shard.snapshot_if_due(LOG_BYTES_MAX).await;
+                if let Some(cluster) = &cluster {
+                    shard
+                        .close_sessions(|incarnation| cluster.last_ended_session(incarnation))
+                        .await;
+                }
             }
         }
     }

@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::{
-    ENTRY_BYTES_MAX, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, PIPELINE_BYTES_MIN,
-    REQUEST_DEADLINE, SUBMISSION_BYTES_MAX,
+    CONFIRM_BYTES_MIN, CONFIRM_PAUSE, ENTRY_BYTES_MAX, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX,
+    PACKET_BYTES_SOFT_MAX, PACKET_REPLY_BYTES, PIPELINE_BYTES_MIN, REQUEST_DEADLINE,
+    SIGN_OF_LIFE_INTERVAL, SUBMISSION_BYTES_MAX, UNCONFIRMED_BYTES_MAX,
 };
 use super::machine::AppliedPackets;
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
@@ -72,6 +73,37 @@ struct Flight {
     tries: u32,
     /// Some try of it may have entered a log.
     may_be_applied: bool,
+    /// The floor that its first try said.
+    floor: u64,
+}
+
+/// What the shard keeps for this front end although it is here.
+#[derive(Debug, Default)]
+struct Received {
+    /// Packets answered that the shard was not told of, each with what it weighs; about in order.
+    packets: VecDeque<(u64, usize)>,
+    /// The weight of all.
+    bytes: usize,
+    /// The shard knows that all below is received.
+    confirmed: u64,
+    /// When the last answer came; `None` while the shard knows of no session.
+    last: Option<Instant>,
+}
+
+impl Received {
+    /// Packet `sequence`, which said `floor`, was answered with `bytes` of replies.
+    fn note(&mut self, sequence: u64, floor: u64, bytes: usize) {
+        self.last = Some(Instant::now());
+        self.confirmed = self.confirmed.max(floor);
+        self.packets.push_back((sequence, bytes + PACKET_REPLY_BYTES));
+        self.bytes += bytes + PACKET_REPLY_BYTES;
+        while let Some(&(sequence, bytes)) = self.packets.front()
+            && sequence < self.confirmed
+        {
+            self.packets.pop_front();
+            self.bytes -= bytes;
+        }
+    }
 }
 
 /// One try at a write packet.
@@ -104,6 +136,7 @@ struct Waiting {
     /// Bytes of commands in both.
     bytes: usize,
     flights: BTreeMap<u64, Flight>,
+    received: Received,
     /// Whom the packets under way were sent to.
     leader: Option<NodeId>,
     next_sequence: u64,
@@ -224,6 +257,10 @@ impl Front {
         if !fits(waiting.writes.front()?.buffer.len()) {
             return None;
         }
+        // What is under way keeps the floor down, and with it all that was answered since.
+        if !waiting.flights.is_empty() && waiting.received.bytes > UNCONFIRMED_BYTES_MAX {
+            return None;
+        }
         let outgoing = waiting.writes.pop_front()?;
         waiting.bytes -= outgoing.buffer.len();
         let sequence = waiting.next_sequence;
@@ -234,6 +271,7 @@ impl Front {
             under_way: true,
             tries: 0,
             may_be_applied: false,
+            floor,
         };
         waiting.flights.insert(sequence, flight);
         let framed = outgoing.buffer.frame();
@@ -313,8 +351,30 @@ impl Front {
 
     /// Packet `sequence` has its replies.
     pub(super) fn complete(&self, sequence: u64, replies: &Replies) {
-        let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
+        let mut waiting = self.waiting.lock();
+        let Some(flight) = waiting.flights.remove(&sequence) else { return };
+        waiting.received.note(sequence, flight.floor, replies.bytes.len());
+        drop(waiting);
         deliver(&flight.waiters, replies);
+    }
+
+    /// Queues a packet without commands when this front end has nothing else to say and the shard should hear of it: that
+    /// much was received, or that it lives. True when there is something to send.
+    pub(super) fn confirm(&self, now: Instant) -> bool {
+        let mut waiting = self.waiting.lock();
+        let waiting = &mut *waiting;
+        let Some(last) = waiting.received.last else { return false };
+        let quiet = now.saturating_duration_since(last);
+        let is_due = quiet >= SIGN_OF_LIFE_INTERVAL
+            || (quiet >= CONFIRM_PAUSE && waiting.received.bytes >= CONFIRM_BYTES_MIN);
+        if !is_due || !waiting.flights.is_empty() || !waiting.writes.is_empty() {
+            return false;
+        }
+        let buffer = waiting.spare.pop().unwrap_or_else(PacketBuffer::new);
+        // Nobody waits for it, but it is tried for as long as if somebody did.
+        let nobody = Waiter { cell: None, commands: 0, bytes: 0, deadline: now + REQUEST_DEADLINE };
+        waiting.writes.push_back(Outgoing { buffer, waiters: vec![nobody] });
+        true
     }
 
     /// Packets other nodes have sent, in order, up to `bytes_max`, but at least one if there is one.
@@ -365,7 +425,11 @@ impl Front {
     /// Packet `sequence` was left out for good, for the reason in `error`. An earlier try of it may have been applied, by
     /// which its clients cannot tell what became of their commands.
     pub(super) fn give_up(&self, sequence: u64, error: &ErrorReply) {
-        let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
+        let mut waiting = self.waiting.lock();
+        let Some(flight) = waiting.flights.remove(&sequence) else { return };
+        // Whatever the shard keeps: a confirmation would be turned away like this packet, again and again.
+        waiting.received = Received::default();
+        drop(waiting);
         let error = if flight.may_be_applied { &ErrorReply::OUTCOME_UNKNOWN } else { error };
         fail(&flight.waiters, error);
     }
@@ -691,6 +755,69 @@ mod tests {
             front.complete(departure.id.sequence, &replies);
             assert_eq!(outcome(&second).await, Some(Ok(b":1\r\n".to_vec())));
         }
+    }
+
+    fn replies_of(bytes: usize) -> Replies {
+        let mut replies = Replies { bytes: vec![b'x'; bytes], ends: Vec::new() };
+        replies.end();
+        replies
+    }
+
+    /// faults.md R17: the shard kept the replies of a front end that had nothing more to send.
+    #[test]
+    fn a_front_end_that_falls_silent_says_what_it_has_received() {
+        let (front, first) = front_with_a_packet();
+        let now = Instant::now();
+        assert!(!front.confirm(now + CONFIRM_PAUSE), "it has received nothing");
+        front.complete(first.id.sequence, &replies_of(CONFIRM_BYTES_MIN));
+        let later = Instant::now() + CONFIRM_PAUSE;
+        assert!(!front.confirm(now), "another packet may be about to say so");
+        assert!(front.confirm(later));
+        assert!(!front.confirm(later), "once");
+        let packet = front.depart(0).unwrap();
+        assert_eq!((packet.floor, packet.framed.commands), (first.id.sequence + 1, 0));
+        front.expire(Instant::now());
+        front.complete(packet.id.sequence, &Replies::default());
+        assert!(!front.confirm(later + CONFIRM_PAUSE), "the shard knows");
+        assert!(front.confirm(later + SIGN_OF_LIFE_INTERVAL), "it lives");
+    }
+
+    #[test]
+    fn small_replies_wait_for_the_sign_of_life() {
+        let (front, first) = front_with_a_packet();
+        front.complete(first.id.sequence, &replies_of(5));
+        let now = Instant::now();
+        assert!(!front.confirm(now + SIGN_OF_LIFE_INTERVAL / 2));
+        assert!(front.confirm(now + SIGN_OF_LIFE_INTERVAL));
+    }
+
+    #[test]
+    fn who_holds_no_session_gives_no_sign_of_life() {
+        let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
+        assert!(!front.confirm(Instant::now() + SIGN_OF_LIFE_INTERVAL));
+        let (front, first) = front_with_a_packet();
+        front.give_up(first.id.sequence, &ErrorReply::SESSION_ENDED);
+        assert!(!front.confirm(Instant::now() + SIGN_OF_LIFE_INTERVAL));
+    }
+
+    /// What is kept in the table of a shard for one front end is bounded, however long a packet of it is under way.
+    #[test]
+    fn nothing_new_is_sent_while_much_is_unconfirmed() {
+        let (front, stuck) = front_with_a_packet();
+        let mut answered = 0;
+        loop {
+            let _cell = submit_later(&front, Duration::ZERO);
+            let Some(departure) = front.depart(0) else { break };
+            assert_eq!(departure.floor, stuck.id.sequence);
+            front.complete(departure.id.sequence, &replies_of(UNCONFIRMED_BYTES_MAX / 8));
+            answered += 1;
+        }
+        assert_eq!(answered, 8);
+        front.complete(stuck.id.sequence, &replies_of(1));
+        let next = front.depart(0).unwrap();
+        assert_eq!(next.floor, next.id.sequence, "now all of it is confirmed");
+        front.complete(next.id.sequence, &replies_of(1));
+        assert_eq!(front.waiting.lock().received.bytes, PACKET_REPLY_BYTES + 1);
     }
 
     #[test]

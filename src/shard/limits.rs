@@ -34,6 +34,43 @@ pub(super) const LINGER_TURNS: usize = 4;
 /// Packets of one front end toward one shard that may be unanswered.
 pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;
 
+/// Bytes of replies that a front end has received and not yet told the shard of, beyond which it sends nothing new until it
+/// can; each packet counts for some bytes more, [`PACKET_REPLY_BYTES`].
+pub(super) const UNCONFIRMED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a packet without replies weighs in the session table, about.
+pub(super) const PACKET_REPLY_BYTES: usize = 128;
+
+/// Bytes of replies that each session may have in the table of a shard: what is unconfirmed, and what answers the packets
+/// on their way. Only replies of hundreds of MiB come near it.
+pub(super) const SESSION_BYTES_MAX: usize =
+    UNCONFIRMED_BYTES_MAX + PACKETS_IN_FLIGHT_MAX * REPLIES_BYTES_MAX;
+
+// Mostly it is the packets under way, of which no more are under way as entries than as messages.
+const _: () = assert!(
+    ENTRIES_IN_FLIGHT_MAX <= PACKETS_IN_FLIGHT_MAX
+        && SESSION_BYTES_MAX <= (PACKETS_IN_FLIGHT_MAX + 1) * REPLIES_BYTES_MAX
+);
+
+/// Bytes of replies that a front end with nothing to send confirms soon, by a packet of its own; fewer wait for
+/// [`SIGN_OF_LIFE_INTERVAL`], so that an idle cluster writes nothing for their sake.
+pub(super) const CONFIRM_BYTES_MIN: usize = 64 * 1024;
+
+/// How long a front end must have had nothing to send before that.
+pub(super) const CONFIRM_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often a front end that holds a session and has nothing to send says that it lives.
+pub(super) const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Time of the shard after which the replies of a silent session are dropped, and a closed one is forgotten.
+pub(super) const SESSION_SILENCE_MAX: Duration = Duration::from_hours(1);
+
+// Several signs of life may be lost, and no packet waits for so long.
+const _: () = assert!(
+    4 * SIGN_OF_LIFE_INTERVAL.as_secs() <= SESSION_SILENCE_MAX.as_secs()
+        && 100 * REQUEST_DEADLINE.as_secs() < SESSION_SILENCE_MAX.as_secs()
+);
+
 /// Bytes of commands that may wait in one front end for one shard; beyond, clients get an error.
 pub(super) const OUTBOX_BYTES_MAX: usize = 1024 * 1024 * 1024;
 

@@ -19,9 +19,11 @@ use super::proposal::{
     self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
 use super::reply::Replies;
-use super::session::{Admission, SessionTable};
+use super::session::{Admission, SessionTable, SessionsSize};
+use super::session_snapshot::{Stream, TableWriter, malformed};
 use crate::command::{self, Context, DataCommand};
-use crate::ids::DbIndex;
+use crate::ids::{DbIndex, Incarnation, Session};
+use crate::keyspace::codec::DecodeError;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Loader};
 use crate::raft::{
     EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
@@ -30,11 +32,9 @@ use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
-/// Version of the head of a snapshot: `version u8 | length u64 | head`, then the keyspace's stream.
-const SNAPSHOT_HEAD_VERSION: u8 = 2;
-
-/// Bytes before the head itself: version and length.
-const SNAPSHOT_PREFIX_BYTES: usize = 9;
+/// Version of the head of a snapshot: `version u8 | now u64 (Unix ms) | history u64 | index u64 | session table`, then the
+/// keyspace's stream.
+const SNAPSHOT_HEAD_VERSION: u8 = 3;
 
 /// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -67,25 +67,8 @@ struct State {
 #[derive(Debug)]
 struct BegunSnapshot {
     ticket: SnapshotTicket,
-    /// Its head, and how much of it is written.
-    head: Vec<u8>,
-    written: usize,
-}
-
-impl BegunSnapshot {
-    /// Writes the next bytes of the head, at most `budget`; whether that was all.
-    fn write_head(&mut self, budget: usize, out: &mut Vec<u8>) -> bool {
-        let rest = self.head.get(self.written..).unwrap_or_default();
-        let part = &rest[..rest.len().min(budget.max(1))];
-        out.extend_from_slice(part);
-        self.written += part.len();
-        let is_all = self.written == self.head.len();
-        if is_all {
-            self.head = Vec::new();
-            self.written = 0;
-        }
-        is_all
-    }
+    /// What of its head is yet to be written.
+    head: TableWriter,
 }
 
 impl State {
@@ -169,6 +152,16 @@ impl ShardMachine {
         self.state.write().keyspace.due_keys(now, limit)
     }
 
+    /// The sessions that have not ended, as far as the shard knows.
+    pub(super) fn open_sessions(&self) -> Vec<(Incarnation, Session)> {
+        self.state.read().sessions.open().collect()
+    }
+
+    /// How large the session table is.
+    pub(super) fn sessions_size(&self) -> SessionsSize {
+        self.state.read().sessions.size()
+    }
+
     /// The replica's hashes. Walks all keys: for operators and tests.
     pub(super) fn hash(&self) -> StateHash {
         let state = self.state.read();
@@ -191,6 +184,7 @@ impl StateMachine for ShardMachine {
         state.history = xxh3_64_with_seed(bytes, state.history);
         state.now = state.now.max(stamp.now);
         let stamp = Stamp { now: state.now, ..stamp };
+        state.sessions.pass_time(stamp.now);
         match proposal {
             Proposal::Batch(packets) => {
                 for (ordinal, packet) in packets.into_iter().enumerate() {
@@ -202,6 +196,11 @@ impl StateMachine for ShardMachine {
                     state.keyspace.purge(db, &key, stamp.now);
                 }
             }
+            Proposal::Close(sessions) => {
+                for (incarnation, upto) in sessions {
+                    state.sessions.close(incarnation, upto, stamp.now);
+                }
+            }
         }
         Ok(())
     }
@@ -210,14 +209,11 @@ impl StateMachine for ShardMachine {
         let ticket = SnapshotTicket(self.snapshots_begun.fetch_add(1, Ordering::Relaxed));
         let mut state = self.state.write();
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
-        head.extend_from_slice(&[0; SNAPSHOT_PREFIX_BYTES - 1]);
         for number in [state.now.0, state.history, state.index] {
             head.extend_from_slice(&number.to_le_bytes());
         }
-        state.sessions.encode(&mut head);
-        let length = (head.len() - SNAPSHOT_PREFIX_BYTES) as u64;
-        head[1..SNAPSHOT_PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
-        state.snapshot = Some(BegunSnapshot { ticket, head, written: 0 });
+        let head = TableWriter::new(head, &state.sessions);
+        state.snapshot = Some(BegunSnapshot { ticket, head });
         if !state.keyspace.begin_snapshot() {
             // The builder of an earlier one is gone: openraft has one at a time.
             drop(state.keyspace.abort_snapshot());
@@ -238,8 +234,8 @@ impl StateMachine for ShardMachine {
         let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
             return SnapshotProgress::Lost;
         };
-        if !begun.head.is_empty() {
-            begun.write_head(budget, out);
+        if !begun.head.is_done() {
+            begun.head.write(budget, out);
             return SnapshotProgress::More;
         }
         match state.keyspace.snapshot_step(budget, out) {
@@ -275,49 +271,27 @@ impl StateMachine for ShardMachine {
     }
 }
 
-fn load(chunks: &mut dyn Iterator<Item = io::Result<Bytes>>, empty: State) -> io::Result<State> {
-    let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
-    let mut head = Vec::new();
-    let length = loop {
-        let prefix: Option<&[u8; SNAPSHOT_PREFIX_BYTES]> = head.first_chunk();
-        if let Some([version, length @ ..]) = prefix {
-            if *version != SNAPSHOT_HEAD_VERSION {
-                return Err(malformed("a snapshot of another version"));
-            }
-            let length = usize::try_from(u64::from_le_bytes(*length)).ok();
-            let length = length.and_then(|length| length.checked_add(SNAPSHOT_PREFIX_BYTES));
-            let length = length.ok_or_else(|| malformed("snapshot head"))?;
-            if head.len() >= length {
-                break length;
-            }
-        }
-        let chunk = chunks.next().ok_or_else(|| malformed("snapshot without a head"))??;
-        head.extend_from_slice(&chunk);
-    };
-    let (head, first) = head.split_at(length);
-    let mut state = decode_head(&head[SNAPSHOT_PREFIX_BYTES..], empty)
-        .ok_or_else(|| malformed("snapshot head"))?;
-    let mut loader = Loader::default();
-    loader.load(&mut state.keyspace, first).map_err(|error| malformed(&error.to_string()))?;
-    for chunk in chunks {
-        let taken = loader.load(&mut state.keyspace, &chunk?);
-        taken.map_err(|error| malformed(&error.to_string()))?;
+fn load(
+    chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
+    mut state: State,
+) -> io::Result<State> {
+    let mut stream = Stream::new(chunks);
+    if stream.take()? != [SNAPSHOT_HEAD_VERSION] {
+        return Err(malformed("is of another version"));
     }
-    loader.finish().map_err(|error| malformed(&error.to_string()))?;
+    state.now = UnixMillis(stream.take_u64()?);
+    state.history = stream.take_u64()?;
+    state.index = stream.take_u64()?;
+    state.sessions = stream.take_table()?;
+    let (first, chunks) = stream.into_rest();
+    let mut loader = Loader::default();
+    let damaged = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
+    loader.load(&mut state.keyspace, &first).map_err(damaged)?;
+    for chunk in chunks {
+        loader.load(&mut state.keyspace, &chunk?).map_err(damaged)?;
+    }
+    loader.finish().map_err(damaged)?;
     Ok(state)
-}
-
-fn decode_head(mut rest: &[u8], mut state: State) -> Option<State> {
-    let mut take = || -> Option<u64> {
-        let (number, tail) = rest.split_first_chunk()?;
-        rest = tail;
-        Some(u64::from_le_bytes(*number))
-    };
-    state.now = UnixMillis(take()?);
-    state.history = take()?;
-    state.index = take()?;
-    state.sessions = SessionTable::decode(&mut rest)?;
-    rest.is_empty().then_some(state)
 }
 
 /// The proposal in `bytes`, if this program knows how to apply all of it.
@@ -339,7 +313,7 @@ fn apply_packet(
     ordinal: u64,
     listener: &dyn AppliedPackets,
 ) {
-    let replies = match state.sessions.admit(packet.id, packet.floor) {
+    let replies = match state.sessions.admit(packet.id, packet.floor, stamp.now) {
         Admission::New => {
             // Each command of an entry draws its own random numbers: ordinals of packets and commands name it.
             let mut seed = stamp.seed ^ ordinal.rotate_left(32);
@@ -481,7 +455,6 @@ pub(super) fn run_reads(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Incarnation, Session};
     use crate::resp::Protocol;
 
     fn body(argv: &[&[u8]]) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! Reading order: a [`Shard`] takes commands; its `front` gathers them into packets; the proposer makes log
 //! entries of packets (`proposal` has the bytes); the `machine` applies entries on every replica; `session`
-//! makes a packet sent twice apply once; `reply` carries the answers back.
+//! makes a packet sent twice apply once (`session_snapshot` has its bytes); `reply` carries the answers back.
 //!
 //! **Invariant:** nothing outside the log changes the keyspace. Expired keys are hidden by comparing clocks and
 //! removed by a purge entry.
@@ -17,6 +17,7 @@ mod machine;
 mod proposal;
 mod reply;
 mod session;
+mod session_snapshot;
 mod stamp_clock;
 mod wire;
 
@@ -26,5 +27,6 @@ pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,
 };
 pub use reply::{Replies, ReplyCell};
+pub use session::SessionsSize;
 pub use shard::{ReadConsistency, Shard, ShardOptions};
 pub use wire::kind;

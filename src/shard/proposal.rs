@@ -7,6 +7,7 @@
 //!            length u32 | commands
 //! command    flags u8 (bit 0: the client speaks RESP3) | db u8 | argc varint | argc × (length varint | bytes)
 //! kind 2     purge: keys u32, then each key: db u8 | length varint | bytes
+//! kind 3     close: directories u32, then each: incarnation u128 | number u64 of the last session that has ended
 //! ```
 //! Kinds and layouts are append-only: a log written by one version is read by the next. Commands carry their
 //! words, not numbers, so new commands never change the format. What a replica does not know stops it ([`UnknownProposal`]);
@@ -22,6 +23,7 @@ use crate::stdx::clock::UnixMillis;
 const VERSION: u8 = 2;
 const KIND_BATCH: u8 = 1;
 const KIND_PURGE: u8 = 2;
+const KIND_CLOSE: u8 = 3;
 const PREFIX_BYTES: usize = 1 + 1 + 8 + 8;
 
 /// Bytes of a packet's header inside a batch and on the wire.
@@ -94,6 +96,8 @@ pub enum Proposal {
     Batch(Vec<Packet>),
     /// Keys past their deadline, to be removed.
     Purge(Vec<(DbIndex, Bytes)>),
+    /// Directories whose sessions up to a number have ended for good.
+    Close(Vec<(Incarnation, u64)>),
 }
 
 /// Bytes that no version of this program wrote.
@@ -304,6 +308,18 @@ pub(super) fn encode_purge<K: AsRef<[u8]>>(stamp: Stamp, keys: &[(DbIndex, K)]) 
     out.into()
 }
 
+/// The bytes of a close of `sessions`.
+pub(super) fn encode_close(stamp: Stamp, sessions: &[(Incarnation, u64)]) -> Bytes {
+    let mut prefix = [0; PREFIX_BYTES + 4];
+    put_prefix(KIND_CLOSE, stamp, sessions.len(), &mut prefix);
+    let mut out = prefix.to_vec();
+    for (incarnation, upto) in sessions {
+        out.extend_from_slice(&incarnation.0.to_le_bytes());
+        out.extend_from_slice(&upto.to_le_bytes());
+    }
+    out.into()
+}
+
 /// The proposal in `bytes`; packets share their memory.
 ///
 /// # Errors
@@ -329,6 +345,15 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
         }
         KIND_PURGE => {
             Proposal::Purge((0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?)
+        }
+        KIND_CLOSE => {
+            let mut take = || {
+                let cut_short = |_| MalformedProposal("session");
+                let incarnation = Incarnation(bytes.try_get_u128_le().map_err(cut_short)?);
+                Ok((incarnation, bytes.try_get_u64_le().map_err(cut_short)?))
+            };
+            let sessions = (0..count).map(|_| take());
+            Proposal::Close(sessions.collect::<Result<_, MalformedProposal>>()?)
         }
         kind => return Err(UnknownProposal::Kind(kind)),
     };
@@ -535,6 +560,9 @@ mod tests {
         let keys =
             vec![(DbIndex(0), Bytes::from_static(b"a")), (DbIndex(15), Bytes::from(vec![1; 200]))];
         assert_eq!(decode(encode_purge(stamp(), &keys)).unwrap(), (stamp(), Proposal::Purge(keys)));
+        let ended = vec![(Incarnation(u128::MAX - 1), 7), (Incarnation(2), u64::MAX)];
+        let close = encode_close(stamp(), &ended);
+        assert_eq!(decode(close).unwrap(), (stamp(), Proposal::Close(ended)));
     }
 
     #[test]
@@ -561,6 +589,7 @@ mod tests {
         for bytes in [
             encode_batch(stamp(), &[packet(1)]),
             encode_purge(stamp(), &[(DbIndex(1), b"key".as_slice())]),
+            encode_close(stamp(), &[(Incarnation(1), 2)]),
         ] {
             for length in 0..bytes.len() {
                 assert!(decode(bytes.slice(..length)).is_err(), "{length}");
@@ -571,6 +600,17 @@ mod tests {
             let walked: Vec<_> = Commands::new(&body[..length]).collect();
             assert!(walked.len() <= 2);
         }
+    }
+
+    /// The disk format: this text changes only with the version byte.
+    #[test]
+    fn golden_bytes_of_a_close() {
+        let bytes = encode_close(Stamp { now: UnixMillis(4), seed: 5 }, &[(Incarnation(1), 2)]);
+        let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        assert_eq!(
+            hex,
+            "02030400000000000000050000000000000001000000010000000000000000000000000000000200000000000000"
+        );
     }
 
     /// The disk format: this text changes only with the version byte.

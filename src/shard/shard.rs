@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +23,7 @@ use super::limits::{
 use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
+use super::session::SessionsSize;
 use super::stamp_clock::StampClock;
 use super::wire::{self, Answer, kind};
 use crate::ids::{DbIndex, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
@@ -80,6 +81,8 @@ pub struct Shard {
     /// This node's replica, where it has one.
     replica: ReplicaPlace,
     entries_in_flight: AtomicUsize,
+    /// An entry that closes sessions is under way.
+    is_closing: AtomicBool,
     reads_in_flight: AtomicUsize,
     stamps: Mutex<Stamps>,
     /// The shard's time less this node's monotonic clock, in microseconds, as of the last tick.
@@ -113,6 +116,8 @@ struct Carried {
     own: Option<Attempt>,
     /// By name, and the number it was proposed under.
     foreign: Vec<(PacketId, u64)>,
+    /// Or it closes sessions.
+    closes: bool,
 }
 
 /// Why a try at reads has no replies.
@@ -155,6 +160,7 @@ impl Shard {
             machine,
             replica: ReplicaPlace::default(),
             entries_in_flight: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
             reads_in_flight: AtomicUsize::new(0),
             stamps: Mutex::new(stamps),
             time_offset_us: AtomicI64::new(0),
@@ -346,6 +352,11 @@ impl Shard {
         self.replica.get().map(|replica| replica.group.status())
     }
 
+    /// How much is kept here for retries of front ends.
+    pub fn sessions_size(&self) -> SessionsSize {
+        self.machine.sessions_size()
+    }
+
     /// Hashes of this replica's state; walks all keys.
     pub fn state_hash(&self) -> Option<StateHash> {
         self.replica.get().map(|_| self.machine.hash())
@@ -504,7 +515,8 @@ impl Shard {
                 return;
             }
             let stamp = self.next_stamp();
-            let mut carried = Carried { own: None, foreign: Vec::with_capacity(foreign.len()) };
+            let mut carried = Carried::default();
+            carried.foreign.reserve(foreign.len());
             let mut packets = Vec::with_capacity(foreign.len() + 1);
             for (packet, responder) in foreign {
                 if let Some(proposal) = self.front.await_apply(packet.id, responder) {
@@ -559,6 +571,9 @@ impl Shard {
     }
 
     fn learn_fate(self: &Arc<Self>, fate: ProposalFate, carried: &Carried) {
+        if carried.closes {
+            self.is_closing.store(false, Ordering::Release);
+        }
         let (leader, may_be_applied) = match fate {
             // Apply has answered everybody already.
             ProposalFate::Applied => return self.front.wake.notify_one(),
@@ -776,6 +791,9 @@ impl Shard {
         let now = Instant::now();
         self.front.expire(now);
         self.note_time();
+        if self.front.confirm(now) {
+            self.front.wake.notify_one();
+        }
         if self.leader().is_some_and(|leader| self.front.must_follow(leader)) {
             // Whoever waits for the old leader would wake nobody.
             self.front.wake.notify_one();
@@ -822,6 +840,34 @@ impl Shard {
         }
     }
 
+    /// As leader: has the shard close the sessions that have ended for good. `last_ended` knows the number of a directory's
+    /// last one that has, or `None`. Looked at again and again until the entry is applied; one is under way at a time.
+    pub async fn close_sessions(
+        self: &Arc<Self>,
+        last_ended: impl Fn(Incarnation) -> Option<u64> + Send,
+    ) {
+        let leads = self.leadership() == Leadership::Here;
+        if !leads || self.is_closing.load(Ordering::Acquire) {
+            return;
+        }
+        let open = self.machine.open_sessions().into_iter();
+        let ended: Vec<(Incarnation, u64)> = open
+            .filter_map(|(incarnation, session)| {
+                let upto = last_ended(incarnation).filter(|upto| session.number <= *upto)?;
+                Some((incarnation, upto))
+            })
+            .collect();
+        if !ended.is_empty() {
+            tracing::info!(shard = %self.id(), sessions = ended.len(), "closes sessions that have ended");
+            let close = proposal::encode_close(self.next_stamp(), &ended);
+            self.is_closing.store(true, Ordering::Release);
+            let carried = Carried { closes: true, ..Carried::default() };
+            if self.propose(close, carried).await.is_err() {
+                tracing::debug!(shard = %self.id(), "nothing is closed by a stopped replica");
+            }
+        }
+    }
+
     /// Starts a snapshot when the log since the last one has outgrown it, or when this shard's log alone keeps
     /// the node's oldest log segment alive; purges what a snapshot covers, but for its last part.
     pub async fn snapshot_if_due(&self, log_bytes_max: u64) {
@@ -857,9 +903,9 @@ fn is_senders_own(id: PacketId, sender: Sender) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
+    use bytes::Bytes;
     use tokio::sync::Notify;
 
     use super::super::proposal::{Packet, put_command};
@@ -1036,7 +1082,7 @@ mod tests {
             leader.heard.notified().await;
             apply(&leader.shard, 1, &packet);
             leader.heard.notified().await;
-            let carried = Carried { own: None, foreign: vec![(packet.id, 1)] };
+            let carried = Carried { foreign: vec![(packet.id, 1)], ..Carried::default() };
             leader.shard.learn_fate(ProposalFate::Unknown { leader: None }, &carried);
             apply(&leader.shard, 2, &packet);
         };
@@ -1057,6 +1103,42 @@ mod tests {
         };
         let (answer, ()) = tokio::join!(send(&peer, &packet), log);
         assert!(matches!(answer, Answer::Stale), "{answer:?}");
+    }
+
+    /// faults.md R17: over what a front end says when it has nothing else to say, a retry is as safe as ever.
+    #[tokio::test]
+    async fn a_retry_is_applied_once_before_and_after_its_replies_are_confirmed() {
+        let (leader, _server, peer) = leader().await;
+        let packet = foreign_packet(1);
+        let confirmation = Packet {
+            id: PacketId { sequence: 2, ..packet.id },
+            floor: 2,
+            commands: 0,
+            body: Bytes::new(),
+        };
+        let log = async {
+            for (index, packet) in
+                [&packet, &packet, &confirmation, &packet].into_iter().enumerate()
+            {
+                leader.heard.notified().await;
+                apply(&leader.shard, index as u64 + 1, packet);
+            }
+        };
+        let calls = async {
+            let first = send(&peer, &packet).await;
+            let again = send(&peer, &packet).await;
+            let kept = leader.shard.sessions_size();
+            let confirmed = send(&peer, &confirmation).await;
+            (first, again, kept, confirmed, send(&peer, &packet).await)
+        };
+        let ((first, again, kept, confirmed, late), ()) = tokio::join!(calls, log);
+        let is_one =
+            |answer: &Answer| matches!(answer, Answer::Applied(it) if it.bytes == b":1\r\n");
+        assert!(is_one(&first) && is_one(&again), "{first:?}, {again:?}");
+        assert_eq!(kept.bytes, 4);
+        assert!(matches!(confirmed, Answer::Applied(_)), "{confirmed:?}");
+        assert!(matches!(late, Answer::Stale), "{late:?}");
+        assert_eq!(leader.shard.sessions_size().bytes, 0);
     }
 
     #[test]

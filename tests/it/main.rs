@@ -23,6 +23,7 @@ mod linearizability;
 mod peer_door;
 mod power;
 mod readmission;
+mod sessions;
 mod slow_disk;
 mod smoke;
 mod snapshots;

@@ -56,6 +56,11 @@ fn shards(node: &Node, text: &mut Text) {
     for (shard, leader, _) in &hosted {
         text.shard("kvorum_shard_has_leader", *shard, u8::from(leader.is_some()));
     }
+    text.head("kvorum_shard_session_bytes", "gauge", "Bytes of replies kept for retries.");
+    for shard in node.shards().iter().filter(|shard| shard.is_replica()) {
+        let bytes = shard.sessions_size().bytes;
+        text.shard("kvorum_shard_session_bytes", shard.id().0, bytes);
+    }
     text.head("kvorum_shard_stopped", "gauge", "1 where the replica here has stopped for good.");
     for (shard, _, status) in &hosted {
         text.shard("kvorum_shard_stopped", *shard, u8::from(status.stopped.is_some()));

@@ -131,6 +131,11 @@ async fn shards(node: &Arc<Node>, with_hashes: bool) -> String {
         item = item
             .with("keys", keys)
             .with("log_bytes", node.wal().group_bytes(GroupId::of_shard(shard.id())));
+        let kept = shard.sessions_size();
+        item = item
+            .with("sessions", kept.sessions)
+            .with("session_packets", kept.packets)
+            .with("session_bytes", kept.bytes);
         if let Some(stopped) = &status.stopped {
             item = item.with_text("stopped", stopped);
         }

@@ -1,0 +1,317 @@
+//! The session table as a stream of bytes in a snapshot: written a budget at a time, read as its chunks come.
+//!
+//! ```text
+//! table      sessions u32, then each session:                                   little endian
+//!            incarnation u128 | session number u64, random u64 | floor u64 | heard u64 (Unix ms) |
+//!            closed u8: 0 not, 1 up to number u64 at u64 (Unix ms) | packets u32, then each packet:
+//!            sequence u64 | ends u32 | ends × u32 | length u64 | bytes
+//! ```
+//! Replies may be as large as the keyspace allows, so neither side holds them twice: the writer shares them with the table,
+//! the reader moves each piece to its place.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::reply::Replies;
+use super::session::{Closed, Known, SessionTable};
+use crate::ids::{Incarnation, Session};
+use crate::stdx::clock::UnixMillis;
+
+/// What is left to write of a table as it was when this was made, however the table changes meanwhile.
+#[derive(Debug)]
+pub(super) struct TableWriter(VecDeque<Part>);
+
+#[derive(Debug)]
+enum Part {
+    /// Heads of sessions and packets, gathered.
+    Bytes { bytes: Vec<u8>, written: usize },
+    /// The ends of a packet's replies, and the replies.
+    /// How many ends are written, until all are and the length as well.
+    Replies { replies: Arc<Replies>, ends: Option<usize>, written: usize },
+}
+
+impl TableWriter {
+    /// Everything in `table`, behind `head`. Copies no reply.
+    pub(super) fn new(head: Vec<u8>, table: &SessionTable) -> Self {
+        let mut parts = VecDeque::new();
+        let mut bytes = head;
+        put_u32(table.sessions().len(), &mut bytes);
+        for (incarnation, session) in table.sessions() {
+            put_session(*incarnation, session, &mut bytes);
+            for (sequence, replies) in &session.replies {
+                put_u64(*sequence, &mut bytes);
+                put_u32(replies.ends.len(), &mut bytes);
+                parts.push_back(Part::Bytes { bytes: std::mem::take(&mut bytes), written: 0 });
+                let replies = Arc::clone(replies);
+                parts.push_back(Part::Replies { replies, ends: Some(0), written: 0 });
+            }
+        }
+        parts.push_back(Part::Bytes { bytes, written: 0 });
+        Self(parts)
+    }
+
+    /// Appends about `budget` bytes to `out`.
+    pub(super) fn write(&mut self, budget: usize, out: &mut Vec<u8>) {
+        let full = out.len() + budget.max(1);
+        while out.len() < full
+            && let Some(part) = self.0.front_mut()
+        {
+            if part.write(full - out.len(), out) {
+                self.0.pop_front();
+            }
+        }
+    }
+
+    /// Whether all is written.
+    pub(super) fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Part {
+    /// Writes at most about `budget` bytes; whether that was the last of it.
+    fn write(&mut self, budget: usize, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Bytes { bytes, written } => write_some(bytes, written, budget, out),
+            Self::Replies { replies, ends, written } => {
+                let Some(before) = *ends else {
+                    return write_some(&replies.bytes, written, budget, out);
+                };
+                let rest = &replies.ends[before..];
+                let now = &rest[..rest.len().min(budget.div_ceil(4))];
+                for end in now {
+                    out.extend_from_slice(&end.to_le_bytes());
+                }
+                *ends = Some(before + now.len());
+                if now.len() == rest.len() {
+                    put_u64(replies.bytes.len() as u64, out);
+                    *ends = None;
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Writes at most `budget` of the bytes that are not `written`; whether that was the last of them.
+fn write_some(bytes: &[u8], written: &mut usize, budget: usize, out: &mut Vec<u8>) -> bool {
+    let rest = &bytes[*written..];
+    let now = &rest[..rest.len().min(budget)];
+    out.extend_from_slice(now);
+    *written += now.len();
+    *written == bytes.len()
+}
+
+fn put_session(incarnation: Incarnation, session: &Known, out: &mut Vec<u8>) {
+    out.extend_from_slice(&incarnation.0.to_le_bytes());
+    let Session { number, random } = session.session;
+    for number in [number, random, session.floor, session.heard.0] {
+        put_u64(number, out);
+    }
+    match session.closed {
+        None => out.push(0),
+        Some(Closed { upto, at }) => {
+            out.push(1);
+            put_u64(upto, out);
+            put_u64(at.0, out);
+        }
+    }
+    put_u32(session.replies.len(), out);
+}
+
+fn put_u64(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_u32(count: usize, out: &mut Vec<u8>) {
+    let count = u32::try_from(count).expect("nodes, packets and commands are fewer than 4 Gi");
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+/// The bytes of a snapshot, read from the chunks they come in.
+pub(super) struct Stream<'a> {
+    chunks: &'a mut dyn Iterator<Item = io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(chunks: &'a mut dyn Iterator<Item = io::Result<Bytes>>) -> Self {
+        Self { chunks, rest: Bytes::new() }
+    }
+
+    /// What the last read has left of its chunk, and the chunks after it.
+    pub(super) fn into_rest(self) -> (Bytes, &'a mut dyn Iterator<Item = io::Result<Bytes>>) {
+        (self.rest, self.chunks)
+    }
+
+    /// The next bytes that are there, `limit` at most and at least one.
+    fn take_some(&mut self, limit: usize) -> io::Result<Bytes> {
+        while self.rest.is_empty() {
+            self.rest = self.chunks.next().ok_or_else(|| malformed("ends in its head"))??;
+        }
+        Ok(self.rest.split_to(limit.min(self.rest.len())))
+    }
+
+    pub(super) fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        let mut filled = 0;
+        while filled < N {
+            let some = self.take_some(N - filled)?;
+            bytes[filled..filled + some.len()].copy_from_slice(&some);
+            filled += some.len();
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn take_u64(&mut self) -> io::Result<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn take_u32(&mut self) -> io::Result<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    /// The table at this place.
+    pub(super) fn take_table(&mut self) -> io::Result<SessionTable> {
+        let mut table = SessionTable::default();
+        for _ in 0..self.take_u32()? {
+            let incarnation = Incarnation(u128::from_le_bytes(self.take()?));
+            table.restore(incarnation, self.take_session()?);
+        }
+        Ok(table)
+    }
+
+    fn take_session(&mut self) -> io::Result<Known> {
+        let session = Session { number: self.take_u64()?, random: self.take_u64()? };
+        let (floor, heard) = (self.take_u64()?, UnixMillis(self.take_u64()?));
+        let closed = match self.take()? {
+            [0] => None,
+            [1] => Some(Closed { upto: self.take_u64()?, at: UnixMillis(self.take_u64()?) }),
+            [_] => return Err(malformed("has a session that is neither open nor closed")),
+        };
+        let mut replies = VecDeque::new();
+        for _ in 0..self.take_u32()? {
+            replies.push_back((self.take_u64()?, Arc::new(self.take_replies()?)));
+        }
+        Ok(Known { session, floor, heard, closed, replies })
+    }
+
+    /// Room is made for what has come, never for what is promised.
+    fn take_replies(&mut self) -> io::Result<Replies> {
+        let mut replies = Replies::default();
+        let mut last = 0;
+        for _ in 0..self.take_u32()? {
+            let end = self.take_u32()?;
+            if end < last {
+                return Err(malformed("has replies that end before they begin"));
+            }
+            last = end;
+            replies.ends.push(end);
+        }
+        let mut left = self.take_u64()?;
+        if left != u64::from(last) {
+            return Err(malformed("has replies of two lengths"));
+        }
+        while left > 0 {
+            let some = self.take_some(usize::try_from(left).unwrap_or(usize::MAX))?;
+            left -= some.len() as u64;
+            replies.bytes.extend_from_slice(&some);
+        }
+        Ok(replies)
+    }
+}
+
+/// Says that the stream of a snapshot `does` what it must not.
+pub(super) fn malformed(does: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot {does}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proposal::PacketId;
+    use super::super::session::Admission;
+    use super::*;
+
+    fn id(incarnation: u128, sequence: u64) -> PacketId {
+        let session = Session { number: 3, random: 7 };
+        PacketId { incarnation: Incarnation(incarnation), session, sequence }
+    }
+
+    /// Sessions of every kind.
+    fn table() -> SessionTable {
+        let mut table = SessionTable::default();
+        for (incarnation, sizes) in [(1, &[3, 100_000, 0][..]), (2, &[5]), (3, &[])] {
+            for (size, sequence) in sizes.iter().zip(5..) {
+                table.admit(id(incarnation, sequence), 4, UnixMillis(9));
+                let mut replies = Replies::default();
+                for part in 0..3 {
+                    replies.bytes.extend(std::iter::repeat_n(part, size / 3));
+                    replies.end();
+                }
+                table.record(id(incarnation, sequence), Arc::new(replies));
+            }
+        }
+        table.admit(id(3, 1), 1, UnixMillis(9));
+        table.record(id(3, 1), Arc::new(Replies::default()));
+        table.close(Incarnation(2), 3, UnixMillis(10));
+        table
+    }
+
+    fn bytes_of(table: &SessionTable, budget: usize) -> Vec<u8> {
+        let (mut writer, mut out) = (TableWriter::new(b"head".to_vec(), table), Vec::new());
+        while !writer.is_done() {
+            let before = out.len();
+            writer.write(budget, &mut out);
+            assert!(out.len() > before || writer.is_done(), "it goes on");
+            assert!(out.len() - before <= budget + 16, "{} at once", out.len() - before);
+        }
+        out
+    }
+
+    #[test]
+    fn a_table_comes_back_however_it_was_written_and_cut() {
+        let table = table();
+        let whole = bytes_of(&table, usize::MAX / 2);
+        for budget in [1, 3, 4, 7, 1000] {
+            assert_eq!(bytes_of(&table, budget), whole, "{budget}");
+        }
+        for length in [1, 5, 4096, whole.len()] {
+            let mut chunks = whole.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+            let mut stream = Stream::new(&mut chunks);
+            assert_eq!(&stream.take::<4>().unwrap(), b"head");
+            let mut back = stream.take_table().unwrap();
+            assert!(stream.into_rest().0.is_empty());
+            assert_eq!(bytes_of(&back, 1000), whole, "{length}");
+            assert_eq!(back.size(), table.size());
+            let again = back.admit(id(1, 6), 4, UnixMillis(11));
+            assert!(matches!(again, Admission::Duplicate(replies) if replies.ends.len() == 3));
+            assert!(matches!(back.admit(id(2, 6), 4, UnixMillis(11)), Admission::Stale));
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_cut_short_is_an_error() {
+        let whole = bytes_of(&table(), 1000);
+        for length in (4..300).chain(whole.len() - 300..whole.len()) {
+            let mut chunks = std::iter::once(Ok(Bytes::copy_from_slice(&whole[4..length])));
+            assert!(Stream::new(&mut chunks).take_table().is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_has_begun_is_not_moved_by_what_follows() {
+        let mut table = table();
+        let before = bytes_of(&table, 1000);
+        let (mut writer, mut out) = (TableWriter::new(b"head".to_vec(), &table), Vec::new());
+        writer.write(100, &mut out);
+        table.admit(id(1, 90), 90, UnixMillis(12));
+        table.close(Incarnation(1), 3, UnixMillis(12));
+        while !writer.is_done() {
+            writer.write(100, &mut out);
+        }
+        assert_eq!(out, before);
+    }
+}
