@@ -66,9 +66,8 @@ impl Queue {
         const KEPT_BYTES_MAX: usize = 256 * 1024;
         self.commands.clear();
         self.commands.shrink_to(KEPT_BYTES_MAX);
-        self.replies.bytes.clear();
+        self.replies.clear();
         self.replies.bytes.shrink_to(KEPT_BYTES_MAX);
-        self.replies.ends.clear();
         self.count = 0;
         self.taken = 0;
         self.lane = Lane::Read;

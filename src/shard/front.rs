@@ -8,6 +8,7 @@
 //! a packet below the floor is never applied; so "unknown" can only turn out applied-before or never.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -36,8 +37,8 @@ pub enum Lane {
     Read,
 }
 
-/// A connection that waits for some commands of a packet. A packet has them in the order in which they came, which
-/// is that of their deadlines.
+/// A connection that waits for its submission. A packet has them in the order in which they came, which is that of their
+/// deadlines and that in which the packet holds their commands.
 #[derive(Debug)]
 pub(super) struct Waiter {
     /// `None` when it was told already that its time has passed.
@@ -46,6 +47,8 @@ pub(super) struct Waiter {
     bytes: usize,
     /// Its own, not the packet's: a packet that lasts long has submissions of very different ages (faults.md R16).
     deadline: Instant,
+    /// Its replies are in.
+    is_answered: bool,
 }
 
 /// A packet of another node that was proposed here and waits for apply.
@@ -208,6 +211,7 @@ impl Front {
                 commands: count,
                 bytes: commands.len(),
                 deadline: Instant::now() + REQUEST_DEADLINE,
+                is_answered: false,
             });
         }
         drop(guard);
@@ -349,13 +353,27 @@ impl Front {
         waiting.leader != Some(leader) && !waiting.flights.is_empty()
     }
 
-    /// Packet `sequence` has its replies.
-    pub(super) fn complete(&self, sequence: u64, replies: &Replies) {
+    /// The `submissions` of packet `sequence`, by their places in it, have `replies`. The packet is under way until all have.
+    pub(super) fn complete(&self, sequence: u64, submissions: Range<usize>, replies: &Replies) {
         let mut waiting = self.waiting.lock();
+        let Some(flight) = waiting.flights.get_mut(&sequence) else { return };
+        let count = flight.waiters.len();
+        let places = submissions.start.min(count)..submissions.end.min(count);
+        if places != (0..count) {
+            let answered = &mut flight.waiters[places.clone()];
+            deliver(answered, places.start, replies);
+            for waiter in answered {
+                waiter.is_answered = true;
+                waiter.cell = None;
+            }
+            if !flight.waiters.iter().all(|waiter| waiter.is_answered) {
+                return;
+            }
+        }
         let Some(flight) = waiting.flights.remove(&sequence) else { return };
         waiting.received.note(sequence, flight.floor, replies.bytes.len());
         drop(waiting);
-        deliver(&flight.waiters, replies);
+        deliver(&flight.waiters, 0, replies);
     }
 
     /// Queues a packet without commands when this front end has nothing else to say and the shard should hear of it: that
@@ -372,7 +390,8 @@ impl Front {
         }
         let buffer = waiting.spare.pop().unwrap_or_else(PacketBuffer::new);
         // Nobody waits for it, but it is tried for as long as if somebody did.
-        let nobody = Waiter { cell: None, commands: 0, bytes: 0, deadline: now + REQUEST_DEADLINE };
+        let deadline = now + REQUEST_DEADLINE;
+        let nobody = Waiter { cell: None, commands: 0, bytes: 0, deadline, is_answered: true };
         waiting.writes.push_back(Outgoing { buffer, waiters: vec![nobody] });
         true
     }
@@ -545,7 +564,7 @@ impl Overdue {
 
 impl ReadDeparture {
     pub(super) fn complete(&self, replies: &Replies) {
-        deliver(&self.waiters, replies);
+        deliver(&self.waiters, 0, replies);
     }
 
     pub(super) fn fail(&self, error: &ErrorReply) {
@@ -568,27 +587,20 @@ fn fail(waiters: &[Waiter], error: &ErrorReply) {
     }
 }
 
-fn deliver(waiters: &[Waiter], replies: &Replies) {
-    let mut from = 0;
-    for waiter in waiters {
-        let count = waiter.commands as usize;
+/// Gives `waiters`, whose submissions are those from place `from` on, their part of `replies`.
+fn deliver(waiters: &[Waiter], from: usize, replies: &Replies) {
+    for (waiter, place) in waiters.iter().zip(from..) {
         if let Some(cell) = &waiter.cell {
-            if from + count > replies.ends.len() {
-                // A replica answered fewer commands than it was sent: only a damaged or foreign packet does that.
-                cell.fail(ErrorReply::INTERNAL);
-            } else {
-                cell.complete(replies, from, count);
-            }
+            cell.complete(replies, place, waiter.commands as usize);
         }
-        from += count;
     }
 }
 
 impl AppliedPackets for Front {
-    fn applied(&self, id: PacketId, replies: &Arc<Replies>) {
+    fn applied(&self, id: PacketId, submissions: Range<usize>, replies: &Arc<Replies>) {
         if id.incarnation == self.incarnation {
             if id.session == self.session && self.leads() {
-                self.complete(id.sequence, replies);
+                self.complete(id.sequence, submissions, replies);
             }
         } else if let Some(responder) = self.take_proposed(id) {
             responder.send_with(|out| wire::put_applied(replies, out));
@@ -664,13 +676,11 @@ mod tests {
     #[test]
     fn an_apply_answers_only_where_the_packet_was_proposed() {
         let (front, departure) = front_with_a_packet();
-        let mut replies = Replies { bytes: b":1\r\n".to_vec(), ends: Vec::new() };
-        replies.end();
-        let replies = Arc::new(replies);
-        front.applied(departure.id, &replies);
+        let replies = Arc::new(Replies::of(&[&[":1\r\n"]]));
+        front.applied(departure.id, 0..1, &replies);
         assert!(front.must_follow(SECOND), "the leader has yet to apply it and to answer");
         front.follow(HERE);
-        front.applied(departure.id, &replies);
+        front.applied(departure.id, 0..1, &replies);
         assert!(!front.must_follow(SECOND), "nothing is unanswered");
     }
 
@@ -721,11 +731,8 @@ mod tests {
         front.expire(Instant::now() + REQUEST_DEADLINE);
         assert_eq!(outcome(&first).await, Some(Err(ErrorReply::OUTCOME_UNKNOWN)));
         assert_eq!(outcome(&second).await, None, "its time has not passed");
-        let mut replies = Replies { bytes: b":1\r\n".to_vec(), ends: Vec::new() };
-        replies.end();
-        replies.bytes.extend_from_slice(b":2\r\n");
-        replies.end();
-        front.complete(departure.id.sequence, &replies);
+        let replies = Replies::of(&[&[":1\r\n"], &[":2\r\n"]]);
+        front.complete(departure.id.sequence, 0..2, &replies);
         assert_eq!(outcome(&second).await, Some(Ok(b":2\r\n".to_vec())), "its own reply");
         assert_eq!(outcome(&first).await, None, "answered once");
     }
@@ -749,18 +756,16 @@ mod tests {
             assert_eq!(departure.framed.commands, 1);
             let mut commands = Vec::new();
             put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"b"], &mut commands);
-            assert_eq!(departure.framed.body(), commands);
-            let mut replies = Replies { bytes: b":1\r\n".to_vec(), ends: Vec::new() };
-            replies.end();
-            front.complete(departure.id.sequence, &replies);
+            let mut buffer = PacketBuffer::new();
+            buffer.push(&commands, 1);
+            assert_eq!(departure.framed.body(), buffer.frame().body());
+            front.complete(departure.id.sequence, 0..1, &Replies::of(&[&[":1\r\n"]]));
             assert_eq!(outcome(&second).await, Some(Ok(b":1\r\n".to_vec())));
         }
     }
 
     fn replies_of(bytes: usize) -> Replies {
-        let mut replies = Replies { bytes: vec![b'x'; bytes], ends: Vec::new() };
-        replies.end();
-        replies
+        Replies::of(&[&[&"x".repeat(bytes)]])
     }
 
     /// faults.md R17: the shard kept the replies of a front end that had nothing more to send.
@@ -769,7 +774,7 @@ mod tests {
         let (front, first) = front_with_a_packet();
         let now = Instant::now();
         assert!(!front.confirm(now + CONFIRM_PAUSE), "it has received nothing");
-        front.complete(first.id.sequence, &replies_of(CONFIRM_BYTES_MIN));
+        front.complete(first.id.sequence, 0..1, &replies_of(CONFIRM_BYTES_MIN));
         let later = Instant::now() + CONFIRM_PAUSE;
         assert!(!front.confirm(now), "another packet may be about to say so");
         assert!(front.confirm(later));
@@ -777,7 +782,7 @@ mod tests {
         let packet = front.depart(0).unwrap();
         assert_eq!((packet.floor, packet.framed.commands), (first.id.sequence + 1, 0));
         front.expire(Instant::now());
-        front.complete(packet.id.sequence, &Replies::default());
+        front.complete(packet.id.sequence, 0..0, &Replies::default());
         assert!(!front.confirm(later + CONFIRM_PAUSE), "the shard knows");
         assert!(front.confirm(later + SIGN_OF_LIFE_INTERVAL), "it lives");
     }
@@ -785,7 +790,7 @@ mod tests {
     #[test]
     fn small_replies_wait_for_the_sign_of_life() {
         let (front, first) = front_with_a_packet();
-        front.complete(first.id.sequence, &replies_of(5));
+        front.complete(first.id.sequence, 0..1, &replies_of(5));
         let now = Instant::now();
         assert!(!front.confirm(now + SIGN_OF_LIFE_INTERVAL / 2));
         assert!(front.confirm(now + SIGN_OF_LIFE_INTERVAL));
@@ -809,15 +814,37 @@ mod tests {
             let _cell = submit_later(&front, Duration::ZERO);
             let Some(departure) = front.depart(0) else { break };
             assert_eq!(departure.floor, stuck.id.sequence);
-            front.complete(departure.id.sequence, &replies_of(UNCONFIRMED_BYTES_MAX / 8));
+            front.complete(departure.id.sequence, 0..1, &replies_of(UNCONFIRMED_BYTES_MAX / 8));
             answered += 1;
         }
         assert_eq!(answered, 8);
-        front.complete(stuck.id.sequence, &replies_of(1));
+        front.complete(stuck.id.sequence, 0..1, &replies_of(1));
         let next = front.depart(0).unwrap();
         assert_eq!(next.floor, next.id.sequence, "now all of it is confirmed");
-        front.complete(next.id.sequence, &replies_of(1));
+        front.complete(next.id.sequence, 0..1, &replies_of(1));
         assert_eq!(front.waiting.lock().received.bytes, PACKET_REPLY_BYTES + 1);
+    }
+
+    /// Each is answered as its replies come; the packet is under way until all are in.
+    #[tokio::test]
+    async fn submissions_of_a_packet_are_answered_one_by_one() {
+        let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
+        let cells: Vec<_> = (0..3).map(|_| submit_later(&front, Duration::ZERO)).collect();
+        front.follow(HERE);
+        let departure = front.depart(0).unwrap();
+        front.keep(departure.id.sequence, departure.framed);
+        let replies = Arc::new(Replies::of(&[&[":1\r\n"], &[":2\r\n"], &[":3\r\n"]]));
+        front.applied(departure.id, 1..2, &replies);
+        assert_eq!(outcome(&cells[1]).await, Some(Ok(b":2\r\n".to_vec())));
+        assert_eq!(outcome(&cells[0]).await, None, "its replies are not in");
+        assert!(front.must_follow(SECOND), "the packet is under way");
+        front.applied(departure.id, 0..1, &replies);
+        assert_eq!(outcome(&cells[0]).await, Some(Ok(b":1\r\n".to_vec())));
+        // A retry is answered with all of them.
+        front.applied(departure.id, 0..3, &replies);
+        assert_eq!(outcome(&cells[2]).await, Some(Ok(b":3\r\n".to_vec())));
+        assert_eq!(outcome(&cells[1]).await, None, "answered once");
+        assert!(!front.must_follow(SECOND), "nothing is unanswered");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! on every replica.
 
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,15 +34,16 @@ use crate::stdx::clock::UnixMillis;
 
 /// Version of the head of a snapshot: `version u8 | now u64 (Unix ms) | history u64 | index u64 | session table`, then the
 /// keyspace's stream.
-const SNAPSHOT_HEAD_VERSION: u8 = 3;
+const SNAPSHOT_HEAD_VERSION: u8 = 4;
 
 /// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Who wants to know which packets were applied.
 pub(super) trait AppliedPackets: Send + Sync {
-    /// Packet `id` has `replies`. Called once per time it meets apply, so a retried packet may come twice.
-    fn applied(&self, id: PacketId, replies: &Arc<Replies>);
+    /// The `submissions` of packet `id`, by their places in it, have `replies`. Called once per time it meets apply, so a
+    /// retried packet may come twice.
+    fn applied(&self, id: PacketId, submissions: Range<usize>, replies: &Arc<Replies>);
 
     /// Packet `id` has met apply and was left out, as it will be from now on: its session has ended, or has given it up.
     fn stale(&self, id: PacketId);
@@ -330,10 +331,14 @@ fn apply_packet(
                 }
                 look_ahead(&state.keyspace, &ahead);
                 for command in ahead.drain(..) {
+                    if command.1.begins {
+                        replies.end_submission();
+                    }
                     seed = seed.wrapping_add(SEED_STEP);
                     run(&mut state.keyspace, command, stamp.now, seed, &mut replies);
                 }
             }
+            replies.end_submission();
             state.history = xxh3_64_with_seed(&replies.bytes, state.history);
             let replies = Arc::new(replies);
             state.sessions.record(packet.id, Arc::clone(&replies));
@@ -342,7 +347,7 @@ fn apply_packet(
         Admission::Duplicate(replies) => replies,
         Admission::Stale => return listener.stale(packet.id),
     };
-    listener.applied(packet.id, &replies);
+    listener.applied(packet.id, replies.submissions(), &replies);
 }
 
 /// Commands of a packet that are about to run.
@@ -434,6 +439,9 @@ pub(super) fn run_reads(
     let mut replies = Replies::default();
     for command in Commands::new(body) {
         let Ok(command) = command else { break };
+        if command.begins {
+            replies.end_submission();
+        }
         let start = replies.bytes.len();
         seed = seed.wrapping_add(SEED_STEP);
         let context = Context::new(At { db: command.db, now }, seed);
@@ -449,6 +457,7 @@ pub(super) fn run_reads(
         }
         finish_reply(start, &mut replies);
     }
+    replies.end_submission();
     replies
 }
 
@@ -457,10 +466,13 @@ mod tests {
     use super::*;
     use crate::resp::Protocol;
 
+    /// A submission of one command.
     fn body(argv: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        proposal::put_command(Protocol::Resp2, DbIndex(0), argv, &mut out);
-        out
+        let mut commands = Vec::new();
+        proposal::put_command(Protocol::Resp2, DbIndex(0), argv, &mut commands);
+        let mut buffer = proposal::PacketBuffer::new();
+        buffer.push(&commands, 1);
+        buffer.frame().body().to_vec()
     }
 
     struct Nobody;
@@ -468,7 +480,7 @@ mod tests {
     impl AppliedPackets for Nobody {
         fn stale(&self, _id: PacketId) {}
 
-        fn applied(&self, _: PacketId, _: &Arc<Replies>) {}
+        fn applied(&self, _: PacketId, _: Range<usize>, _: &Arc<Replies>) {}
     }
 
     fn machine_with(value: &[u8]) -> Arc<ShardMachine> {
@@ -571,7 +583,7 @@ mod tests {
             (changed(1, 77), "kind 77"),
             (two(&body(&[b"NOSUCH", b"{a}9"])), "'NOSUCH'"),
             (two(b"\0\0\x03"), "malformed"),
-            (two(b"\x02\0\x01\x03GET"), "flags"),
+            (two(b"\x04\0\x01\x03GET"), "flags"),
             (two(b""), "commands"),
             (good[..good.len() - 1].to_vec(), "malformed"),
             ([&good[..], b"x"].concat(), "trailing"),
@@ -585,6 +597,40 @@ mod tests {
         }
         machine.apply(EntryPosition { term: 1, index: 7 }, &good.into()).unwrap();
         assert_eq!(machine.hash().keys, before.keys + 1);
+    }
+
+    /// What a listener hears.
+    #[derive(Default)]
+    struct Heard(parking_lot::Mutex<Vec<(Range<usize>, Replies)>>);
+
+    impl AppliedPackets for Heard {
+        fn stale(&self, _id: PacketId) {}
+
+        fn applied(&self, _: PacketId, submissions: Range<usize>, replies: &Arc<Replies>) {
+            self.0.lock().push((submissions, (**replies).clone()));
+        }
+    }
+
+    #[test]
+    fn replies_are_those_of_submissions_also_when_a_packet_comes_again() {
+        let heard = Arc::new(Heard::default());
+        let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::clone(&heard) as _);
+        let mut set = body(&[b"SET", b"a", b"1"]);
+        let mut incr = body(&[b"INCR", b"a"]);
+        let first = [&set[..], &incr].concat();
+        // Of the second submission only the first command begins it.
+        set[0] &= 1;
+        incr[0] &= 1;
+        let second = [&body(&[b"GET", b"a"])[..], &set, &incr].concat();
+        let packet = packet_of([first, second].concat(), 5);
+        let stamp = Stamp { now: UnixMillis(1), seed: 1 };
+        for index in 1..3 {
+            let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
+            machine.apply(EntryPosition { term: 1, index }, &entry).unwrap();
+        }
+        let replies =
+            Replies::of(&[&["+OK\r\n"], &[":2\r\n"], &["$1\r\n2\r\n", "+OK\r\n", ":2\r\n"]]);
+        assert_eq!(*heard.0.lock(), [(0..3, replies.clone()), (0..3, replies)]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a shard's log holds: the bytes of a proposal, hand-coded, versioned, with argv kept as argv.
 //!
 //! ```text
-//! proposal   version u8 = 1 | kind u8 | now u64 (Unix ms) | seed u64 | body        little endian
+//! proposal   version u8 = 3 | kind u8 | now u64 (Unix ms) | seed u64 | body        little endian
 //! kind 1     batch: packets u32, then each packet:
 //!            incarnation u128 | session number u64, random u64 | sequence u64 | floor u64 | commands u32 |
 //!            length u32 | commands
-//! command    flags u8 (bit 0: the client speaks RESP3) | db u8 | argc varint | argc × (length varint | bytes)
+//! command    flags u8 (bit 0: the client speaks RESP3; bit 1: a submission begins) | db u8 | argc varint |
+//!            argc × (length varint | bytes)
 //! kind 2     purge: keys u32, then each key: db u8 | length varint | bytes
 //! kind 3     close: directories u32, then each: incarnation u128 | number u64 of the last session that has ended
 //! ```
@@ -20,7 +21,7 @@ use crate::ids::{DbIndex, Incarnation, Session};
 use crate::resp::Protocol;
 use crate::stdx::clock::UnixMillis;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const KIND_BATCH: u8 = 1;
 const KIND_PURGE: u8 = 2;
 const KIND_CLOSE: u8 = 3;
@@ -31,6 +32,10 @@ pub(super) const PACKET_HEADER_BYTES: usize = 16 + 16 + 8 + 8 + 4 + 4;
 
 /// Room to leave in front of a packet's commands so that a batch of this one packet needs no copy.
 pub(super) const HEADROOM: usize = PREFIX_BYTES + 4 + PACKET_HEADER_BYTES;
+
+/// Flags of a command.
+const FLAG_RESP3: u8 = 1;
+const FLAG_BEGINS: u8 = 2;
 
 /// Characters of an unknown command's name that are told.
 const NAME_CHARS_MAX: usize = 64;
@@ -79,7 +84,10 @@ impl Packet {
         let mut commands = Commands::new(&self.body);
         let mut count = 0_u32;
         while !commands.rest.is_empty() {
-            let name = commands.step_over()?;
+            let (name, begins) = commands.step_over()?;
+            if count == 0 && !begins {
+                return Err(MalformedProposal("submission").into());
+            }
             if !is_known(name) {
                 return Err(UnknownProposal::command(name));
             }
@@ -131,6 +139,8 @@ impl UnknownProposal {
 /// One command of a packet.
 #[derive(Debug)]
 pub struct Command<'a> {
+    /// Whether it is the first of its submission: the commands from there to the next such one are of one connection.
+    pub begins: bool,
     /// How its reply is to be encoded.
     pub protocol: Protocol,
     /// The client's database.
@@ -139,13 +149,13 @@ pub struct Command<'a> {
     pub argv: SmallVec<[&'a [u8]; 8]>,
 }
 
-/// Appends a command's bytes to a packet's body.
+/// Appends a command's bytes to those of a submission.
 pub fn put_command(protocol: Protocol, db: DbIndex, argv: &[&[u8]], out: &mut Vec<u8>) {
     // Once for all, so that no word below has to ask whether there is room.
     out.reserve(2 + 5 + argv.iter().map(|word| 5 + word.len()).sum::<usize>());
     out.push(match protocol {
         Protocol::Resp2 => 0,
-        Protocol::Resp3 => 1,
+        Protocol::Resp3 => FLAG_RESP3,
     });
     out.push(db.0);
     put_varint(argv.len(), out);
@@ -168,41 +178,48 @@ impl<'a> Commands<'a> {
     }
 
     fn take(&mut self) -> Result<Command<'a>, MalformedProposal> {
-        let (protocol, db, count) = take_head(&mut self.rest)?;
-        let argv = take_words(&mut self.rest, count)?;
-        Ok(Command { protocol, db, argv })
+        let Head { begins, protocol, db, argc } = take_head(&mut self.rest)?;
+        let argv = take_words(&mut self.rest, argc)?;
+        Ok(Command { begins, protocol, db, argv })
     }
 
-    /// Steps over a command and returns its name; fails where [`Self::take`] does.
-    fn step_over(&mut self) -> Result<&'a [u8], MalformedProposal> {
-        let (_, _, count) = take_head(&mut self.rest)?;
+    /// Steps over a command; its name, and whether a submission begins with it. Fails where [`Self::take`] does.
+    fn step_over(&mut self) -> Result<(&'a [u8], bool), MalformedProposal> {
+        let Head { begins, argc, .. } = take_head(&mut self.rest)?;
         let name = take_bytes(&mut self.rest)?;
-        for _ in 1..count {
+        for _ in 1..argc {
             take_bytes(&mut self.rest)?;
         }
-        Ok(name)
+        Ok((name, begins))
     }
 }
 
-/// What stands before a command's words, and how many of these there are: at least one.
-fn take_head(rest: &mut &[u8]) -> Result<(Protocol, DbIndex, u64), MalformedProposal> {
+/// What stands before a command's words.
+struct Head {
+    begins: bool,
+    protocol: Protocol,
+    db: DbIndex,
+    /// How many words there are: at least one.
+    argc: u64,
+}
+
+fn take_head(rest: &mut &[u8]) -> Result<Head, MalformedProposal> {
     let [flags, db, after @ ..] = *rest else {
         return Err(MalformedProposal("command head"));
     };
     *rest = after;
-    let protocol = match flags {
-        0 => Protocol::Resp2,
-        1 => Protocol::Resp3,
-        _ => return Err(MalformedProposal("flags")),
-    };
+    if flags & !(FLAG_RESP3 | FLAG_BEGINS) != 0 {
+        return Err(MalformedProposal("flags"));
+    }
+    let protocol = if flags & FLAG_RESP3 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
     if *db >= DbIndex::COUNT {
         return Err(MalformedProposal("database"));
     }
-    let count = take_varint(rest)?;
-    if count == 0 || count > ARGC_MAX {
+    let argc = take_varint(rest)?;
+    if argc == 0 || argc > ARGC_MAX {
         return Err(MalformedProposal("argc"));
     }
-    Ok((protocol, DbIndex(*db), count))
+    Ok(Head { begins: flags & FLAG_BEGINS != 0, protocol, db: DbIndex(*db), argc })
 }
 
 fn take_words<'a>(
@@ -432,12 +449,17 @@ impl PacketBuffer {
         self.bytes.len() - HEADROOM
     }
 
+    /// Adds a submission: `count` commands, which begin with the first byte.
     pub(super) fn push(&mut self, commands: &[u8], count: u32) {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(commands);
+        if let Some(flags) = self.bytes.get_mut(start) {
+            *flags |= FLAG_BEGINS;
+        }
         self.commands += count;
     }
 
-    /// Takes back the first commands: `bytes` of them, `count` in number.
+    /// Takes back the first submissions: `bytes` of commands, `count` in number.
     pub(super) fn cut(&mut self, bytes: usize, count: u32) {
         self.bytes.drain(HEADROOM..HEADROOM + bytes);
         self.commands -= count;
@@ -473,7 +495,7 @@ impl Framed {
         self.bytes.len() - HEADROOM
     }
 
-    /// The same without its first commands: `bytes` of them, `count` in number.
+    /// The same without its first submissions: `bytes` of commands, `count` in number.
     pub(super) fn without(&self, bytes: usize, count: u32) -> Self {
         let mut rest = vec![0; HEADROOM];
         rest.extend_from_slice(&self.bytes[HEADROOM + bytes..]);
@@ -526,6 +548,7 @@ mod tests {
         let mut out = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"key", b"value"], &mut out);
         put_command(Protocol::Resp3, DbIndex(3), &[b"GET", &[7; 300]], &mut out);
+        out[0] |= FLAG_BEGINS;
         (out.into(), 2)
     }
 
@@ -585,6 +608,32 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_knows_where_its_submissions_begin() {
+        let mut buffer = PacketBuffer::new();
+        let mut lengths = Vec::new();
+        for names in [&["GET", "SET"][..], &["DEL"], &["GET", "GET", "GET"]] {
+            let mut submission = Vec::new();
+            for name in names {
+                put_command(Protocol::Resp3, DbIndex(0), &[name.as_bytes(), b"k"], &mut submission);
+            }
+            lengths.push(submission.len());
+            buffer.push(&submission, u32::try_from(names.len()).unwrap());
+        }
+        let begins = |framed: &Framed| -> Vec<bool> {
+            Commands::new(&framed.body()).map(|command| command.unwrap().begins).collect()
+        };
+        let framed = buffer.frame();
+        assert_eq!(begins(&framed), [true, false, true, true, false, false]);
+        assert_eq!(begins(&framed.without(lengths[0], 2)), [true, true, false, false]);
+        buffer.cut(lengths[0] + lengths[1], 3);
+        assert_eq!(begins(&buffer.frame()), [true, false, false]);
+        let within = Framed { bytes: framed.bytes, commands: 6 }.without(lengths[0] / 2, 1);
+        let packet = within.packet(packet(1).id, 1);
+        let error = MalformedProposal("submission").into();
+        assert_eq!(packet.check(|_| true), Err(error), "it begins within one");
+    }
+
+    #[test]
     fn every_cut_is_an_error_and_never_a_panic() {
         for bytes in [
             encode_batch(stamp(), &[packet(1)]),
@@ -609,7 +658,7 @@ mod tests {
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
             hex,
-            "02030400000000000000050000000000000001000000010000000000000000000000000000000200000000000000"
+            "03030400000000000000050000000000000001000000010000000000000000000000000000000200000000000000"
         );
     }
 
@@ -618,6 +667,7 @@ mod tests {
     fn golden_bytes_of_a_batch() {
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"DEL", b"k"], &mut commands);
+        commands[0] |= FLAG_BEGINS;
         let id = PacketId {
             incarnation: Incarnation(1),
             session: Session { number: 2, random: 9 },
@@ -628,8 +678,8 @@ mod tests {
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
             hex,
-            "0201040000000000000005000000000000000100000001000000000000000000000000000000020000000000000009\
-             00000000000000030000000000000003000000000000000100000009000000000002\
+            "0301040000000000000005000000000000000100000001000000000000000000000000000000020000000000000009\
+             00000000000000030000000000000003000000000000000100000009000000020002\
              0344454c016b"
         );
     }

@@ -1,10 +1,12 @@
 //! Encoded replies on their way back: from apply to the connection that waits.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::resp::ErrorReply;
 
@@ -15,6 +17,8 @@ pub struct Replies {
     pub bytes: Vec<u8>,
     /// End offset of each reply in `bytes`.
     pub ends: Vec<u32>,
+    /// For each submission that is done, how many replies there are up to its end. Few fit without memory of their own.
+    submissions: SmallVec<[u32; 4]>,
 }
 
 impl Replies {
@@ -25,6 +29,43 @@ impl Replies {
     pub fn end(&mut self) {
         let end = u32::try_from(self.bytes.len()).expect("the replies of a packet are below 4 GiB");
         self.ends.push(end);
+    }
+
+    /// Marks the end of a submission, with the replies since the last one: nothing when there are none.
+    pub(super) fn end_submission(&mut self) {
+        let count =
+            u32::try_from(self.ends.len()).expect("the commands of a packet are below 4 Gi");
+        if count > self.submissions.last().copied().unwrap_or(0) {
+            self.submissions.push(count);
+        }
+    }
+
+    /// The submissions that are done, by their place in the packet.
+    pub(super) fn submissions(&self) -> Range<usize> {
+        0..self.submissions.len()
+    }
+
+    /// Which replies are those of a submission; `None` when it is not done.
+    fn of_submission(&self, place: usize) -> Option<Range<usize>> {
+        let end = *self.submissions.get(place)? as usize;
+        let start = if place == 0 { 0 } else { self.submissions[place - 1] as usize };
+        Some(start..end)
+    }
+
+    /// How each submission's end is told in a stream: see [`Self::encode`].
+    pub(super) fn submission_ends(&self) -> &[u32] {
+        &self.submissions
+    }
+
+    /// Puts together what came as a stream; `None` when it does not fit together.
+    pub(super) fn from_parts(bytes: Vec<u8>, ends: Vec<u32>, submissions: &[u32]) -> Option<Self> {
+        let count = u32::try_from(ends.len()).ok()?;
+        let is_whole = ends.is_sorted()
+            && ends.last().copied().unwrap_or(0) as usize == bytes.len()
+            && submissions.is_sorted_by(|one, next| one < next)
+            && submissions.first() != Some(&0)
+            && submissions.last().copied().unwrap_or(0) == count;
+        is_whole.then(|| Self { bytes, ends, submissions: SmallVec::from_slice(submissions) })
     }
 
     /// The `index`-th reply's bytes.
@@ -39,13 +80,22 @@ impl Replies {
         self.bytes.get(start..end)
     }
 
-    /// Appends their bytes: `ends u32 | ends × u32 | length u64 | bytes`.
+    /// Forgets all but its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.submissions.clear();
+    }
+
+    /// Appends their bytes: `ends u32 | ends × u32 | submissions u32 | submissions × u32 (replies up to its end) |
+    /// length u64 | bytes`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let count =
-            u32::try_from(self.ends.len()).expect("the commands of a packet are below 4 Gi");
-        out.extend_from_slice(&count.to_le_bytes());
-        for end in &self.ends {
-            out.extend_from_slice(&end.to_le_bytes());
+        for numbers in [&self.ends[..], &self.submissions] {
+            let count = u32::try_from(numbers.len()).expect("a packet's commands are below 4 Gi");
+            out.extend_from_slice(&count.to_le_bytes());
+            for number in numbers {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
         }
         out.extend_from_slice(&(self.bytes.len() as u64).to_le_bytes());
         out.extend_from_slice(&self.bytes);
@@ -53,32 +103,39 @@ impl Replies {
 
     /// The replies at the front of `bytes`; `None` when they are malformed.
     pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
-        let (count, mut rest) = bytes.split_first_chunk()?;
-        let count = u32::from_le_bytes(*count) as usize;
-        if rest.len() < count.checked_mul(4)? {
-            return None;
-        }
-        let mut ends = Vec::with_capacity(count);
-        let mut previous = 0;
-        for _ in 0..count {
-            let (end, tail) = rest.split_first_chunk()?;
-            let end = u32::from_le_bytes(*end);
-            if end < previous {
-                return None;
-            }
-            previous = end;
-            ends.push(end);
-            rest = tail;
-        }
+        let mut rest = *bytes;
+        let ends = take_numbers(&mut rest)?;
+        let submissions = take_numbers(&mut rest)?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        if rest.len() < length || length != previous as usize {
-            return None;
-        }
-        let (body, tail) = rest.split_at(length);
+        let (body, tail) = rest.split_at_checked(length)?;
+        let replies = Self::from_parts(body.to_vec(), ends, &submissions)?;
         *bytes = tail;
-        Some(Self { bytes: body.to_vec(), ends })
+        Some(replies)
     }
+
+    /// Replies to submissions with these texts.
+    #[cfg(test)]
+    pub(super) fn of(submissions: &[&[&str]]) -> Self {
+        let mut replies = Self::default();
+        for submission in submissions {
+            for text in *submission {
+                replies.bytes.extend_from_slice(text.as_bytes());
+                replies.end();
+            }
+            replies.end_submission();
+        }
+        replies
+    }
+}
+
+fn take_numbers(rest: &mut &[u8]) -> Option<Vec<u32>> {
+    let (count, after) = rest.split_first_chunk()?;
+    let bytes = (u32::from_le_bytes(*count) as usize).checked_mul(4)?;
+    let (numbers, after) = after.split_at_checked(bytes)?;
+    *rest = after;
+    let (numbers, _) = numbers.as_chunks();
+    Some(numbers.iter().map(|number| u32::from_le_bytes(*number)).collect())
 }
 
 /// Where a connection waits for the replies of one submission. Reused from batch to batch: the buffers
@@ -102,12 +159,16 @@ impl ReplyCell {
         Arc::new(Self::default())
     }
 
-    /// Fills the cell with replies `from..from + count` of `all` and wakes the connection.
-    pub(super) fn complete(&self, all: &Replies, from: usize, count: usize) {
+    /// Fills the cell with the replies of one submission and wakes the connection. Those who waited for another number of
+    /// them are told of an error: only a damaged or foreign packet has it.
+    pub(super) fn complete(&self, all: &Replies, submission: usize, count: usize) {
+        let Some(own) = all.of_submission(submission).filter(|own| own.len() == count) else {
+            return self.fail(ErrorReply::INTERNAL);
+        };
         let mut state = self.state.lock();
         let state = &mut *state;
-        let start = if from == 0 { 0 } else { all.ends[from - 1] };
-        let ends = &all.ends[from..from + count];
+        let start = if own.start == 0 { 0 } else { all.ends[own.start - 1] };
+        let ends = &all.ends[own];
         let end = ends.last().copied().unwrap_or(start);
         state.replies.bytes.extend_from_slice(&all.bytes[start as usize..end as usize]);
         state.replies.ends.extend(ends.iter().map(|end| end - start));
@@ -136,8 +197,7 @@ impl ReplyCell {
                 return Poll::Pending;
             }
             state.done = false;
-            replies.bytes.clear();
-            replies.ends.clear();
+            replies.clear();
             std::mem::swap(&mut state.replies, replies);
             Poll::Ready(state.failed.take().map_or(Ok(()), Err))
         })
@@ -158,13 +218,9 @@ impl CellState {
 mod tests {
     use super::*;
 
+    /// Three replies, of two submissions.
     fn three() -> Replies {
-        let mut replies = Replies::default();
-        for text in ["+OK\r\n", ":1\r\n", "$-1\r\n"] {
-            replies.bytes.extend_from_slice(text.as_bytes());
-            replies.end();
-        }
-        replies
+        Replies::of(&[&["+OK\r\n"], &[":1\r\n", "$-1\r\n"]])
     }
 
     #[test]
@@ -184,6 +240,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn replies_that_do_not_fit_together_are_refused() {
+        let Replies { bytes, ends, submissions } = three();
+        let with = |ends: &[u32], submissions: &[u32]| {
+            Replies::from_parts(bytes.clone(), ends.to_vec(), submissions)
+        };
+        assert_eq!(with(&ends, &submissions), Some(three()));
+        assert_eq!(with(&ends[..2], &submissions), None, "bytes without an end");
+        assert_eq!(with(&[9, 5, 14], &submissions), None, "an end before its begin");
+        for marks in [&[][..], &[1], &[1, 4], &[0, 3], &[1, 1, 3], &[2, 1, 3]] {
+            assert_eq!(with(&ends, marks), None, "{marks:?}");
+        }
+        assert!(Replies::from_parts(Vec::new(), Vec::new(), &[]).is_some(), "of no commands");
+    }
+
     #[tokio::test]
     async fn a_cell_takes_its_part_and_can_be_used_again() {
         let cell = ReplyCell::new();
@@ -194,5 +265,9 @@ mod tests {
         cell.complete(&three(), 0, 1);
         assert_eq!(cell.take(&mut out).await, Ok(()));
         assert_eq!(out.bytes, b"+OK\r\n");
+        for (submission, count) in [(0, 2), (1, 1), (2, 1)] {
+            cell.complete(&three(), submission, count);
+            assert_eq!(cell.take(&mut out).await, Err(ErrorReply::INTERNAL));
+        }
     }
 }

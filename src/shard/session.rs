@@ -41,7 +41,8 @@ pub(super) struct Known {
     /// The stamp of its last packet.
     pub(super) heard: UnixMillis,
     pub(super) closed: Option<Closed>,
-    /// Replies by sequence, ascending.
+    /// Replies by sequence, ascending. They say which submissions of the packet are done: until submissions can be held
+    /// back, all.
     pub(super) replies: VecDeque<(u64, Arc<Replies>)>,
 }
 
@@ -194,10 +195,7 @@ mod tests {
     }
 
     fn replies(text: &str) -> Arc<Replies> {
-        let mut replies = Replies::default();
-        replies.bytes.extend_from_slice(text.as_bytes());
-        replies.end();
-        Arc::new(replies)
+        Arc::new(Replies::of(&[&[text]]))
     }
 
     #[test]

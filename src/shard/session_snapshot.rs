@@ -4,7 +4,7 @@
 //! table      sessions u32, then each session:                                   little endian
 //!            incarnation u128 | session number u64, random u64 | floor u64 | heard u64 (Unix ms) |
 //!            closed u8: 0 not, 1 up to number u64 at u64 (Unix ms) | packets u32, then each packet:
-//!            sequence u64 | ends u32 | ends × u32 | length u64 | bytes
+//!            sequence u64 | ends u32 | ends × u32 | submissions u32 | submissions × u32 | length u64 | bytes
 //! ```
 //! Replies may be as large as the keyspace allows, so neither side holds them twice: the writer shares them with the table,
 //! the reader moves each piece to its place.
@@ -29,7 +29,7 @@ enum Part {
     /// Heads of sessions and packets, gathered.
     Bytes { bytes: Vec<u8>, written: usize },
     /// The ends of a packet's replies, and the replies.
-    /// How many ends are written, until all are and the length as well.
+    /// How many ends of replies and submissions are written, until all are and the length as well.
     Replies { replies: Arc<Replies>, ends: Option<usize>, written: usize },
 }
 
@@ -80,13 +80,20 @@ impl Part {
                 let Some(before) = *ends else {
                     return write_some(&replies.bytes, written, budget, out);
                 };
-                let rest = &replies.ends[before..];
-                let now = &rest[..rest.len().min(budget.div_ceil(4))];
-                for end in now {
+                let (first, second) = (&replies.ends[..], replies.submission_ends());
+                let upto = (first.len() + second.len()).min(before + budget.div_ceil(4));
+                for at in before..upto {
+                    if at == first.len() {
+                        put_u32(second.len(), out);
+                    }
+                    let end = first.get(at).unwrap_or_else(|| &second[at - first.len()]);
                     out.extend_from_slice(&end.to_le_bytes());
                 }
-                *ends = Some(before + now.len());
-                if now.len() == rest.len() {
+                *ends = Some(upto);
+                if upto == first.len() + second.len() {
+                    if second.is_empty() {
+                        put_u32(0, out);
+                    }
                     put_u64(replies.bytes.len() as u64, out);
                     *ends = None;
                 }
@@ -199,28 +206,26 @@ impl<'a> Stream<'a> {
         Ok(Known { session, floor, heard, closed, replies })
     }
 
-    /// Room is made for what has come, never for what is promised.
     fn take_replies(&mut self) -> io::Result<Replies> {
-        let mut replies = Replies::default();
-        let mut last = 0;
-        for _ in 0..self.take_u32()? {
-            let end = self.take_u32()?;
-            if end < last {
-                return Err(malformed("has replies that end before they begin"));
-            }
-            last = end;
-            replies.ends.push(end);
-        }
+        let (ends, submissions) = (self.take_numbers()?, self.take_numbers()?);
         let mut left = self.take_u64()?;
-        if left != u64::from(last) {
-            return Err(malformed("has replies of two lengths"));
-        }
+        let mut bytes = Vec::new();
         while left > 0 {
             let some = self.take_some(usize::try_from(left).unwrap_or(usize::MAX))?;
             left -= some.len() as u64;
-            replies.bytes.extend_from_slice(&some);
+            bytes.extend_from_slice(&some);
         }
-        Ok(replies)
+        let replies = Replies::from_parts(bytes, ends, &submissions);
+        replies.ok_or_else(|| malformed("has replies that do not fit together"))
+    }
+
+    /// Room is made for what has come, never for what is promised.
+    fn take_numbers(&mut self) -> io::Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        for _ in 0..self.take_u32()? {
+            numbers.push(self.take_u32()?);
+        }
+        Ok(numbers)
     }
 }
 
@@ -250,6 +255,9 @@ mod tests {
                 for part in 0..3 {
                     replies.bytes.extend(std::iter::repeat_n(part, size / 3));
                     replies.end();
+                    if part > 0 {
+                        replies.end_submission();
+                    }
                 }
                 table.record(id(incarnation, sequence), Arc::new(replies));
             }
@@ -266,7 +274,7 @@ mod tests {
             let before = out.len();
             writer.write(budget, &mut out);
             assert!(out.len() > before || writer.is_done(), "it goes on");
-            assert!(out.len() - before <= budget + 16, "{} at once", out.len() - before);
+            assert!(out.len() - before <= budget + 20, "{} at once", out.len() - before);
         }
         out
     }
@@ -287,7 +295,9 @@ mod tests {
             assert_eq!(bytes_of(&back, 1000), whole, "{length}");
             assert_eq!(back.size(), table.size());
             let again = back.admit(id(1, 6), 4, UnixMillis(11));
-            assert!(matches!(again, Admission::Duplicate(replies) if replies.ends.len() == 3));
+            assert!(
+                matches!(again, Admission::Duplicate(replies) if replies.submissions() == (0..2))
+            );
             assert!(matches!(back.admit(id(2, 6), 4, UnixMillis(11)), Admission::Stale));
         }
     }

@@ -635,7 +635,7 @@ impl Shard {
             let may_be_applied = match answer.await {
                 Ok(body) => match wire::take_answer(body) {
                     Some(Answer::Applied(replies)) => {
-                        shard.front.complete(id.sequence, &replies);
+                        shard.front.complete(id.sequence, replies.submissions(), &replies);
                         return shard.front.wake.notify_one();
                     }
                     Some(Answer::NotLeader(leader)) => {
@@ -908,7 +908,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::sync::Notify;
 
-    use super::super::proposal::{Packet, put_command};
+    use super::super::proposal::{Packet, PacketBuffer, put_command};
     use super::*;
     use crate::ids::{ClusterId, DbIndex, Incarnation, Session};
     use crate::raft::{EntryPosition, StateMachine};
@@ -947,8 +947,7 @@ mod tests {
                 return responder
                     .send_with(|out| wire::put_not_leader(Some(self.believes_in), out));
             }
-            let mut replies = Replies { bytes: b"+OK\r\n".to_vec(), ends: Vec::new() };
-            replies.end();
+            let replies = Replies::of(&[&["+OK\r\n"]]);
             responder.send_with(|out| wire::put_applied(&replies, out));
         }
     }
@@ -966,6 +965,13 @@ mod tests {
             clock: Arc::new(SystemClock::new()),
             seed: 1,
         })
+    }
+
+    /// The body of a packet of one submission.
+    fn submission(commands: &[u8]) -> Bytes {
+        let mut buffer = PacketBuffer::new();
+        buffer.push(commands, 0);
+        buffer.frame().body()
     }
 
     /// The reads of one packet as this node answers them.
@@ -989,7 +995,7 @@ mod tests {
         }
         let session = Session { number: 1, random: 1 };
         let id = PacketId { incarnation: Incarnation(1), session, sequence: 1 };
-        let packet = Packet { id, floor: 1, commands: KEYS, body: body.into() };
+        let packet = Packet { id, floor: 1, commands: KEYS, body: submission(&body) };
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let entry = proposal::encode_batch(stamp, &[packet]);
         shard.machine.apply(EntryPosition { term: 1, index: 1 }, &entry).unwrap();
@@ -1035,7 +1041,7 @@ mod tests {
         put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"key"], &mut body);
         let session = Session { number, random: number };
         let id = PacketId { incarnation: Incarnation(9), session, sequence: 1 };
-        Packet { id, floor: 1, commands: 1, body: body.into() }
+        Packet { id, floor: 1, commands: 1, body: submission(&body) }
     }
 
     fn apply(shard: &Shard, index: u64, packet: &Packet) {
@@ -1166,8 +1172,7 @@ mod tests {
 
     impl Handler for AnsweringNode {
         fn handle(&self, _: Message, responder: Responder) {
-            let mut replies = Replies { bytes: b"+OK\r\n".to_vec(), ends: Vec::new() };
-            replies.end();
+            let replies = Replies::of(&[&["+OK\r\n"]]);
             responder.send_with(|out| wire::put_applied(&replies, out));
         }
     }

@@ -1,7 +1,7 @@
 //! What nodes say to one another about a shard: packets there, replies or a better address back.
 //!
-//! A submission is a packet as in a log entry; reads are the commands alone, after `commands u32`. The answer is
-//! `tag u8`: 0 the replies, 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
+//! SUBMIT is a packet as in a log entry; READ are the commands of one alone. Both mark where submissions begin, and the
+//! replies where they end. The answer is `tag u8`: 0 the replies, 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
 //! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will,
 //! 4 this packet is none that the leader lets into the log.
 
@@ -16,9 +16,10 @@ pub mod kind {
     use crate::transport::Kind;
 
     /// A write packet for the shard's leader.
-    pub const SUBMIT: Kind = Kind(32);
+    pub const SUBMIT: Kind = Kind(34);
     /// Reads for the shard's leader.
-    pub const READ: Kind = Kind(33);
+    pub const READ: Kind = Kind(35);
+    // 32 and 33 were the same before submissions were marked.
 }
 
 const TAG_APPLIED: u8 = 0;
