@@ -1147,6 +1147,58 @@ mod tests {
         assert_eq!(leader.shard.sessions_size().bytes, 0);
     }
 
+    /// The door of a shard, as it stands at every node.
+    struct ShardDoor(Arc<Shard>);
+
+    impl Handler for ShardDoor {
+        fn handle(&self, message: Message, responder: Responder) {
+            self.0.handle(message, responder);
+        }
+    }
+
+    /// faults.md R14: in the log it would stop every replica that does not know it.
+    #[tokio::test]
+    async fn a_packet_that_replicas_could_not_apply_is_refused_with_an_answer() {
+        let peers = Peers::new();
+        let handler = Arc::new(ShardDoor(shard_elsewhere(Peers::new())));
+        let _server = serve("n2", ELSEWHERE, &peers, handler).await;
+        let peer = peers.get(ELSEWHERE).unwrap();
+        peer.connected().wait_for(|connected| *connected).await.unwrap();
+        let mut body = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"NOSUCH", b"key"], &mut body);
+        let session = Session { number: 1, random: 1 };
+        let own = PacketId { incarnation: Incarnation::NONE, session, sequence: 1 };
+        let unknown = Packet { id: own, floor: 1, commands: 1, body: submission(&body) };
+        assert!(matches!(send(&peer, &unknown).await, Answer::Refused));
+        let malformed = Packet { body: Bytes::from_static(b"\x02\0\x09"), ..unknown.clone() };
+        assert!(matches!(send(&peer, &malformed).await, Answer::Refused));
+        assert!(matches!(send(&peer, &foreign_packet(1)).await, Answer::Refused), "of another");
+    }
+
+    /// A leader that lets nothing in.
+    struct RefusingNode;
+
+    impl Handler for RefusingNode {
+        fn handle(&self, _: Message, responder: Responder) {
+            responder.send_with(wire::put_refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_of_a_refused_packet_are_told_at_once() {
+        let peers = Peers::new();
+        let _server = serve("n2", ELSEWHERE, &peers, Arc::new(RefusingNode)).await;
+        let shard = shard_elsewhere(peers);
+        let running = tokio::spawn(Arc::clone(&shard).run());
+        let cell = ReplyCell::new();
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"key", b"v"], &mut commands);
+        shard.submit(Lane::Write, &commands, 1, &cell);
+        let taken = cell.take(&mut Replies::default()).await;
+        assert_eq!(taken, Err(ErrorReply::PACKET_REFUSED));
+        running.abort();
+    }
+
     #[test]
     fn a_large_packet_is_given_the_time_it_takes() {
         assert_eq!(forward_timeout(4096), FORWARD_TIMEOUT);
