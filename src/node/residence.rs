@@ -42,7 +42,7 @@ impl Residence {
             id,
             holder: Holder { node: self.myself.node, incarnation: self.myself.incarnation },
             wal: self.wal.clone(),
-            snapshots: SnapshotStore::new(self.data_dir.lock().snapshot_path(), group),
+            snapshots: SnapshotStore::new(self.data_dir.lock().snapshots(), group),
             is_short: recovered.as_ref().is_some_and(|state| state.is_short),
             recovered,
             session: self.myself.session,
@@ -120,7 +120,7 @@ impl Residence {
     }
 
     async fn forget_snapshots(&self, group: GroupId) -> io::Result<()> {
-        let store = SnapshotStore::new(self.data_dir.lock().snapshot_path(), group);
+        let store = SnapshotStore::new(self.data_dir.lock().snapshots(), group);
         let forgotten = tokio::task::spawn_blocking(move || store.forget_all()).await;
         forgotten.unwrap_or(Ok(()))
     }

@@ -31,12 +31,13 @@ use crate::ring::{
 };
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
+use crate::stdx::disk::Disk;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{
     BindError, Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity,
     PeerOptions, PeerServer, Peers,
 };
-use crate::wal::{DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions, snapshot_file};
+use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
 
 /// The clock of all groups.
 pub(super) const TIMING: Timing = Timing::DEFAULT;
@@ -115,6 +116,8 @@ pub struct NodeOptions {
     pub config: Arc<Config>,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
+    /// The disk its data directory lies on.
+    pub disk: Arc<dyn Disk>,
     /// Random bits that nobody can guess.
     pub entropy: [u8; 32],
     /// The runtimes that shards live on, this one first.
@@ -256,9 +259,14 @@ impl Ground {
         let data_dir = {
             // What the caller has drawn first: an incarnation takes two words, a session one.
             let mut draw = || words.next().unwrap_or(0) ^ random.next_u64();
-            DataDir::open(&config.dir, &config.node_id, &mut draw, listed.len() == 1)?
+            let claim = Claim {
+                node_name: &config.node_id,
+                is_sole: listed.len() == 1,
+                boot_id: BootId::read(),
+            };
+            DataDir::open(Arc::clone(&options.disk), &config.dir, claim, &mut draw)?
         };
-        snapshot_file::remove_strays(&data_dir.snapshot_path())?;
+        data_dir.snapshots().remove_strays()?;
         let (wal, recovered) = open_wal(&data_dir, &config)?;
         let myself = Myself {
             name: config.node_id.clone(),
@@ -412,7 +420,7 @@ fn open_wal(
         boot_id: data_dir.boot_id(),
         ..WalOptions::default()
     };
-    Wal::open(&data_dir.wal_path(), options)
+    Wal::open_on(data_dir.disk(), &data_dir.wal_path(), options)
 }
 
 /// Where peers are listened for: a node alone has none, and takes any port that nobody else can reach.

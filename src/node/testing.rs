@@ -11,6 +11,7 @@ use crate::ids::{NodeId, ShardId};
 use crate::resp::Reply;
 use crate::ring::Doors;
 use crate::stdx::clock::SystemClock;
+use crate::stdx::fs::SystemDisk;
 
 /// A node that is alone, in a directory of its own, with one client.
 pub(crate) struct TestNode {
@@ -37,6 +38,7 @@ impl TestNode {
         let started = start(NodeOptions {
             config: Arc::new(config),
             clock: Arc::new(SystemClock::new()),
+            disk: SystemDisk::shared(),
             entropy: [42; 32],
             runtimes: vec![tokio::runtime::Handle::current()],
             doors: Doors { host: "127.0.0.1".into(), port: 6379, cluster_port: 7379 },

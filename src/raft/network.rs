@@ -333,8 +333,8 @@ impl GroupNetwork {
             tracing::error!(group = %self.group, %error, "the snapshot to be sent cannot be read");
             local(error)
         };
-        let to_open = handle.clone();
-        let mut chunks = blocking(move || to_open.chunks()).await.map_err(read_error)?;
+        let (snapshots, to_open) = (self.transfers.snapshots.clone(), handle.clone());
+        let mut chunks = blocking(move || snapshots.chunks(&to_open)).await.map_err(read_error)?;
         let mut in_flight = FuturesOrdered::new();
         let (mut sent, mut hash) = (0_u64, Xxh3Default::new());
         loop {
@@ -619,7 +619,13 @@ mod tests {
             let peers = Peers::new();
             peers.insert(client);
             let acknowledgements = Arc::new(Acknowledgements::default());
-            let snapshots = SnapshotStore::new(std::path::PathBuf::new(), GroupId(1));
+            let snapshots = SnapshotStore::new(
+                crate::wal::SnapshotDir::new(
+                    crate::stdx::fs::SystemDisk::shared(),
+                    std::path::PathBuf::new(),
+                ),
+                GroupId(1),
+            );
             let mut factory = GroupNetworkFactory::new(
                 GroupId(1),
                 peers,

@@ -10,7 +10,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,7 +24,7 @@ use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use crate::ids::GroupId;
 use crate::wal::Wal;
 use crate::wal::snapshot_file::{
-    self, CompleteSnapshot, Covered, SnapshotFile, SnapshotReader, SnapshotWriter,
+    CompleteSnapshot, Covered, SnapshotDir, SnapshotFile, SnapshotReader, SnapshotWriter,
 };
 
 /// What openraft hands around as a snapshot.
@@ -54,16 +53,6 @@ impl fmt::Debug for Received {
 impl SnapshotHandle {
     pub(super) fn received(received: Received) -> Self {
         Self::Received(Arc::new(Mutex::new(Some(received))))
-    }
-
-    /// Opens the published file and walks its verified chunks.
-    pub(super) fn chunks(&self) -> io::Result<Chunks> {
-        match self {
-            Self::Published(file) => {
-                Ok(Chunks::of(SnapshotReader::open(&file.path).map_err(io::Error::other)?))
-            }
-            Self::Received(_) | Self::Nothing => Err(io::Error::other("not a published snapshot")),
-        }
     }
 }
 
@@ -95,7 +84,7 @@ impl Iterator for Chunks {
 /// Where one group's snapshots live.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
-    directory: PathBuf,
+    directory: SnapshotDir,
     group: GroupId,
     shared: Arc<Kept>,
 }
@@ -118,7 +107,7 @@ struct Best {
 
 impl SnapshotStore {
     /// The snapshots of `group` in `directory`.
-    pub fn new(directory: PathBuf, group: GroupId) -> Self {
+    pub fn new(directory: SnapshotDir, group: GroupId) -> Self {
         Self { directory, group, shared: Arc::default() }
     }
 
@@ -170,6 +159,18 @@ impl SnapshotStore {
         self.shared.best.lock().as_ref().is_some_and(|best| best.is_damaged)
     }
 
+    /// Opens the published file of `handle` and walks its verified chunks.
+    pub(super) fn chunks(&self, handle: &SnapshotHandle) -> io::Result<Chunks> {
+        match handle {
+            SnapshotHandle::Published(file) => {
+                Ok(Chunks::of(self.directory.open(&file.path).map_err(io::Error::other)?))
+            }
+            SnapshotHandle::Received(_) | SnapshotHandle::Nothing => {
+                Err(io::Error::other("not a published snapshot"))
+            }
+        }
+    }
+
     /// Restores from the best file that can be read, by `load`; what it covers. Damaged ones stay where they are, until
     /// a better one is published.
     ///
@@ -179,7 +180,7 @@ impl SnapshotStore {
         &self,
         mut load: impl FnMut(&mut Chunks) -> io::Result<()>,
     ) -> io::Result<Option<SnapshotMeta>> {
-        let files = snapshot_file::published(&self.directory, self.group);
+        let files = self.directory.published(self.group);
         for file in files.map_err(io::Error::other)? {
             let read = self.read_meta(&file).and_then(|(meta, mut chunks)| {
                 load(&mut chunks)?;
@@ -201,7 +202,7 @@ impl SnapshotStore {
     }
 
     fn read_meta(&self, file: &SnapshotFile) -> io::Result<(SnapshotMeta, Chunks)> {
-        let reader = SnapshotReader::open(&file.path).map_err(io::Error::other)?;
+        let reader = self.directory.open(&file.path).map_err(io::Error::other)?;
         let meta = decode_meta(reader.meta())?;
         let agrees = reader.group() == self.group
             && reader.covered() == file.covered
@@ -215,8 +216,7 @@ impl SnapshotStore {
     /// A writer for a snapshot that covers `meta`.
     pub(super) fn create(&self, meta: &SnapshotMeta) -> io::Result<SnapshotWriter> {
         let covered = covered(meta).ok_or_else(|| invalid("a snapshot that covers nothing"))?;
-        SnapshotWriter::create(&self.directory, self.group, covered, &encode_meta(meta)?)
-            .map_err(io::Error::other)
+        self.directory.create(self.group, covered, &encode_meta(meta)?).map_err(io::Error::other)
     }
 
     /// Makes `file` the best snapshot, unless there is a better one by now; then it is left to be dropped. Older ones
@@ -236,7 +236,7 @@ impl SnapshotStore {
         let published = Arc::new(file.publish().map_err(io::Error::other)?);
         let (meta, file) = (meta.clone(), Arc::clone(&published));
         *self.shared.best.lock() = Some(Best { meta, file, is_damaged: false });
-        let removed = snapshot_file::remove_older(&self.directory, self.group, published.covered);
+        let removed = self.directory.remove_older(self.group, published.covered);
         drop(publishing);
         if let Err(error) = removed {
             // They cost room, nothing else; the next one tries again.
@@ -252,7 +252,7 @@ impl SnapshotStore {
     pub fn forget_all(&self) -> io::Result<()> {
         let _publishing = self.shared.publishing.lock();
         *self.shared.best.lock() = None;
-        snapshot_file::remove_all(&self.directory, self.group).map_err(io::Error::other)
+        self.directory.remove_all(self.group).map_err(io::Error::other)
     }
 }
 

@@ -260,9 +260,10 @@ mod tests {
     use super::super::type_config::{LogId, SnapshotMeta};
     use super::*;
     use crate::ids::GroupId;
-    use crate::stdx::fs::TEMPORARY_SUFFIX;
+    use crate::stdx::disk::TEMPORARY_SUFFIX;
+    use crate::stdx::fs::SystemDisk;
     use crate::stdx::prng::SplitMix64;
-    use crate::wal::snapshot_file::{self, CompleteSnapshot, SnapshotReader};
+    use crate::wal::snapshot_file::{CompleteSnapshot, SnapshotDir};
     use crate::wal::{Covered, SnapshotWriter};
 
     const GROUP: GroupId = GroupId(3);
@@ -344,6 +345,10 @@ mod tests {
     fn meta(covered: Covered) -> SnapshotMeta {
         let last_log_id = Some(LogId::new_term_index(covered.term, covered.index));
         SnapshotMeta { last_log_id, ..SnapshotMeta::default() }
+    }
+
+    fn at(path: &Path) -> SnapshotDir {
+        SnapshotDir::new(SystemDisk::shared(), path.to_owned())
     }
 
     fn temporary_files(dir: &Path) -> usize {
@@ -429,11 +434,11 @@ mod tests {
         }
 
         fn check(&self, dir: &Path) {
-            let published = snapshot_file::published(dir, GROUP).unwrap();
+            let published = at(dir).published(GROUP).unwrap();
             assert_eq!(published.first().map(|file| file.covered), self.best, "the best is lost");
             assert!(published.len() <= 1, "what is worse is gone");
             for file in &published {
-                let mut reader = SnapshotReader::open(&file.path).unwrap();
+                let mut reader = at(dir).open(&file.path).unwrap();
                 while reader.next_chunk().unwrap().is_some() {}
             }
             assert!(temporary_files(dir) <= 3, "one receiver, one install, one build");
@@ -447,7 +452,7 @@ mod tests {
             let mut random = SplitMix64::new(seed);
             let mut trace = Trace {
                 desk: Desk::default(),
-                store: SnapshotStore::new(dir.path().to_owned(), GROUP),
+                store: SnapshotStore::new(at(dir.path()), GROUP),
                 received: None,
                 receiving: None,
                 built: None,
@@ -466,7 +471,7 @@ mod tests {
             drop((trace.received.take(), trace.built.take()));
             assert_eq!(temporary_files(dir.path()), 0, "seed {seed}");
             // After a restart the same one is found.
-            let store = SnapshotStore::new(dir.path().to_owned(), GROUP);
+            let store = SnapshotStore::new(at(dir.path()), GROUP);
             store.recover(|chunks| chunks.try_for_each(|chunk| chunk.map(drop))).unwrap();
             assert_eq!(store.covered_index(), trace.best.unwrap().index, "seed {seed}");
         }
@@ -479,7 +484,7 @@ mod tests {
         let write = |index, byte: u8| {
             let covered = Covered { term: 1, index };
             let bytes = postcard::to_stdvec(&meta(covered)).unwrap();
-            let mut writer = SnapshotWriter::create(dir.path(), GROUP, covered, &bytes).unwrap();
+            let mut writer = at(dir.path()).create(GROUP, covered, &bytes).unwrap();
             writer.write_chunk(&[byte; 100]).unwrap();
             writer.complete().unwrap().publish().unwrap()
         };
@@ -488,7 +493,7 @@ mod tests {
         let middle = bytes.len() - 50;
         bytes[middle] ^= 1;
         std::fs::write(&bad.path, bytes).unwrap();
-        let store = SnapshotStore::new(dir.path().to_owned(), GROUP);
+        let store = SnapshotStore::new(at(dir.path()), GROUP);
         store.recover(|chunks| chunks.try_for_each(|chunk| chunk.map(drop))).unwrap();
         assert_eq!(store.covered_index(), 5);
         assert!(good.path.exists() && bad.path.exists(), "nothing is deleted for that");

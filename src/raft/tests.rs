@@ -21,11 +21,12 @@ use super::{
     UnknownEntry,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
+use crate::stdx::fs::SystemDisk;
 use crate::transport::{
     Credentials, Door, Handler, Meant, Message, PeerClient, PeerIdentity, PeerOptions, PeerServer,
     Peers, Responder,
 };
-use crate::wal::{Wal, WalOptions};
+use crate::wal::{SnapshotDir, Wal, WalOptions};
 
 const GROUP: GroupId = GroupId(1);
 /// How often replicas look at their timers, as `node::start` does.
@@ -162,7 +163,10 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
         holder: holder(number),
         wal,
         recovered,
-        snapshots: SnapshotStore::new(folder.to_owned(), GROUP),
+        snapshots: SnapshotStore::new(
+            SnapshotDir::new(SystemDisk::shared(), folder.to_owned()),
+            GROUP,
+        ),
         is_short,
         session: Session { number: 1, random: number },
         peers: ground.peers.clone(),

@@ -18,6 +18,7 @@ use crate::node::{self, Node, NodeError, NodeOptions, Progress};
 use crate::ring::Doors;
 use crate::session::{self, Door};
 use crate::stdx::clock::{Clock, SystemClock};
+use crate::stdx::fs::SystemDisk;
 
 /// Why the server cannot run: one line that says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,7 @@ async fn serve(
     let started = node::start(NodeOptions {
         config: Arc::clone(&config),
         clock,
+        disk: SystemDisk::shared(),
         entropy,
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),

@@ -1,125 +1,134 @@
-//! Files that survive a power cut: what std leaves to the caller about fsync, directories and allocation.
-//!
-//! A file is on disk when its bytes are synced *and* its name is: creating, renaming or deleting a
-//! file changes the directory, which has an fsync of its own.
+//! The machine's disk, behind the seam of `disk.rs`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-/// Suffix of a file that is still being written; whoever owns the directory deletes strays at start.
-pub const TEMPORARY_SUFFIX: &str = ".tmp";
+use super::disk::{Disk, DiskFile, Open, Stat};
 
 /// Who may do what with files made here: their owner reads and writes.
 const FILE_MODE: u32 = 0o600;
 
-/// The name under which `path` is written before it is renamed into place.
-pub fn temporary_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(TEMPORARY_SUFFIX);
-    PathBuf::from(name)
-}
+/// Who may do what in directories made here: their owner everything, others nothing.
+const DIR_MODE: u32 = 0o700;
 
-/// Makes `options` create files for their owner alone, and follow no symbolic link in the last part of the path: whoever
-/// may write to the directory could have it lead anywhere.
-pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.mode(FILE_MODE).custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-}
+/// The machine's disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemDisk;
 
-/// Replaces `path` by `bytes` so that a crash leaves either the old file or the new one, whole.
-///
-/// # Errors
-/// Whatever the file system answers; the old file is then still in place, a stray temporary file may
-/// be beside it.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary_path(path);
-    // A stray, or a link that somebody planted to have another file overwritten: made anew, it is neither.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+impl SystemDisk {
+    /// The machine's disk for whoever takes any.
+    pub fn shared() -> Arc<dyn Disk> {
+        Arc::new(Self)
     }
-    let mut file = private(OpenOptions::new().write(true).create_new(true)).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    rename_durably(&temporary, path)
 }
 
-/// Renames `from`, whose bytes are already synced, to `to` in the same directory and syncs the name.
-///
-/// # Errors
-/// Whatever the file system answers. After an error it is unknown which name a power cut would leave.
-pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::rename(from, to)?;
-    sync_dir(parent_of(to))
+impl Disk for SystemDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        let file = match how {
+            Open::Read => options.read(true).open(path),
+            Open::Write => private(&mut options).create(true).truncate(false).open(path),
+            Open::New => private(&mut options).create_new(true).open(path),
+        };
+        Ok(Box::new(SystemFile(file?)))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Stat { is_dir: metadata.is_dir(), bytes: metadata.len(), inode: metadata.ino() })
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(dir)?.map(|item| Ok(item?.file_name())).collect()
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
 }
 
-/// Makes the names in `dir` durable: files created, renamed or deleted before this call.
-///
-/// # Errors
-/// Whatever the file system answers.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// Makes `options` read and write, create files for their owner alone, and follow no symbolic link in the last part of the
+/// path: whoever may write to the directory could have it lead anywhere.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    options.read(true).write(true).mode(FILE_MODE).custom_flags(no_follow)
 }
 
-/// Reserves `bytes` bytes for `file` and makes it at least that long, so that later writes inside
-/// them change no size and find their blocks.
-///
-/// On file systems without fallocate the file only gets its length.
-///
-/// # Errors
-/// `StorageFull` when the disk is, or whatever else the file system answers.
-pub fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            if file.metadata()?.len() < bytes {
-                file.set_len(bytes)
-            } else {
-                Ok(())
+#[derive(Debug)]
+struct SystemFile(File);
+
+impl DiskFile for SystemFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
+    /// On file systems without fallocate the file only gets its length.
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                if self.bytes()? < bytes {
+                    self.set_bytes(bytes)
+                } else {
+                    Ok(())
+                }
             }
-        }
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// The directory that holds `path`; `.` for a bare name.
-fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole_and_leaves_no_stray() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("identity");
-        for text in ["first, rather long", "second"] {
-            write_durably(&path, text.as_bytes()).unwrap();
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        }
-        assert!(!temporary_path(&path).exists());
-    }
-
-    #[test]
-    fn preallocation_makes_a_file_longer_and_never_shorter() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = File::create(dir.path().join("segment")).unwrap();
-        for (asked, length) in [(4096, 4096), (100, 4096), (10_000, 10_000)] {
-            preallocate(&file, asked).unwrap();
-            assert_eq!(file.metadata().unwrap().len(), length);
+            Err(errno) => Err(errno.into()),
         }
     }
 
-    #[test]
-    fn a_missing_directory_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(sync_dir(&dir.path().join("nowhere")).is_err());
-        assert!(write_durably(&dir.path().join("nowhere/file"), b"x").is_err());
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }

@@ -1,11 +1,13 @@
-//! What std lacks: clocks that tests can move, seeded randomness, durable files, Redis' number and glob texts.
+//! What std lacks: clocks that tests can move, seeded randomness, disks, Redis' number and glob texts.
 //!
 //! Knows neither Redis nor Raft.
 
 pub mod clock;
+pub mod disk;
 pub mod fs;
 pub mod glob;
 pub mod long_double;
+pub mod memory_disk;
 pub mod num;
 pub mod prng;
 pub mod size;

@@ -3,7 +3,8 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 
-use crate::stdx::fs::sync_dir;
+use crate::stdx::disk::Disk as _;
+use crate::stdx::fs::SystemDisk;
 
 use super::data_dir::lock_dir;
 use super::error::WalError;
@@ -20,11 +21,11 @@ use super::syncer::SYNC_MARK_FILE;
 /// [`WalError::InUse`] while the log is open, [`WalError::NoSyncMark`] without a readable `synced`
 /// file, [`WalError::Io`].
 pub fn cut_to_last_sync(dir: &Path) -> Result<u64, WalError> {
-    let _lock = lock_dir(dir)?;
+    let _lock = lock_dir(&SystemDisk, dir)?;
     let text = std::fs::read_to_string(dir.join(SYNC_MARK_FILE)).unwrap_or_default();
     let no_mark = || WalError::NoSyncMark { path: dir.to_owned() };
     let (last, end) = parse(&text).ok_or_else(no_mark)?;
-    let (sequences, _) = list(dir)?;
+    let (sequences, _) = list(&SystemDisk, dir)?;
     let mut bytes_cut = 0;
     for sequence in sequences.into_iter().rev().filter(|&sequence| sequence >= last) {
         let path = segment_path(dir, sequence);
@@ -40,7 +41,7 @@ pub fn cut_to_last_sync(dir: &Path) -> Result<u64, WalError> {
             file.sync_all().map_err(WalError::io("sync", &path))?;
         }
     }
-    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    SystemDisk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
     Ok(bytes_cut)
 }
 

@@ -13,20 +13,19 @@
 //! identity or without its starts: whoever remembers only half of what it promised must not pass for the one who promised.
 
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::ids::{Incarnation, Session};
-use crate::stdx::fs::{private, sync_dir, write_durably};
+use crate::stdx::disk::{self, Disk, DiskFile, Open, TEMPORARY_SUFFIX, write_durably};
 
-use super::disk::SystemDisk;
 use super::error::WalError;
 use super::limits::{CLUSTER_RECORD_BYTES_MAX, STARTS_KEPT, STARTS_MAX};
 use super::opening::BootId;
 use super::recovery::{self, Presence};
+use super::snapshot_file::SnapshotDir;
 
 /// The version of the directory's layout and of each of its small files.
 const FORMAT_VERSION: u32 = 2;
@@ -36,9 +35,6 @@ const FORMAT_VERSION_OUTDATED: u32 = 1;
 
 /// Longest name of a node, in bytes.
 const NODE_NAME_BYTES_MAX: usize = 255;
-
-/// Who may do what in directories that are made here: their owner everything, others nothing.
-const DIR_MODE: u32 = 0o700;
 
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity";
@@ -56,24 +52,37 @@ const CLUSTER_TITLE: &str = "kvorum cluster";
 const PARTS: [&str; 6] =
     [IDENTITY_FILE, STARTS_FILE, CLUSTER_FILE, WAL_DIR, SNAPSHOT_DIR, "boot-epoch"];
 
+/// Who opens a data directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The node's name, at most 255 bytes.
+    pub node_name: &'a str,
+    /// It is the only node of its cluster: nobody else has its data.
+    pub is_sole: bool,
+    /// This start of the machine.
+    pub boot_id: Option<BootId>,
+}
+
 /// The locked data directory of this node. Unlocked when dropped, or when the process ends.
 #[derive(Debug)]
 pub struct DataDir {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     incarnation: Incarnation,
     boot_id: Option<BootId>,
     starts: Starts,
     adopted: Option<Bytes>,
-    _lock: File,
+    _lock: Box<dyn DiskFile>,
 }
 
 impl DataDir {
-    /// Locks the directory `path` for the node `node_name`, creating it when there is none, and notes this start: it is on
-    /// the disk when this returns. `entropy` gives 64 random bits a call, which no other node or start may share.
+    /// Locks the directory `path` of `disk` for the node that makes the `claim`, creating it when there is none, and notes
+    /// this start: it is on the disk when this returns. `entropy` gives 64 random bits a call, which no other node or start
+    /// may share.
     ///
     /// A directory that has lost its log or its identity becomes a new, empty one, another incarnation; what remains of
-    /// the old one is set aside. Where the node is `sole`, the only one of its cluster, it is refused instead: nobody else
-    /// has the data.
+    /// the old one is set aside. Where the node is the only one of its cluster, it is refused instead: nobody else has the
+    /// data.
     ///
     /// # Errors
     /// [`WalError::InUse`] while another process has it, [`WalError::OtherNode`] when it is another node's,
@@ -81,49 +90,46 @@ impl DataDir {
     /// [`WalError::Corrupt`] when one of its small files cannot be read, [`WalError::LostDisk`], [`WalError::Copied`] for
     /// the copy of a directory in use, [`WalError::TooLarge`] for a name over 255 bytes, and [`WalError::Io`].
     pub fn open(
+        disk: Arc<dyn Disk>,
         path: &Path,
-        node_name: &str,
+        claim: Claim<'_>,
         entropy: &mut dyn FnMut() -> u64,
-        sole: bool,
     ) -> Result<Self, WalError> {
-        Self::open_in(path, node_name, entropy, sole, BootId::read())
-    }
-
-    /// [`open`](Self::open) in a machine whose start is `boot_id`.
-    fn open_in(
-        path: &Path,
-        node_name: &str,
-        entropy: &mut dyn FnMut() -> u64,
-        sole: bool,
-        boot_id: Option<BootId>,
-    ) -> Result<Self, WalError> {
+        let Claim { node_name, is_sole, boot_id } = claim;
+        let on = disk.as_ref();
         if node_name.len() > NODE_NAME_BYTES_MAX {
             let (bytes, limit) = (node_name.len(), NODE_NAME_BYTES_MAX);
             return Err(WalError::TooLarge { bytes, limit });
         }
-        make_dir(path)?;
-        let lock = lock_dir(path)?;
-        let found = read_identity(path, node_name)?;
-        let incarnation = match (found, what_is_lost(path, found)?) {
+        make_dir(on, path)?;
+        let lock = lock_dir(on, path)?;
+        let found = read_identity(on, path, node_name)?;
+        let incarnation = match (found, what_is_lost(on, path, found)?) {
             (Some(incarnation), None) => incarnation,
-            (None, None) => make(path, node_name, entropy)?,
-            (_, Some(what)) if sole => {
+            (None, None) => make(on, path, node_name, entropy)?,
+            (_, Some(what)) if is_sole => {
                 return Err(WalError::LostDisk { path: path.to_owned(), what });
             }
             (_, Some(what)) => {
-                set_aside(path, what)?;
-                make(path, node_name, entropy)?
+                set_aside(on, path, what)?;
+                make(on, path, node_name, entropy)?
             }
         };
-        let inode = std::fs::metadata(path).map_err(WalError::io("look at", path))?.ino();
+        let inode = on.stat(path).map_err(WalError::io("look at", path))?.inode;
         let random = entropy();
-        let starts = match Starts::read(path)? {
+        let starts = match Starts::read(on, path)? {
             Some(before) => before.next(path, random, boot_id, inode)?,
             None => Starts::first(random, boot_id, inode),
         };
-        starts.write(path)?;
-        let adopted = read_cluster(path)?;
-        Ok(Self { path: path.to_owned(), incarnation, boot_id, starts, adopted, _lock: lock })
+        starts.write(on, path)?;
+        let adopted = read_cluster(on, path)?;
+        let path = path.to_owned();
+        Ok(Self { disk, path, incarnation, boot_id, starts, adopted, _lock: lock })
+    }
+
+    /// The disk it lies on.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// The directory itself.
@@ -137,8 +143,8 @@ impl DataDir {
     }
 
     /// Where snapshot files belong.
-    pub fn snapshot_path(&self) -> PathBuf {
-        self.path.join(SNAPSHOT_DIR)
+    pub fn snapshots(&self) -> SnapshotDir {
+        SnapshotDir::new(self.disk(), self.path.join(SNAPSHOT_DIR))
     }
 
     /// Which directory this is.
@@ -176,7 +182,7 @@ impl DataDir {
         };
         let mut starts = self.starts.clone();
         starts.sessions.drain(..old);
-        starts.write(&self.path)?;
+        starts.write(self.disk.as_ref(), &self.path)?;
         self.starts = starts;
         Ok(())
     }
@@ -201,7 +207,7 @@ impl DataDir {
             write!(text, "{byte:02x}").expect("a String takes everything");
         }
         text.push('\n');
-        write_sealed(&self.path.join(CLUSTER_FILE), &text)?;
+        write_sealed(self.disk.as_ref(), &self.path.join(CLUSTER_FILE), &text)?;
         self.adopted = Some(Bytes::copy_from_slice(record));
         Ok(())
     }
@@ -217,33 +223,43 @@ impl DataDir {
     /// [`WalError::Io`].
     pub fn note_stop(&mut self) -> Result<(), WalError> {
         self.starts.is_stopped = true;
-        self.starts.write(&self.path)
+        self.starts.write(self.disk.as_ref(), &self.path)
     }
 }
 
 /// Takes the lock of `dir`, which lasts as long as the file returned.
-pub(super) fn lock_dir(dir: &Path) -> Result<File, WalError> {
+pub(super) fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, WalError> {
     let path = dir.join(LOCK_FILE);
-    let mut options = OpenOptions::new();
-    let options = private(options.read(true).write(true).create(true).truncate(false));
-    let file = options.open(&path).map_err(WalError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(WalError::InUse { path: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(WalError::Io { action: "lock", path, source }),
+    let file = disk.open(&path, Open::Write).map_err(WalError::io("open", &path))?;
+    if file.try_lock().map_err(WalError::io("lock", &path))? {
+        Ok(file)
+    } else {
+        Err(WalError::InUse { path: dir.to_owned() })
     }
 }
 
-/// Makes the directory `path`, where there is none, for its owner alone. One that is there keeps its mode: it was given.
-pub(super) fn make_dir(path: &Path) -> Result<(), WalError> {
-    let made = DirBuilder::new().recursive(true).mode(DIR_MODE).create(path);
-    made.map_err(WalError::io("create", path))
+/// Makes the directory `path`, where there is none.
+fn make_dir(disk: &dyn Disk, path: &Path) -> Result<(), WalError> {
+    disk.make_dir(path).map_err(WalError::io("create", path))
+}
+
+/// Makes the names in `dir` durable.
+fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))
+}
+
+fn is_dir(disk: &dyn Disk, path: &Path) -> bool {
+    disk.stat(path).is_ok_and(|stat| stat.is_dir)
 }
 
 /// The incarnation in the identity file, after it was compared with what it must be; `None` without a file.
-fn read_identity(dir: &Path, node_name: &str) -> Result<Option<Incarnation>, WalError> {
+fn read_identity(
+    disk: &dyn Disk,
+    dir: &Path,
+    node_name: &str,
+) -> Result<Option<Incarnation>, WalError> {
     let path = dir.join(IDENTITY_FILE);
-    let Some(text) = read_sealed(&path)? else { return Ok(None) };
+    let Some(text) = read_sealed(disk, &path)? else { return Ok(None) };
     let damaged = || WalError::corrupt(&path, 0, "not an identity file");
     let mut lines = text.lines();
     if lines.next() != Some(IDENTITY_TITLE) {
@@ -270,25 +286,29 @@ fn read_identity(dir: &Path, node_name: &str) -> Result<Option<Incarnation>, Wal
 }
 
 /// What is missing of the directory whose identity says `found`; `None` when it is whole, or when nothing lies there yet.
-fn what_is_lost(dir: &Path, found: Option<Incarnation>) -> Result<Option<&'static str>, WalError> {
+fn what_is_lost(
+    disk: &dyn Disk,
+    dir: &Path,
+    found: Option<Incarnation>,
+) -> Result<Option<&'static str>, WalError> {
     let wal = dir.join(WAL_DIR);
-    let log = if wal.is_dir() { recovery::presence(&wal)? } else { Presence::Absent };
+    let log = if is_dir(disk, &wal) { recovery::presence(disk, &wal)? } else { Presence::Absent };
     let Some(incarnation) = found else {
         // A crash while the directory was being made leaves an empty log at most.
         let others = PARTS.iter().filter(|part| **part != WAL_DIR && **part != SNAPSHOT_DIR);
         let is_new = match log {
-            Presence::Absent => !holds_files(&wal)?,
+            Presence::Absent => !holds_files(disk, &wal)?,
             Presence::Empty(_) => true,
             Presence::Used(_) => false,
-        } && !holds_files(&dir.join(SNAPSHOT_DIR))?
-            && others.clone().all(|part| !exists(&dir.join(part)));
+        } && !holds_files(disk, &dir.join(SNAPSHOT_DIR))?
+            && others.clone().all(|part| !disk.exists(&dir.join(part)));
         return Ok((!is_new).then_some("its identity file"));
     };
     Ok(match log {
         Presence::Absent => Some("its log"),
         Presence::Empty(of) if of == incarnation => None,
         // A start is on the list before the log is opened.
-        Presence::Used(of) if of == incarnation && !exists(&dir.join(STARTS_FILE)) => {
+        Presence::Used(of) if of == incarnation && !disk.exists(&dir.join(STARTS_FILE)) => {
             Some("its list of starts")
         }
         Presence::Used(of) if of == incarnation => None,
@@ -296,20 +316,15 @@ fn what_is_lost(dir: &Path, found: Option<Incarnation>) -> Result<Option<&'stati
     })
 }
 
-fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
-}
-
 /// Whether the directory `path` is there and holds anything that may matter: a log that was never finished has at most
 /// its lock and its format file.
-fn holds_files(path: &Path) -> Result<bool, WalError> {
-    if !path.is_dir() {
-        return Ok(exists(path));
+fn holds_files(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
+    if !is_dir(disk, path) {
+        return Ok(disk.exists(path));
     }
-    for item in std::fs::read_dir(path).map_err(WalError::io("list", path))? {
-        let name = item.map_err(WalError::io("list", path))?.file_name();
+    for name in disk.list(path).map_err(WalError::io("list", path))? {
         let name = name.to_string_lossy();
-        if name != LOCK_FILE && name != recovery::FORMAT_FILE && !name.ends_with(".tmp") {
+        if name != LOCK_FILE && name != recovery::FORMAT_FILE && !name.ends_with(TEMPORARY_SUFFIX) {
             return Ok(true);
         }
     }
@@ -318,45 +333,45 @@ fn holds_files(path: &Path) -> Result<bool, WalError> {
 
 /// Makes a new directory of `path`, where nothing of value lies: an empty log first, the identity last.
 fn make(
+    disk: &dyn Disk,
     path: &Path,
     node_name: &str,
     entropy: &mut dyn FnMut() -> u64,
 ) -> Result<Incarnation, WalError> {
     let incarnation = Incarnation((u128::from(entropy()) << 64) | u128::from(entropy()));
     let wal = path.join(WAL_DIR);
-    if wal.is_dir() {
+    if is_dir(disk, &wal) {
         // What a crash in the middle of this left, with an incarnation that nobody ever heard of.
-        std::fs::remove_dir_all(&wal).map_err(WalError::io("delete", &wal))?;
+        disk.remove_dir_all(&wal).map_err(WalError::io("delete", &wal))?;
     }
-    make_dir(&wal)?;
-    make_dir(&path.join(SNAPSHOT_DIR))?;
-    recovery::make(&SystemDisk, &wal, incarnation)?;
-    sync_dir(path).map_err(WalError::io("sync", path))?;
+    make_dir(disk, &wal)?;
+    make_dir(disk, &path.join(SNAPSHOT_DIR))?;
+    recovery::make(disk, &wal, incarnation)?;
+    sync_dir(disk, path)?;
     // `Debug` quotes the name, so that any name stays on its line.
     let text = format!(
         "{IDENTITY_TITLE}\nformat {FORMAT_VERSION}\nincarnation {incarnation}\nnode {node_name:?}\n"
     );
-    write_sealed(&path.join(IDENTITY_FILE), &text)?;
+    write_sealed(disk, &path.join(IDENTITY_FILE), &text)?;
     // The directory's own name, or a power cut takes all of it: then it was never there for anyone else either.
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_dir(parent).map_err(WalError::io("sync", parent))?;
+        sync_dir(disk, parent)?;
     }
     Ok(incarnation)
 }
 
 /// Moves what is left of the old directory out of the way, a part at a time and each durably: whatever the moment of a
 /// crash, what remains still has lost something, and the next start goes on.
-fn set_aside(dir: &Path, what: &'static str) -> Result<(), WalError> {
+fn set_aside(disk: &dyn Disk, dir: &Path, what: &'static str) -> Result<(), WalError> {
     let mut number = 0u32;
-    for item in std::fs::read_dir(dir).map_err(WalError::io("list", dir))? {
-        let name = item.map_err(WalError::io("list", dir))?.file_name();
+    for name in disk.list(dir).map_err(WalError::io("list", dir))? {
         let found =
             name.to_str().and_then(|name| name.strip_prefix(SET_ASIDE_PREFIX)?.parse().ok());
         number = number.max(found.unwrap_or(0));
     }
     let aside = dir.join(format!("{SET_ASIDE_PREFIX}{}", number.saturating_add(1)));
-    make_dir(&aside)?;
-    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    make_dir(disk, &aside)?;
+    sync_dir(disk, dir)?;
     tracing::warn!(
         path = %dir.display(),
         aside = %aside.display(),
@@ -364,10 +379,10 @@ fn set_aside(dir: &Path, what: &'static str) -> Result<(), WalError> {
     );
     for part in PARTS {
         let (from, to) = (dir.join(part), aside.join(part));
-        if exists(&from) {
-            std::fs::rename(&from, &to).map_err(WalError::io("move", &from))?;
-            sync_dir(&aside).map_err(WalError::io("sync", &aside))?;
-            sync_dir(dir).map_err(WalError::io("sync", dir))?;
+        if disk.exists(&from) {
+            disk.rename(&from, &to).map_err(WalError::io("move", &from))?;
+            sync_dir(disk, &aside)?;
+            sync_dir(disk, dir)?;
         }
     }
     Ok(())
@@ -410,7 +425,7 @@ impl Starts {
         Ok(Self { sessions: self.sessions, boot_id, inode, is_stopped: false })
     }
 
-    fn write(&self, dir: &Path) -> Result<(), WalError> {
+    fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
         let boot = self.boot_id.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         let stop = if self.is_stopped { "in order" } else { "none" };
         let mut text = format!(
@@ -420,12 +435,12 @@ impl Starts {
         for session in &self.sessions {
             writeln!(text, "session {session}").expect("a String takes everything");
         }
-        write_sealed(&dir.join(STARTS_FILE), &text)
+        write_sealed(disk, &dir.join(STARTS_FILE), &text)
     }
 
-    fn read(dir: &Path) -> Result<Option<Self>, WalError> {
+    fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, WalError> {
         let path = dir.join(STARTS_FILE);
-        let Some(text) = read_sealed(&path)? else { return Ok(None) };
+        let Some(text) = read_sealed(disk, &path)? else { return Ok(None) };
         let lines = lines_after_title(&path, &text, STARTS_TITLE)?;
         let starts = Self::parse(lines);
         starts.map(Some).ok_or_else(|| WalError::corrupt(&path, 0, "not a list of starts"))
@@ -446,9 +461,9 @@ impl Starts {
 }
 
 /// The record in the `cluster` file; `None` without one.
-fn read_cluster(dir: &Path) -> Result<Option<Bytes>, WalError> {
+fn read_cluster(disk: &dyn Disk, dir: &Path) -> Result<Option<Bytes>, WalError> {
     let path = dir.join(CLUSTER_FILE);
-    let Some(text) = read_sealed(&path)? else { return Ok(None) };
+    let Some(text) = read_sealed(disk, &path)? else { return Ok(None) };
     let digits = lines_after_title(&path, &text, CLUSTER_TITLE)?;
     let record = { digits }.next().and_then(|line| parse_hex(line.strip_prefix("record ")?));
     let record = record.ok_or_else(|| WalError::corrupt(&path, 0, "not a cluster file"))?;
@@ -479,14 +494,14 @@ fn lines_after_title<'a>(
 }
 
 /// Writes a small text with a last line that proves it whole.
-fn write_sealed(path: &Path, text: &str) -> Result<(), WalError> {
+fn write_sealed(disk: &dyn Disk, path: &Path, text: &str) -> Result<(), WalError> {
     let sealed = format!("{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()));
-    write_durably(path, sealed.as_bytes()).map_err(WalError::io("write", path))
+    write_durably(disk, path, sealed.as_bytes()).map_err(WalError::io("write", path))
 }
 
 /// The text [`write_sealed`] wrote; `None` when there is no file.
-fn read_sealed(path: &Path) -> Result<Option<String>, WalError> {
-    let sealed = match std::fs::read(path) {
+fn read_sealed(disk: &dyn Disk, path: &Path) -> Result<Option<String>, WalError> {
+    let sealed = match disk::read(disk, path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(WalError::Io { action: "read", path: path.to_owned(), source }),
@@ -502,7 +517,10 @@ fn read_sealed(path: &Path) -> Result<Option<String>, WalError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+    use crate::stdx::fs::SystemDisk;
     use crate::wal::{SyncPolicy, Wal, WalOptions};
 
     /// Bits that differ from call to call.
@@ -515,7 +533,18 @@ mod tests {
     }
 
     fn open_as(path: &Path, name: &str, seed: u64) -> Result<DataDir, WalError> {
-        DataDir::open_in(path, name, &mut entropy(seed), false, BootId::read())
+        let claim = Claim { node_name: name, is_sole: false, boot_id: BootId::read() };
+        DataDir::open(SystemDisk::shared(), path, claim, &mut entropy(seed))
+    }
+
+    /// Opens it as the only node of a cluster.
+    fn open_alone(path: &Path, seed: u64) -> Result<DataDir, WalError> {
+        let claim = Claim { node_name: "n1", is_sole: true, boot_id: None };
+        DataDir::open(SystemDisk::shared(), path, claim, &mut entropy(seed))
+    }
+
+    fn exists(path: &Path) -> bool {
+        SystemDisk.exists(path)
     }
 
     fn open(path: &Path, seed: u64) -> Result<DataDir, WalError> {
@@ -602,7 +631,7 @@ mod tests {
             let data = open(dir.path(), 1).unwrap();
             use_log(&data);
             let before = data.incarnation();
-            std::fs::write(data.snapshot_path().join("x.snap"), "kept").unwrap();
+            std::fs::write(data.snapshots().path().join("x.snap"), "kept").unwrap();
             drop(data);
             let path = dir.path().join(lost);
             if path.is_dir() {
@@ -610,7 +639,7 @@ mod tests {
             } else {
                 std::fs::remove_file(&path).unwrap();
             }
-            let alone = DataDir::open_in(dir.path(), "n1", &mut entropy(2), true, None);
+            let alone = open_alone(dir.path(), 2);
             assert!(matches!(alone, Err(WalError::LostDisk { .. })), "{lost}: {alone:?}");
             let data = open(dir.path(), 3).unwrap();
             assert_ne!(data.incarnation(), before, "{lost}");
@@ -631,7 +660,7 @@ mod tests {
             let data = open(dir.path(), 1).unwrap();
             use_log(&data);
             let before = data.incarnation();
-            std::fs::write(data.snapshot_path().join("x.snap"), "kept").unwrap();
+            std::fs::write(data.snapshots().path().join("x.snap"), "kept").unwrap();
             drop(data);
             // As far as an earlier try came.
             let aside = dir.path().join("set-aside-1");
@@ -656,7 +685,7 @@ mod tests {
             for name in [STARTS_FILE, lost] {
                 let _absent = std::fs::remove_file(dir.path().join(name));
             }
-            let data = DataDir::open_in(dir.path(), "n1", &mut entropy(2), true, None).unwrap();
+            let data = open_alone(dir.path(), 2).unwrap();
             assert_eq!(data.session().number, 1, "{lost}");
             assert!(!exists(&dir.path().join("set-aside-1")));
             drop(data);
@@ -672,7 +701,7 @@ mod tests {
         }
         std::fs::rename(one.path().join("wal"), one.path().join("old")).unwrap();
         std::fs::rename(two.path().join("wal"), one.path().join("wal")).unwrap();
-        let alone = DataDir::open_in(one.path(), "n1", &mut entropy(3), true, None);
+        let alone = open_alone(one.path(), 3);
         assert!(matches!(alone, Err(WalError::LostDisk { .. })), "{alone:?}");
         assert_eq!(open(one.path(), 4).unwrap().session().number, 1);
     }
@@ -744,11 +773,13 @@ mod tests {
     fn earlier_and_newer_layouts_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(IDENTITY_FILE);
-        write_sealed(&path, &format!("{IDENTITY_TITLE}\nformat 1\nnode \"n1\"\n")).unwrap();
+        write_sealed(&SystemDisk, &path, &format!("{IDENTITY_TITLE}\nformat 1\nnode \"n1\"\n"))
+            .unwrap();
         let error = open(dir.path(), 1).unwrap_err();
         assert!(matches!(error, WalError::Outdated { found: 1, .. }), "{error}");
         assert!(error.to_string().contains("empty it"), "{error}");
-        write_sealed(&path, &format!("{IDENTITY_TITLE}\nformat 3\nnode \"n1\"\n")).unwrap();
+        write_sealed(&SystemDisk, &path, &format!("{IDENTITY_TITLE}\nformat 3\nnode \"n1\"\n"))
+            .unwrap();
         let error = open(dir.path(), 1).unwrap_err();
         assert!(matches!(error, WalError::Version { found: 3, known: 2, .. }), "{error}");
     }
@@ -758,7 +789,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let (path, victim) = (outer.path().join("d"), outer.path().join("victim"));
         std::fs::write(&victim, "precious").unwrap();
-        make_dir(&path).unwrap();
+        make_dir(&SystemDisk, &path).unwrap();
         for name in ["identity.tmp", "starts.tmp"] {
             std::os::unix::fs::symlink(&victim, path.join(name)).unwrap();
         }

@@ -10,7 +10,6 @@
 //! succeeds would prove nothing (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +21,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::ids::{GroupId, Incarnation, RaftId, Session};
+use crate::stdx::disk::{Disk, DiskFile};
+use crate::stdx::fs::SystemDisk;
 
-use super::data_dir::{lock_dir, make_dir};
-use super::disk::{Disk, SystemDisk};
+use super::data_dir::lock_dir;
 use super::error::WalError;
 use super::group::GroupState;
 use super::limits::{MARKER_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
@@ -147,7 +147,7 @@ pub(super) struct Shared {
     pub(super) syncs: AtomicU64,
     pub(super) writes: AtomicU64,
     /// Held for as long as the log is open.
-    _lock: File,
+    _lock: Box<dyn DiskFile>,
 }
 
 /// What the lock guards.
@@ -186,7 +186,7 @@ impl std::fmt::Debug for State {
 }
 
 impl Wal {
-    /// Opens the log in `dir`, creating it when there is none, and says what it holds of each group.
+    /// Opens the log in `dir` on the machine's disk, creating it when there is none, and says what it holds of each group.
     ///
     /// A torn tail (bytes that were never synced) is cut; everything that remains is synced. Where the machine was
     /// started anew since the log was opened last, which was neither closed in order nor kept with
@@ -199,26 +199,30 @@ impl Wal {
         dir: &Path,
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
-        Self::open_on(Arc::new(SystemDisk), dir, options)
+        Self::open_on(SystemDisk::shared(), dir, options)
     }
 
     /// [`open`](Self::open) on a disk of the caller's choice.
-    pub(super) fn open_on(
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
-        make_dir(dir)?;
-        let lock = lock_dir(dir)?;
+        disk.make_dir(dir).map_err(WalError::io("create", dir))?;
+        let lock = lock_dir(disk.as_ref(), dir)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let (tail, was_closed_cleanly) = recover(
-            disk.as_ref(),
+            &disk,
             dir,
             segment_bytes,
             options.incarnation,
             Opening { session: options.session, boot: options.boot_id, policy: options.sync },
         )?;
-        let mut sync_mark = options.sync_mark.then(|| SyncMarkFile::create(dir)).transpose()?;
+        let mut sync_mark =
+            options.sync_mark.then(|| SyncMarkFile::create(disk.as_ref(), dir)).transpose()?;
         if let Some(file) = &mut sync_mark {
             file.note(tail.synced)?;
         }
@@ -262,7 +266,7 @@ impl Wal {
     pub fn append(&self, group: GroupId, records: &[Record<'_>], done: Done) {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        let put = shared.change(&mut state, |tail, disk| tail.append(disk, group, records));
+        let put = shared.change(&mut state, |tail| tail.append(group, records));
         match (put, shared.policy) {
             (Ok(()), SyncPolicy::Always) => shared.enqueue(state, done),
             (outcome, _) => {
@@ -285,7 +289,7 @@ impl Wal {
         let from = last_kept.map_or(0, |last| last.saturating_add(1));
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        shared.change(&mut state, |tail, disk| tail.truncate(disk, group, from))?;
+        shared.change(&mut state, |tail| tail.truncate(group, from))?;
         drop(state);
         if shared.policy == SyncPolicy::Always {
             shared.work.notify_one();
@@ -305,8 +309,7 @@ impl Wal {
     pub fn purge(&self, group: GroupId, upto: u64, marker: Bytes) -> Result<(), Arc<WalError>> {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        let is_new =
-            shared.change(&mut state, |tail, disk| tail.purge(disk, group, upto, &marker))?;
+        let is_new = shared.change(&mut state, |tail| tail.purge(group, upto, &marker))?;
         state.is_purged |= is_new;
         drop(state);
         shared.work.notify_one();
@@ -323,7 +326,7 @@ impl Wal {
         group: GroupId,
         vote: Bytes,
     ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
-        durable(self.put(|tail, disk| tail.vote(disk, group, vote).map(|()| Frees::Nothing)))
+        durable(self.put(|tail| tail.vote(group, vote).map(|()| Frees::Nothing)))
     }
 
     /// Says that `group` lives here from now on as the replica `id`, with an empty log; nothing else can be written for it
@@ -337,7 +340,7 @@ impl Wal {
         group: GroupId,
         id: RaftId,
     ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
-        durable(self.put(|tail, disk| tail.born(disk, group, id).map(|()| Frees::Nothing)))
+        durable(self.put(|tail| tail.born(group, id).map(|()| Frees::Nothing)))
     }
 
     /// Ends the replica `id` of `group`: its entries, vote and markers are gone at once, for good when the future
@@ -351,8 +354,8 @@ impl Wal {
         group: GroupId,
         id: RaftId,
     ) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
-        durable(self.put(|tail, disk| {
-            let was_there = tail.ended(disk, group, id)?;
+        durable(self.put(|tail| {
+            let was_there = tail.ended(group, id)?;
             Ok(if was_there { Frees::Segments } else { Frees::Nothing })
         }))
     }
@@ -367,7 +370,7 @@ impl Wal {
     pub fn whole(&self, group: GroupId) -> Result<(), Arc<WalError>> {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        shared.change(&mut state, |tail, disk| tail.whole(disk, group))?;
+        shared.change(&mut state, |tail| tail.whole(group))?;
         drop(state);
         if shared.policy == SyncPolicy::Always {
             shared.work.notify_one();
@@ -378,7 +381,7 @@ impl Wal {
     /// Makes a change that takes its place in the log now; what is returned hears when it is on stable storage.
     fn put(
         &self,
-        change: impl FnOnce(&mut Tail, &dyn Disk) -> Result<Frees, WalError>,
+        change: impl FnOnce(&mut Tail) -> Result<Frees, WalError>,
     ) -> Result<oneshot::Receiver<Result<(), Arc<WalError>>>, Arc<WalError>> {
         let (sender, receiver) = oneshot::channel();
         let shared = &self.handle.shared;
@@ -540,7 +543,7 @@ struct Stretch {
 }
 
 impl Shared {
-    fn new(disk: Arc<dyn Disk>, policy: SyncPolicy, tail: Tail, lock: File) -> Self {
+    fn new(disk: Arc<dyn Disk>, policy: SyncPolicy, tail: Tail, lock: Box<dyn DiskFile>) -> Self {
         let state = State {
             written: tail.end,
             tail,
@@ -576,11 +579,11 @@ impl Shared {
     fn change<T>(
         &self,
         state: &mut State,
-        change: impl FnOnce(&mut Tail, &dyn Disk) -> Result<T, WalError>,
+        change: impl FnOnce(&mut Tail) -> Result<T, WalError>,
     ) -> Result<T, Arc<WalError>> {
         self.check_open(state)?;
         let segment = state.tail.end.segment;
-        let value = match change(&mut state.tail, self.disk.as_ref()) {
+        let value = match change(&mut state.tail) {
             Ok(value) => value,
             Err(
                 error @ (WalError::Misplaced { .. }
@@ -604,7 +607,7 @@ impl Shared {
 
     /// Writes the batch on the caller's thread, under the lock.
     pub(super) fn write_out(&self, state: &mut State) -> Result<(), Arc<WalError>> {
-        let writes = state.tail.batch.write(self.disk.as_ref()).map_err(|e| self.fail(e))?;
+        let writes = state.tail.batch.write().map_err(|e| self.fail(e))?;
         self.writes.fetch_add(writes, Ordering::Relaxed);
         state.written = state.tail.end;
         Ok(())

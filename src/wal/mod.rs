@@ -13,7 +13,6 @@ pub mod snapshot_file;
 
 mod cut;
 mod data_dir;
-mod disk;
 mod error;
 mod group;
 mod log;
@@ -25,12 +24,14 @@ mod syncer;
 mod tail;
 
 pub use cut::cut_to_last_sync;
-pub use data_dir::DataDir;
+pub use data_dir::{Claim, DataDir};
 pub use error::WalError;
 pub use group::GroupState;
 pub use log::{Done, Record, SyncPolicy, Wal, WalOptions, WalStats};
 pub use opening::BootId;
-pub use snapshot_file::{CompleteSnapshot, Covered, SnapshotFile, SnapshotReader, SnapshotWriter};
+pub use snapshot_file::{
+    CompleteSnapshot, Covered, SnapshotDir, SnapshotFile, SnapshotReader, SnapshotWriter,
+};
 
 #[cfg(test)]
 mod tests;

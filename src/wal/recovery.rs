@@ -21,9 +21,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ids::{GroupId, Incarnation, RaftId};
-use crate::stdx::fs::{sync_dir, write_durably};
+use crate::stdx::disk::{self, Disk, write_durably};
 
-use super::disk::Disk;
 use super::error::WalError;
 use super::group::Group;
 use super::limits::{SPARES_MAX, WINDOW_BYTES};
@@ -43,14 +42,15 @@ const PAGE: &[u8] = &[0; 4096];
 /// Reads the log in `dir`, cuts its torn tail, notes that it is opened and returns it ready to be written, all of it
 /// synced; also whether it was closed in order.
 pub(super) fn recover(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     segment_bytes: u64,
     incarnation: Incarnation,
     opening: Opening,
 ) -> Result<(Tail, bool), WalError> {
-    let (sequences, spares) = list(dir)?;
-    let nonce = read_or_create_format(dir, sequences.is_empty(), incarnation)?;
+    let on = disk.as_ref();
+    let (sequences, spares) = list(on, dir)?;
+    let nonce = read_or_create_format(on, dir, sequences.is_empty(), incarnation)?;
     check_consecutive(dir, &sequences)?;
     let mut scan = Scan {
         dir,
@@ -63,14 +63,15 @@ pub(super) fn recover(
         content: Position::default(),
     };
     for &sequence in &sequences {
-        scan.segments.push(open(dir, nonce, sequence)?);
+        scan.segments.push(open(on, dir, nonce, sequence)?);
     }
     let tear = scan.read_until_tear()?;
     scan.check_whole()?;
     let is_clean = scan.last == Some(Kind::CleanStop);
     let may_miss_end = !is_clean && scan.opening.is_some_and(|it| it.may_have_lost(opening.boot));
-    let held = cut(disk, dir, &scan, tear, segment_bytes)?;
+    let held = cut(on, dir, &scan, tear, segment_bytes)?;
     let mut tail = Tail {
+        disk: Arc::clone(disk),
         dir: dir.to_owned(),
         nonce,
         segment_bytes,
@@ -84,21 +85,21 @@ pub(super) fn recover(
         batch: Batch::default(),
         unsynced: Vec::new(),
         is_dir_dirty: false,
-        spares: trim_spares(spares)?,
+        spares: trim_spares(on, spares)?,
         segments_created: 0,
         segments_recycled: 0,
     };
     if tail.held.is_empty() {
-        begin_first(disk, &mut tail)?;
+        begin_first(&mut tail)?;
     }
     // Before anything can be acknowledged: else the clean stop before it would vouch for a tail that was lost.
-    tail.open(disk, opening, may_miss_end)?;
-    tail.batch.write(disk)?;
+    tail.open(opening, may_miss_end)?;
+    tail.batch.write()?;
     for segment in std::mem::take(&mut tail.unsynced).iter().chain([tail.active()]) {
-        disk.sync(&segment.file).map_err(WalError::io("sync", &segment.path))?;
+        segment.file.sync_data().map_err(WalError::io("sync", &segment.path))?;
     }
     tail.is_dir_dirty = false;
-    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
     tail.synced = tail.end;
     if may_miss_end {
         let groups = tail.groups.len();
@@ -112,12 +113,13 @@ pub(super) fn recover(
 
 /// The nonce of the log; a new one when the log is new.
 fn read_or_create_format(
+    disk: &dyn Disk,
     dir: &Path,
     is_new: bool,
     incarnation: Incarnation,
 ) -> Result<u64, WalError> {
     let path = dir.join(FORMAT_FILE);
-    match read_format(&path)? {
+    match read_format(disk, &path)? {
         Some((nonce, found)) if found == incarnation => Ok(nonce),
         Some((_, found)) => {
             let path = dir.to_owned();
@@ -126,7 +128,7 @@ fn read_or_create_format(
         None if is_new => {
             // The keys of std's hasher come from the operating system: entropy enough for a nonce.
             let nonce = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), dir);
-            write_durably(&path, &encode_format(nonce, incarnation))
+            write_durably(disk, &path, &encode_format(nonce, incarnation))
                 .map_err(WalError::io("write", &path))?;
             Ok(nonce)
         }
@@ -137,8 +139,8 @@ fn read_or_create_format(
     }
 }
 
-fn read_format(path: &Path) -> Result<Option<(u64, Incarnation)>, WalError> {
-    let bytes = match std::fs::read(path) {
+fn read_format(disk: &dyn Disk, path: &Path) -> Result<Option<(u64, Incarnation)>, WalError> {
+    let bytes = match disk::read(disk, path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(WalError::Io { action: "read", path: path.to_owned(), source }),
@@ -164,14 +166,14 @@ pub(super) enum Presence {
 }
 
 /// Looks whether there is a log in `dir`, and whose.
-pub(super) fn presence(dir: &Path) -> Result<Presence, WalError> {
-    let Some((_, incarnation)) = read_format(&dir.join(FORMAT_FILE))? else {
+pub(super) fn presence(disk: &dyn Disk, dir: &Path) -> Result<Presence, WalError> {
+    let Some((_, incarnation)) = read_format(disk, &dir.join(FORMAT_FILE))? else {
         return Ok(Presence::Absent);
     };
-    let (sequences, _) = list(dir)?;
+    let (sequences, _) = list(disk, dir)?;
     let [first, rest @ ..] = sequences.as_slice() else { return Ok(Presence::Absent) };
     let path = segment_path(dir, *first);
-    let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
+    let bytes = disk.stat(&path).map_err(WalError::io("look at", &path))?.bytes;
     // Opening a log reserves its segment's full size.
     let is_empty = rest.is_empty() && bytes <= SEGMENT_HEAD_BYTES as u64;
     Ok(if is_empty { Presence::Empty(incarnation) } else { Presence::Used(incarnation) })
@@ -180,14 +182,14 @@ pub(super) fn presence(dir: &Path) -> Result<Presence, WalError> {
 /// Makes an empty log in `dir`, which holds none, durably: its format file and a first segment that is only a header.
 /// From then on a log without them has lost them.
 pub(super) fn make(disk: &dyn Disk, dir: &Path, incarnation: Incarnation) -> Result<(), WalError> {
-    let nonce = read_or_create_format(dir, true, incarnation)?;
+    let nonce = read_or_create_format(disk, dir, true, incarnation)?;
     let (salt, path) = (Salt::new(nonce, FIRST_SEQUENCE), segment_path(dir, FIRST_SEQUENCE));
     let bytes = SEGMENT_HEAD_BYTES as u64;
-    let segment = open_segment(&path, FIRST_SEQUENCE, salt, bytes)?;
+    let segment = open_segment(disk, &path, FIRST_SEQUENCE, salt, bytes)?;
     let header = encode_segment_head(salt, FIRST_SEQUENCE, 0);
-    disk.write(&segment.file, &header, 0).map_err(WalError::io("write", &path))?;
-    disk.sync(&segment.file).map_err(WalError::io("sync", &path))?;
-    sync_dir(dir).map_err(WalError::io("sync", dir))
+    segment.file.write_all_at(&header, 0).map_err(WalError::io("write", &path))?;
+    segment.file.sync_data().map_err(WalError::io("sync", &path))?;
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))
 }
 
 fn check_consecutive(dir: &Path, sequences: &[u64]) -> Result<(), WalError> {
@@ -206,10 +208,10 @@ fn check_consecutive(dir: &Path, sequences: &[u64]) -> Result<(), WalError> {
     }
 }
 
-fn open(dir: &Path, nonce: u64, sequence: u64) -> Result<Arc<Segment>, WalError> {
+fn open(disk: &dyn Disk, dir: &Path, nonce: u64, sequence: u64) -> Result<Arc<Segment>, WalError> {
     let path = segment_path(dir, sequence);
-    let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
-    Ok(Arc::new(open_segment(&path, sequence, Salt::new(nonce, sequence), bytes)?))
+    let bytes = disk.stat(&path).map_err(WalError::io("look at", &path))?.bytes;
+    Ok(Arc::new(open_segment(disk, &path, sequence, Salt::new(nonce, sequence), bytes)?))
 }
 
 /// A log being read.
@@ -413,9 +415,9 @@ fn cut(
     // Backwards, so that a crash in between leaves no hole in the sequence.
     for segment in lost.iter().rev() {
         tracing::warn!(path = %segment.path.display(), "dropping a segment behind the torn tail");
-        std::fs::remove_file(&segment.path).map_err(WalError::io("delete", &segment.path))?;
+        disk.remove_file(&segment.path).map_err(WalError::io("delete", &segment.path))?;
     }
-    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
     let Some(torn) = kept.pop() else { return Ok(VecDeque::new()) };
     if tear.offset == 0 {
         // A log that was never begun. Only its first segment may be without a header: a later one is
@@ -423,18 +425,18 @@ fn cut(
         if torn.sequence != FIRST_SEQUENCE {
             return Err(WalError::corrupt(&torn.path, 0, "the oldest segment has no header"));
         }
-        std::fs::remove_file(&torn.path).map_err(WalError::io("delete", &torn.path))?;
+        disk.remove_file(&torn.path).map_err(WalError::io("delete", &torn.path))?;
         return Ok(VecDeque::new());
     }
     let mut held = VecDeque::new();
     for (number, segment) in kept.iter().enumerate() {
         let next = kept.get(number + 1).unwrap_or(&torn);
         let end = previous_end_in(next)?.unwrap_or_default();
-        rewrite(disk, segment, scan.vouched, end)?;
-        disk.sync(&segment.file).map_err(WalError::io("sync", &segment.path))?;
+        rewrite(segment, scan.vouched, end)?;
+        segment.file.sync_data().map_err(WalError::io("sync", &segment.path))?;
         held.push_back(Held { segment: Arc::clone(segment), end });
     }
-    rewrite(disk, &torn, scan.vouched, tear.offset)?;
+    rewrite(&torn, scan.vouched, tear.offset)?;
     held.push_back(Held { segment: shorten(disk, &torn, tear.offset, segment_bytes)?, end: 0 });
     Ok(held)
 }
@@ -443,12 +445,7 @@ fn cut(
 ///
 /// What is read here is what was just replayed, or the checksums would not have matched: a page that the kernel has
 /// dropped since would read as what the disk holds, and the log would have ended there.
-fn rewrite(
-    disk: &dyn Disk,
-    segment: &Arc<Segment>,
-    vouched: Position,
-    end: u64,
-) -> Result<(), WalError> {
+fn rewrite(segment: &Arc<Segment>, vouched: Position, end: u64) -> Result<(), WalError> {
     let mut offset = match segment.sequence.cmp(&vouched.segment) {
         std::cmp::Ordering::Less => return Ok(()),
         std::cmp::Ordering::Equal => vouched.offset,
@@ -459,7 +456,7 @@ fn rewrite(
         let length = usize::try_from(end - offset).map_or(WINDOW_BYTES, |it| it.min(WINDOW_BYTES));
         let bytes = window.bytes(offset, length)?;
         let bytes = bytes.ok_or_else(|| WalError::corrupt(&segment.path, offset, "cut short"))?;
-        disk.write(&segment.file, bytes, offset).map_err(WalError::io("write", &segment.path))?;
+        segment.file.write_all_at(bytes, offset).map_err(WalError::io("write", &segment.path))?;
         offset += length as u64;
     }
     Ok(())
@@ -474,29 +471,29 @@ fn shorten(
 ) -> Result<Arc<Segment>, WalError> {
     let path = &torn.path;
     let bytes = segment_bytes.max(end);
-    let segment = open_segment(path, torn.sequence, torn.salt, bytes)?;
-    segment.file.set_len(end).map_err(WalError::io("shorten", path))?;
+    let segment = open_segment(disk, path, torn.sequence, torn.salt, bytes)?;
+    segment.file.set_bytes(end).map_err(WalError::io("shorten", path))?;
     segment.file.sync_all().map_err(WalError::io("sync", path))?;
-    disk.allocate(&segment.file, bytes).map_err(WalError::io("reserve room for", path))?;
-    disk.sync(&segment.file).map_err(WalError::io("sync", path))?;
+    segment.file.allocate(bytes).map_err(WalError::io("reserve room for", path))?;
+    segment.file.sync_data().map_err(WalError::io("sync", path))?;
     Ok(Arc::new(segment))
 }
 
 /// Begins the first segment of a new log and makes it durable.
-fn begin_first(disk: &dyn Disk, tail: &mut Tail) -> Result<(), WalError> {
-    let segment = Arc::new(tail.create(disk, FIRST_SEQUENCE, tail.segment_bytes)?);
+fn begin_first(tail: &mut Tail) -> Result<(), WalError> {
+    let segment = Arc::new(tail.create(FIRST_SEQUENCE, tail.segment_bytes)?);
     tail.begin(segment, 0);
-    tail.batch.write(disk)?;
+    tail.batch.write()?;
     let active = tail.active();
-    disk.sync(&active.file).map_err(WalError::io("sync", &active.path))?;
+    active.file.sync_data().map_err(WalError::io("sync", &active.path))?;
     tail.synced = tail.end;
     Ok(())
 }
 
 /// Keeps as many spare files as the log may have and deletes the others.
-fn trim_spares(mut spares: Vec<PathBuf>) -> Result<Vec<PathBuf>, WalError> {
+fn trim_spares(disk: &dyn Disk, mut spares: Vec<PathBuf>) -> Result<Vec<PathBuf>, WalError> {
     for path in spares.drain(SPARES_MAX.min(spares.len())..) {
-        std::fs::remove_file(&path).map_err(WalError::io("delete", &path))?;
+        disk.remove_file(&path).map_err(WalError::io("delete", &path))?;
     }
     Ok(spares)
 }

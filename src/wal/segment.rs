@@ -1,9 +1,9 @@
 //! Segment files: their names, and reading them in pieces.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::stdx::disk::{Disk, DiskFile};
 
 use super::error::WalError;
 use super::limits::WINDOW_BYTES;
@@ -18,7 +18,7 @@ pub(super) struct Segment {
     pub(super) sequence: u64,
     pub(super) salt: Salt,
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    pub(super) file: Box<dyn DiskFile>,
     /// Records may fill the file up to this byte.
     pub(super) bytes: u64,
 }
@@ -34,16 +34,15 @@ pub(super) fn spare_path(dir: &Path, sequence: u64) -> PathBuf {
 }
 
 /// The segments and the spare files in `dir`, each in the order of their numbers.
-pub(super) fn list(dir: &Path) -> Result<(Vec<u64>, Vec<PathBuf>), WalError> {
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Vec<PathBuf>), WalError> {
     let mut segments = Vec::new();
     let mut spares = Vec::new();
-    for item in std::fs::read_dir(dir).map_err(WalError::io("list", dir))? {
-        let path = item.map_err(WalError::io("list", dir))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+    for name in disk.list(dir).map_err(WalError::io("list", dir))? {
+        let Some(name) = name.to_str() else { continue };
         if let Some(digits) = name.strip_suffix(SEGMENT_SUFFIX) {
             segments.extend(sequence_of(digits));
         } else if name.strip_suffix(SPARE_SUFFIX).and_then(sequence_of).is_some() {
-            spares.push(path);
+            spares.push(dir.join(name));
         }
     }
     segments.sort_unstable();
@@ -73,8 +72,7 @@ pub(super) struct Window {
 impl Window {
     /// A window on `segment` as long as its file is now.
     pub(super) fn open(segment: Arc<Segment>) -> Result<Self, WalError> {
-        let metadata = segment.file.metadata();
-        let file_bytes = metadata.map_err(WalError::io("look at", &segment.path))?.len();
+        let file_bytes = segment.file.bytes().map_err(WalError::io("look at", &segment.path))?;
         Ok(Self { segment, file_bytes, start: 0, buffer: Vec::new() })
     }
 

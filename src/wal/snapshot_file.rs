@@ -25,15 +25,15 @@
 //! | | 4 | CRC-32 of the chunks' CRCs (4 bytes each), in order |
 //! | | 4 | CRC-32 of the 16 bytes before |
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crc32fast::Hasher;
 
 use crate::ids::GroupId;
-use crate::stdx::fs::{TEMPORARY_SUFFIX, sync_dir};
+use crate::stdx::disk::{Disk, DiskFile, Open, Sequential, TEMPORARY_SUFFIX};
 
 use super::error::WalError;
 use super::limits::SNAPSHOT_CHUNK_BYTES_MAX;
@@ -47,6 +47,13 @@ const FIXED_HEADER_BYTES: usize = 36;
 
 /// Tells the temporary files of this process apart; those of an earlier one are gone before the first is made.
 static WRITERS: AtomicU64 = AtomicU64::new(0);
+
+/// The directory that snapshots of all groups lie in. A clone is another handle of it.
+#[derive(Clone, Debug)]
+pub struct SnapshotDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
 
 /// What a snapshot covers: all entries up to this one. A later one covers more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +78,7 @@ pub struct SnapshotFile {
 /// Writes a snapshot. Dropped before [`complete`](Self::complete), it leaves nothing behind.
 #[derive(Debug)]
 pub struct SnapshotWriter {
-    file: BufWriter<File>,
+    file: BufWriter<Sequential>,
     place: Unpublished,
     chunks: u64,
     checksums: Hasher,
@@ -87,6 +94,7 @@ pub struct CompleteSnapshot {
 /// A temporary file, deleted when dropped unless it got its final name.
 #[derive(Debug)]
 struct Unpublished {
+    dir: SnapshotDir,
     temporary: PathBuf,
     path: PathBuf,
     covered: Covered,
@@ -94,26 +102,37 @@ struct Unpublished {
     is_renamed: bool,
 }
 
-impl SnapshotWriter {
-    /// Begins a snapshot of `group` in `dir`, which is created when missing; `meta` is opaque. Any number
+impl SnapshotDir {
+    /// The directory `path` of `disk`.
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+        Self { disk, path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins a snapshot of `group` in the directory, which is created when missing; `meta` is opaque. Any number
     /// of writers may be at work at a time, each on a file of its own.
     ///
     /// # Errors
     /// [`WalError::TooLarge`] when `meta` is longer than [`SNAPSHOT_CHUNK_BYTES_MAX`], and
     /// [`WalError::Io`].
     pub fn create(
-        dir: &Path,
+        &self,
         group: GroupId,
         covered: Covered,
         meta: &[u8],
-    ) -> Result<Self, WalError> {
+    ) -> Result<SnapshotWriter, WalError> {
         let meta_bytes = checked_length(meta)?;
-        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
-        let path = snapshot_path(dir, group, covered);
-        let (file, temporary) = create_temporary(&path)?;
-        let place = Unpublished { temporary, path, covered, bytes: 0, is_renamed: false };
-        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        let mut writer = Self { file, place, chunks: 0, checksums: Hasher::new() };
+        self.disk.make_dir(&self.path).map_err(WalError::io("create", &self.path))?;
+        let path = snapshot_path(&self.path, group, covered);
+        let (file, temporary) = create_temporary(self.disk.as_ref(), &path)?;
+        let dir = self.clone();
+        let place = Unpublished { dir, temporary, path, covered, bytes: 0, is_renamed: false };
+        let file = BufWriter::with_capacity(BUFFER_BYTES, Sequential::new(file));
+        let mut writer = SnapshotWriter { file, place, chunks: 0, checksums: Hasher::new() };
         let mut header = Vec::with_capacity(FIXED_HEADER_BYTES + 4 + meta.len());
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -127,6 +146,94 @@ impl SnapshotWriter {
         Ok(writer)
     }
 
+    /// Opens the snapshot at `path` and verifies its header.
+    ///
+    /// # Errors
+    /// [`WalError::Corrupt`], [`WalError::Version`] and [`WalError::Io`].
+    pub fn open(&self, path: &Path) -> Result<SnapshotReader, WalError> {
+        SnapshotReader::open(self.disk.as_ref(), path)
+    }
+
+    /// The published snapshots of `group`, the best one first; none also when there is no such
+    /// directory. Whether they can be read is another question.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn published(&self, group: GroupId) -> Result<Vec<SnapshotFile>, WalError> {
+        let prefix = format!("{group}-");
+        let mut all = Vec::new();
+        for (name, path) in self.names()? {
+            let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+            let numbers = digits.and_then(|digits| digits.split_once('-'));
+            let covered = numbers.and_then(|(term, index)| {
+                Some(Covered { term: hex_number(term)?, index: hex_number(index)? })
+            });
+            if let Some(covered) = covered {
+                let bytes = self.disk.stat(&path).map_err(WalError::io("look at", &path))?.bytes;
+                all.push(SnapshotFile { path, covered, bytes });
+            }
+        }
+        all.sort_unstable_by_key(|file| std::cmp::Reverse(file.covered));
+        Ok(all)
+    }
+
+    /// Deletes the published snapshots of `group` that cover less than `kept`. Only once that one is
+    /// published: the last good snapshot must never be missing.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn remove_older(&self, group: GroupId, kept: Covered) -> Result<(), WalError> {
+        self.remove_if(group, |covered| covered < kept)
+    }
+
+    /// Deletes all published snapshots of `group`. Only once its replica here has ended.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn remove_all(&self, group: GroupId) -> Result<(), WalError> {
+        self.remove_if(group, |_| true)
+    }
+
+    fn remove_if(&self, group: GroupId, goes: impl Fn(Covered) -> bool) -> Result<(), WalError> {
+        let mut is_changed = false;
+        for file in self.published(group)?.iter().filter(|file| goes(file.covered)) {
+            self.disk.remove_file(&file.path).map_err(WalError::io("delete", &file.path))?;
+            is_changed = true;
+        }
+        if is_changed { self.sync() } else { Ok(()) }
+    }
+
+    /// Deletes what unfinished snapshots left. Only at start, when none is being written.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn remove_strays(&self) -> Result<(), WalError> {
+        for (name, path) in self.names()? {
+            if name.ends_with(TEMPORARY_SUFFIX) {
+                self.disk.remove_file(&path).map_err(WalError::io("delete", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<(String, PathBuf)>, WalError> {
+        let names = match self.disk.list(&self.path) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(WalError::Io { action: "list", path: self.path.clone(), source });
+            }
+        };
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.map(|name| (name.clone(), self.path.join(name))).collect())
+    }
+
+    fn sync(&self) -> Result<(), WalError> {
+        self.disk.sync_dir(&self.path).map_err(WalError::io("sync", &self.path))
+    }
+}
+
+impl SnapshotWriter {
     /// Appends a chunk; an empty one is nothing.
     ///
     /// # Errors
@@ -164,7 +271,7 @@ impl SnapshotWriter {
         self.write(&footer)?;
         let Self { mut file, place, .. } = self;
         file.flush().map_err(WalError::io("write", &place.temporary))?;
-        file.get_ref().sync_all().map_err(WalError::io("sync", &place.temporary))?;
+        file.get_ref().file().sync_all().map_err(WalError::io("sync", &place.temporary))?;
         Ok(CompleteSnapshot { place })
     }
 
@@ -185,10 +292,10 @@ impl CompleteSnapshot {
     /// Reads it back where it lies.
     ///
     /// # Errors
-    /// As [`SnapshotReader::open`].
+    /// As [`SnapshotDir::open`].
     pub fn reader(&self) -> Result<SnapshotReader, WalError> {
         let place = &self.place;
-        SnapshotReader::open(if place.is_renamed { &place.path } else { &place.temporary })
+        place.dir.open(if place.is_renamed { &place.path } else { &place.temporary })
     }
 
     /// Gives it its final name, durably. May be tried again after an error.
@@ -198,12 +305,11 @@ impl CompleteSnapshot {
     pub fn publish(&mut self) -> Result<SnapshotFile, WalError> {
         let place = &mut self.place;
         if !place.is_renamed {
-            let renamed = std::fs::rename(&place.temporary, &place.path);
+            let renamed = place.dir.disk.rename(&place.temporary, &place.path);
             renamed.map_err(WalError::io("rename", &place.temporary))?;
             place.is_renamed = true;
         }
-        let dir = place.path.parent().unwrap_or(Path::new("."));
-        sync_dir(dir).map_err(WalError::io("sync", dir))?;
+        place.dir.sync()?;
         Ok(SnapshotFile { path: place.path.clone(), covered: place.covered, bytes: place.bytes })
     }
 }
@@ -211,7 +317,7 @@ impl CompleteSnapshot {
 impl Drop for Unpublished {
     fn drop(&mut self) {
         // Should deleting fail too, `remove_strays` gets the file at the next start.
-        if !self.is_renamed && std::fs::remove_file(&self.temporary).is_err() {
+        if !self.is_renamed && self.dir.disk.remove_file(&self.temporary).is_err() {
             tracing::warn!(path = %self.temporary.display(), "an unfinished snapshot stays behind");
         }
     }
@@ -220,7 +326,7 @@ impl Drop for Unpublished {
 /// Reads a snapshot and verifies every byte it returns.
 #[derive(Debug)]
 pub struct SnapshotReader {
-    file: BufReader<File>,
+    file: BufReader<Sequential>,
     path: PathBuf,
     group: GroupId,
     covered: Covered,
@@ -233,15 +339,11 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Opens the snapshot at `path` and verifies its header.
-    ///
-    /// # Errors
-    /// [`WalError::Corrupt`], [`WalError::Version`] and [`WalError::Io`].
-    pub fn open(path: &Path) -> Result<Self, WalError> {
-        let file = File::open(path).map_err(WalError::io("open", path))?;
-        let bytes_left = file.metadata().map_err(WalError::io("look at", path))?.len();
+    fn open(disk: &dyn Disk, path: &Path) -> Result<Self, WalError> {
+        let file = disk.open(path, Open::Read).map_err(WalError::io("open", path))?;
+        let bytes_left = file.bytes().map_err(WalError::io("look at", path))?;
         let mut reader = Self {
-            file: BufReader::with_capacity(BUFFER_BYTES, file),
+            file: BufReader::with_capacity(BUFFER_BYTES, Sequential::new(file)),
             path: path.to_owned(),
             group: GroupId::default(),
             covered: Covered::default(),
@@ -389,68 +491,6 @@ impl SnapshotReader {
     }
 }
 
-/// The published snapshots of `group` in `dir`, the best one first; none also when there is no such
-/// directory. Whether they can be read is another question.
-///
-/// # Errors
-/// [`WalError::Io`].
-pub fn published(dir: &Path, group: GroupId) -> Result<Vec<SnapshotFile>, WalError> {
-    let prefix = format!("{group}-");
-    let mut all = Vec::new();
-    for (name, path) in names(dir)? {
-        let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
-        let numbers = digits.and_then(|digits| digits.split_once('-'));
-        let covered = numbers.and_then(|(term, index)| {
-            Some(Covered { term: hex_number(term)?, index: hex_number(index)? })
-        });
-        if let Some(covered) = covered {
-            let bytes = std::fs::metadata(&path).map_err(WalError::io("look at", &path))?.len();
-            all.push(SnapshotFile { path, covered, bytes });
-        }
-    }
-    all.sort_unstable_by_key(|file| std::cmp::Reverse(file.covered));
-    Ok(all)
-}
-
-/// Deletes the published snapshots of `group` in `dir` that cover less than `kept`. Only once that one is
-/// published: the last good snapshot must never be missing.
-///
-/// # Errors
-/// [`WalError::Io`].
-pub fn remove_older(dir: &Path, group: GroupId, kept: Covered) -> Result<(), WalError> {
-    remove_if(dir, group, |covered| covered < kept)
-}
-
-/// Deletes all published snapshots of `group` in `dir`. Only once its replica here has ended.
-///
-/// # Errors
-/// [`WalError::Io`].
-pub fn remove_all(dir: &Path, group: GroupId) -> Result<(), WalError> {
-    remove_if(dir, group, |_| true)
-}
-
-fn remove_if(dir: &Path, group: GroupId, goes: impl Fn(Covered) -> bool) -> Result<(), WalError> {
-    let mut is_changed = false;
-    for file in published(dir, group)?.iter().filter(|file| goes(file.covered)) {
-        std::fs::remove_file(&file.path).map_err(WalError::io("delete", &file.path))?;
-        is_changed = true;
-    }
-    if is_changed { sync_dir(dir).map_err(WalError::io("sync", dir)) } else { Ok(()) }
-}
-
-/// Deletes what unfinished snapshots left in `dir`. Only at start, when none is being written.
-///
-/// # Errors
-/// [`WalError::Io`].
-pub fn remove_strays(dir: &Path) -> Result<(), WalError> {
-    for (name, path) in names(dir)? {
-        if name.ends_with(TEMPORARY_SUFFIX) {
-            std::fs::remove_file(&path).map_err(WalError::io("delete", &path))?;
-        }
-    }
-    Ok(())
-}
-
 fn snapshot_path(dir: &Path, group: GroupId, covered: Covered) -> PathBuf {
     dir.join(format!("{group}-{:016x}-{:016x}{SUFFIX}", covered.term, covered.index))
 }
@@ -460,30 +500,17 @@ fn hex_number(digits: &str) -> Option<u64> {
 }
 
 /// A new file beside `path`, and its name.
-fn create_temporary(path: &Path) -> Result<(File, PathBuf), WalError> {
+fn create_temporary(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<(Box<dyn DiskFile>, PathBuf), WalError> {
     let number = WRITERS.fetch_add(1, Ordering::Relaxed);
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number:x}{TEMPORARY_SUFFIX}"));
     let temporary = PathBuf::from(name);
     // A file of that name is an error, and the next try has another name: whoever made it may still write to it.
-    let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
+    let file = disk.open(&temporary, Open::New);
     Ok((file.map_err(WalError::io("create", &temporary))?, temporary))
-}
-
-fn names(dir: &Path) -> Result<Vec<(String, PathBuf)>, WalError> {
-    let items = match std::fs::read_dir(dir) {
-        Ok(items) => items,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => {
-            return Err(WalError::Io { action: "list", path: dir.to_owned(), source });
-        }
-    };
-    let mut names = Vec::new();
-    for item in items {
-        let item = item.map_err(WalError::io("list", dir))?;
-        names.extend(item.file_name().into_string().ok().map(|name| (name, item.path())));
-    }
-    Ok(names)
 }
 
 fn checked_length(bytes: &[u8]) -> Result<u32, WalError> {
@@ -510,12 +537,17 @@ fn le_bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stdx::fs::SystemDisk;
 
     const GROUP: GroupId = GroupId(3);
     const COVERED: Covered = Covered { term: 2, index: 500 };
 
+    fn at(path: &Path) -> SnapshotDir {
+        SnapshotDir::new(SystemDisk::shared(), path.to_owned())
+    }
+
     fn write_covering(dir: &Path, covered: Covered, chunks: &[&[u8]]) -> SnapshotFile {
-        let mut writer = SnapshotWriter::create(dir, GROUP, covered, b"meta").unwrap();
+        let mut writer = at(dir).create(GROUP, covered, b"meta").unwrap();
         for chunk in chunks {
             writer.write_chunk(chunk).unwrap();
         }
@@ -527,7 +559,7 @@ mod tests {
     }
 
     fn read(path: &Path) -> Result<(Vec<u8>, Vec<Vec<u8>>), WalError> {
-        let mut reader = SnapshotReader::open(path)?;
+        let mut reader = at(path.parent().unwrap()).open(path)?;
         let mut chunks = Vec::new();
         while let Some(chunk) = reader.next_chunk()? {
             chunks.push(chunk);
@@ -605,23 +637,26 @@ mod tests {
     fn what_it_covers_orders_snapshots_and_older_ones_go() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("snapshots");
-        assert_eq!(published(&place, GROUP).unwrap(), []);
+        assert_eq!(at(&place).published(GROUP).unwrap(), []);
         let [third, first, second] = [(2, 7), (1, 900), (2, 6)]
             .map(|(term, index)| write_covering(&place, Covered { term, index }, &[b"x"]));
-        let mut other = SnapshotWriter::create(&place, GroupId(30), COVERED, b"").unwrap();
+        let mut other = at(&place).create(GroupId(30), COVERED, b"").unwrap();
         other.write_chunk(b"y").unwrap();
         let other = other.complete().unwrap().publish().unwrap();
-        assert_eq!(published(&place, GROUP).unwrap(), [&third, &second, &first].map(Clone::clone));
-        remove_older(&place, GROUP, second.covered).unwrap();
-        assert_eq!(published(&place, GROUP).unwrap(), [third, second]);
-        assert_eq!(published(&place, GroupId(30)).unwrap(), [other]);
+        assert_eq!(
+            at(&place).published(GROUP).unwrap(),
+            [&third, &second, &first].map(Clone::clone)
+        );
+        at(&place).remove_older(GROUP, second.covered).unwrap();
+        assert_eq!(at(&place).published(GROUP).unwrap(), [third, second]);
+        assert_eq!(at(&place).published(GroupId(30)).unwrap(), [other]);
     }
 
     /// Fault R5: a build and an incoming snapshot wrote one inode. Fault R6: dropping one deleted the other's file.
     #[test]
     fn writers_of_one_position_have_files_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
-        let create = || SnapshotWriter::create(dir.path(), GROUP, COVERED, b"meta").unwrap();
+        let create = || at(dir.path()).create(GROUP, COVERED, b"meta").unwrap();
         let (mut one, mut other) = (create(), create());
         one.write_chunk(b"one").unwrap();
         other.write_chunk(b"other").unwrap();
@@ -637,26 +672,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let good = write_covering(dir.path(), Covered { term: 1, index: 1 }, &[b"good"]);
         let mut complete = {
-            let mut writer = SnapshotWriter::create(dir.path(), GROUP, COVERED, b"meta").unwrap();
+            let mut writer = at(dir.path()).create(GROUP, COVERED, b"meta").unwrap();
             writer.write_chunk(b"better").unwrap();
             writer.complete().unwrap()
         };
-        assert_eq!(published(dir.path(), GROUP).unwrap(), std::slice::from_ref(&good));
+        assert_eq!(at(dir.path()).published(GROUP).unwrap(), std::slice::from_ref(&good));
         assert_eq!(complete.reader().unwrap().next_chunk().unwrap().unwrap(), b"better");
         let better = complete.publish().unwrap();
         assert_eq!(complete.publish().unwrap(), better, "may be tried again");
         drop(complete);
-        assert_eq!(published(dir.path(), GROUP).unwrap(), [better, good]);
+        assert_eq!(at(dir.path()).published(GROUP).unwrap(), [better, good]);
     }
 
     #[test]
     fn an_unfinished_snapshot_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let count = || std::fs::read_dir(dir.path()).unwrap().count();
-        let create = || SnapshotWriter::create(dir.path(), GROUP, COVERED, b"meta").unwrap();
+        let create = || at(dir.path()).create(GROUP, COVERED, b"meta").unwrap();
         let mut writer = create();
         writer.write_chunk(b"half").unwrap();
-        assert_eq!((count(), published(dir.path(), GROUP).unwrap()), (1, Vec::new()));
+        assert_eq!((count(), at(dir.path()).published(GROUP).unwrap()), (1, Vec::new()));
         drop(writer);
         assert_eq!(count(), 0);
         drop(create().complete().unwrap());
@@ -664,7 +699,7 @@ mod tests {
         // A killed process could not clean up.
         std::mem::forget(create());
         assert_eq!(count(), 1);
-        remove_strays(dir.path()).unwrap();
+        at(dir.path()).remove_strays().unwrap();
         assert_eq!(count(), 0);
     }
 }

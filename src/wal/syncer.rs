@@ -1,14 +1,12 @@
 //! The log's thread: writes what gathered, syncs it, completes who waited, gives free what was purged.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::stdx::fs::{private, sync_dir};
+use crate::stdx::disk::{Disk, DiskFile, Open};
 
 use super::error::WalError;
 use super::limits::SPARES_MAX;
@@ -92,7 +90,7 @@ impl Syncer {
         if self.shared.failure.get().is_some() {
             return;
         }
-        let put = state.tail.put_mark(self.shared.disk.as_ref());
+        let put = state.tail.put_mark();
         let written = put.map_err(|error| self.shared.fail(error)).and_then(|()| {
             // Under the lock, as a caller's bytes are: what it appends next must find no hole before it.
             if self.shared.policy == SyncPolicy::Always {
@@ -132,9 +130,8 @@ impl Syncer {
 
     fn write_and_sync(&mut self, job: &mut Job) -> Result<(), WalError> {
         let shared = &self.shared;
-        let disk = shared.disk.as_ref();
         if !job.batch.is_empty() {
-            let writes = job.batch.write(disk)?;
+            let writes = job.batch.write()?;
             shared.writes.fetch_add(writes, Ordering::Relaxed);
         }
         let mut state = shared.state.lock();
@@ -144,7 +141,7 @@ impl Syncer {
         drop(state);
         shared.written.notify_all();
         if let Some(dir) = dir {
-            sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+            self.shared.disk.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
         }
         self.sync_all(&job.segments)?;
         let mut state = shared.state.lock();
@@ -158,7 +155,7 @@ impl Syncer {
 
     fn sync_all(&self, segments: &[Arc<Segment>]) -> Result<(), WalError> {
         for segment in segments {
-            let synced = self.shared.disk.sync(&segment.file);
+            let synced = segment.file.sync_data();
             synced.map_err(WalError::io("sync", &segment.path))?;
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         }
@@ -183,15 +180,15 @@ impl Syncer {
             let is_unread = Arc::strong_count(&segment) == 1;
             if spares.len() < room && is_unread && segment.bytes == segment_bytes {
                 let spare = spare_path(&dir, segment.sequence);
-                std::fs::rename(path, &spare).map_err(WalError::io("rename", path))?;
+                self.shared.disk.rename(path, &spare).map_err(WalError::io("rename", path))?;
                 spares.push(spare);
             } else {
-                std::fs::remove_file(path).map_err(WalError::io("delete", path))?;
+                self.shared.disk.remove_file(path).map_err(WalError::io("delete", path))?;
             }
         }
         // Before any of them is written anew: a power cut must not bring the old name back with new
         // bytes under it.
-        sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+        self.shared.disk.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
         self.shared.state.lock().tail.spares.append(&mut spares);
         Ok(())
     }
@@ -203,7 +200,7 @@ impl Syncer {
         }
         let groups: Vec<_> = state.tail.groups.keys().copied().collect();
         for group in groups {
-            if let Err(error) = state.tail.put_committed(self.shared.disk.as_ref(), group) {
+            if let Err(error) = state.tail.put_committed(group) {
                 let _failure = self.shared.fail(error);
                 return;
             }
@@ -216,7 +213,7 @@ impl Syncer {
             return;
         }
         let mut state = self.shared.state.lock();
-        let put = state.tail.put_clean_stop(self.shared.disk.as_ref());
+        let put = state.tail.put_clean_stop();
         let job = state.take_job();
         drop(state);
         match put {
@@ -261,17 +258,15 @@ fn has_work(state: &State, has_failed: bool) -> bool {
 /// The file `synced`: where the last sync ended, as one line of fixed length written in place.
 #[derive(Debug)]
 pub(super) struct SyncMarkFile {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     dir: PathBuf,
 }
 
 impl SyncMarkFile {
-    pub(super) fn create(dir: &Path) -> Result<Self, WalError> {
+    pub(super) fn create(disk: &dyn Disk, dir: &Path) -> Result<Self, WalError> {
         let path = dir.join(SYNC_MARK_FILE);
-        let mut options = OpenOptions::new();
-        let options = private(options.write(true).create(true).truncate(false));
-        let file = options.open(&path).map_err(WalError::io("open", &path))?;
+        let file = disk.open(&path, Open::Write).map_err(WalError::io("open", &path))?;
         Ok(Self { file, path, dir: dir.to_owned() })
     }
 

@@ -5,16 +5,14 @@
 //! decided in `log.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::ids::{GroupId, RaftId};
-use crate::stdx::fs::private;
+use crate::stdx::disk::{Disk, Open};
 
-use super::disk::Disk;
 use super::error::WalError;
 use super::group::Group;
 use super::limits::{BUFFER_KEPT_BYTES, MARKER_BYTES_MAX, RECORD_BYTES_MAX};
@@ -47,11 +45,11 @@ impl Batch {
     }
 
     /// Writes all pieces, in order, and empties the batch. Returns the number of writes.
-    pub(super) fn write(&mut self, disk: &dyn Disk) -> Result<u64, WalError> {
+    pub(super) fn write(&mut self) -> Result<u64, WalError> {
         for (number, piece) in self.pieces.iter().enumerate() {
             let end = self.pieces.get(number + 1).map_or(self.buffer.len(), |next| next.start);
             let bytes = &self.buffer[piece.start..end];
-            let written = disk.write(&piece.segment.file, bytes, piece.offset);
+            let written = piece.segment.file.write_all_at(bytes, piece.offset);
             written.map_err(WalError::io("write", &piece.segment.path))?;
         }
         let writes = self.pieces.len() as u64;
@@ -72,6 +70,7 @@ pub(super) struct Held {
 /// The end of the log and what is known of all groups.
 #[derive(Debug)]
 pub(super) struct Tail {
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) nonce: u64,
     pub(super) segment_bytes: u64,
@@ -115,16 +114,15 @@ impl Tail {
     /// Encodes entries of `group`. On [`WalError::TooLarge`] and [`WalError::Misplaced`] nothing has happened.
     pub(super) fn append(
         &mut self,
-        disk: &dyn Disk,
         group: GroupId,
         records: &[Record<'_>],
     ) -> Result<(), WalError> {
         self.check_records(group, records)?;
-        self.put_mark(disk)?;
-        self.put_committed(disk, group)?;
+        self.put_mark()?;
+        self.put_committed(group)?;
         for record in records {
             let id = (Kind::Entry, group, record.index);
-            let position = self.put(disk, id, (record.head, record.body))?;
+            let position = self.put(id, (record.head, record.body))?;
             let bytes = record_bytes(record.head.len() + record.body.len()) as u64;
             self.living(group)?.note_entry(record.index, position, bytes);
         }
@@ -145,20 +143,15 @@ impl Tail {
     }
 
     /// Drops the entries of `group` from `from` on.
-    pub(super) fn truncate(
-        &mut self,
-        disk: &dyn Disk,
-        group: GroupId,
-        from: u64,
-    ) -> Result<(), WalError> {
+    pub(super) fn truncate(&mut self, group: GroupId, from: u64) -> Result<(), WalError> {
         let known = self.known(group)?;
         known.check_truncate(group, from)?;
         if from >= known.next {
             return Ok(());
         }
-        self.put_mark(disk)?;
+        self.put_mark()?;
         // A rotation on the way repeats only markers, so the record may come first.
-        self.put(disk, (Kind::Truncate, group, from), (&[], &[]))?;
+        self.put((Kind::Truncate, group, from), (&[], &[]))?;
         self.living(group)?.note_truncate(from);
         Ok(())
     }
@@ -166,7 +159,6 @@ impl Tail {
     /// Drops the entries of `group` up to `upto`; whether there was anything to do.
     pub(super) fn purge(
         &mut self,
-        disk: &dyn Disk,
         group: GroupId,
         upto: u64,
         marker: &Bytes,
@@ -178,71 +170,56 @@ impl Tail {
         if !self.living(group)?.note_purge(upto, marker.clone()) {
             return Ok(false);
         }
-        self.put_mark(disk)?;
-        self.put(disk, (Kind::Purge, group, upto), (marker, &[]))?;
+        self.put_mark()?;
+        self.put((Kind::Purge, group, upto), (marker, &[]))?;
         Ok(true)
     }
 
     /// Encodes the vote of `group`.
-    pub(super) fn vote(
-        &mut self,
-        disk: &dyn Disk,
-        group: GroupId,
-        vote: Bytes,
-    ) -> Result<(), WalError> {
+    pub(super) fn vote(&mut self, group: GroupId, vote: Bytes) -> Result<(), WalError> {
         check_length(vote.len(), MARKER_BYTES_MAX)?;
         self.known(group)?;
-        self.put_mark(disk)?;
-        self.put(disk, (Kind::Vote, group, 0), (&vote, &[]))?;
+        self.put_mark()?;
+        self.put((Kind::Vote, group, 0), (&vote, &[]))?;
         self.living(group)?.vote = Some(vote);
         Ok(())
     }
 
     /// Encodes that `group` lives here as `id` from now on; again for the same id it does nothing.
-    pub(super) fn born(
-        &mut self,
-        disk: &dyn Disk,
-        group: GroupId,
-        id: RaftId,
-    ) -> Result<(), WalError> {
+    pub(super) fn born(&mut self, group: GroupId, id: RaftId) -> Result<(), WalError> {
         match self.groups.get(&group).map(|known| known.raft_id) {
             Some(lives) if lives == id => return Ok(()),
             Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
             None => {}
         }
-        self.put_mark(disk)?;
-        self.put(disk, (Kind::Born, group, id.0), (&[], &[]))?;
+        self.put_mark()?;
+        self.put((Kind::Born, group, id.0), (&[], &[]))?;
         self.groups.insert(group, Group::born(id));
         Ok(())
     }
 
     /// Encodes that the replica `id` of `group` is no more, and forgets it; whether it was there.
-    pub(super) fn ended(
-        &mut self,
-        disk: &dyn Disk,
-        group: GroupId,
-        id: RaftId,
-    ) -> Result<bool, WalError> {
+    pub(super) fn ended(&mut self, group: GroupId, id: RaftId) -> Result<bool, WalError> {
         match self.groups.get(&group).map(|known| known.raft_id) {
             Some(lives) if lives == id => {}
             Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
             None => return Ok(false),
         }
-        self.put_mark(disk)?;
+        self.put_mark()?;
         // A rotation on the way repeats its markers once more, before this record: they end with it.
-        self.put(disk, (Kind::Ended, group, id.0), (&[], &[]))?;
+        self.put((Kind::Ended, group, id.0), (&[], &[]))?;
         self.groups.remove(&group);
         Ok(true)
     }
 
     /// Encodes that nothing is missing of `group` any more.
-    pub(super) fn whole(&mut self, disk: &dyn Disk, group: GroupId) -> Result<(), WalError> {
+    pub(super) fn whole(&mut self, group: GroupId) -> Result<(), WalError> {
         if !self.known(group)?.is_short {
             return Ok(());
         }
-        self.put_mark(disk)?;
+        self.put_mark()?;
         // First the record: a rotation on the way must repeat that it is short, before it is whole.
-        self.put(disk, (Kind::Whole, group, 0), (&[], &[]))?;
+        self.put((Kind::Whole, group, 0), (&[], &[]))?;
         self.living(group)?.is_short = false;
         Ok(())
     }
@@ -250,21 +227,16 @@ impl Tail {
     /// Encodes this opening; before it, every group becomes short if the log `may_miss_end`.
     ///
     /// The order matters: an opening on the disk without the records before it would vouch for the machine's new start.
-    pub(super) fn open(
-        &mut self,
-        disk: &dyn Disk,
-        opening: Opening,
-        may_miss_end: bool,
-    ) -> Result<(), WalError> {
-        self.put_mark(disk)?;
+    pub(super) fn open(&mut self, opening: Opening, may_miss_end: bool) -> Result<(), WalError> {
+        self.put_mark()?;
         let whole = self.groups.iter().filter(|(_, group)| may_miss_end && !group.is_short);
         let shortened: Vec<_> = whole.map(|(id, _)| *id).collect();
         for group in shortened {
-            self.put(disk, (Kind::Short, group, 0), (&[], &[]))?;
+            self.put((Kind::Short, group, 0), (&[], &[]))?;
             self.living(group)?.is_short = true;
         }
         let id = (Kind::Open, GroupId::META, opening.session.number);
-        self.put(disk, id, (&opening.encode(), &[]))?;
+        self.put(id, (&opening.encode(), &[]))?;
         self.opening = Some(opening);
         Ok(())
     }
@@ -278,17 +250,13 @@ impl Tail {
     }
 
     /// Encodes the committed marker of `group` when a new one waits.
-    pub(super) fn put_committed(
-        &mut self,
-        disk: &dyn Disk,
-        group: GroupId,
-    ) -> Result<(), WalError> {
+    pub(super) fn put_committed(&mut self, group: GroupId) -> Result<(), WalError> {
         let Some(known) = self.groups.get_mut(&group) else { return Ok(()) };
         if !std::mem::take(&mut known.is_committed_unwritten) {
             return Ok(());
         }
         let Some(committed) = known.committed.clone() else { return Ok(()) };
-        self.put(disk, (Kind::Committed, group, 0), (&committed, &[]))?;
+        self.put((Kind::Committed, group, 0), (&committed, &[]))?;
         Ok(())
     }
 
@@ -299,36 +267,35 @@ impl Tail {
     }
 
     /// Says in the log what the last sync covered, once per sync.
-    pub(super) fn put_mark(&mut self, disk: &dyn Disk) -> Result<(), WalError> {
+    pub(super) fn put_mark(&mut self) -> Result<(), WalError> {
         if !self.has_unmarked() {
             return Ok(());
         }
-        self.put_vouching(disk, Kind::SyncMark)?;
+        self.put_vouching(Kind::SyncMark)?;
         self.marked = self.synced;
         Ok(())
     }
 
     /// Ends the log in order: all before this was synced.
-    pub(super) fn put_clean_stop(&mut self, disk: &dyn Disk) -> Result<(), WalError> {
-        self.put_vouching(disk, Kind::CleanStop)
+    pub(super) fn put_clean_stop(&mut self) -> Result<(), WalError> {
+        self.put_vouching(Kind::CleanStop)
     }
 
-    fn put_vouching(&mut self, disk: &dyn Disk, kind: Kind) -> Result<(), WalError> {
+    fn put_vouching(&mut self, kind: Kind) -> Result<(), WalError> {
         let payload = mark_payload(self.nonce, self.synced);
-        self.put(disk, (kind, GroupId::META, self.synced.offset), (&payload, &[]))?;
+        self.put((kind, GroupId::META, self.synced.offset), (&payload, &[]))?;
         Ok(())
     }
 
     /// Encodes one record at the end of the log, in a new segment when it does not fit this one.
     fn put(
         &mut self,
-        disk: &dyn Disk,
         id: (Kind, GroupId, u64),
         payload: (&[u8], &[u8]),
     ) -> Result<Position, WalError> {
         let bytes = record_bytes(payload.0.len() + payload.1.len()) as u64;
         if self.end.offset.saturating_add(bytes) > self.active().bytes {
-            self.rotate(disk, bytes)?;
+            self.rotate(bytes)?;
         }
         Ok(self.encode(id, payload))
     }
@@ -368,11 +335,11 @@ impl Tail {
     }
 
     /// Begins a new segment with room for a record of `need` bytes.
-    fn rotate(&mut self, disk: &dyn Disk, need: u64) -> Result<(), WalError> {
+    fn rotate(&mut self, need: u64) -> Result<(), WalError> {
         let previous = Arc::clone(self.active());
         let sequence = previous.sequence + 1;
         let least = (SEGMENT_HEAD_BYTES + MARK_BYTES) as u64 + self.marker_bytes() + need;
-        let segment = Arc::new(self.create(disk, sequence, self.segment_bytes.max(least))?);
+        let segment = Arc::new(self.create(sequence, self.segment_bytes.max(least))?);
         let previous_end =
             std::mem::replace(&mut self.end, Position { segment: sequence, offset: 0 });
         if let Some(held) = self.held.back_mut() {
@@ -426,25 +393,20 @@ impl Tail {
     }
 
     /// Creates the file of segment `sequence` with `bytes` reserved, from a spare one when there is one.
-    pub(super) fn create(
-        &mut self,
-        disk: &dyn Disk,
-        sequence: u64,
-        bytes: u64,
-    ) -> Result<Segment, WalError> {
+    pub(super) fn create(&mut self, sequence: u64, bytes: u64) -> Result<Segment, WalError> {
         let path = segment_path(&self.dir, sequence);
         if bytes == self.segment_bytes
             && let Some(spare) = self.spares.pop()
         {
-            std::fs::rename(&spare, &path).map_err(WalError::io("rename", &spare))?;
+            self.disk.rename(&spare, &path).map_err(WalError::io("rename", &spare))?;
             self.segments_recycled += 1;
         } else {
             self.segments_created += 1;
         }
         self.is_dir_dirty = true;
         let salt = Salt::new(self.nonce, sequence);
-        let segment = open_segment(&path, sequence, salt, bytes)?;
-        disk.allocate(&segment.file, bytes).map_err(WalError::io("reserve room for", &path))?;
+        let segment = open_segment(self.disk.as_ref(), &path, sequence, salt, bytes)?;
+        segment.file.allocate(bytes).map_err(WalError::io("reserve room for", &path))?;
         Ok(segment)
     }
 
@@ -471,14 +433,13 @@ impl Tail {
 
 /// Opens or creates the file of a segment.
 pub(super) fn open_segment(
+    disk: &dyn Disk,
     path: &Path,
     sequence: u64,
     salt: Salt,
     bytes: u64,
 ) -> Result<Segment, WalError> {
-    let mut options = OpenOptions::new();
-    let options = private(options.read(true).write(true).create(true).truncate(false));
-    let file = options.open(path).map_err(WalError::io("open", path))?;
+    let file = disk.open(path, Open::Write).map_err(WalError::io("open", path))?;
     Ok(Segment { sequence, salt, path: path.to_owned(), file, bytes })
 }
 

@@ -1,8 +1,10 @@
 //! A disk that can fail and forget, and short words for tests.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::ids::{GroupId, RaftId};
-use crate::wal::disk::{Disk, SystemDisk};
+use crate::stdx::disk::{Disk, DiskFile, Open, Stat};
+use crate::stdx::fs::SystemDisk;
 use crate::wal::{BootId, Done, GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
 
 pub(super) const G1: GroupId = GroupId(1);
@@ -35,7 +38,7 @@ pub(super) const R1: RaftId = RaftId(0x51);
 
 /// Opens a log that must open, and lets the groups live in it.
 pub(super) fn open(dir: &Path, options: WalOptions) -> (Wal, BTreeMap<GroupId, GroupState>) {
-    open_on(Arc::new(SystemDisk), dir, options)
+    open_on(SystemDisk::shared(), dir, options)
 }
 
 /// [`open`] on a disk of the test's choice.
@@ -121,7 +124,7 @@ pub(super) fn copy_dir(from: &Path, to: &Path) -> bool {
 
 /// The segment files of a log, in order.
 pub(super) fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
-    let (sequences, _) = crate::wal::segment::list(dir).unwrap();
+    let (sequences, _) = crate::wal::segment::list(&SystemDisk, dir).unwrap();
     sequences.into_iter().map(|it| crate::wal::segment::segment_path(dir, it)).collect()
 }
 
@@ -145,7 +148,11 @@ impl Random {
 
 /// A disk whose operations fail when told, and that remembers what a power cut could undo.
 #[derive(Debug, Default)]
-pub(super) struct TestDisk {
+pub(super) struct TestDisk(Arc<Faults>);
+
+/// What goes wrong with segments, and what a power cut would take from them.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
     pub(super) fails_write: AtomicBool,
     pub(super) fails_sync: AtomicBool,
     pub(super) fails_allocate: AtomicBool,
@@ -158,7 +165,15 @@ pub(super) struct TestDisk {
     given_up: Mutex<BTreeMap<(u64, u64), Vec<u8>>>,
 }
 
-impl TestDisk {
+impl Deref for TestDisk {
+    type Target = Faults;
+
+    fn deref(&self) -> &Faults {
+        &self.0
+    }
+}
+
+impl Faults {
     fn check(flag: &AtomicBool, errno: i32) -> io::Result<()> {
         if flag.load(Ordering::SeqCst) { Err(io::Error::from_raw_os_error(errno)) } else { Ok(()) }
     }
@@ -190,53 +205,124 @@ impl TestDisk {
 }
 
 impl Disk for TestDisk {
-    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        let file = SystemDisk.open(path, how)?;
+        if path.extension().is_none_or(|suffix| suffix != "wal") {
+            return Ok(file);
+        }
+        let inode = SystemDisk.stat(path)?.inode;
+        Ok(Box::new(TestFile { file, inode, faults: Arc::clone(&self.0) }))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        SystemDisk.stat(path)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        SystemDisk.exists(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        SystemDisk.list(dir)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.make_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemDisk.sync_dir(dir)
+    }
+}
+
+/// A segment on a [`TestDisk`].
+#[derive(Debug)]
+struct TestFile {
+    file: Box<dyn DiskFile>,
+    inode: u64,
+    faults: Arc<Faults>,
+}
+
+impl DiskFile for TestFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         const ENOSPC: i32 = 28;
-        let mut unsynced = self.unsynced.lock();
-        let mut given_up = self.given_up.lock();
-        let metadata = file.metadata()?;
+        let mut unsynced = self.faults.unsynced.lock();
+        let mut given_up = self.faults.given_up.lock();
+        let file_bytes = self.file.bytes()?;
         let last = (offset + bytes.len() as u64).div_ceil(PAGE_BYTES);
         for page in offset / PAGE_BYTES..last {
-            let given_up = given_up.remove(&(metadata.ino(), page));
-            unsynced.entry((metadata.ino(), page)).or_insert_with(|| {
+            let given_up = given_up.remove(&(self.inode, page));
+            unsynced.entry((self.inode, page)).or_insert_with(|| {
                 if let Some(before) = given_up {
                     return before;
                 }
-                let mut before = vec![0; usize::try_from(PAGE_BYTES).unwrap()];
                 let start = page * PAGE_BYTES;
-                let there = metadata.len().saturating_sub(start).min(PAGE_BYTES);
-                before.truncate(usize::try_from(there).unwrap());
-                file.read_exact_at(&mut before, start).unwrap();
+                let there = file_bytes.saturating_sub(start).min(PAGE_BYTES);
+                let mut before = vec![0; usize::try_from(there).unwrap()];
+                self.file.read_exact_at(&mut before, start).unwrap();
                 before
             });
         }
-        Self::check(&self.fails_write, ENOSPC)?;
-        SystemDisk.write(file, bytes, offset)
+        Faults::check(&self.faults.fails_write, ENOSPC)?;
+        self.file.write_all_at(bytes, offset)
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
+    fn bytes(&self) -> io::Result<u64> {
+        self.file.bytes()
+    }
+
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_bytes(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        const ENOSPC: i32 = 28;
+        Faults::check(&self.faults.fails_allocate, ENOSPC)?;
+        self.file.allocate(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
         const EIO: i32 = 5;
-        let _gate = self.sync_gate.lock();
-        let inode = file.metadata()?.ino();
-        if let Err(error) = Self::check(&self.fails_sync, EIO) {
-            let mut unsynced = self.unsynced.lock();
-            let pages: Vec<_> =
-                unsynced.range((inode, 0)..=(inode, u64::MAX)).map(|(page, _)| *page).collect();
-            let mut given_up = self.given_up.lock();
+        let _gate = self.faults.sync_gate.lock();
+        if let Err(error) = Faults::check(&self.faults.fails_sync, EIO) {
+            let mut unsynced = self.faults.unsynced.lock();
+            let pages: Vec<_> = unsynced
+                .range((self.inode, 0)..=(self.inode, u64::MAX))
+                .map(|(page, _)| *page)
+                .collect();
+            let mut given_up = self.faults.given_up.lock();
             for page in pages {
                 let before = unsynced.remove(&page).unwrap();
                 given_up.entry(page).or_insert(before);
             }
             return Err(error);
         }
-        self.syncs.fetch_add(1, Ordering::SeqCst);
-        self.unsynced.lock().retain(|(synced, _), _| *synced != inode);
+        self.faults.syncs.fetch_add(1, Ordering::SeqCst);
+        self.faults.unsynced.lock().retain(|(synced, _), _| *synced != self.inode);
         Ok(())
     }
 
-    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
-        const ENOSPC: i32 = 28;
-        Self::check(&self.fails_allocate, ENOSPC)?;
-        SystemDisk.allocate(file, bytes)
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
     }
 }
