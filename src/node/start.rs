@@ -420,7 +420,7 @@ fn open_wal(
         boot_id: data_dir.boot_id(),
         ..WalOptions::default()
     };
-    Wal::open_on(data_dir.disk(), &data_dir.wal_path(), options)
+    Wal::open_on(&data_dir.disk(), &data_dir.wal_path(), options)
 }
 
 /// Where peers are listened for: a node alone has none, and takes any port that nobody else can reach.

@@ -131,6 +131,11 @@ impl MemoryDisk {
         self.machine.lock().lose_power(kept);
     }
 
+    /// Whether the power is lost.
+    pub fn is_off(&self) -> bool {
+        self.machine.lock().is_off
+    }
+
     /// Begins anew after a loss of power; no fault waits any more.
     pub fn power_on(&self) {
         let mut machine = self.machine.lock();

@@ -32,7 +32,7 @@ use super::opening::{BootId, Opening};
 use super::record::{Kind, Position, RECORD_HEAD_BYTES};
 use super::recovery::recover;
 use super::segment::{Segment, Window};
-use super::syncer::{self, SyncMarkFile};
+use super::syncer::{self, Stepper, SyncMarkFile, Syncer};
 use super::tail::{Batch, Held, Tail};
 
 /// When entries are forced to the disk: `appendfsync`. Votes always are, before they count.
@@ -124,6 +124,57 @@ enum Frees {
     Segments,
 }
 
+/// Who works for the log beside its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worker {
+    Thread,
+    /// Whoever steps.
+    Steps,
+}
+
+/// A log that was opened and has nobody yet who works for it.
+struct Opened {
+    wal: Wal,
+    groups: BTreeMap<GroupId, GroupState>,
+    syncer: Syncer,
+}
+
+impl Opened {
+    fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        options: WalOptions,
+        worker: Worker,
+    ) -> Result<Self, WalError> {
+        disk.make_dir(dir).map_err(WalError::io("create", dir))?;
+        let lock = lock_dir(disk.as_ref(), dir)?;
+        let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
+        let (tail, was_closed_cleanly) = recover(
+            disk,
+            dir,
+            segment_bytes,
+            options.incarnation,
+            Opening { session: options.session, boot: options.boot_id, policy: options.sync },
+        )?;
+        let mut sync_mark =
+            options.sync_mark.then(|| SyncMarkFile::create(disk.as_ref(), dir)).transpose()?;
+        if let Some(file) = &mut sync_mark {
+            file.note(tail.synced)?;
+        }
+        let groups: BTreeMap<_, _> =
+            tail.groups.iter().map(|(id, group)| (*id, group.state())).collect();
+        let shared = Arc::new(Shared::new(options.sync, worker, tail, lock));
+        let handle = Handle {
+            shared: Arc::clone(&shared),
+            thread: Mutex::new(None),
+            groups: groups.clone(),
+            was_closed_cleanly,
+        };
+        let wal = Wal { handle: Arc::new(handle) };
+        Ok(Self { wal, groups, syncer: Syncer::new(shared, sync_mark) })
+    }
+}
+
 /// Owns the thread: when the last handle goes, it is stopped and joined.
 #[derive(Debug)]
 struct Handle {
@@ -138,6 +189,7 @@ struct Handle {
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) policy: SyncPolicy,
+    worker: Worker,
     pub(super) state: Mutex<State>,
     /// Wakes the thread.
     pub(super) work: Condvar,
@@ -160,9 +212,6 @@ pub(super) struct State {
     /// A purge may have freed segments.
     pub(super) is_purged: bool,
     pub(super) stop: Option<Stop>,
-    /// Buffers to be used again.
-    pub(super) spare_batch: Batch,
-    pub(super) spare_waiting: Vec<Done>,
 }
 
 /// How the log ends.
@@ -188,6 +237,8 @@ impl std::fmt::Debug for State {
 impl Wal {
     /// Opens the log in `dir` on the machine's disk, creating it when there is none, and says what it holds of each group.
     ///
+    /// A directory made here has its name on the disk only once the caller syncs the one above; a [`DataDir`](super::DataDir) has.
+    ///
     /// A torn tail (bytes that were never synced) is cut; everything that remains is synced. Where the machine was
     /// started anew since the log was opened last, which was neither closed in order nor kept with
     /// [`SyncPolicy::Always`], every group becomes [short](GroupState::is_short) until [`whole`](Self::whole).
@@ -199,7 +250,7 @@ impl Wal {
         dir: &Path,
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
-        Self::open_on(SystemDisk::shared(), dir, options)
+        Self::open_on(&SystemDisk::shared(), dir, options)
     }
 
     /// [`open`](Self::open) on a disk of the caller's choice.
@@ -207,37 +258,30 @@ impl Wal {
     /// # Errors
     /// As there.
     pub fn open_on(
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         dir: &Path,
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
-        disk.make_dir(dir).map_err(WalError::io("create", dir))?;
-        let lock = lock_dir(disk.as_ref(), dir)?;
-        let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
-        let (tail, was_closed_cleanly) = recover(
-            &disk,
-            dir,
-            segment_bytes,
-            options.incarnation,
-            Opening { session: options.session, boot: options.boot_id, policy: options.sync },
-        )?;
-        let mut sync_mark =
-            options.sync_mark.then(|| SyncMarkFile::create(disk.as_ref(), dir)).transpose()?;
-        if let Some(file) = &mut sync_mark {
-            file.note(tail.synced)?;
-        }
-        let groups: BTreeMap<_, _> =
-            tail.groups.iter().map(|(id, group)| (*id, group.state())).collect();
-        let shared = Arc::new(Shared::new(disk, options.sync, tail, lock));
-        let thread = syncer::spawn(Arc::clone(&shared), sync_mark)
-            .map_err(WalError::io("start the thread of", dir))?;
-        let handle = Handle {
-            shared,
-            thread: Mutex::new(Some(thread)),
-            groups: groups.clone(),
-            was_closed_cleanly,
-        };
-        Ok((Self { handle: Arc::new(handle) }, groups))
+        let opened = Opened::open(disk, dir, options, Worker::Thread)?;
+        let thread =
+            syncer::spawn(opened.syncer).map_err(WalError::io("start the thread of", dir))?;
+        *opened.wal.handle.thread.lock() = Some(thread);
+        Ok((opened.wal, opened.groups))
+    }
+
+    /// [`open_on`](Self::open_on), without a thread: nothing is written or synced beside the callers but by the
+    /// [`Stepper`]. What blocks until something is on the disk ([`sync`](Self::sync)) must not be called where nobody
+    /// steps meanwhile; [`close`](Self::close) only says that the log ends, and the steps after it do it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_stepped(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        options: WalOptions,
+    ) -> Result<(Self, BTreeMap<GroupId, GroupState>, Stepper), WalError> {
+        let opened = Opened::open(disk, dir, options, Worker::Steps)?;
+        Ok((opened.wal, opened.groups, Stepper::new(opened.syncer)))
     }
 
     /// What the log held of `group` when it was opened; the default for a group it did not know.
@@ -543,7 +587,8 @@ struct Stretch {
 }
 
 impl Shared {
-    fn new(disk: Arc<dyn Disk>, policy: SyncPolicy, tail: Tail, lock: Box<dyn DiskFile>) -> Self {
+    fn new(policy: SyncPolicy, worker: Worker, tail: Tail, lock: Box<dyn DiskFile>) -> Self {
+        let disk = Arc::clone(&tail.disk);
         let state = State {
             written: tail.end,
             tail,
@@ -551,12 +596,11 @@ impl Shared {
             // What became free before a crash is given free now.
             is_purged: true,
             stop: None,
-            spare_batch: Batch::default(),
-            spare_waiting: Vec::new(),
         };
         Self {
             disk,
             policy,
+            worker,
             state: Mutex::new(state),
             work: Condvar::new(),
             written: Condvar::new(),
@@ -670,6 +714,10 @@ impl Shared {
             }
         }
         let end = known.end;
+        if self.worker == Worker::Steps && state.written < end {
+            // Nobody else would, while the caller waits here.
+            self.write_out(&mut state)?;
+        }
         while state.written < end && self.failure.get().is_none() {
             self.written.wait(&mut state);
         }
@@ -723,26 +771,27 @@ fn read_stretches(
 }
 
 impl State {
-    /// Takes off what the thread has to do next.
-    pub(super) fn take_job(&mut self) -> Job {
-        let spare = std::mem::take(&mut self.spare_batch);
+    /// Takes off what is to be written and synced next, and puts these empty buffers in its place.
+    pub(super) fn take_job(&mut self, batch: Batch, waiting: Vec<Done>) -> Job {
         let mut segments = std::mem::take(&mut self.tail.unsynced);
         if self.tail.end > self.tail.synced {
             segments.push(Arc::clone(self.tail.active()));
         }
         let is_purged = std::mem::take(&mut self.is_purged);
         Job {
-            batch: std::mem::replace(&mut self.tail.batch, spare),
-            waiting: std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare_waiting)),
+            batch: std::mem::replace(&mut self.tail.batch, batch),
+            waiting: std::mem::replace(&mut self.waiting, waiting),
             segments,
             is_dir_dirty: std::mem::take(&mut self.tail.is_dir_dirty),
             dead: if is_purged { self.tail.take_dead() } else { Vec::new() },
             end: self.tail.end,
+            stop: self.stop,
+            outcome: Ok(()),
         }
     }
 }
 
-/// What one turn of the thread does.
+/// One turn of the log.
 pub(super) struct Job {
     pub(super) batch: Batch,
     pub(super) waiting: Vec<Done>,
@@ -752,4 +801,18 @@ pub(super) struct Job {
     /// To give free after the sync.
     pub(super) dead: Vec<Held>,
     pub(super) end: Position,
+    /// The log ends behind it.
+    pub(super) stop: Option<Stop>,
+    /// Of writing the batch.
+    pub(super) outcome: Result<(), Arc<WalError>>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("waiting", &self.waiting.len())
+            .field("end", &self.end)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
 }

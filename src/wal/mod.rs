@@ -32,6 +32,7 @@ pub use opening::BootId;
 pub use snapshot_file::{
     CompleteSnapshot, Covered, SnapshotDir, SnapshotFile, SnapshotReader, SnapshotWriter,
 };
+pub use syncer::{Next, Stepper, Woken};
 
 #[cfg(test)]
 mod tests;

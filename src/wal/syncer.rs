@@ -1,4 +1,7 @@
-//! The log's thread: writes what gathered, syncs it, completes who waited, gives free what was purged.
+//! The log's work beside its callers: writes what gathered, syncs it, completes who waited, gives free what was purged.
+//!
+//! It is a function of steps, which a thread calls or a simulation: [`Syncer::step`] says what the next one waits for, and
+//! waits for nothing but the disk itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use super::limits::SPARES_MAX;
 use super::log::{Done, Job, Shared, State, Stop, SyncPolicy};
 use super::record::Position;
 use super::segment::{Segment, segment_path, spare_path};
-use super::tail::Held;
+use super::tail::{Batch, Held};
 
 /// How often `everysec` syncs.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,63 +27,135 @@ const IDLE_DELAY: Duration = Duration::from_secs(1);
 /// Name of the file that holds the position of the last sync.
 pub(super) const SYNC_MARK_FILE: &str = "synced";
 
-/// Starts the thread of a log.
-pub(super) fn spawn(
-    shared: Arc<Shared>,
-    sync_mark: Option<SyncMarkFile>,
-) -> std::io::Result<JoinHandle<()>> {
-    let thread = std::thread::Builder::new().name("kvorum-wal".to_owned());
-    thread.spawn(move || Syncer { shared, sync_mark }.run())
+/// What the log's work waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: there is more to do.
+    More,
+    /// That somebody wants something.
+    Work,
+    /// The same, but no longer than this.
+    WorkWithin(Duration),
+    /// Nothing any more: the log has ended.
+    Ended,
 }
 
-struct Syncer {
+/// Why a step is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// There is more to do, or somebody wants something.
+    ByWork,
+    /// Time has passed and nobody wanted anything.
+    ByTime,
+}
+
+/// The work of a log that has no thread, done a step at a time by whoever holds this: for simulations, where nothing may
+/// happen by itself.
+#[derive(Debug)]
+pub struct Stepper {
+    syncer: Syncer,
+}
+
+impl Stepper {
+    pub(super) fn new(syncer: Syncer) -> Self {
+        Self { syncer }
+    }
+
+    /// Does one step, and says what the next one waits for. A turn of the log has two: what gathered is written, then it
+    /// is synced and who waited is told; others may use the log in between, as they may beside the thread.
+    pub fn step(&mut self, woken: Woken) -> Next {
+        self.syncer.step(woken)
+    }
+}
+
+/// Starts the thread of a log.
+pub(super) fn spawn(syncer: Syncer) -> std::io::Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name("kvorum-wal".to_owned());
+    thread.spawn(move || run(syncer))
+}
+
+fn run(mut syncer: Syncer) {
+    let shared = Arc::clone(&syncer.shared);
+    let _on_panic = FailOnPanic(Arc::clone(&shared));
+    let mut woken = Woken::ByWork;
+    loop {
+        woken = match syncer.step(woken) {
+            Next::More => Woken::ByWork,
+            Next::Work => shared.wait_for_work(None),
+            Next::WorkWithin(delay) => shared.wait_for_work(Some(delay)),
+            Next::Ended => return,
+        };
+    }
+}
+
+/// What the log's thread does, without the thread: it waits for nothing but the disk.
+pub(super) struct Syncer {
     shared: Arc<Shared>,
     sync_mark: Option<SyncMarkFile>,
+    /// What was written and is to be synced.
+    job: Option<Job>,
+    /// Buffers to be used again.
+    batch: Batch,
+    waiting: Vec<Done>,
+}
+
+impl std::fmt::Debug for Syncer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Syncer").field("job", &self.job).finish_non_exhaustive()
+    }
 }
 
 impl Syncer {
-    fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
-        let _on_panic = FailOnPanic(Arc::clone(&shared));
-        loop {
-            let mut state = shared.state.lock();
-            let waited = self.wait_for_work(&mut state);
-            if waited == Waited::InVain {
-                self.mark(&mut state);
-            }
-            let stop = state.stop;
-            if stop == Some(Stop::Clean) {
-                self.write_last_committed(&mut state);
-            }
-            let job = state.take_job();
-            drop(state);
-            self.perform(job);
-            if let Some(stop) = stop {
-                self.end(stop);
-                return;
-            }
+    pub(super) fn new(shared: Arc<Shared>, sync_mark: Option<SyncMarkFile>) -> Self {
+        Self { shared, sync_mark, job: None, batch: Batch::default(), waiting: Vec::new() }
+    }
+
+    /// Does one step: begins a turn by writing, or ends it by syncing.
+    pub(super) fn step(&mut self, woken: Woken) -> Next {
+        match self.job.take() {
+            None => self.begin(woken),
+            Some(job) => self.finish(job),
         }
     }
 
-    fn wait_for_work(&self, state: &mut parking_lot::MutexGuard<'_, State>) -> Waited {
-        loop {
-            let has_failed = self.shared.failure.get().is_some();
-            if has_work(state, has_failed) {
-                return Waited::ForWork;
-            }
-            let is_ticking = self.shared.policy == SyncPolicy::EverySecond;
-            if !is_ticking && (has_failed || !state.tail.has_unmarked()) {
-                self.shared.work.wait(state);
-                continue;
-            }
-            let delay = if is_ticking { SYNC_INTERVAL } else { IDLE_DELAY };
-            if self.shared.work.wait_for(state, delay).timed_out() {
-                return Waited::InVain;
-            }
-            if is_ticking {
+    /// Takes what there is to do and writes it. Once the log has failed, nothing is written or synced any more.
+    fn begin(&mut self, woken: Woken) -> Next {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
+        if !shared.has_work(&state) {
+            match woken {
+                Woken::ByTime => self.mark(&mut state),
                 // Woken for whatever reason, it syncs: waiting anew might put that off for ever.
-                return Waited::ForWork;
+                Woken::ByWork if shared.policy == SyncPolicy::EverySecond => {}
+                Woken::ByWork => return self.rest(&state),
             }
+        }
+        if state.stop == Some(Stop::Clean) {
+            self.write_last_committed(&mut state);
+        }
+        let mut job = self.take_job(&mut state);
+        drop(state);
+        job.outcome = self.write(&mut job);
+        self.job = Some(job);
+        Next::More
+    }
+
+    fn take_job(&mut self, state: &mut State) -> Job {
+        let (batch, waiting) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.waiting));
+        state.take_job(batch, waiting)
+    }
+
+    /// What is waited for when no turn is under way.
+    fn rest(&self, state: &State) -> Next {
+        let has_failed = self.shared.failure.get().is_some();
+        if self.shared.has_work(state) {
+            Next::More
+        } else if self.shared.policy == SyncPolicy::EverySecond {
+            Next::WorkWithin(SYNC_INTERVAL)
+        } else if has_failed || !state.tail.has_unmarked() {
+            Next::Work
+        } else {
+            Next::WorkWithin(IDLE_DELAY)
         }
     }
 
@@ -104,12 +179,28 @@ impl Syncer {
         }
     }
 
-    /// Does one turn. Once the log has failed, nothing is written or synced any more.
-    fn perform(&mut self, mut job: Job) {
-        let outcome = match self.shared.failure.get() {
-            Some(failure) => Err(Arc::clone(failure)),
-            None => self.write_and_sync(&mut job).map_err(|error| self.shared.fail(error)),
-        };
+    fn write(&self, job: &mut Job) -> Result<(), Arc<WalError>> {
+        let shared = &self.shared;
+        if let Some(failure) = shared.failure.get() {
+            return Err(Arc::clone(failure));
+        }
+        if job.batch.is_empty() {
+            return Ok(());
+        }
+        let writes = job.batch.write().map_err(|error| shared.fail(error))?;
+        shared.writes.fetch_add(writes, Ordering::Relaxed);
+        let mut state = shared.state.lock();
+        state.written = state.written.max(job.end);
+        drop(state);
+        shared.written.notify_all();
+        Ok(())
+    }
+
+    /// Syncs what was written, tells who waited, gives free what was purged.
+    fn finish(&mut self, mut job: Job) -> Next {
+        let outcome = std::mem::replace(&mut job.outcome, Ok(()));
+        let outcome =
+            outcome.and_then(|()| self.sync(&job).map_err(|error| self.shared.fail(error)));
         if outcome.is_err() {
             // Under the lock, or a reader that has just looked for a failure would sleep through this.
             let _state = self.shared.state.lock();
@@ -118,7 +209,7 @@ impl Syncer {
         for done in job.waiting.drain(..) {
             done(outcome.clone());
         }
-        self.give_back(job.waiting);
+        (self.batch, self.waiting) = (job.batch, job.waiting);
         drop(job.segments);
         if outcome.is_ok()
             && !job.dead.is_empty()
@@ -126,22 +217,17 @@ impl Syncer {
         {
             let _failure = self.shared.fail(error);
         }
+        match job.stop {
+            Some(stop) => self.end(stop),
+            None => self.rest(&self.shared.state.lock()),
+        }
     }
 
-    fn write_and_sync(&mut self, job: &mut Job) -> Result<(), WalError> {
+    fn sync(&mut self, job: &Job) -> Result<(), WalError> {
         let shared = &self.shared;
-        if !job.batch.is_empty() {
-            let writes = job.batch.write()?;
-            shared.writes.fetch_add(writes, Ordering::Relaxed);
-        }
-        let mut state = shared.state.lock();
-        state.spare_batch = std::mem::take(&mut job.batch);
-        state.written = state.written.max(job.end);
-        let dir = job.is_dir_dirty.then(|| state.tail.dir.clone());
-        drop(state);
-        shared.written.notify_all();
-        if let Some(dir) = dir {
-            self.shared.disk.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+        if job.is_dir_dirty {
+            let dir = shared.state.lock().tail.dir.clone();
+            shared.disk.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
         }
         self.sync_all(&job.segments)?;
         let mut state = shared.state.lock();
@@ -160,10 +246,6 @@ impl Syncer {
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    fn give_back(&self, waiting: Vec<Done>) {
-        self.shared.state.lock().spare_waiting = waiting;
     }
 
     /// Puts purged segments aside for reuse, or deletes them. The purge is on the disk by now.
@@ -208,28 +290,21 @@ impl Syncer {
     }
 
     /// Ends the log; after the last job nothing can have been added any more.
-    fn end(&mut self, stop: Stop) {
+    fn end(&mut self, stop: Stop) -> Next {
         if stop == Stop::Dropped || self.shared.failure.get().is_some() {
-            return;
+            return Next::Ended;
         }
-        let mut state = self.shared.state.lock();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
         let put = state.tail.put_clean_stop();
-        let job = state.take_job();
+        let mut job = self.take_job(&mut state);
+        job.stop = None;
         drop(state);
-        match put {
-            Ok(()) => self.perform(job),
-            Err(error) => drop(self.shared.fail(error)),
-        }
+        let outcome = put.map_err(|error| shared.fail(error)).and_then(|()| self.write(&mut job));
+        job.outcome = outcome;
+        let _rest = self.finish(job);
+        Next::Ended
     }
-}
-
-/// Why the thread turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waited {
-    /// Somebody wants something.
-    ForWork,
-    /// Time has passed and nobody wanted anything.
-    InVain,
 }
 
 /// Should a callback panic, the log fails rather than let everyone wait for a thread that is gone.
@@ -247,12 +322,34 @@ impl Drop for FailOnPanic {
     }
 }
 
-/// Whether the thread has a reason to turn before its time.
-fn has_work(state: &State, has_failed: bool) -> bool {
-    state.stop.is_some()
-        || !state.waiting.is_empty()
-        || (!has_failed
-            && (state.is_purged || !state.tail.unsynced.is_empty() || !state.tail.batch.is_empty()))
+impl Shared {
+    /// Blocks until there is work, or for `delay`.
+    fn wait_for_work(&self, delay: Option<Duration>) -> Woken {
+        let mut state = self.state.lock();
+        if self.has_work(&state) {
+            return Woken::ByWork;
+        }
+        let Some(delay) = delay else {
+            self.work.wait(&mut state);
+            return Woken::ByWork;
+        };
+        if self.work.wait_for(&mut state, delay).timed_out() {
+            Woken::ByTime
+        } else {
+            Woken::ByWork
+        }
+    }
+
+    /// Whether there is a reason to turn before the time.
+    fn has_work(&self, state: &State) -> bool {
+        let has_failed = self.failure.get().is_some();
+        state.stop.is_some()
+            || !state.waiting.is_empty()
+            || (!has_failed
+                && (state.is_purged
+                    || !state.tail.unsynced.is_empty()
+                    || !state.tail.batch.is_empty()))
+    }
 }
 
 /// The file `synced`: where the last sync ended, as one line of fixed length written in place.

@@ -4,5 +4,6 @@ mod faults;
 mod lives;
 mod model;
 mod power;
+mod simulated;
 mod support;
 mod usage;

@@ -42,12 +42,13 @@ pub(super) fn open(dir: &Path, options: WalOptions) -> (Wal, BTreeMap<GroupId, G
 }
 
 /// [`open`] on a disk of the test's choice.
+#[expect(clippy::needless_pass_by_value, reason = "a test's own disk becomes any disk here")]
 pub(super) fn open_on(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: WalOptions,
 ) -> (Wal, BTreeMap<GroupId, GroupState>) {
-    let (wal, groups) = Wal::open_on(disk, dir, options).unwrap();
+    let (wal, groups) = Wal::open_on(&disk, dir, options).unwrap();
     for group in [G1, G2, G3] {
         if !groups.contains_key(&group) {
             block_on(wal.born(group, R1)).unwrap();
