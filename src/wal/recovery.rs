@@ -7,7 +7,7 @@
 //!
 //! **Invariant:** a cut leaves no byte behind its place: later segments are deleted, never recycled, and
 //! the torn one is shortened and lengthened again. Otherwise records of the lost future, whose salt is
-//! still right, could come back to life behind new ones.
+//! still right, could come back to life behind new ones. For the same reason no spare file outlives an opening.
 //!
 //! **Invariant:** nothing is vouched for that only the page cache holds. After a failed fsync the kernel may have marked
 //! pages clean that never reached the disk; they read well until they are evicted, and an fsync of clean pages succeeds
@@ -25,7 +25,7 @@ use crate::stdx::disk::{self, Disk, write_durably};
 
 use super::error::WalError;
 use super::group::Group;
-use super::limits::{SPARES_MAX, WINDOW_BYTES};
+use super::limits::WINDOW_BYTES;
 use super::opening::Opening;
 use super::record::{
     ALIGNMENT, FORMAT_VERSION, Head, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt,
@@ -69,6 +69,7 @@ pub(super) fn recover(
     scan.check_whole()?;
     let is_clean = scan.last == Some(Kind::CleanStop);
     let may_miss_end = !is_clean && scan.opening.is_some_and(|it| it.may_have_lost(opening.boot));
+    remove_spares(on, &spares)?;
     let held = cut(on, dir, &scan, tear, segment_bytes)?;
     let mut tail = Tail {
         disk: Arc::clone(disk),
@@ -85,7 +86,7 @@ pub(super) fn recover(
         batch: Batch::default(),
         unsynced: Vec::new(),
         is_dir_dirty: false,
-        spares: trim_spares(on, spares)?,
+        spares: Vec::new(),
         segments_created: 0,
         segments_recycled: 0,
     };
@@ -490,10 +491,13 @@ fn begin_first(tail: &mut Tail) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Keeps as many spare files as the log may have and deletes the others.
-fn trim_spares(disk: &dyn Disk, mut spares: Vec<PathBuf>) -> Result<Vec<PathBuf>, WalError> {
-    for path in spares.drain(SPARES_MAX.min(spares.len())..) {
-        disk.remove_file(&path).map_err(WalError::io("delete", &path))?;
+/// Deletes the spare files that an earlier opening left.
+///
+/// One may hold records of a future that was lost: it had become a segment, and the power cut kept its bytes but not its new
+/// name. Made the segment of that number again, it would bring them back to life wherever its new bytes are lost in turn.
+fn remove_spares(disk: &dyn Disk, spares: &[PathBuf]) -> Result<(), WalError> {
+    for path in spares {
+        disk.remove_file(path).map_err(WalError::io("delete", path))?;
     }
-    Ok(spares)
+    Ok(())
 }
