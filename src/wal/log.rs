@@ -1,13 +1,21 @@
-//! The log's face: appending, saving votes, reading, closing; and the thread that syncs.
+//! The log's face: appending, saving votes, reading, closing.
 //!
 //! One lock guards the tail. With `appendfsync always` an append only encodes its records under it;
 //! the log's thread takes what has gathered, writes it at once, syncs once and completes everyone who
 //! waited: **group commit**. With the other policies the caller writes to the page cache itself, which
-//! costs less than waking a thread, and is done; the thread only syncs.
+//! costs less than waking a thread, and is done; but not while a sync is under way, nor where a segment
+//! has to be made: then it might wait for the disk, with everyone behind it who wants the lock, and the
+//! writer does it (`writer.rs`), beside the sync.
 //!
-//! **Invariants:** the lock is never held across a sync, a read of the disk or a callback. A failed
+//! **Invariants:** the lock is never held across a sync, a read of the disk, the making of a file or a
+//! callback. One writes at a time, so that all before `State::written` is in the files. A failed
 //! write or sync is never retried: the kernel may have dropped the dirty pages, and a second fsync that
 //! succeeds would prove nothing (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+//!
+//! What waits in memory to be written is bounded by the callers, under every policy: a shard has at most
+//! `ENTRIES_IN_FLIGHT_MAX` entries of its own in flight, a leader at most `APPEND_PIPELINE_MAX` messages to a follower
+//! that are not answered, of `APPEND_ENTRIES_BYTES_MAX` or one larger entry each, and an entry is answered for only once
+//! it is written.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,6 +42,7 @@ use super::recovery::recover;
 use super::segment::{Segment, Window};
 use super::syncer::{self, Stepper, SyncMarkFile, Syncer};
 use super::tail::{Batch, Held, Tail};
+use super::writer::{self, Writer};
 
 /// When entries are forced to the disk: `appendfsync`. Votes always are, before they count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +99,8 @@ pub struct Record<'a> {
     pub body: &'a [u8],
 }
 
-/// Called once with the outcome of an append, on the caller's thread or on the log's. Must be short
-/// and must not panic: on the log's thread that ends the log.
+/// Called once with the outcome of an append, on the caller's thread or on one of the log's. Must be short
+/// and must not panic: on a thread of the log that ends it.
 pub type Done = Box<dyn FnOnce(Result<(), Arc<WalError>>) + Send>;
 
 /// What the log did since it was opened.
@@ -116,6 +125,14 @@ pub struct Wal {
     handle: Arc<Handle>,
 }
 
+/// What became of the bytes of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Written,
+    /// A thread of the log will write them.
+    Gathered,
+}
+
 /// What a change lets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Frees {
@@ -127,7 +144,7 @@ enum Frees {
 /// Who works for the log beside its callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worker {
-    Thread,
+    Threads,
     /// Whoever steps.
     Steps,
 }
@@ -150,7 +167,7 @@ impl Opened {
         let lock = lock_dir(disk.as_ref(), dir)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let (tail, was_closed_cleanly) = recover(
-            disk,
+            disk.as_ref(),
             dir,
             segment_bytes,
             options.incarnation,
@@ -163,10 +180,10 @@ impl Opened {
         }
         let groups: BTreeMap<_, _> =
             tail.groups.iter().map(|(id, group)| (*id, group.state())).collect();
-        let shared = Arc::new(Shared::new(options.sync, worker, tail, lock));
+        let shared = Arc::new(Shared::new(Arc::clone(disk), (options.sync, worker), tail, lock));
         let handle = Handle {
             shared: Arc::clone(&shared),
-            thread: Mutex::new(None),
+            threads: Mutex::default(),
             groups: groups.clone(),
             was_closed_cleanly,
         };
@@ -175,24 +192,26 @@ impl Opened {
     }
 }
 
-/// Owns the thread: when the last handle goes, it is stopped and joined.
+/// Owns the threads: when the last handle goes, they are stopped and joined.
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     groups: BTreeMap<GroupId, GroupState>,
     was_closed_cleanly: bool,
 }
 
-/// What handles and the thread share.
+/// What handles and the threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) policy: SyncPolicy,
     worker: Worker,
     pub(super) state: Mutex<State>,
-    /// Wakes the thread.
+    /// Wakes the thread that syncs.
     pub(super) work: Condvar,
+    /// Wakes the thread that writes beside it.
+    pub(super) to_write: Condvar,
     /// Wakes readers of entries that were not written yet.
     pub(super) written: Condvar,
     pub(super) failure: OnceLock<Arc<WalError>>,
@@ -203,12 +222,21 @@ pub(super) struct Shared {
 }
 
 /// What the lock guards.
+#[expect(clippy::struct_excessive_bools, reason = "each is set and cleared by somebody else")]
 pub(super) struct State {
     pub(super) tail: Tail,
     /// All before is written to the files (not necessarily synced).
     pub(super) written: Position,
     /// Done with the next sync.
     pub(super) waiting: Vec<Done>,
+    /// Done once the batch is written; none under `Always`.
+    pub(super) unwritten: Vec<Done>,
+    /// Somebody writes without the lock, or tells who waited for that: nobody else writes meanwhile.
+    pub(super) is_writing: bool,
+    /// A sync is under way, or about to begin: a write might wait for it.
+    pub(super) is_syncing: bool,
+    /// It is time for a sync, which waits for a write to end.
+    pub(super) is_due: bool,
     /// A purge may have freed segments.
     pub(super) is_purged: bool,
     pub(super) stop: Option<Stop>,
@@ -229,6 +257,7 @@ impl std::fmt::Debug for State {
             .field("tail", &self.tail)
             .field("written", &self.written)
             .field("waiting", &self.waiting.len())
+            .field("unwritten", &self.unwritten.len())
             .field("stop", &self.stop)
             .finish_non_exhaustive()
     }
@@ -262,14 +291,17 @@ impl Wal {
         dir: &Path,
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>), WalError> {
-        let opened = Opened::open(disk, dir, options, Worker::Thread)?;
-        let thread =
-            syncer::spawn(opened.syncer).map_err(WalError::io("start the thread of", dir))?;
-        *opened.wal.handle.thread.lock() = Some(thread);
+        let opened = Opened::open(disk, dir, options, Worker::Threads)?;
+        let handle = &opened.wal.handle;
+        let writer = (options.sync != SyncPolicy::Always)
+            .then(|| writer::spawn(Writer::new(Arc::clone(&handle.shared))));
+        let threads = [Some(syncer::spawn(opened.syncer)), writer].into_iter().flatten();
+        let threads: Result<Vec<_>, _> = threads.collect();
+        *handle.threads.lock() = threads.map_err(WalError::io("start the threads of", dir))?;
         Ok((opened.wal, opened.groups))
     }
 
-    /// [`open_on`](Self::open_on), without a thread: nothing is written or synced beside the callers but by the
+    /// [`open_on`](Self::open_on), without threads: nothing is written or synced beside the callers but by the
     /// [`Stepper`]. What blocks until something is on the disk ([`sync`](Self::sync)) must not be called where nobody
     /// steps meanwhile; [`close`](Self::close) only says that the log ends, and the steps after it do it.
     ///
@@ -281,7 +313,8 @@ impl Wal {
         options: WalOptions,
     ) -> Result<(Self, BTreeMap<GroupId, GroupState>, Stepper), WalError> {
         let opened = Opened::open(disk, dir, options, Worker::Steps)?;
-        Ok((opened.wal, opened.groups, Stepper::new(opened.syncer)))
+        let writer = Writer::new(Arc::clone(&opened.wal.handle.shared));
+        Ok((opened.wal, opened.groups, Stepper::new(opened.syncer, writer)))
     }
 
     /// What the log held of `group` when it was opened; the default for a group it did not know.
@@ -302,8 +335,9 @@ impl Wal {
 
     /// Appends `records`, whose indexes follow each other and the last one of the group without a gap
     /// (a group that never had an entry or a purge begins at 0 or 1), and calls `done` once they are
-    /// where the sync policy wants them: with `Always` later and on the log's thread, else before this
-    /// returns. They can be read as soon as this returns. All of them are appended, or none.
+    /// where the sync policy wants them: with `Always` later and on the log's thread; else before this
+    /// returns, or, where the disk may be busy, later and on another thread. Of one group in the order of
+    /// the calls. They can be read as soon as this returns. All of them are appended, or none.
     ///
     /// Errors reach `done`: [`WalError::Misplaced`] and [`WalError::TooLarge`] leave the log as it was,
     /// [`WalError::Unborn`] and [`WalError::Closed`] too; any other is final, see [`failure`](Self::failure).
@@ -311,11 +345,18 @@ impl Wal {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
         let put = shared.change(&mut state, |tail| tail.append(group, records));
-        match (put, shared.policy) {
-            (Ok(()), SyncPolicy::Always) => shared.enqueue(state, done),
-            (outcome, _) => {
+        match put {
+            Ok(((), Fate::Gathered)) if shared.policy == SyncPolicy::Always => {
+                shared.enqueue(state, done);
+            }
+            Ok(((), Fate::Gathered)) => state.unwritten.push(done),
+            Ok(((), Fate::Written)) => {
                 drop(state);
-                done(outcome);
+                done(Ok(()));
+            }
+            Err(error) => {
+                drop(state);
+                done(Err(error));
             }
         }
     }
@@ -353,7 +394,7 @@ impl Wal {
     pub fn purge(&self, group: GroupId, upto: u64, marker: Bytes) -> Result<(), Arc<WalError>> {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        let is_new = shared.change(&mut state, |tail| tail.purge(group, upto, &marker))?;
+        let (is_new, _) = shared.change(&mut state, |tail| tail.purge(group, upto, &marker))?;
         state.is_purged |= is_new;
         drop(state);
         shared.work.notify_one();
@@ -430,7 +471,7 @@ impl Wal {
         let (sender, receiver) = oneshot::channel();
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        let frees = shared.change(&mut state, change)?;
+        let (frees, _) = shared.change(&mut state, change)?;
         state.is_purged |= frees == Frees::Segments;
         // A receiver that is gone does not want to know.
         shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
@@ -451,7 +492,7 @@ impl Wal {
     }
 
     /// Reads the entries of `group` in `range`, as far as there are any and they stay within
-    /// `bytes_max` together, but at least one if it exists. Blocks on the disk, and under `Always` on entries
+    /// `bytes_max` together, but at least one if it exists. Blocks on the disk, and on entries
     /// still on their way to the file.
     ///
     /// # Errors
@@ -539,6 +580,13 @@ impl Wal {
         state.tail.marked < state.tail.content || state.tail.synced < state.tail.end
     }
 
+    /// Whether all that was encoded is in the files.
+    #[cfg(test)]
+    pub(super) fn is_written(&self) -> bool {
+        let state = self.handle.shared.state.lock();
+        state.written >= state.tail.end
+    }
+
     /// Counters since the log was opened.
     pub fn stats(&self) -> WalStats {
         let shared = &self.handle.shared;
@@ -556,10 +604,17 @@ impl Handle {
     fn stop(&self, stop: Stop) {
         self.shared.state.lock().stop.get_or_insert(stop);
         self.shared.work.notify_one();
-        let Some(thread) = self.thread.lock().take() else { return };
-        // The last handle may die inside a callback, on the very thread it would wait for.
-        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
-            tracing::error!("the thread of the log has panicked");
+        self.shared.to_write.notify_one();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        // The last handle may die inside a callback, on a thread it would wait for; and one may wait for the other.
+        let own = std::thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == own) {
+            return;
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log has panicked");
+            }
         }
     }
 }
@@ -587,12 +642,20 @@ struct Stretch {
 }
 
 impl Shared {
-    fn new(policy: SyncPolicy, worker: Worker, tail: Tail, lock: Box<dyn DiskFile>) -> Self {
-        let disk = Arc::clone(&tail.disk);
+    fn new(
+        disk: Arc<dyn Disk>,
+        (policy, worker): (SyncPolicy, Worker),
+        tail: Tail,
+        lock: Box<dyn DiskFile>,
+    ) -> Self {
         let state = State {
             written: tail.end,
             tail,
             waiting: Vec::new(),
+            unwritten: Vec::new(),
+            is_writing: false,
+            is_syncing: false,
+            is_due: false,
             // What became free before a crash is given free now.
             is_purged: true,
             stop: None,
@@ -603,6 +666,7 @@ impl Shared {
             worker,
             state: Mutex::new(state),
             work: Condvar::new(),
+            to_write: Condvar::new(),
             written: Condvar::new(),
             failure: OnceLock::new(),
             syncs: AtomicU64::new(0),
@@ -619,41 +683,60 @@ impl Shared {
         if state.stop.is_some() { Err(Arc::new(WalError::Closed)) } else { Ok(()) }
     }
 
-    /// Applies `change` to the tail and, unless the log's thread writes, writes what it encoded.
+    /// Applies `change` to the tail and writes what it encoded, where that cannot take long; else a thread of the log will.
     fn change<T>(
         &self,
         state: &mut State,
         change: impl FnOnce(&mut Tail) -> Result<T, WalError>,
-    ) -> Result<T, Arc<WalError>> {
+    ) -> Result<(T, Fate), Arc<WalError>> {
         self.check_open(state)?;
+        let is_free = !state.is_writing
+            && !state.is_syncing
+            && state.tail.batch.is_empty()
+            && state.unwritten.is_empty();
         let segment = state.tail.end.segment;
-        let value = match change(&mut state.tail) {
-            Ok(value) => value,
-            Err(
-                error @ (WalError::Misplaced { .. }
-                | WalError::TooLarge { .. }
-                | WalError::Unborn { .. }
-                | WalError::OtherReplica { .. }),
-            ) => {
-                return Err(Arc::new(error));
-            }
-            Err(error) => return Err(self.fail(error)),
-        };
-        if self.policy != SyncPolicy::Always {
-            self.write_out(state)?;
-            if state.tail.end.segment != segment {
-                // The one left behind is synced in the background.
-                self.work.notify_one();
-            }
+        // Nothing here has touched the disk: an error is the caller's, and the log is as it was.
+        let value = change(&mut state.tail).map_err(Arc::new)?;
+        if self.policy == SyncPolicy::Always {
+            return Ok((value, Fate::Gathered));
         }
-        Ok(value)
+        if state.tail.end.segment != segment {
+            // The one left behind is synced in the background.
+            self.work.notify_one();
+        }
+        if is_free && state.tail.active().is_made() {
+            self.write_out(state)?;
+            return Ok((value, Fate::Written));
+        }
+        self.to_write.notify_one();
+        Ok((value, Fate::Gathered))
     }
 
     /// Writes the batch on the caller's thread, under the lock.
-    pub(super) fn write_out(&self, state: &mut State) -> Result<(), Arc<WalError>> {
-        let writes = state.tail.batch.write().map_err(|e| self.fail(e))?;
+    fn write_out(&self, state: &mut State) -> Result<(), Arc<WalError>> {
+        let writes =
+            state.tail.batch.write(self.disk.as_ref()).map_err(|error| self.fail(error))?;
         self.writes.fetch_add(writes, Ordering::Relaxed);
         state.written = state.tail.end;
+        Ok(())
+    }
+
+    /// Writes `batch`, which ends at `end`, without the lock, and empties it. Only for who has set `is_writing`.
+    pub(super) fn write_batch(
+        &self,
+        batch: &mut Batch,
+        end: Position,
+    ) -> Result<(), Arc<WalError>> {
+        let outcome = match self.failure.get() {
+            Some(failure) => Err(Arc::clone(failure)),
+            None => batch.write(self.disk.as_ref()).map_err(|error| self.fail(error)),
+        };
+        batch.clear();
+        self.writes.fetch_add(outcome?, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.written = state.written.max(end);
+        drop(state);
+        self.written.notify_all();
         Ok(())
     }
 
@@ -674,6 +757,7 @@ impl Shared {
             Arc::new(error)
         });
         self.work.notify_one();
+        self.to_write.notify_one();
         self.written.notify_all();
         Arc::clone(failure)
     }
@@ -772,7 +856,8 @@ fn read_stretches(
 
 impl State {
     /// Takes off what is to be written and synced next, and puts these empty buffers in its place.
-    pub(super) fn take_job(&mut self, batch: Batch, waiting: Vec<Done>) -> Job {
+    pub(super) fn take_job(&mut self, buffers: Buffers) -> Job {
+        let Buffers { batch, waiting, unwritten } = buffers;
         let mut segments = std::mem::take(&mut self.tail.unsynced);
         if self.tail.end > self.tail.synced {
             segments.push(Arc::clone(self.tail.active()));
@@ -781,6 +866,7 @@ impl State {
         Job {
             batch: std::mem::replace(&mut self.tail.batch, batch),
             waiting: std::mem::replace(&mut self.waiting, waiting),
+            unwritten: std::mem::replace(&mut self.unwritten, unwritten),
             segments,
             is_dir_dirty: std::mem::take(&mut self.tail.is_dir_dirty),
             dead: if is_purged { self.tail.take_dead() } else { Vec::new() },
@@ -791,10 +877,19 @@ impl State {
     }
 }
 
+/// What a turn gives back when it is over.
+#[derive(Default)]
+pub(super) struct Buffers {
+    pub(super) batch: Batch,
+    pub(super) waiting: Vec<Done>,
+    pub(super) unwritten: Vec<Done>,
+}
+
 /// One turn of the log.
 pub(super) struct Job {
     pub(super) batch: Batch,
     pub(super) waiting: Vec<Done>,
+    pub(super) unwritten: Vec<Done>,
     /// To sync, oldest first.
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) is_dir_dirty: bool,

@@ -22,6 +22,7 @@ mod recovery;
 mod segment;
 mod syncer;
 mod tail;
+mod writer;
 
 pub use cut::cut_to_last_sync;
 pub use data_dir::{Claim, DataDir};

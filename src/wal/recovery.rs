@@ -33,7 +33,7 @@ use super::record::{
     encode_segment_head,
 };
 use super::segment::{Segment, Window, list, segment_path};
-use super::tail::{Batch, Held, Tail, open_segment};
+use super::tail::{Batch, Held, Tail};
 
 pub(super) const FORMAT_FILE: &str = "format";
 const FIRST_SEQUENCE: u64 = 1;
@@ -42,15 +42,14 @@ const PAGE: &[u8] = &[0; 4096];
 /// Reads the log in `dir`, cuts its torn tail, notes that it is opened and returns it ready to be written, all of it
 /// synced; also whether it was closed in order.
 pub(super) fn recover(
-    disk: &Arc<dyn Disk>,
+    disk: &dyn Disk,
     dir: &Path,
     segment_bytes: u64,
     incarnation: Incarnation,
     opening: Opening,
 ) -> Result<(Tail, bool), WalError> {
-    let on = disk.as_ref();
-    let (sequences, spares) = list(on, dir)?;
-    let nonce = read_or_create_format(on, dir, sequences.is_empty(), incarnation)?;
+    let (sequences, spares) = list(disk, dir)?;
+    let nonce = read_or_create_format(disk, dir, sequences.is_empty(), incarnation)?;
     check_consecutive(dir, &sequences)?;
     let mut scan = Scan {
         dir,
@@ -63,16 +62,15 @@ pub(super) fn recover(
         content: Position::default(),
     };
     for &sequence in &sequences {
-        scan.segments.push(open(on, dir, nonce, sequence)?);
+        scan.segments.push(open(disk, dir, nonce, sequence)?);
     }
     let tear = scan.read_until_tear()?;
     scan.check_whole()?;
     let is_clean = scan.last == Some(Kind::CleanStop);
     let may_miss_end = !is_clean && scan.opening.is_some_and(|it| it.may_have_lost(opening.boot));
-    remove_spares(on, &spares)?;
-    let held = cut(on, dir, &scan, tear, segment_bytes)?;
+    remove_spares(disk, &spares)?;
+    let held = cut(disk, dir, &scan, tear, segment_bytes)?;
     let mut tail = Tail {
-        disk: Arc::clone(disk),
         dir: dir.to_owned(),
         nonce,
         segment_bytes,
@@ -91,13 +89,13 @@ pub(super) fn recover(
         segments_recycled: 0,
     };
     if tail.held.is_empty() {
-        begin_first(&mut tail)?;
+        begin_first(disk, &mut tail)?;
     }
     // Before anything can be acknowledged: else the clean stop before it would vouch for a tail that was lost.
     tail.open(opening, may_miss_end)?;
-    tail.batch.write()?;
+    tail.batch.write(disk)?;
     for segment in std::mem::take(&mut tail.unsynced).iter().chain([tail.active()]) {
-        segment.file.sync_data().map_err(WalError::io("sync", &segment.path))?;
+        segment.file()?.sync_data().map_err(WalError::io("sync", &segment.path))?;
     }
     tail.is_dir_dirty = false;
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
@@ -186,10 +184,10 @@ pub(super) fn make(disk: &dyn Disk, dir: &Path, incarnation: Incarnation) -> Res
     let nonce = read_or_create_format(disk, dir, true, incarnation)?;
     let (salt, path) = (Salt::new(nonce, FIRST_SEQUENCE), segment_path(dir, FIRST_SEQUENCE));
     let bytes = SEGMENT_HEAD_BYTES as u64;
-    let segment = open_segment(disk, &path, FIRST_SEQUENCE, salt, bytes)?;
+    let segment = Segment::open(disk, &path, (FIRST_SEQUENCE, salt), bytes)?;
     let header = encode_segment_head(salt, FIRST_SEQUENCE, 0);
-    segment.file.write_all_at(&header, 0).map_err(WalError::io("write", &path))?;
-    segment.file.sync_data().map_err(WalError::io("sync", &path))?;
+    segment.file()?.write_all_at(&header, 0).map_err(WalError::io("write", &path))?;
+    segment.file()?.sync_data().map_err(WalError::io("sync", &path))?;
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))
 }
 
@@ -212,7 +210,7 @@ fn check_consecutive(dir: &Path, sequences: &[u64]) -> Result<(), WalError> {
 fn open(disk: &dyn Disk, dir: &Path, nonce: u64, sequence: u64) -> Result<Arc<Segment>, WalError> {
     let path = segment_path(dir, sequence);
     let bytes = disk.stat(&path).map_err(WalError::io("look at", &path))?.bytes;
-    Ok(Arc::new(open_segment(disk, &path, sequence, Salt::new(nonce, sequence), bytes)?))
+    Ok(Arc::new(Segment::open(disk, &path, (sequence, Salt::new(nonce, sequence)), bytes)?))
 }
 
 /// A log being read.
@@ -434,7 +432,7 @@ fn cut(
         let next = kept.get(number + 1).unwrap_or(&torn);
         let end = previous_end_in(next)?.unwrap_or_default();
         rewrite(segment, scan.vouched, end)?;
-        segment.file.sync_data().map_err(WalError::io("sync", &segment.path))?;
+        segment.file()?.sync_data().map_err(WalError::io("sync", &segment.path))?;
         held.push_back(Held { segment: Arc::clone(segment), end });
     }
     rewrite(&torn, scan.vouched, tear.offset)?;
@@ -457,7 +455,10 @@ fn rewrite(segment: &Arc<Segment>, vouched: Position, end: u64) -> Result<(), Wa
         let length = usize::try_from(end - offset).map_or(WINDOW_BYTES, |it| it.min(WINDOW_BYTES));
         let bytes = window.bytes(offset, length)?;
         let bytes = bytes.ok_or_else(|| WalError::corrupt(&segment.path, offset, "cut short"))?;
-        segment.file.write_all_at(bytes, offset).map_err(WalError::io("write", &segment.path))?;
+        segment
+            .file()?
+            .write_all_at(bytes, offset)
+            .map_err(WalError::io("write", &segment.path))?;
         offset += length as u64;
     }
     Ok(())
@@ -472,21 +473,21 @@ fn shorten(
 ) -> Result<Arc<Segment>, WalError> {
     let path = &torn.path;
     let bytes = segment_bytes.max(end);
-    let segment = open_segment(disk, path, torn.sequence, torn.salt, bytes)?;
-    segment.file.set_bytes(end).map_err(WalError::io("shorten", path))?;
-    segment.file.sync_all().map_err(WalError::io("sync", path))?;
-    segment.file.allocate(bytes).map_err(WalError::io("reserve room for", path))?;
-    segment.file.sync_data().map_err(WalError::io("sync", path))?;
+    let segment = Segment::open(disk, path, (torn.sequence, torn.salt), bytes)?;
+    segment.file()?.set_bytes(end).map_err(WalError::io("shorten", path))?;
+    segment.file()?.sync_all().map_err(WalError::io("sync", path))?;
+    segment.file()?.allocate(bytes).map_err(WalError::io("reserve room for", path))?;
+    segment.file()?.sync_data().map_err(WalError::io("sync", path))?;
     Ok(Arc::new(segment))
 }
 
 /// Begins the first segment of a new log and makes it durable.
-fn begin_first(tail: &mut Tail) -> Result<(), WalError> {
-    let segment = Arc::new(tail.create(FIRST_SEQUENCE, tail.segment_bytes)?);
+fn begin_first(disk: &dyn Disk, tail: &mut Tail) -> Result<(), WalError> {
+    let segment = Arc::new(tail.create(FIRST_SEQUENCE, tail.segment_bytes));
     tail.begin(segment, 0);
-    tail.batch.write()?;
+    tail.batch.write(disk)?;
     let active = tail.active();
-    active.file.sync_data().map_err(WalError::io("sync", &active.path))?;
+    active.file()?.sync_data().map_err(WalError::io("sync", &active.path))?;
     tail.synced = tail.end;
     Ok(())
 }

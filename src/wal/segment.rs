@@ -1,9 +1,10 @@
 //! Segment files: their names, and reading them in pieces.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::stdx::disk::{Disk, DiskFile};
+use crate::stdx::disk::{Disk, DiskFile, Open};
 
 use super::error::WalError;
 use super::limits::WINDOW_BYTES;
@@ -18,9 +19,62 @@ pub(super) struct Segment {
     pub(super) sequence: u64,
     pub(super) salt: Salt,
     pub(super) path: PathBuf,
-    pub(super) file: Box<dyn DiskFile>,
     /// Records may fill the file up to this byte.
     pub(super) bytes: u64,
+    /// A purged file that is to become this one.
+    spare: Option<PathBuf>,
+    file: OnceLock<Box<dyn DiskFile>>,
+}
+
+impl Segment {
+    /// A segment whose file, of `bytes`, is made by whoever writes to it first: that may block, and records get their places
+    /// where nobody may wait for a disk.
+    pub(super) fn to_be_made(
+        dir: &Path,
+        (sequence, salt): (u64, Salt),
+        bytes: u64,
+        spare: Option<PathBuf>,
+    ) -> Self {
+        let path = segment_path(dir, sequence);
+        Self { sequence, salt, path, bytes, spare, file: OnceLock::new() }
+    }
+
+    /// Opens or creates the file of a segment.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        (sequence, salt): (u64, Salt),
+        bytes: u64,
+    ) -> Result<Self, WalError> {
+        let file = disk.open(path, Open::Write).map_err(WalError::io("open", path))?;
+        let (path, file) = (path.to_owned(), OnceLock::from(file));
+        Ok(Self { sequence, salt, path, bytes, spare: None, file })
+    }
+
+    /// Whether its file is there.
+    pub(super) fn is_made(&self) -> bool {
+        self.file.get().is_some()
+    }
+
+    /// Its file. An error only of a log that has failed: whoever reads waits until there is something to read.
+    pub(super) fn file(&self) -> Result<&dyn DiskFile, WalError> {
+        let file = self.file.get().map(AsRef::as_ref);
+        file.ok_or_else(|| WalError::io("open", &self.path)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Its file, which is made with its room reserved when it is not there yet. Only one may write at a time.
+    pub(super) fn made(&self, disk: &dyn Disk) -> Result<&dyn DiskFile, WalError> {
+        if let Some(file) = self.file.get() {
+            return Ok(file.as_ref());
+        }
+        let path = &self.path;
+        if let Some(spare) = &self.spare {
+            disk.rename(spare, path).map_err(WalError::io("rename", spare))?;
+        }
+        let file = disk.open(path, Open::Write).map_err(WalError::io("open", path))?;
+        file.allocate(self.bytes).map_err(WalError::io("reserve room for", path))?;
+        Ok(self.file.get_or_init(|| file).as_ref())
+    }
 }
 
 /// The path of segment `sequence` in `dir`.
@@ -72,7 +126,7 @@ pub(super) struct Window {
 impl Window {
     /// A window on `segment` as long as its file is now.
     pub(super) fn open(segment: Arc<Segment>) -> Result<Self, WalError> {
-        let file_bytes = segment.file.bytes().map_err(WalError::io("look at", &segment.path))?;
+        let file_bytes = segment.file()?.bytes().map_err(WalError::io("look at", &segment.path))?;
         Ok(Self { segment, file_bytes, start: 0, buffer: Vec::new() })
     }
 
@@ -99,7 +153,7 @@ impl Window {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(left.min(WINDOW_BYTES.max(length)), 0);
         let segment = &self.segment;
-        let read = segment.file.read_exact_at(&mut buffer, offset);
+        let read = segment.file()?.read_exact_at(&mut buffer, offset);
         read.map_err(WalError::io("read", &segment.path))?;
         self.start = offset;
         self.buffer = buffer;

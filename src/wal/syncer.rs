@@ -13,10 +13,11 @@ use crate::stdx::disk::{Disk, DiskFile, Open};
 
 use super::error::WalError;
 use super::limits::SPARES_MAX;
-use super::log::{Done, Job, Shared, State, Stop, SyncPolicy};
+use super::log::{Buffers, Job, Shared, State, Stop, SyncPolicy};
 use super::record::Position;
 use super::segment::{Segment, segment_path, spare_path};
-use super::tail::{Batch, Held};
+use super::tail::Held;
+use super::writer::Writer;
 
 /// How often `everysec` syncs.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,11 +55,17 @@ pub enum Woken {
 #[derive(Debug)]
 pub struct Stepper {
     syncer: Syncer,
+    writer: Writer,
 }
 
 impl Stepper {
-    pub(super) fn new(syncer: Syncer) -> Self {
-        Self { syncer }
+    pub(super) fn new(syncer: Syncer, writer: Writer) -> Self {
+        Self { syncer, writer }
+    }
+
+    /// Writes what gathered while callers might not: what is done beside a sync. Whether there was anything.
+    pub fn write(&mut self) -> bool {
+        self.writer.step()
     }
 
     /// Does one step, and says what the next one waits for. A turn of the log has two: what gathered is written, then it
@@ -94,9 +101,7 @@ pub(super) struct Syncer {
     sync_mark: Option<SyncMarkFile>,
     /// What was written and is to be synced.
     job: Option<Job>,
-    /// Buffers to be used again.
-    batch: Batch,
-    waiting: Vec<Done>,
+    buffers: Buffers,
 }
 
 impl std::fmt::Debug for Syncer {
@@ -107,7 +112,7 @@ impl std::fmt::Debug for Syncer {
 
 impl Syncer {
     pub(super) fn new(shared: Arc<Shared>, sync_mark: Option<SyncMarkFile>) -> Self {
-        Self { shared, sync_mark, job: None, batch: Batch::default(), waiting: Vec::new() }
+        Self { shared, sync_mark, job: None, buffers: Buffers::default() }
     }
 
     /// Does one step: begins a turn by writing, or ends it by syncing.
@@ -122,16 +127,28 @@ impl Syncer {
     fn begin(&mut self, woken: Woken) -> Next {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
-        if !shared.has_work(&state) {
-            match woken {
-                Woken::ByTime => self.mark(&mut state),
-                // Woken for whatever reason, it syncs: waiting anew might put that off for ever.
-                Woken::ByWork if shared.policy == SyncPolicy::EverySecond => {}
-                Woken::ByWork => return self.rest(&state),
-            }
+        let has_failed = shared.failure.get().is_some();
+        let is_asked = shared.wants_turn(&state);
+        // With `everysec`, woken for whatever reason, it syncs: waiting anew might put that off for ever.
+        if !is_asked && woken == Woken::ByWork && shared.policy != SyncPolicy::EverySecond {
+            return self.rest(&state);
         }
-        if state.stop == Some(Stop::Clean) {
-            self.write_last_committed(&mut state);
+        if state.is_writing && !has_failed {
+            // What is being written may not pass for synced. The writer takes nothing more before this turn.
+            state.is_due = true;
+            return Next::Work;
+        }
+        if !is_asked && woken == Woken::ByTime && !has_failed {
+            // Vouches for what was synced last, where no append has come to do it: until then, damage there passes for a
+            // torn tail. The mark is synced as any record; nothing vouches for it, so an idle log writes one and no more.
+            state.tail.put_mark();
+        }
+        if state.stop == Some(Stop::Clean) && !has_failed {
+            // Committed markers that still wait for a record to ride with.
+            let groups: Vec<_> = state.tail.groups.keys().copied().collect();
+            for group in groups {
+                state.tail.put_committed(group);
+            }
         }
         let mut job = self.take_job(&mut state);
         drop(state);
@@ -141,8 +158,11 @@ impl Syncer {
     }
 
     fn take_job(&mut self, state: &mut State) -> Job {
-        let (batch, waiting) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.waiting));
-        state.take_job(batch, waiting)
+        let job = state.take_job(std::mem::take(&mut self.buffers));
+        state.is_due = false;
+        state.is_writing = !job.batch.is_empty() || !job.unwritten.is_empty();
+        state.is_syncing = !job.segments.is_empty() || job.is_dir_dirty;
+        job
     }
 
     /// What is waited for when no turn is under way.
@@ -159,41 +179,19 @@ impl Syncer {
         }
     }
 
-    /// Vouches for what was synced last, where no append has come to do it: until then, damage there passes for a torn
-    /// tail. The mark is synced as any record; nothing vouches for it, so an idle log writes one and no more.
-    fn mark(&self, state: &mut State) {
-        if self.shared.failure.get().is_some() {
-            return;
-        }
-        let put = state.tail.put_mark();
-        let written = put.map_err(|error| self.shared.fail(error)).and_then(|()| {
-            // Under the lock, as a caller's bytes are: what it appends next must find no hole before it.
-            if self.shared.policy == SyncPolicy::Always {
-                Ok(())
-            } else {
-                self.shared.write_out(state)
-            }
-        });
-        if written.is_err() {
-            self.shared.written.notify_all();
-        }
-    }
-
+    /// Writes the batch of `job` and tells who waited for that alone.
     fn write(&self, job: &mut Job) -> Result<(), Arc<WalError>> {
         let shared = &self.shared;
-        if let Some(failure) = shared.failure.get() {
-            return Err(Arc::clone(failure));
+        if job.batch.is_empty() && job.unwritten.is_empty() {
+            return shared.failure.get().map_or(Ok(()), |failure| Err(Arc::clone(failure)));
         }
-        if job.batch.is_empty() {
-            return Ok(());
+        let outcome = shared.write_batch(&mut job.batch, job.end);
+        for done in job.unwritten.drain(..) {
+            done(outcome.clone());
         }
-        let writes = job.batch.write().map_err(|error| shared.fail(error))?;
-        shared.writes.fetch_add(writes, Ordering::Relaxed);
-        let mut state = shared.state.lock();
-        state.written = state.written.max(job.end);
-        drop(state);
-        shared.written.notify_all();
-        Ok(())
+        shared.state.lock().is_writing = false;
+        shared.to_write.notify_one();
+        outcome
     }
 
     /// Syncs what was written, tells who waited, gives free what was purged.
@@ -201,6 +199,8 @@ impl Syncer {
         let outcome = std::mem::replace(&mut job.outcome, Ok(()));
         let outcome =
             outcome.and_then(|()| self.sync(&job).map_err(|error| self.shared.fail(error)));
+        self.shared.state.lock().is_syncing = false;
+        self.shared.to_write.notify_one();
         if outcome.is_err() {
             // Under the lock, or a reader that has just looked for a failure would sleep through this.
             let _state = self.shared.state.lock();
@@ -209,8 +209,9 @@ impl Syncer {
         for done in job.waiting.drain(..) {
             done(outcome.clone());
         }
-        (self.batch, self.waiting) = (job.batch, job.waiting);
         drop(job.segments);
+        let Job { batch, waiting, unwritten, .. } = job;
+        self.buffers = Buffers { batch, waiting, unwritten };
         if outcome.is_ok()
             && !job.dead.is_empty()
             && let Err(error) = self.free(job.dead)
@@ -232,6 +233,7 @@ impl Syncer {
         self.sync_all(&job.segments)?;
         let mut state = shared.state.lock();
         state.tail.synced = state.tail.synced.max(job.end);
+        state.is_syncing = false;
         drop(state);
         if let Some(file) = self.sync_mark.as_mut().filter(|_| !job.segments.is_empty()) {
             file.note(job.end)?;
@@ -241,7 +243,7 @@ impl Syncer {
 
     fn sync_all(&self, segments: &[Arc<Segment>]) -> Result<(), WalError> {
         for segment in segments {
-            let synced = segment.file.sync_data();
+            let synced = segment.file()?.sync_data();
             synced.map_err(WalError::io("sync", &segment.path))?;
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         }
@@ -275,20 +277,6 @@ impl Syncer {
         Ok(())
     }
 
-    /// Brings waiting committed markers into the last batch.
-    fn write_last_committed(&self, state: &mut State) {
-        if self.shared.failure.get().is_some() {
-            return;
-        }
-        let groups: Vec<_> = state.tail.groups.keys().copied().collect();
-        for group in groups {
-            if let Err(error) = state.tail.put_committed(group) {
-                let _failure = self.shared.fail(error);
-                return;
-            }
-        }
-    }
-
     /// Ends the log; after the last job nothing can have been added any more.
     fn end(&mut self, stop: Stop) -> Next {
         if stop == Stop::Dropped || self.shared.failure.get().is_some() {
@@ -296,28 +284,30 @@ impl Syncer {
         }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
-        let put = state.tail.put_clean_stop();
+        state.tail.put_clean_stop();
         let mut job = self.take_job(&mut state);
         job.stop = None;
         drop(state);
-        let outcome = put.map_err(|error| shared.fail(error)).and_then(|()| self.write(&mut job));
-        job.outcome = outcome;
+        job.outcome = self.write(&mut job);
         let _rest = self.finish(job);
         Next::Ended
     }
 }
 
 /// Should a callback panic, the log fails rather than let everyone wait for a thread that is gone.
-struct FailOnPanic(Arc<Shared>);
+pub(super) struct FailOnPanic(pub(super) Arc<Shared>);
 
 impl Drop for FailOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let _failure = self.0.fail(WalError::Closed);
             // Dropped uncalled: a vote's future learns of it, and a second panic would abort.
-            let waiting = std::mem::take(&mut self.0.state.lock().waiting);
+            let mut state = self.0.state.lock();
+            let waiting = std::mem::take(&mut state.waiting);
+            let unwritten = std::mem::take(&mut state.unwritten);
+            drop(state);
             self.0.written.notify_all();
-            drop(waiting);
+            drop((waiting, unwritten));
         }
     }
 }
@@ -340,15 +330,23 @@ impl Shared {
         }
     }
 
+    /// Whether there is a reason to turn before the time, and nothing in the way.
+    pub(super) fn has_work(&self, state: &State) -> bool {
+        let has_failed = self.failure.get().is_some();
+        (!state.is_writing || has_failed) && self.wants_turn(state)
+    }
+
     /// Whether there is a reason to turn before the time.
-    fn has_work(&self, state: &State) -> bool {
+    pub(super) fn wants_turn(&self, state: &State) -> bool {
         let has_failed = self.failure.get().is_some();
         state.stop.is_some()
             || !state.waiting.is_empty()
+            || (has_failed && !state.unwritten.is_empty())
             || (!has_failed
-                && (state.is_purged
+                && (state.is_due
+                    || state.is_purged
                     || !state.tail.unsynced.is_empty()
-                    || !state.tail.batch.is_empty()))
+                    || (self.policy == SyncPolicy::Always && !state.tail.batch.is_empty())))
     }
 }
 

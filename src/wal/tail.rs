@@ -1,17 +1,18 @@
 //! The end of the log that is being written: encoding records, giving them places, changing segments.
 //!
 //! Everything here happens under the one lock of the log. Records are encoded into a **batch** and get
-//! their final position at once; who writes the batch to the file, the caller or the log's thread, is
-//! decided in `log.rs`.
+//! their final position at once; who writes the batch to the file, the caller or a thread of the log, is
+//! decided in `log.rs`. Nothing here touches the disk but [`Batch::write`], which needs no lock: a new segment
+//! is a name until its first bytes are written.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::ids::{GroupId, RaftId};
-use crate::stdx::disk::{Disk, Open};
+use crate::stdx::disk::Disk;
 
 use super::error::WalError;
 use super::group::Group;
@@ -22,7 +23,7 @@ use super::record::{
     self, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt, encode_segment_head, mark_payload,
     record_bytes,
 };
-use super::segment::{Segment, segment_path};
+use super::segment::Segment;
 
 /// Encoded bytes on their way to the files.
 #[derive(Debug, Default)]
@@ -44,19 +45,25 @@ impl Batch {
         self.pieces.is_empty()
     }
 
-    /// Writes all pieces, in order, and empties the batch. Returns the number of writes.
-    pub(super) fn write(&mut self) -> Result<u64, WalError> {
+    /// Writes all pieces, in order, and empties the batch; makes the files of segments that begin with it. Returns the number
+    /// of writes.
+    pub(super) fn write(&mut self, disk: &dyn Disk) -> Result<u64, WalError> {
         for (number, piece) in self.pieces.iter().enumerate() {
             let end = self.pieces.get(number + 1).map_or(self.buffer.len(), |next| next.start);
             let bytes = &self.buffer[piece.start..end];
-            let written = piece.segment.file.write_all_at(bytes, piece.offset);
+            let written = piece.segment.made(disk)?.write_all_at(bytes, piece.offset);
             written.map_err(WalError::io("write", &piece.segment.path))?;
         }
         let writes = self.pieces.len() as u64;
+        self.clear();
+        Ok(writes)
+    }
+
+    /// Empties the batch.
+    pub(super) fn clear(&mut self) {
         self.pieces.clear();
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
-        Ok(writes)
     }
 }
 
@@ -70,7 +77,6 @@ pub(super) struct Held {
 /// The end of the log and what is known of all groups.
 #[derive(Debug)]
 pub(super) struct Tail {
-    pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) nonce: u64,
     pub(super) segment_bytes: u64,
@@ -118,11 +124,11 @@ impl Tail {
         records: &[Record<'_>],
     ) -> Result<(), WalError> {
         self.check_records(group, records)?;
-        self.put_mark()?;
-        self.put_committed(group)?;
+        self.put_mark();
+        self.put_committed(group);
         for record in records {
             let id = (Kind::Entry, group, record.index);
-            let position = self.put(id, (record.head, record.body))?;
+            let position = self.put(id, (record.head, record.body));
             let bytes = record_bytes(record.head.len() + record.body.len()) as u64;
             self.living(group)?.note_entry(record.index, position, bytes);
         }
@@ -149,9 +155,9 @@ impl Tail {
         if from >= known.next {
             return Ok(());
         }
-        self.put_mark()?;
+        self.put_mark();
         // A rotation on the way repeats only markers, so the record may come first.
-        self.put((Kind::Truncate, group, from), (&[], &[]))?;
+        self.put((Kind::Truncate, group, from), (&[], &[]));
         self.living(group)?.note_truncate(from);
         Ok(())
     }
@@ -170,8 +176,8 @@ impl Tail {
         if !self.living(group)?.note_purge(upto, marker.clone()) {
             return Ok(false);
         }
-        self.put_mark()?;
-        self.put((Kind::Purge, group, upto), (marker, &[]))?;
+        self.put_mark();
+        self.put((Kind::Purge, group, upto), (marker, &[]));
         Ok(true)
     }
 
@@ -179,8 +185,8 @@ impl Tail {
     pub(super) fn vote(&mut self, group: GroupId, vote: Bytes) -> Result<(), WalError> {
         check_length(vote.len(), MARKER_BYTES_MAX)?;
         self.known(group)?;
-        self.put_mark()?;
-        self.put((Kind::Vote, group, 0), (&vote, &[]))?;
+        self.put_mark();
+        self.put((Kind::Vote, group, 0), (&vote, &[]));
         self.living(group)?.vote = Some(vote);
         Ok(())
     }
@@ -192,8 +198,8 @@ impl Tail {
             Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
             None => {}
         }
-        self.put_mark()?;
-        self.put((Kind::Born, group, id.0), (&[], &[]))?;
+        self.put_mark();
+        self.put((Kind::Born, group, id.0), (&[], &[]));
         self.groups.insert(group, Group::born(id));
         Ok(())
     }
@@ -205,9 +211,9 @@ impl Tail {
             Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
             None => return Ok(false),
         }
-        self.put_mark()?;
+        self.put_mark();
         // A rotation on the way repeats its markers once more, before this record: they end with it.
-        self.put((Kind::Ended, group, id.0), (&[], &[]))?;
+        self.put((Kind::Ended, group, id.0), (&[], &[]));
         self.groups.remove(&group);
         Ok(true)
     }
@@ -217,9 +223,9 @@ impl Tail {
         if !self.known(group)?.is_short {
             return Ok(());
         }
-        self.put_mark()?;
+        self.put_mark();
         // First the record: a rotation on the way must repeat that it is short, before it is whole.
-        self.put((Kind::Whole, group, 0), (&[], &[]))?;
+        self.put((Kind::Whole, group, 0), (&[], &[]));
         self.living(group)?.is_short = false;
         Ok(())
     }
@@ -228,15 +234,15 @@ impl Tail {
     ///
     /// The order matters: an opening on the disk without the records before it would vouch for the machine's new start.
     pub(super) fn open(&mut self, opening: Opening, may_miss_end: bool) -> Result<(), WalError> {
-        self.put_mark()?;
+        self.put_mark();
         let whole = self.groups.iter().filter(|(_, group)| may_miss_end && !group.is_short);
         let shortened: Vec<_> = whole.map(|(id, _)| *id).collect();
         for group in shortened {
-            self.put((Kind::Short, group, 0), (&[], &[]))?;
+            self.put((Kind::Short, group, 0), (&[], &[]));
             self.living(group)?.is_short = true;
         }
         let id = (Kind::Open, GroupId::META, opening.session.number);
-        self.put(id, (&opening.encode(), &[]))?;
+        self.put(id, (&opening.encode(), &[]));
         self.opening = Some(opening);
         Ok(())
     }
@@ -250,14 +256,13 @@ impl Tail {
     }
 
     /// Encodes the committed marker of `group` when a new one waits.
-    pub(super) fn put_committed(&mut self, group: GroupId) -> Result<(), WalError> {
-        let Some(known) = self.groups.get_mut(&group) else { return Ok(()) };
+    pub(super) fn put_committed(&mut self, group: GroupId) {
+        let Some(known) = self.groups.get_mut(&group) else { return };
         if !std::mem::take(&mut known.is_committed_unwritten) {
-            return Ok(());
+            return;
         }
-        let Some(committed) = known.committed.clone() else { return Ok(()) };
-        self.put((Kind::Committed, group, 0), (&committed, &[]))?;
-        Ok(())
+        let Some(committed) = known.committed.clone() else { return };
+        self.put((Kind::Committed, group, 0), (&committed, &[]));
     }
 
     /// Whether something was synced that no mark vouches for. Marks themselves need none: a damaged one is cut off, and
@@ -267,37 +272,31 @@ impl Tail {
     }
 
     /// Says in the log what the last sync covered, once per sync.
-    pub(super) fn put_mark(&mut self) -> Result<(), WalError> {
+    pub(super) fn put_mark(&mut self) {
         if !self.has_unmarked() {
-            return Ok(());
+            return;
         }
-        self.put_vouching(Kind::SyncMark)?;
+        self.put_vouching(Kind::SyncMark);
         self.marked = self.synced;
-        Ok(())
     }
 
     /// Ends the log in order: all before this was synced.
-    pub(super) fn put_clean_stop(&mut self) -> Result<(), WalError> {
-        self.put_vouching(Kind::CleanStop)
+    pub(super) fn put_clean_stop(&mut self) {
+        self.put_vouching(Kind::CleanStop);
     }
 
-    fn put_vouching(&mut self, kind: Kind) -> Result<(), WalError> {
+    fn put_vouching(&mut self, kind: Kind) {
         let payload = mark_payload(self.nonce, self.synced);
-        self.put((kind, GroupId::META, self.synced.offset), (&payload, &[]))?;
-        Ok(())
+        self.put((kind, GroupId::META, self.synced.offset), (&payload, &[]));
     }
 
     /// Encodes one record at the end of the log, in a new segment when it does not fit this one.
-    fn put(
-        &mut self,
-        id: (Kind, GroupId, u64),
-        payload: (&[u8], &[u8]),
-    ) -> Result<Position, WalError> {
+    fn put(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &[u8])) -> Position {
         let bytes = record_bytes(payload.0.len() + payload.1.len()) as u64;
         if self.end.offset.saturating_add(bytes) > self.active().bytes {
-            self.rotate(bytes)?;
+            self.rotate(bytes);
         }
-        Ok(self.encode(id, payload))
+        self.encode(id, payload)
     }
 
     fn encode(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &[u8])) -> Position {
@@ -334,12 +333,12 @@ impl Tail {
         }
     }
 
-    /// Begins a new segment with room for a record of `need` bytes.
-    fn rotate(&mut self, need: u64) -> Result<(), WalError> {
+    /// Begins a new segment with room for a record of `need` bytes. Its file is made by whoever writes the batch.
+    fn rotate(&mut self, need: u64) {
         let previous = Arc::clone(self.active());
         let sequence = previous.sequence + 1;
         let least = (SEGMENT_HEAD_BYTES + MARK_BYTES) as u64 + self.marker_bytes() + need;
-        let segment = Arc::new(self.create(sequence, self.segment_bytes.max(least))?);
+        let segment = Arc::new(self.create(sequence, self.segment_bytes.max(least)));
         let previous_end =
             std::mem::replace(&mut self.end, Position { segment: sequence, offset: 0 });
         if let Some(held) = self.held.back_mut() {
@@ -347,7 +346,6 @@ impl Tail {
         }
         self.unsynced.push(previous);
         self.begin(segment, previous_end.offset);
-        Ok(())
     }
 
     /// Makes `segment` the last one and opens it with its header and the markers of every group, so
@@ -392,22 +390,17 @@ impl Tail {
         self.markers().iter().map(|(_, marker)| record_bytes(marker.len()) as u64).sum()
     }
 
-    /// Creates the file of segment `sequence` with `bytes` reserved, from a spare one when there is one.
-    pub(super) fn create(&mut self, sequence: u64, bytes: u64) -> Result<Segment, WalError> {
-        let path = segment_path(&self.dir, sequence);
-        if bytes == self.segment_bytes
-            && let Some(spare) = self.spares.pop()
-        {
-            self.disk.rename(&spare, &path).map_err(WalError::io("rename", &spare))?;
+    /// Segment `sequence` with room for `bytes`, from a spare file when there is one.
+    pub(super) fn create(&mut self, sequence: u64, bytes: u64) -> Segment {
+        let spare = if bytes == self.segment_bytes { self.spares.pop() } else { None };
+        if spare.is_some() {
             self.segments_recycled += 1;
         } else {
             self.segments_created += 1;
         }
         self.is_dir_dirty = true;
         let salt = Salt::new(self.nonce, sequence);
-        let segment = open_segment(self.disk.as_ref(), &path, sequence, salt, bytes)?;
-        segment.file.allocate(bytes).map_err(WalError::io("reserve room for", &path))?;
-        Ok(segment)
+        Segment::to_be_made(&self.dir, (sequence, salt), bytes, spare)
     }
 
     /// Takes the segments off the log that hold nothing but purged entries, oldest first.
@@ -429,18 +422,6 @@ impl Tail {
         let closed: u64 = self.held.iter().map(|held| held.end).sum();
         closed + self.end.offset
     }
-}
-
-/// Opens or creates the file of a segment.
-pub(super) fn open_segment(
-    disk: &dyn Disk,
-    path: &Path,
-    sequence: u64,
-    salt: Salt,
-    bytes: u64,
-) -> Result<Segment, WalError> {
-    let file = disk.open(path, Open::Write).map_err(WalError::io("open", path))?;
-    Ok(Segment { sequence, salt, path: path.to_owned(), file, bytes })
 }
 
 fn check_length(bytes: usize, limit: usize) -> Result<(), WalError> {

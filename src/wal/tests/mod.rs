@@ -1,5 +1,6 @@
 //! Tests of the log as a whole: what comes back after it was written, closed, killed, torn or damaged.
 
+mod beside;
 mod faults;
 mod lives;
 mod model;

@@ -165,9 +165,12 @@ impl History {
             _ if is_clean => wal.close().unwrap(),
             1 => drop(wal),
             _ => {
-                // Under `Always` an entry may be on its way only: a kill loses what was not done.
+                // An entry may be on its way only: a kill loses what was not done.
                 if self.policy == SyncPolicy::Always {
                     wal.sync().unwrap();
+                }
+                while !wal.is_written() {
+                    std::thread::yield_now();
                 }
                 let image = self.dir.path().join(self.generation.to_string());
                 while !copy_dir(&self.path, &image) {}

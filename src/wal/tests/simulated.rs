@@ -65,6 +65,8 @@ struct Life {
     /// The last change that must stay when the power is lost; when only the process dies.
     synced: Arc<AtomicUsize>,
     written: Arc<AtomicUsize>,
+    /// The last append that was done.
+    done: Arc<AtomicUsize>,
     /// Changes that stay once their futures resolve.
     promises: Vec<(usize, Promise)>,
 }
@@ -181,15 +183,16 @@ impl Simulation {
             self.power_on();
             return self.open();
         }
-        let (synced, written) = (Arc::default(), Arc::default());
-        Life { wal, stepper, states: vec![held], synced, written, promises: Vec::new() }
+        let (synced, written, done) = (Arc::default(), Arc::default(), Arc::default());
+        Life { wal, stepper, states: vec![held], synced, written, done, promises: Vec::new() }
     }
 
     fn act(&mut self, life: &mut Life) {
         self.generation += 1;
         let group = [G1, G2, G3][usize::try_from(self.random.below(3)).unwrap()];
         match self.random.below(100) {
-            0..30 => drop(life.step(Woken::ByWork)),
+            0..22 => drop(life.step(Woken::ByWork)),
+            22..30 => drop(life.stepper.write()),
             30..34 => drop(life.step(Woken::ByTime)),
             _ if !life.now().contains_key(&group) => self.born(life, group),
             34..70 => self.append(life, group),
@@ -199,15 +202,15 @@ impl Simulation {
             92..94 => Self::ended(life, group),
             94..96 => {
                 let number = life.change(group, |model| model.is_short = false);
-                self.note(life, number, life.wal.whole(group).is_ok());
+                Self::note(life, number, life.wal.whole(group).is_ok());
             }
             _ => Self::read(life, group),
         }
     }
 
     /// Notes a change that is done when it was made: it outlives the process unless the log's thread writes it.
-    fn note(&self, life: &Life, number: usize, is_done: bool) {
-        if is_done && self.policy != SyncPolicy::Always {
+    fn note(life: &Life, number: usize, is_done: bool) {
+        if is_done && life.wal.is_written() {
             life.written.fetch_max(number, Ordering::Relaxed);
         }
     }
@@ -227,13 +230,15 @@ impl Simulation {
         }
         let number = life.states.len() - 1;
         let (synced, written) = (Arc::clone(&life.synced), Arc::clone(&life.written));
+        let last = Arc::clone(&life.done);
         let policy = self.policy;
         let done = move |outcome: Result<(), Arc<WalError>>| {
             if outcome.is_ok() {
                 if policy == SyncPolicy::Always {
                     synced.fetch_max(number, Ordering::Relaxed);
                 }
-                assert!(written.fetch_max(number, Ordering::Relaxed) <= number, "out of order");
+                written.fetch_max(number, Ordering::Relaxed);
+                assert!(last.swap(number, Ordering::Relaxed) < number, "out of order");
             }
         };
         life.wal.append(group, &records, Box::new(done));
@@ -247,7 +252,7 @@ impl Simulation {
         }
         let number = life.change(group, |model| drop(model.entries.split_off(&from)));
         let outcome = life.wal.truncate_after(group, Some(from - 1));
-        self.note(life, number, outcome.is_ok());
+        Self::note(life, number, outcome.is_ok());
     }
 
     fn purge(&mut self, life: &mut Life, group: GroupId) {
@@ -259,7 +264,7 @@ impl Simulation {
             model.entries = model.entries.split_off(&(upto + 1));
         });
         let outcome = life.wal.purge(group, upto, marker);
-        self.note(life, number, outcome.is_ok());
+        Self::note(life, number, outcome.is_ok());
     }
 
     fn vote(&mut self, life: &mut Life, group: GroupId) {

@@ -158,8 +158,12 @@ pub(super) struct Faults {
     pub(super) fails_sync: AtomicBool,
     pub(super) fails_allocate: AtomicBool,
     pub(super) syncs: AtomicU64,
+    /// Syncs that came to the gate.
+    pub(super) syncs_begun: AtomicU64,
     /// While held, no sync begins.
     pub(super) sync_gate: Mutex<()>,
+    /// While held, no write and no reservation begins.
+    pub(super) write_gate: Mutex<()>,
     /// What pages held before they were written since their file's last sync, by inode and page.
     unsynced: Mutex<BTreeMap<(u64, u64), Vec<u8>>>,
     /// Pages that a failed sync left clean in the cache and old on the disk: no later sync writes them.
@@ -263,6 +267,7 @@ impl DiskFile for TestFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         const ENOSPC: i32 = 28;
+        let _gate = self.faults.write_gate.lock();
         let mut unsynced = self.faults.unsynced.lock();
         let mut given_up = self.faults.given_up.lock();
         let file_bytes = self.file.bytes()?;
@@ -294,12 +299,14 @@ impl DiskFile for TestFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         const ENOSPC: i32 = 28;
+        let _gate = self.faults.write_gate.lock();
         Faults::check(&self.faults.fails_allocate, ENOSPC)?;
         self.file.allocate(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         const EIO: i32 = 5;
+        self.faults.syncs_begun.fetch_add(1, Ordering::SeqCst);
         let _gate = self.faults.sync_gate.lock();
         if let Err(error) = Faults::check(&self.faults.fails_sync, EIO) {
             let mut unsynced = self.faults.unsynced.lock();
