@@ -24,7 +24,7 @@ const FORMAT: u16 = 1;
 pub const META_VOTERS_MAX: usize = 5;
 
 /// Replicas that may be copied into one directory at once: more would only share its disk and its link.
-pub(super) const COPIES_MAX: usize = 2;
+pub const COPIES_MAX: usize = 2;
 
 /// The newest behaviour this program knows: what entries it may meet in logs, see [`Cluster::level`].
 pub const LEVEL: u16 = 1;
@@ -236,10 +236,7 @@ impl Cluster {
     }
 
     /// Groups of which a replica is to be copied into `incarnation`.
-    pub(super) fn copies_into(
-        &self,
-        incarnation: Incarnation,
-    ) -> impl Iterator<Item = GroupId> + '_ {
+    pub fn copies_into(&self, incarnation: Incarnation) -> impl Iterator<Item = GroupId> + '_ {
         let steps = self.groups.iter().filter_map(|(group, it)| Some((*group, it.step?)));
         steps.filter(move |(_, step)| step.holder.incarnation == incarnation).map(|it| it.0)
     }
@@ -359,7 +356,9 @@ impl Cluster {
         let assignment = self.groups.get(&group)?;
         let holder = *assignment.replicas.get(&replica)?;
         let is_held = self.node_of(holder.incarnation) == Some(holder.node);
-        let is_full = self.copies_into(holder.incarnation).count() >= COPIES_MAX;
+        // Meta's is small, and waits for no copy.
+        let is_full =
+            group != GroupId::META && self.copies_into(holder.incarnation).count() >= COPIES_MAX;
         if assignment.step.is_some() || !is_held || is_full {
             return None;
         }
@@ -588,6 +587,7 @@ mod tests {
         assert!(now.with_rebuilt(of(1), own[&of(0)]).is_none(), "another group's");
         let two = now.with_rebuilt(of(1), own[&of(1)]).unwrap();
         assert!(two.with_rebuilt(of(2), own[&of(2)]).is_none(), "two at once");
+        assert!(two.with_rebuilt(GroupId::META, own[&GroupId::META]).is_some(), "it is small");
         let done = now.with_done(of(0), step.add).unwrap();
         assert!(done.is_ended(step.remove));
         assert_eq!(done.groups()[&of(0)].replicas.len(), 3);

@@ -47,6 +47,15 @@ impl ClusterMachine {
         self.latest.borrow().clone()
     }
 
+    /// Forgets everything: the replica it belonged to has ended.
+    pub fn clear(&self) {
+        let mut begun = self.snapshot.lock();
+        begun.is_under_way = false;
+        begun.cluster = None;
+        drop(begun);
+        self.latest.send_replace(None);
+    }
+
     fn next(&self, command: Command) -> Option<Cluster> {
         let Some(latest) = self.latest() else { return command.created() };
         match command {

@@ -13,7 +13,7 @@ mod plan;
 pub(crate) mod testing;
 
 pub use cluster::{
-    Assignment, Cluster, ClusterError, LEVEL, META_VOTERS_MAX, Member, Standing, Step,
+    Assignment, COPIES_MAX, Cluster, ClusterError, LEVEL, META_VOTERS_MAX, Member, Standing, Step,
 };
 pub use command::{Command, JoinRequest, MalformedCommand};
 pub use machine::ClusterMachine;

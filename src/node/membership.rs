@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::residence::Residence;
 use super::start::{NodeError, propose};
 use crate::ids::{ClusterId, GroupId, Holder, RaftId, Session};
-use crate::meta::{self, Cluster, Command, Standing, next_plan};
+use crate::meta::{self, COPIES_MAX, Cluster, Command, Standing, next_plan};
 use crate::raft::{Leadership, Settled};
 use crate::ring::Doors;
 use crate::transport::{Peers, Refusal};
@@ -134,10 +134,13 @@ impl Membership {
             for command in done {
                 self.tell(&command).await;
             }
-            for (group, replica) in self.residence.to_be_rebuilt() {
-                if cluster.step(group).is_none() {
-                    self.tell(&Command::Rebuild { group, replica }).await;
-                }
+            // One at a time, and no more than would be taken: whatever meta ignores stands in its log all the same.
+            let is_full = cluster.copies_into(self.myself.incarnation).count() >= COPIES_MAX;
+            let next = self.residence.to_be_rebuilt().into_iter().find(|(group, _)| {
+                cluster.step(*group).is_none() && (*group == GroupId::META || !is_full)
+            });
+            if let Some((group, replica)) = next {
+                self.tell(&Command::Rebuild { group, replica }).await;
             }
             self.plan().await;
             self.record_start(&cluster).await;
@@ -218,7 +221,10 @@ impl Membership {
             if let Some(id) = self.residence.replica(*group).filter(is_over) {
                 self.residence.end(*group, id).await?;
             }
-            if let (None, Some(id)) = (self.residence.replica(*group), assigned.get(group)) {
+            // What ended here is none that is missing: the news are older than that.
+            let has_ended = |id: &RaftId| self.residence.wal.last_ended(*group) >= Some(*id);
+            let wanted = assigned.get(group).filter(|id| !has_ended(id));
+            if let (None, Some(id)) = (self.residence.replica(*group), wanted) {
                 if step.is_some_and(|step| step.add == *id) {
                     self.residence.begin(*group, *id).await?;
                 } else {

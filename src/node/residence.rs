@@ -108,6 +108,7 @@ impl Residence {
         } else if let Some(meta) = self.hosted.meta() {
             meta.stop().await;
             self.hosted.set_meta(None);
+            self.hosted.machine().clear();
         }
         // In this order: a log that was purged is nothing without its snapshot, and the node would not start. Snapshots
         // that a death in between leaves behind go before the next replica begins.
@@ -127,9 +128,11 @@ impl Residence {
 
     /// The replicas here that others are to take the place of.
     pub(super) fn to_be_rebuilt(&self) -> Vec<(GroupId, RaftId)> {
+        let meta = self.hosted.meta().filter(Group::must_be_rebuilt);
+        let meta = meta.map(|meta| (GroupId::META, meta.raft_id()));
         let shards = self.hosted.shards().iter().filter(|shard| shard.must_be_rebuilt());
         let shards = shards.filter_map(|it| Some((GroupId::of_shard(it.id()), it.replica_id()?)));
-        let meta = self.hosted.meta().filter(Group::must_be_rebuilt);
-        shards.chain(meta.map(|meta| (GroupId::META, meta.raft_id()))).collect()
+        // Meta's first: it is small, and decides about the others.
+        meta.into_iter().chain(shards).collect()
     }
 }

@@ -27,6 +27,7 @@ use super::pledge::Pledge;
 use super::proposal::Stopped;
 use super::reversion::Matches;
 use super::short::Shortness;
+use super::snapshot::blocking;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::timer::{Due, Role, Timer, View, Voice};
 use super::type_config::LogId;
@@ -374,7 +375,7 @@ impl<S: StateMachine> Group<S> {
         let floor = {
             let metrics = shared.metrics.borrow_watched();
             let matched = |id| Some((*metrics.replication.as_ref()?.get(&id)?)?.index);
-            shared.holdback.floor(metrics.last_log_index.unwrap_or(0), matched)?
+            shared.holdback.floor(metrics.last_log_index.unwrap_or(0), Instant::now(), matched)?
         };
         let bytes_max = HELD_LOG_BYTES_MIN.max(2 * shared.snapshots.best_bytes());
         (shared.log.bytes_after(floor) <= bytes_max).then_some(floor)
@@ -429,13 +430,22 @@ impl<S: StateMachine> Group<S> {
         Some(log_id.index)
     }
 
-    /// Stops the replica and waits for its tasks.
+    /// Stops the replica and waits for its tasks. Then nothing touches its machine any more.
     pub async fn stop(&self) {
         // What openraft last said of itself stands still from now on, and would go on to call this replica leader.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.desk.lock().stop();
         if let Err(error) = self.shared.raft.shutdown().await {
             tracing::warn!(group = %self.shared.group, %error, "a task of the group panicked");
+        }
+        // What applies is a task of its own, which openraft does not wait for.
+        let applied = Arc::clone(&self.shared.applied);
+        let ended = blocking(move || {
+            applied.end();
+            Ok(())
+        });
+        if let Err(error) = ended.await {
+            tracing::warn!(group = %self.shared.group, %error, "the runtime ends before the group");
         }
     }
 }

@@ -77,6 +77,9 @@ pub(super) const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of log that are kept for replicas that a snapshot is on its way to, at most, where twice the snapshot is less.
 pub(super) const HELD_LOG_BYTES_MIN: u64 = 512 * 1024 * 1024;
 
+/// A replica that got a snapshot and comes no further for this long gets no log kept for it any more.
+pub(super) const HOLDBACK_IDLE_MAX: Duration = Duration::from_mins(1);
+
 /// Snapshot chunks sent ahead of their acknowledgement.
 pub(super) const SNAPSHOT_WINDOW: usize = 4;
 

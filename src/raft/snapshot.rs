@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::inbound_snapshots::SnapshotDesk;
 use super::limits::SNAPSHOT_CHUNK_BYTES;
-use super::state_machine::{Restored, SnapshotProgress, SnapshotTicket, StateMachine};
+use super::state_machine::{AppliedTerm, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use crate::ids::GroupId;
 use crate::wal::Wal;
@@ -286,6 +286,7 @@ pub(super) struct SnapshotBuilder<S: StateMachine> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
     wal: Wal,
+    applied: Arc<AppliedTerm>,
     desk: SnapshotDesk,
     meta: SnapshotMeta,
     ticket: SnapshotTicket,
@@ -297,12 +298,12 @@ impl<S: StateMachine> SnapshotBuilder<S> {
     pub(super) fn begin(
         machine: Arc<S>,
         snapshots: SnapshotStore,
-        wal: Wal,
+        (wal, applied): (Wal, Arc<AppliedTerm>),
         desk: SnapshotDesk,
         meta: SnapshotMeta,
     ) -> Self {
         let ticket = machine.begin_snapshot();
-        Self { machine, snapshots, wal, desk, meta, ticket, has_ended: false }
+        Self { machine, snapshots, wal, applied, desk, meta, ticket, has_ended: false }
     }
 
     /// Writes and publishes; `None` when a better snapshot was published meanwhile.
@@ -340,12 +341,13 @@ impl<S: StateMachine> SnapshotBuilder<S> {
             }
         }
         let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), self.meta.clone());
+        let applied = Arc::clone(&self.applied);
         let published = blocking(move || {
             let mut complete = writer.complete().map_err(io::Error::other)?;
             // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
             // cut and the truncation not, the next start would find both.
             wal.sync().map_err(io::Error::other)?;
-            snapshots.publish(&mut complete, &meta)
+            applied.unless_ended(|| snapshots.publish(&mut complete, &meta)).flatten()
         })
         .await?;
         Ok(published.map(|file| Snapshot {

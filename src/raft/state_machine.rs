@@ -112,9 +112,28 @@ pub(super) struct AppliedTerm {
     position: Mutex<Option<EntryPosition>>,
     membership: Mutex<Option<LogId>>,
     is_lost: AtomicBool,
+    /// The replica has ended. Held while its machine or its snapshots are touched: openraft's worker may outlive the rest.
+    has_ended: Mutex<bool>,
 }
 
 impl AppliedTerm {
+    /// Touches the machine or the snapshots of the replica, which does not end meanwhile.
+    ///
+    /// # Errors
+    /// When it has.
+    pub(super) fn unless_ended<R>(&self, touch: impl FnOnce() -> R) -> io::Result<R> {
+        let has_ended = self.has_ended.lock();
+        if *has_ended {
+            return Err(io::Error::other("the replica has ended"));
+        }
+        Ok(touch())
+    }
+
+    /// From now on nothing touches them any more. Waits for who does, which may take as long as the longest command.
+    pub(super) fn end(&self) {
+        *self.has_ended.lock() = true;
+    }
+
     /// Term of the last applied entry. A leader may serve reads once an entry of its own term is applied
     /// (Raft thesis §6.4), because only then does it surely know all that is committed.
     pub(super) fn get(&self) -> u64 {
@@ -215,13 +234,14 @@ impl<S: StateMachine> Adapter<S> {
         let mut pause = Pause::default();
         loop {
             let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), meta.clone());
+            let applied = Arc::clone(&self.applied_term);
             let published;
             (file, published) = blocking(move || {
                 // openraft may have truncated entries that contradict the snapshot just now. Were the snapshot to
                 // survive a power cut and the truncation not, the next start would find both.
                 wal.sync().map_err(io::Error::other)?;
-                let published = snapshots.publish(&mut file, &meta);
-                Ok((file, published))
+                let published = applied.unless_ended(|| snapshots.publish(&mut file, &meta));
+                Ok((file, published.flatten()))
             })
             .await?;
             let Err(error) = published else { return Ok(()) };
@@ -240,7 +260,8 @@ impl<S: StateMachine> Adapter<S> {
     /// For an entry that this program does not know. openraft ends the replica over it and has none of what follows
     /// applied; its log and its snapshots stay good.
     fn apply_proposal(&self, position: EntryPosition, proposal: &Bytes) -> io::Result<()> {
-        self.machine.apply(position, proposal).map_err(|error| {
+        let applied = self.applied_term.unless_ended(|| self.machine.apply(position, proposal))?;
+        applied.map_err(|error| {
             let (group, EntryPosition { term, index }) = (self.snapshots.group(), position);
             tracing::error!(
                 %group,
@@ -255,7 +276,8 @@ impl<S: StateMachine> Adapter<S> {
 
     fn begin_build(&self, meta: SnapshotMeta) -> SnapshotBuilder<S> {
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
-        SnapshotBuilder::begin(machine, snapshots, self.wal.clone(), Arc::clone(&self.desk), meta)
+        let (wal, applied) = (self.wal.clone(), Arc::clone(&self.applied_term));
+        SnapshotBuilder::begin(machine, snapshots, (wal, applied), Arc::clone(&self.desk), meta)
     }
 
     fn adopt(&mut self, meta: &SnapshotMeta) {
@@ -335,11 +357,8 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         // Published first: openraft purges the log it covers as soon as this returns.
         self.publish(meta, file).await?;
         // Freeing the old state takes as long as it is large.
-        blocking(move || {
-            restored();
-            Ok(())
-        })
-        .await?;
+        let applied = Arc::clone(&self.applied_term);
+        blocking(move || applied.unless_ended(restored)).await?;
         self.adopt(meta);
         tracing::info!(group = %self.snapshots.group(), last = ?meta.last_log_id, "installed a snapshot");
         Ok(())

@@ -495,6 +495,15 @@ async fn a_replica_stops_before_an_entry_that_it_does_not_know_and_goes_on_with_
     for member in members {
         upgraded.push(member.restart(knowing()).await);
     }
+    // It may have come to lead meanwhile.
+    wait_for("leader", || {
+        let mut all = upgraded.iter().chain([&outdated]);
+        all.find(|it| it.group.leadership() == Leadership::Here && it.group.may_read()).map(|_| ())
+    })
+    .await;
+    while outdated.group.leadership() == Leadership::Here {
+        outdated.group.transfer_leader(upgraded[0].node).await;
+    }
     let lead = leader(&upgraded).await;
     assert_eq!(lead.propose().await, ProposalFate::Applied);
     assert_eq!(lead.propose_this(NEWER).await, ProposalFate::Applied, "by those who know it");

@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::{
-    CONFIRM_BYTES_MIN, CONFIRM_PAUSE, ENTRY_BYTES_MAX, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX,
-    PACKET_BYTES_SOFT_MAX, PACKET_REPLY_BYTES, PIPELINE_BYTES_MIN, REQUEST_DEADLINE,
-    SIGN_OF_LIFE_INTERVAL, SUBMISSION_BYTES_MAX, UNCONFIRMED_BYTES_MAX,
+    CONFIRM_BYTES_MIN, CONFIRM_PAUSE, ENTRY_BYTES_MAX, INBOX_AGE_MAX, INBOX_BYTES_MAX,
+    OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, PACKET_REPLY_BYTES, PIPELINE_BYTES_MIN,
+    REQUEST_DEADLINE, SIGN_OF_LIFE_INTERVAL, SUBMISSION_BYTES_MAX, UNCONFIRMED_BYTES_MAX,
 };
 use super::machine::AppliedPackets;
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
@@ -143,7 +143,8 @@ struct Waiting {
     /// Whom the packets under way were sent to.
     leader: Option<NodeId>,
     next_sequence: u64,
-    inbox: VecDeque<(Packet, Responder)>,
+    /// Packets of other nodes, and when they came.
+    inbox: VecDeque<(Packet, Responder, Instant)>,
     inbox_bytes: usize,
     /// Emptied buffers, used again.
     spare: Vec<PacketBuffer>,
@@ -204,6 +205,11 @@ impl Front {
             queue.push_back(Outgoing { buffer, waiters: Vec::new() });
         }
         if let Some(last) = queue.back_mut() {
+            // What was to go without commands goes with these. Nobody waits for it, and waiters are counted as the
+            // submissions of the packet are.
+            if last.buffer.len() == 0 {
+                last.waiters.clear();
+            }
             last.buffer.push(commands, count);
             // The clock is read under the lock, so that deadlines stand in order.
             last.waiters.push(Waiter {
@@ -228,7 +234,7 @@ impl Front {
             return Err(responder);
         }
         waiting.inbox_bytes += packet.body.len();
-        waiting.inbox.push_back((packet, responder));
+        waiting.inbox.push_back((packet, responder, Instant::now()));
         drop(waiting);
         self.wake.notify_one();
         Ok(())
@@ -396,19 +402,31 @@ impl Front {
         true
     }
 
-    /// Packets other nodes have sent, in order, up to `bytes_max`, but at least one if there is one.
-    pub(super) fn take_inbox(&self, bytes_max: usize) -> Vec<(Packet, Responder)> {
+    /// Packets other nodes have sent, in order, up to `bytes_max`, but at least one if there is one. One that has waited for
+    /// so long that its session may be closed and forgotten by now does not get into the log any more.
+    pub(super) fn take_inbox(&self, bytes_max: usize, now: Instant) -> Vec<(Packet, Responder)> {
         let mut waiting = self.waiting.lock();
         let mut bytes = 0_usize;
-        let mut taken = Vec::new();
-        while let Some((packet, _)) = waiting.inbox.front() {
+        let (mut taken, mut stale) = (Vec::new(), Vec::new());
+        while let Some((packet, _, since)) = waiting.inbox.front() {
             let length = packet.body.len();
+            if now.saturating_duration_since(*since) > INBOX_AGE_MAX {
+                waiting.inbox_bytes -= length;
+                stale.extend(waiting.inbox.pop_front().map(|(_, responder, _)| responder));
+                continue;
+            }
             if !taken.is_empty() && bytes.saturating_add(length) > bytes_max {
                 break;
             }
             bytes = bytes.saturating_add(length);
             waiting.inbox_bytes -= length;
-            taken.extend(waiting.inbox.pop_front());
+            taken.extend(
+                waiting.inbox.pop_front().map(|(packet, responder, _)| (packet, responder)),
+            );
+        }
+        drop(waiting);
+        for responder in stale {
+            responder.send_with(wire::put_unknown);
         }
         taken
     }
@@ -508,7 +526,8 @@ impl Front {
                     }
                 }
             }
-            waiting.flights.retain(|_, flight| {
+            let received = &mut waiting.received;
+            waiting.flights.retain(|sequence, flight| {
                 if flight.under_way || flight.may_be_applied {
                     // What was sent stays as it is, and goes on for the others.
                     let overdue = flight.waiters.partition_point(|waiter| waiter.deadline <= now);
@@ -517,7 +536,12 @@ impl Front {
                             .iter_mut()
                             .filter_map(|waiter| waiter.cell.take()),
                     );
-                    return overdue < flight.waiters.len();
+                    let is_over = overdue == flight.waiters.len();
+                    if is_over {
+                        // Its replies may yet be kept by the shard, however large they are.
+                        received.note(*sequence, flight.floor, CONFIRM_BYTES_MIN);
+                    }
+                    return !is_over;
                 }
                 // No try is in a log or on its way to one: what is answered now must not come along with the next.
                 let overdue = Overdue::take(&mut flight.waiters, now, &mut late);
@@ -785,6 +809,37 @@ mod tests {
         front.complete(packet.id.sequence, 0..0, &Replies::default());
         assert!(!front.confirm(later + CONFIRM_PAUSE), "the shard knows");
         assert!(front.confirm(later + SIGN_OF_LIFE_INTERVAL), "it lives");
+    }
+
+    /// Whoever came before it left was given the replies of the one after it.
+    #[tokio::test]
+    async fn who_joins_a_confirmation_gets_its_own_replies() {
+        for clients in 1..=3_usize {
+            let (front, first) = front_with_a_packet();
+            front.follow(HERE);
+            front.complete(first.id.sequence, 0..1, &replies_of(CONFIRM_BYTES_MIN));
+            assert!(front.confirm(Instant::now() + CONFIRM_PAUSE));
+            let cells: Vec<_> =
+                (0..clients).map(|_| submit_later(&front, Duration::ZERO)).collect();
+            let departure = front.depart(0).unwrap();
+            let texts: Vec<String> = (0..clients).map(|number| format!(":{number}\r\n")).collect();
+            let each: Vec<[&str; 1]> = texts.iter().map(|text| [text.as_str()]).collect();
+            let all: Vec<&[&str]> = each.iter().map(|text| &text[..]).collect();
+            front.complete(departure.id.sequence, 0..clients, &Replies::of(&all));
+            for (cell, text) in cells.iter().zip(&texts) {
+                assert_eq!(outcome(cell).await, Some(Ok(text.clone().into_bytes())));
+            }
+            assert!(!front.must_follow(SECOND), "nothing is unanswered");
+        }
+    }
+
+    /// The replies came when the client had been told already that the outcome is unknown.
+    #[test]
+    fn what_was_answered_too_late_is_confirmed_too() {
+        let (front, _first) = front_with_a_packet();
+        let now = Instant::now();
+        front.expire(now + REQUEST_DEADLINE);
+        assert!(front.confirm(Instant::now() + CONFIRM_PAUSE));
     }
 
     #[test]

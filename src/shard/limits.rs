@@ -69,6 +69,7 @@ pub(super) const SESSION_SILENCE_MAX: Duration = Duration::from_hours(1);
 const _: () = assert!(
     4 * SIGN_OF_LIFE_INTERVAL.as_secs() <= SESSION_SILENCE_MAX.as_secs()
         && 100 * REQUEST_DEADLINE.as_secs() < SESSION_SILENCE_MAX.as_secs()
+        && 30 * INBOX_AGE_MAX.as_secs() < SESSION_SILENCE_MAX.as_secs()
 );
 
 /// Bytes of commands that may wait in one front end for one shard; beyond, clients get an error.
@@ -76,6 +77,10 @@ pub(super) const OUTBOX_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Bytes of packets from other nodes that may wait at a leader; beyond, they are asked to come again.
 pub(super) const INBOX_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// How long a packet of another node may wait at a leader. Less than the time after which a shard forgets a closed
+/// session, by far: a packet that comes after that would be taken for a new one.
+pub(super) const INBOX_AGE_MAX: Duration = Duration::from_mins(1);
 
 /// How long a command may wait for a leader and a quorum before its client gets an error (design §10).
 pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);

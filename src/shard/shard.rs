@@ -496,7 +496,7 @@ impl Shard {
 
     /// Tells other nodes that this one does not lead.
     fn turn_away(&self, leader: Option<NodeId>) {
-        for (_, responder) in self.front.take_inbox(usize::MAX) {
+        for (_, responder) in self.front.take_inbox(usize::MAX, Instant::now()) {
             responder.send_with(|out| wire::put_not_leader(leader, out));
         }
     }
@@ -507,7 +507,7 @@ impl Shard {
             .front
             .may_send(self.entries_in_flight.load(Ordering::Acquire), ENTRIES_IN_FLIGHT_MAX)
         {
-            let foreign = self.front.take_inbox(PACKET_BYTES_SOFT_MAX);
+            let foreign = self.front.take_inbox(PACKET_BYTES_SOFT_MAX, Instant::now());
             // Packets of other nodes and this one's take turns rather than make one entry that is too large.
             let foreign_bytes: usize = foreign.iter().map(|(packet, _)| packet.body.len()).sum();
             let own = self.front.depart(foreign_bytes);

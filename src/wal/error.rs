@@ -113,6 +113,16 @@ pub enum WalError {
         /// The replica that was meant.
         meant: RaftId,
     },
+    /// A replica that ended here cannot begin again: what it promised is forgotten.
+    #[error("{group} lived here as {ended}, which has ended: {meant} cannot begin after it")]
+    HasEnded {
+        /// The group.
+        group: GroupId,
+        /// The last replica that ended.
+        ended: RaftId,
+        /// The replica that was to be born.
+        meant: RaftId,
+    },
     /// The log was written in another data directory.
     #[error("the log in {path} belongs to data directory {found}, not to {expected}")]
     OtherIncarnation {

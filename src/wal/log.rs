@@ -327,6 +327,11 @@ impl Wal {
         self.handle.groups.get(&group).cloned()
     }
 
+    /// The last replica of `group` that ended here: none up to it may begin.
+    pub fn last_ended(&self, group: GroupId) -> Option<RaftId> {
+        self.handle.shared.state.lock().tail.ended.get(&group).copied()
+    }
+
     /// Whether the log ended with a clean-stop mark when it was opened: then nothing that was
     /// appended is missing, whatever the sync policy and whatever became of the machine.
     pub fn was_closed_cleanly(&self) -> bool {
@@ -337,7 +342,8 @@ impl Wal {
     /// (a group that never had an entry or a purge begins at 0 or 1), and calls `done` once they are
     /// where the sync policy wants them: with `Always` later and on the log's thread; else before this
     /// returns, or, where the disk may be busy, later and on another thread. Of one group in the order of
-    /// the calls. They can be read as soon as this returns. All of them are appended, or none.
+    /// the calls. They can be read as soon as this returns. All of them are appended, or none. Those of the meta group are
+    /// always synced first: what it decides, as the ids it gives out, is never to be decided otherwise.
     ///
     /// Errors reach `done`: [`WalError::Misplaced`] and [`WalError::TooLarge`] leave the log as it was,
     /// [`WalError::Unborn`] and [`WalError::Closed`] too; any other is final, see [`failure`](Self::failure).
@@ -346,7 +352,7 @@ impl Wal {
         let mut state = shared.state.lock();
         let put = shared.change(&mut state, |tail| tail.append(group, records));
         match put {
-            Ok(((), Fate::Gathered)) if shared.policy == SyncPolicy::Always => {
+            Ok(((), _)) if shared.policy == SyncPolicy::Always || group == GroupId::META => {
                 shared.enqueue(state, done);
             }
             Ok(((), Fate::Gathered)) => state.unwritten.push(done),
@@ -419,7 +425,8 @@ impl Wal {
     /// it again for the same id does no harm.
     ///
     /// # Errors
-    /// [`WalError::OtherReplica`] while it lives here under another id; else as [`append`](Self::append).
+    /// [`WalError::OtherReplica`] while it lives here under another id, [`WalError::HasEnded`] when that replica or a later one
+    /// has ended here; else as [`append`](Self::append).
     pub fn born(
         &self,
         group: GroupId,

@@ -26,6 +26,7 @@ use crate::stdx::disk::{self, Disk, write_durably};
 use super::error::WalError;
 use super::group::Group;
 use super::limits::WINDOW_BYTES;
+use super::log::SyncPolicy;
 use super::opening::Opening;
 use super::record::{
     ALIGNMENT, FORMAT_VERSION, Head, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt,
@@ -36,6 +37,8 @@ use super::segment::{Segment, Window, list, segment_path};
 use super::tail::{Batch, Held, Tail};
 
 pub(super) const FORMAT_FILE: &str = "format";
+/// Says that the log failed, and why; until it is opened again.
+pub(super) const FAILED_FILE: &str = "failed";
 const FIRST_SEQUENCE: u64 = 1;
 const PAGE: &[u8] = &[0; 4096];
 
@@ -55,6 +58,7 @@ pub(super) fn recover(
         dir,
         nonce,
         groups: BTreeMap::new(),
+        ended: BTreeMap::new(),
         segments: Vec::new(),
         last: None,
         opening: None,
@@ -67,7 +71,13 @@ pub(super) fn recover(
     let tear = scan.read_until_tear()?;
     scan.check_whole()?;
     let is_clean = scan.last == Some(Kind::CleanStop);
-    let may_miss_end = !is_clean && scan.opening.is_some_and(|it| it.may_have_lost(opening.boot));
+    // After a failed sync the kernel may have dropped what it had promised to write.
+    let failed = dir.join(FAILED_FILE);
+    let has_failed = disk.exists(&failed);
+    let may_have_lost = |it: Opening| {
+        it.may_have_lost(opening.boot) || (has_failed && it.policy != SyncPolicy::Always)
+    };
+    let may_miss_end = !is_clean && scan.opening.is_some_and(may_have_lost);
     remove_spares(disk, &spares)?;
     let held = cut(disk, dir, &scan, tear, segment_bytes)?;
     let mut tail = Tail {
@@ -76,6 +86,7 @@ pub(super) fn recover(
         segment_bytes,
         held,
         groups: scan.groups,
+        ended: scan.ended,
         end: tear,
         synced: tear,
         marked: scan.vouched,
@@ -100,11 +111,16 @@ pub(super) fn recover(
     tail.is_dir_dirty = false;
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
     tail.synced = tail.end;
+    if has_failed {
+        // Not before the replicas are known to be short.
+        disk.remove_file(&failed).map_err(WalError::io("delete", &failed))?;
+        disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    }
     if may_miss_end {
         let groups = tail.groups.len();
         tracing::warn!(
             groups,
-            "the machine lost power or was reset: the last second of the log may be missing, so its replicas are short"
+            "the machine lost power or was reset, or its disk failed: the last second of the log may be missing, so its replicas are short"
         );
     }
     Ok((tail, is_clean))
@@ -218,6 +234,7 @@ struct Scan<'a> {
     dir: &'a Path,
     nonce: u64,
     groups: BTreeMap<GroupId, Group>,
+    ended: BTreeMap<GroupId, RaftId>,
     segments: Vec<Arc<Segment>>,
     /// Kind of the last record read.
     last: Option<Kind>,
@@ -285,7 +302,8 @@ impl Scan<'_> {
                 | Kind::Ended
                 | Kind::Short
                 | Kind::Whole => {
-                    replay(&mut self.groups, head, payload, position).map_err(damaged)?;
+                    let known = (&mut self.groups, &mut self.ended);
+                    replay(known, head, payload, position).map_err(damaged)?;
                 }
             }
             offset += head.record_bytes() as u64;
@@ -332,18 +350,29 @@ fn previous_end_in(segment: &Arc<Segment>) -> Result<Option<u64>, WalError> {
 
 /// Does to the record's group what it did when it was written.
 fn replay(
-    groups: &mut BTreeMap<GroupId, Group>,
+    (groups, ended): (&mut BTreeMap<GroupId, Group>, &mut BTreeMap<GroupId, RaftId>),
     head: Head,
     payload: &[u8],
     position: Position,
 ) -> Result<(), &'static str> {
     let id = RaftId(head.index);
     let Some(group) = groups.get_mut(&head.group) else {
-        if head.kind == Kind::Born {
-            groups.insert(head.group, Group::born(id));
-            return Ok(());
+        match head.kind {
+            Kind::Born => drop(groups.insert(head.group, Group::born(id))),
+            // A segment's opening repeats it.
+            Kind::Ended => drop(ended.insert(head.group, id)),
+            Kind::Entry
+            | Kind::Truncate
+            | Kind::Purge
+            | Kind::Vote
+            | Kind::Committed
+            | Kind::SyncMark
+            | Kind::CleanStop
+            | Kind::Open
+            | Kind::Short
+            | Kind::Whole => return Err("a record of a group that was never born"),
         }
-        return Err("a record of a group that was never born");
+        return Ok(());
     };
     match head.kind {
         Kind::Entry => {
@@ -367,6 +396,7 @@ fn replay(
         Kind::Born => return Err("a group is born twice"),
         Kind::Ended if group.raft_id == id => {
             groups.remove(&head.group);
+            ended.insert(head.group, id);
         }
         Kind::Ended => return Err("another replica ends than lives"),
         Kind::Short => group.is_short = true,

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::stdx::disk::{Disk, DiskFile, Open};
+use crate::stdx::disk::{Disk, DiskFile, Open, write_durably};
 
 use super::error::WalError;
 use super::limits::SPARES_MAX;
 use super::log::{Buffers, Job, Shared, State, Stop, SyncPolicy};
 use super::record::Position;
+use super::recovery::FAILED_FILE;
 use super::segment::{Segment, segment_path, spare_path};
 use super::tail::Held;
 use super::writer::Writer;
@@ -102,6 +103,7 @@ pub(super) struct Syncer {
     /// What was written and is to be synced.
     job: Option<Job>,
     buffers: Buffers,
+    is_failure_noted: bool,
 }
 
 impl std::fmt::Debug for Syncer {
@@ -112,7 +114,7 @@ impl std::fmt::Debug for Syncer {
 
 impl Syncer {
     pub(super) fn new(shared: Arc<Shared>, sync_mark: Option<SyncMarkFile>) -> Self {
-        Self { shared, sync_mark, job: None, buffers: Buffers::default() }
+        Self { shared, sync_mark, job: None, buffers: Buffers::default(), is_failure_noted: false }
     }
 
     /// Does one step: begins a turn by writing, or ends it by syncing.
@@ -123,9 +125,25 @@ impl Syncer {
         }
     }
 
+    /// Leaves a note of a failure for the next opening, as well as that goes: where an append does not wait for a sync, what
+    /// was acknowledged may be missing then, although the machine was never started anew.
+    fn note_failure(&mut self) {
+        let Some(failure) = self.shared.failure.get() else { return };
+        if self.is_failure_noted || self.shared.policy == SyncPolicy::Always {
+            return;
+        }
+        self.is_failure_noted = true;
+        let path = self.shared.state.lock().tail.dir.join(FAILED_FILE);
+        let noted = write_durably(self.shared.disk.as_ref(), &path, failure.to_string().as_bytes());
+        if let Err(error) = noted {
+            tracing::error!(%error, path = %path.display(), "cannot note that the log has failed");
+        }
+    }
+
     /// Takes what there is to do and writes it. Once the log has failed, nothing is written or synced any more.
     fn begin(&mut self, woken: Woken) -> Next {
         let shared = Arc::clone(&self.shared);
+        self.note_failure();
         let mut state = shared.state.lock();
         let has_failed = shared.failure.get().is_some();
         let is_asked = shared.wants_turn(&state);

@@ -83,6 +83,8 @@ pub(super) struct Tail {
     /// Oldest first; never empty; the last one is being written.
     pub(super) held: VecDeque<Held>,
     pub(super) groups: BTreeMap<GroupId, Group>,
+    /// The last replica that ended here, of each group that any did: none up to it is born again.
+    pub(super) ended: BTreeMap<GroupId, RaftId>,
     /// Where the next record goes.
     pub(super) end: Position,
     /// All before is on the disk.
@@ -198,6 +200,9 @@ impl Tail {
             Some(lives) => return Err(WalError::OtherReplica { group, lives, meant: id }),
             None => {}
         }
+        if let Some(&ended) = self.ended.get(&group).filter(|ended| **ended >= id) {
+            return Err(WalError::HasEnded { group, ended, meant: id });
+        }
         self.put_mark();
         self.put((Kind::Born, group, id.0), (&[], &[]));
         self.groups.insert(group, Group::born(id));
@@ -215,6 +220,7 @@ impl Tail {
         // A rotation on the way repeats its markers once more, before this record: they end with it.
         self.put((Kind::Ended, group, id.0), (&[], &[]));
         self.groups.remove(&group);
+        self.ended.insert(group, id);
         Ok(true)
     }
 
@@ -235,7 +241,9 @@ impl Tail {
     /// The order matters: an opening on the disk without the records before it would vouch for the machine's new start.
     pub(super) fn open(&mut self, opening: Opening, may_miss_end: bool) -> Result<(), WalError> {
         self.put_mark();
-        let whole = self.groups.iter().filter(|(_, group)| may_miss_end && !group.is_short);
+        // What the meta group says is on the disk before it is said, whatever the policy.
+        let may_lack = |(id, group): &(&GroupId, &Group)| !group.is_short && **id != GroupId::META;
+        let whole = self.groups.iter().filter(|it| may_miss_end && may_lack(it));
         let shortened: Vec<_> = whole.map(|(id, _)| *id).collect();
         for group in shortened {
             self.put((Kind::Short, group, 0), (&[], &[]));
@@ -371,6 +379,10 @@ impl Tail {
         if let Some(opening) = &self.opening {
             let id = (Kind::Open, GroupId::META, opening.session.number);
             markers.push((id, Bytes::copy_from_slice(&opening.encode())));
+        }
+        let is_over = |(group, _): &(&GroupId, &RaftId)| !self.groups.contains_key(*group);
+        for (&group, id) in self.ended.iter().filter(is_over) {
+            markers.push(((Kind::Ended, group, id.0), Bytes::new()));
         }
         for (&id, group) in &self.groups {
             markers.push(((Kind::Born, id, group.raft_id.0), Bytes::new()));

@@ -11,7 +11,7 @@ use super::support::{
     G1, G2, G3, R1, TestDisk, append, block_on, boot, copy_dir, entries, expected, open, open_on,
     options, segments, try_append,
 };
-use crate::ids::{Incarnation, RaftId, Session};
+use crate::ids::{GroupId, Incarnation, RaftId, Session};
 use crate::wal::{SyncPolicy, Wal, WalError, WalOptions, cut_to_last_sync};
 
 const R2: RaftId = RaftId(0x52);
@@ -210,4 +210,75 @@ fn an_idle_log_marks_once_and_writes_nothing_further() {
     drop(sender);
     assert_eq!((wal.stats().writes, wal.live_bytes()), (writes, end));
     assert_eq!(disk.syncs.load(Ordering::SeqCst), syncs);
+}
+
+/// A cluster that is known only as it was names replicas that have ended since.
+#[test]
+fn a_replica_that_has_ended_is_never_born_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(SyncPolicy::Never, 4096);
+    let refused = |wal: &Wal, id| {
+        let error = block_on(wal.born(G1, id)).unwrap_err();
+        assert!(matches!(*error, WalError::HasEnded { group: G1, .. }), "{error}");
+    };
+    let (wal, _) = Wal::open(dir.path(), options).unwrap();
+    block_on(wal.born(G1, R1)).unwrap();
+    block_on(wal.born(G2, R1)).unwrap();
+    block_on(wal.ended(G1, R1)).unwrap();
+    refused(&wal, R1);
+    refused(&wal, RaftId(R1.0 - 1));
+    // Also once the segment that says so is gone.
+    append(&wal, G2, 1..=200);
+    wal.purge(G2, 200, Bytes::new()).unwrap();
+    wal.sync().unwrap();
+    drop(wal);
+    let (wal, groups) = Wal::open(dir.path(), options).unwrap();
+    assert!(!groups.contains_key(&G1));
+    assert_eq!((wal.last_ended(G1), wal.last_ended(G2)), (Some(R1), None));
+    refused(&wal, R1);
+    block_on(wal.born(G1, R2)).unwrap();
+    block_on(wal.ended(G1, R2)).unwrap();
+    refused(&wal, R2);
+}
+
+/// The ids that the meta group gives out are never to be given out again.
+#[test]
+fn what_the_meta_group_says_is_on_the_disk_first_whatever_the_policy() {
+    for policy in [SyncPolicy::EverySecond, SyncPolicy::Never] {
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(dir.path(), on_boot(policy, 1)).unwrap();
+        block_on(wal.born(GroupId::META, R1)).unwrap();
+        block_on(wal.born(G1, R1)).unwrap();
+        let before = wal.stats().syncs;
+        append(&wal, GroupId::META, 1..=1);
+        assert!(wal.stats().syncs > before);
+        std::mem::forget(wal);
+        let image = tempfile::tempdir().unwrap();
+        assert!(copy_dir(dir.path(), image.path()));
+        let (_, groups) = Wal::open(image.path(), on_boot(policy, 2)).unwrap();
+        assert!(groups[&G1].is_short && !groups[&GroupId::META].is_short);
+    }
+}
+
+/// The kernel drops what it could not write, and says so once: to a process that may be gone when it matters.
+#[test]
+fn a_log_that_failed_may_miss_its_end_although_the_machine_ran_on() {
+    for policy in [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::Never] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(TestDisk::default());
+        let (wal, _) = open_on(disk.clone(), dir.path(), on_boot(policy, 1));
+        disk.fails_sync.store(true, Ordering::SeqCst);
+        block_on(wal.save_vote(G1, Bytes::from_static(b"vote"))).unwrap_err();
+        drop(wal);
+        let is_short = policy != SyncPolicy::Always;
+        let same_boot = WalOptions { boot_id: boot(1), ..on_boot(policy, 2) };
+        let (wal, shorts) = short(dir.path(), same_boot);
+        assert_eq!(shorts, [is_short; 3], "{policy:?}");
+        for group in [G1, G2, G3] {
+            wal.whole(group).unwrap();
+        }
+        drop(wal);
+        let (_, shorts) = short(dir.path(), WalOptions { boot_id: boot(1), ..on_boot(policy, 3) });
+        assert_eq!(shorts, [false; 3], "that is over");
+    }
 }

@@ -107,7 +107,7 @@ impl History {
     }
 
     fn born(&mut self, group: GroupId) {
-        let id = RaftId(self.generation);
+        let id = RaftId(R1.0 + self.generation);
         block_on(self.wal().born(group, id)).unwrap();
         block_on(self.wal().born(group, id)).unwrap();
         let other = block_on(self.wal().born(group, R1)).unwrap_err();
@@ -124,6 +124,8 @@ impl History {
         assert_eq!(entries(self.wal(), group, 1), []);
         let vote = block_on(self.wal().save_vote(group, Bytes::new())).unwrap_err();
         assert!(matches!(*vote, WalError::Unborn { .. }), "{vote}");
+        let again = block_on(self.wal().born(group, id)).unwrap_err();
+        assert!(matches!(*again, WalError::HasEnded { .. }), "{again}");
         self.groups.insert(group, Model::default());
     }
 
@@ -185,8 +187,6 @@ impl History {
         for (group, model) in &mut self.groups {
             if model.raft_id.is_none() {
                 assert_eq!(groups.get(group), None);
-                // `open` lets it live.
-                model.raft_id = Some(R1);
                 continue;
             }
             model.is_short |= is_lossy;

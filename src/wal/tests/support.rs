@@ -50,7 +50,7 @@ pub(super) fn open_on(
 ) -> (Wal, BTreeMap<GroupId, GroupState>) {
     let (wal, groups) = Wal::open_on(&disk, dir, options).unwrap();
     for group in [G1, G2, G3] {
-        if !groups.contains_key(&group) {
+        if !groups.contains_key(&group) && wal.last_ended(group).is_none() {
             block_on(wal.born(group, R1)).unwrap();
         }
     }
