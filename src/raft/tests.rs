@@ -93,6 +93,7 @@ fn door(number: u64) -> Door {
 struct Member {
     node: NodeId,
     group: Group<Counter>,
+    wal: Wal,
     ground: Ground,
     ticking: AbortHandle,
 }
@@ -161,7 +162,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
         group: GROUP,
         id,
         holder: holder(number),
-        wal,
+        wal: wal.clone(),
         recovered,
         snapshots: SnapshotStore::new(
             SnapshotDir::new(SystemDisk::shared(), folder.to_owned()),
@@ -182,7 +183,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
             sleep(beat).await;
         }
     });
-    Member { node: node(number), group, ground, ticking: ticking.abort_handle() }
+    Member { node: node(number), group, wal, ground, ticking: ticking.abort_handle() }
 }
 
 impl Member {
@@ -191,7 +192,7 @@ impl Member {
         *self.ground.gate.group.lock() = None;
         self.ticking.abort();
         self.group.stop().await;
-        drop(self.group);
+        drop((self.group, self.wal));
         start(self.ground, false, BEAT, machine).await
     }
 }
@@ -524,4 +525,17 @@ async fn a_replica_stops_before_an_entry_that_it_does_not_know_and_goes_on_with_
     })
     .await;
     assert!(!renewed.group.has_stopped());
+}
+
+/// The log may have replaced another end that was synced: a snapshot that survives a power cut where that does not
+/// would be behind the log and before it.
+#[tokio::test]
+async fn a_built_snapshot_is_not_on_the_disk_before_the_log_it_covers() {
+    let members = members(1, BEAT, &[]).await;
+    let lead = leader(&members).await;
+    assert_eq!(lead.propose().await, ProposalFate::Applied);
+    let before = lead.wal.stats().syncs;
+    lead.group.snapshot().await;
+    wait_for("snapshot", || (lead.group.snapshot_covers() > 0).then_some(())).await;
+    assert!(lead.wal.stats().syncs > before);
 }
