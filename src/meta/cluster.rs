@@ -354,6 +354,14 @@ impl Cluster {
     /// as may be copied into one directory; who still has one tells again.
     pub(super) fn with_rebuilt(&self, group: GroupId, replica: RaftId) -> Option<Self> {
         let assignment = self.groups.get(&group)?;
+        if let Some(step) = assignment.step.filter(|step| step.add == replica) {
+            // It was to come in, and another comes in its place.
+            let mut next = self.changed();
+            let add = next.draw_id();
+            next.ended.insert(replica);
+            next.groups.entry(group).or_default().step = Some(Step { add, ..step });
+            return Some(next);
+        }
         let holder = *assignment.replicas.get(&replica)?;
         let is_held = self.node_of(holder.incarnation) == Some(holder.node);
         // Meta's is small, and waits for no copy.
@@ -588,6 +596,9 @@ mod tests {
         let two = now.with_rebuilt(of(1), own[&of(1)]).unwrap();
         assert!(two.with_rebuilt(of(2), own[&of(2)]).is_none(), "two at once");
         assert!(two.with_rebuilt(GroupId::META, own[&GroupId::META]).is_some(), "it is small");
+        let other = now.with_rebuilt(of(0), step.add).unwrap();
+        let again = other.step(of(0)).unwrap();
+        assert!(other.is_ended(step.add) && again.add > step.add && again.remove == step.remove);
         let done = now.with_done(of(0), step.add).unwrap();
         assert!(done.is_ended(step.remove));
         assert_eq!(done.groups()[&of(0)].replicas.len(), 3);

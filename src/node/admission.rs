@@ -65,7 +65,7 @@ impl Sightings {
 }
 
 /// Takes what strangers and members say to meta's leader. Elsewhere than there nothing is answered, and they ask the next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Admission {
     pub(super) me: NodeId,
     pub(super) hosted: Arc<Hosted>,
@@ -118,18 +118,22 @@ impl Gate for Admission {
     fn join(&self, message: Message, responder: Responder) {
         let Some(meta) = self.hosted.leading_meta() else { return };
         let Some(request) = JoinRequest::decode(&message.body) else { return };
-        match self.decide(message.from, &request) {
-            Err(why) => responder.send(why.into_bytes()),
-            Ok(command) => {
-                tracing::warn!(node = request.name, incarnation = %message.from.incarnation, "an empty directory takes the place of a lost one");
-                tokio::spawn(async move {
-                    // A leader that has lost its majority cannot let anybody in, and must not say so.
-                    if propose(&meta, command.encode()).await {
-                        responder.send(Bytes::from_static(b"being let in"));
-                    }
-                });
-            }
+        let (gate, from) = (self.clone(), message.from);
+        if let Err(why) = gate.decide(from, &request) {
+            return responder.send(why.into_bytes());
         }
+        tokio::spawn(async move {
+            // A leader without a majority must not even propose it: what it appends counts as soon as it has one again, and
+            // that may be by the very directory that was missing.
+            if meta.read_index().await.is_err() {
+                return;
+            }
+            let Ok(command) = gate.decide(from, &request) else { return };
+            tracing::warn!(node = request.name, incarnation = %from.incarnation, "an empty directory takes the place of a lost one");
+            if propose(&meta, command.encode()).await {
+                responder.send(Bytes::from_static(b"being let in"));
+            }
+        });
     }
 
     fn propose(&self, message: Message, responder: Responder) {
@@ -140,7 +144,10 @@ impl Gate for Admission {
             Ok(Command::Rebuild { group, replica }) => self
                 .hosted
                 .cluster()
-                .and_then(|cluster| cluster.replicas(group).find(|(id, _)| *id == replica))
+                .and_then(|cluster| {
+                    let coming = cluster.step(group).map(|step| (step.add, step.holder));
+                    cluster.replicas(group).chain(coming).find(|(id, _)| *id == replica)
+                })
                 .is_some_and(|(_, holder)| holder.incarnation == message.from.incarnation),
             // These are the leader's own to decide.
             Ok(

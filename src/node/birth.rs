@@ -201,41 +201,44 @@ impl Newcomer<'_> {
             .iter()
             .map(|peer| peer.call(GroupId::META, meta::kind::JOIN, request.clone(), TIMEOUT));
         let answer = join_all(asked).await.into_iter().flatten().next();
-        match answer {
-            Some(answer) => {
-                let answer = String::from_utf8_lossy(&answer);
-                self.progress.say(&format!("readmission: {answer}"));
-            }
-            None => self.progress.say(&self.why_nobody_decides(cluster)),
+        let why = answer.map(|answer| String::from_utf8_lossy(&answer).into_owned());
+        let why = why.or_else(|| why_nobody_decides(cluster, self.myself, self.peers));
+        let why = why.unwrap_or_else(|| "waiting for a leader of the meta group".to_owned());
+        self.progress.say(&format!("readmission: {why}"));
+    }
+}
+
+/// Why meta can have no leader, as far as this node sees it: too few of its voters are left. `None` when they are not.
+pub(super) fn why_nobody_decides(
+    cluster: &Cluster,
+    myself: &Myself,
+    peers: &Peers,
+) -> Option<String> {
+    let voters: Vec<_> = cluster.replicas(GroupId::META).map(|(_, holder)| holder).collect();
+    let name_of = |node: NodeId| {
+        cluster.topology().node(node).map_or_else(|| node.to_string(), |node| node.name.clone())
+    };
+    // An empty directory under the name of one of them is none of them.
+    let is_one = voters.iter().any(|voter| voter.incarnation == myself.incarnation);
+    let too = if is_one { "" } else { " too" };
+    let mut left = usize::from(is_one);
+    let mut absent = Vec::new();
+    for voter in voters.iter().filter(|voter| voter.node != myself.node) {
+        let identity = peers.get(voter.node).and_then(|peer| peer.connected_identity());
+        match identity {
+            Some(it) if it.incarnation == voter.incarnation => left += 1,
+            Some(_) => absent.push(format!("{} (its disk is empty{too})", name_of(voter.node))),
+            None => absent.push(name_of(voter.node)),
         }
     }
-
-    /// Why no leader of meta has answered, as far as it can be seen from here.
-    fn why_nobody_decides(&self, cluster: &Cluster) -> String {
-        let voters: Vec<_> = cluster.replicas(GroupId::META).map(|(_, holder)| holder).collect();
-        let name_of = |node: NodeId| {
-            cluster.topology().node(node).map_or_else(|| node.to_string(), |node| node.name.clone())
-        };
-        let mut left = 0;
-        let mut absent = Vec::new();
-        for voter in voters.iter().filter(|voter| voter.node != self.myself.node) {
-            let identity = self.peers.get(voter.node).and_then(|peer| peer.connected_identity());
-            match identity {
-                Some(it) if it.incarnation == voter.incarnation => left += 1,
-                Some(_) => absent.push(format!("{} (its disk is empty too)", name_of(voter.node))),
-                None => absent.push(name_of(voter.node)),
-            }
-        }
-        let needed = voters.len() / 2 + 1;
-        if left >= needed {
-            return "readmission: waiting for a leader of the meta group".to_owned();
-        }
+    let needed = voters.len() / 2 + 1;
+    (left < needed).then(|| {
         format!(
-            "readmission: {left} of {} left and {needed} are needed: bring a disk back; waiting for {}",
+            "{left} of {} left and {needed} are needed: bring a disk back; waiting for {}",
             voters.len(),
             absent.join(", ")
         )
-    }
+    })
 }
 
 /// The cluster as `peer` knows it.

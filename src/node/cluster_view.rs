@@ -41,6 +41,8 @@ pub struct ShardView {
     pub leader: Option<NodeId>,
     /// Its replicas that are members, the leader first.
     pub replicas: Vec<NodeId>,
+    /// Whether that leader works, as far as this node can tell.
+    pub is_served: bool,
 }
 
 /// Members and shards at one moment.
@@ -96,6 +98,7 @@ impl ClusterView {
                     slots: topology.slots_of(shard),
                     leader,
                     replicas: leader.into_iter().chain(others.filter(is_member)).collect(),
+                    is_served: node.shard(shard).is_served(),
                 }
             })
             .collect();
@@ -135,9 +138,10 @@ impl ClusterView {
         self.members.iter().filter(|member| !self.led_by(member.id).is_empty()).count()
     }
 
-    /// Slots of shards with a leader.
+    /// Slots of shards with a leader that works.
     pub fn slots_led(&self) -> usize {
-        self.shards.iter().filter(|shard| shard.leader.is_some()).map(|s| s.slots.len()).sum()
+        let is_led = |shard: &&ShardView| shard.leader.is_some() && shard.is_served;
+        self.shards.iter().filter(is_led).map(|shard| shard.slots.len()).sum()
     }
 }
 
@@ -189,6 +193,13 @@ impl Node {
                 leader == self.id() || self.peers().get(leader).is_some_and(|p| p.is_connected());
             if !is_reached {
                 return Some(format!("the leader of shard {} cannot be reached", shard.id()));
+            }
+            if !shard.is_served() {
+                return Some(if leader == self.id() {
+                    format!("shard {} has no quorum", shard.id())
+                } else {
+                    format!("the leader of shard {} is silent", shard.id())
+                });
             }
         }
         None

@@ -136,8 +136,10 @@ impl Membership {
             }
             // One at a time, and no more than would be taken: whatever meta ignores stands in its log all the same.
             let is_full = cluster.copies_into(self.myself.incarnation).count() >= COPIES_MAX;
-            let next = self.residence.to_be_rebuilt().into_iter().find(|(group, _)| {
-                cluster.step(*group).is_none() && (*group == GroupId::META || !is_full)
+            let next = self.residence.to_be_rebuilt().into_iter().find(|(group, replica)| {
+                let (group, step) = (*group, cluster.step(*group));
+                step.is_some_and(|step| step.add == *replica)
+                    || (step.is_none() && (group == GroupId::META || !is_full))
             });
             if let Some((group, replica)) = next {
                 self.tell(&Command::Rebuild { group, replica }).await;
@@ -176,6 +178,12 @@ impl Membership {
         if let Some(member) = cluster.members().get(&self.myself.node)
             && member.incarnation == self.myself.incarnation
             && is_of_another(member.session, self.residence.data_dir.lock().starts())
+        {
+            return Some(End::Copy);
+        }
+        if let Some(recorded) = self.recorded(cluster)
+            && recorded != self.myself.session
+            && is_of_an_earlier_start(self.residence.wal.opened_before(), recorded)
         {
             return Some(End::Copy);
         }
@@ -319,9 +327,15 @@ impl Membership {
             return;
         }
         if self.recorded(cluster) != Some(self.myself.session) {
-            return self
-                .progress
-                .say("waiting for a leader of the meta group to record this start");
+            let is_led = self.hosted.meta().is_some_and(|meta| meta.is_served());
+            let why = if is_led {
+                None
+            } else {
+                birth::why_nobody_decides(cluster, &self.myself, &self.peers)
+            };
+            return self.progress.say(&why.unwrap_or_else(|| {
+                "waiting for a leader of the meta group to record this start".to_owned()
+            }));
         }
         // Or a client that is told of the cluster here would not be told of this node.
         if !self.is_announced(cluster) {
@@ -403,6 +417,12 @@ fn end_by_words(words: impl Iterator<Item = Word>) -> Option<End> {
     end
 }
 
+/// Whether a log that was opened last in the start `opened_before` is older than the one that the start `recorded` by the
+/// cluster had: a start opens the log before anybody hears of it.
+fn is_of_an_earlier_start(opened_before: Option<Session>, recorded: Session) -> bool {
+    opened_before.is_some_and(|before| before.number < recorded.number)
+}
+
 /// Whether a start that the cluster has recorded is one of another copy of the directory, or a later one than this copy
 /// knows, judged by the starts that it remembers. One before those is merely old news: they begin no later than with the
 /// last that was known to be recorded.
@@ -424,6 +444,15 @@ mod tests {
         assert_eq!(end(&[Word::Nothing, copy]), Some(End::Copy));
         assert_eq!(end(&[copy, Word::Welcome]), None);
         assert_eq!(end(&[Word::Nothing, Word::Nothing]), None);
+    }
+
+    #[test]
+    fn a_log_put_back_from_an_earlier_start_is_told_from_one_that_was_never_recorded() {
+        let start = |number| Session { number, random: number };
+        assert!(is_of_an_earlier_start(Some(start(3)), start(4)));
+        assert!(!is_of_an_earlier_start(Some(start(4)), start(4)));
+        assert!(!is_of_an_earlier_start(Some(start(5)), start(4)), "it was not recorded");
+        assert!(!is_of_an_earlier_start(None, start(4)), "that is another kind of loss");
     }
 
     #[test]

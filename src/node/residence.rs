@@ -52,6 +52,12 @@ impl Residence {
         }
     }
 
+    /// Whether a replica here has voted or had entries: its group was given its first members, so the birth of the cluster
+    /// was sealed.
+    pub(super) fn has_history(&self) -> bool {
+        self.recovered.values().any(|it| it.vote.is_some() || it.last_index.is_some())
+    }
+
     fn runtime(&self, group: GroupId) -> &Handle {
         let shard = group.shard().map_or(0, |shard| shard.0 as usize);
         &self.runtimes[shard % self.runtimes.len()]

@@ -188,6 +188,8 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         seed: ground.seed,
     });
     residence.start_all(born).await?;
+    // What the directory adopted says nothing of what has happened since; its log does.
+    let has_begun = !birth::is_at_birth(&cluster) || residence.has_history();
     for (shard, runtime) in shards.iter().zip(options.runtimes.iter().cycle()) {
         runtime.spawn(Arc::clone(shard).run());
     }
@@ -217,11 +219,13 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         progress: options.progress,
         sightings,
         doors: options.doors,
-        has_begun: AtomicBool::new(!birth::is_at_birth(&cluster)),
+        has_begun: AtomicBool::new(has_begun),
         has_heard: AtomicBool::new(false),
         done: Mutex::default(),
     });
-    tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
+    if birth::is_at_birth(&cluster) {
+        tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
+    }
     upkeep::spawn(&node, membership, TIMING);
     Ok(Started { node, peer_server: ground.peer_server, data_dir: ground.data_dir })
 }
@@ -381,12 +385,11 @@ impl Ground {
 /// lead, the others only when nobody else has for a while. All give them the same ones, so it does not matter who
 /// comes first.
 async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself: Myself) {
-    if !birth::is_at_birth(&cluster) {
-        return;
-    }
     let Membership { hosted, peers, progress, .. } = &*membership;
-    birth::sealed(&cluster, &myself, hosted, peers, progress).await;
-    membership.has_begun.store(true, Ordering::Release);
+    if !membership.has_begun.load(Ordering::Acquire) {
+        birth::sealed(&cluster, &myself, hosted, peers, progress).await;
+        membership.has_begun.store(true, Ordering::Release);
+    }
     if let Some(meta) = hosted.meta() {
         let members = cluster.replicas(GroupId::META).collect();
         let is_first = cluster

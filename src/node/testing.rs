@@ -108,6 +108,7 @@ pub(crate) fn view(leaders: &[&str]) -> ClusterView {
             slots: index * width..=index * width + (width - 1),
             leader,
             replicas: leader.into_iter().chain(others).collect(),
+            is_served: true,
         }
     });
     ClusterView { epoch: 7, members: members.collect(), shards: shards.collect(), stopped: 0 }

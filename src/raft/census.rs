@@ -6,7 +6,9 @@
 //!
 //! 1. when all voters have answered: whatever any disk still holds is known, and who holds the most leads; or
 //! 2. when for ten seconds short ones have been a majority: then the entries that they forgot may be gone wherever the
-//!    missing ones are, and waiting for those could be for ever.
+//!    missing ones are, and waiting for those could be for ever; or
+//! 3. when for ten seconds all have answered but those whose disk is lost: another directory goes by the name of their node.
+//!    What those held is gone, whoever waits.
 //!
 //! While short and whole ones are mixed and one is missing, it may hold the very entry the short ones forgot: wait.
 //!
@@ -52,11 +54,11 @@ pub(super) enum Verdict {
     Stand(Roll),
 }
 
-/// Judges a census by `own`, one of the voters in `configs`. `since` is when short replicas were first seen to be a
-/// majority without a break, and is kept up to date here.
+/// Judges a census by `own`, one of the voters in `configs`, of whom the `lost` are gone with their disks. `since` is when it
+/// was first seen that it need not be complete, without a break, and is kept up to date here.
 pub(super) fn judge(
     configs: &[BTreeSet<RaftId>],
-    standings: &BTreeMap<RaftId, Standing>,
+    (standings, lost): (&BTreeMap<RaftId, Standing>, &BTreeSet<RaftId>),
     own: RaftId,
     since: &mut Option<Instant>,
     now: Instant,
@@ -66,10 +68,14 @@ pub(super) fn judge(
         && configs
             .iter()
             .all(|voters| voters.iter().filter(|id| is_short(id)).count() > voters.len() / 2);
-    let first_seen = has_short_majority.then(|| since.unwrap_or(now));
+    let has_answered = |id: &RaftId| standings.contains_key(id);
+    let is_all = |is_there: &dyn Fn(&RaftId) -> bool| {
+        !configs.is_empty() && configs.iter().flatten().all(is_there)
+    };
+    let is_complete = is_all(&has_answered);
+    let is_all_there_is = is_all(&|id| has_answered(id) || lost.contains(id));
+    let first_seen = (has_short_majority || is_all_there_is).then(|| since.unwrap_or(now));
     *since = first_seen;
-    let is_complete =
-        !configs.is_empty() && configs.iter().flatten().all(|id| standings.contains_key(id));
     let is_patient_enough =
         first_seen.is_some_and(|seen| now.duration_since(seen) >= SHORT_MAJORITY_PATIENCE);
     // Who is whole elects without the short ones where it can; where nobody is short, nothing is to be counted.
@@ -119,7 +125,24 @@ mod tests {
     }
 
     fn verdict(own: u64, all: &[(u64, Option<Session>, u64)]) -> Verdict {
-        judge(&[ids(&[1, 2, 3])], &standings(all), RaftId(own), &mut None, Instant::now())
+        let found = (&standings(all), &ids(&[]));
+        judge(&[ids(&[1, 2, 3])], found, RaftId(own), &mut None, Instant::now())
+    }
+
+    /// A disk was emptied, and another machine lost power before that was healed.
+    #[test]
+    fn who_is_gone_with_its_disk_is_not_waited_for_for_ever() {
+        let all = standings(&[(1, Some(session(1)), 5), (2, WHOLE, 9)]);
+        let (configs, start, mut since) = ([ids(&[1, 2, 3])], Instant::now(), None);
+        let mut at = |seconds, lost: &[u64]| {
+            let now = start + Duration::from_secs(seconds);
+            judge(&configs, (&all, &ids(lost)), RaftId(2), &mut since, now)
+        };
+        assert_eq!(at(0, &[3]), Verdict::Wait);
+        assert_eq!(at(9, &[3]), Verdict::Wait);
+        assert_eq!(at(9, &[]), Verdict::Wait, "it may be there after all");
+        assert_eq!(at(12, &[3]), Verdict::Wait, "the ten seconds begin anew");
+        assert!(matches!(at(22, &[3]), Verdict::Stand(_)));
     }
 
     #[test]
@@ -148,7 +171,8 @@ mod tests {
         let mut since = None;
         let start = Instant::now();
         let mut at = |seconds, all: &BTreeMap<_, _>| {
-            judge(&configs, all, RaftId(2), &mut since, start + Duration::from_secs(seconds))
+            let now = start + Duration::from_secs(seconds);
+            judge(&configs, (all, &ids(&[])), RaftId(2), &mut since, now)
         };
         assert_eq!(at(0, &all), Verdict::Wait);
         assert_eq!(at(9, &all), Verdict::Wait);
@@ -164,7 +188,8 @@ mod tests {
         assert_eq!(verdict(2, &whole), Verdict::Wait, "an ordinary election");
         let mut all = standings(&[(1, Some(session(1)), 5), (2, WHOLE, 9), (3, WHOLE, 7)]);
         all.entry(RaftId(3)).and_modify(|it| it.knows_leader = true);
-        let verdict = judge(&[ids(&[1, 2, 3])], &all, RaftId(2), &mut None, Instant::now());
+        let found = (&all, &ids(&[]));
+        let verdict = judge(&[ids(&[1, 2, 3])], found, RaftId(2), &mut None, Instant::now());
         assert_eq!(verdict, Verdict::Wait);
     }
 
@@ -173,8 +198,10 @@ mod tests {
     fn a_joint_membership_is_counted_in_both_sets() {
         let configs = [ids(&[1, 2, 3]), ids(&[1, 3, 4])];
         let three = [(1, Some(session(1)), 9), (2, Some(session(2)), 5), (3, WHOLE, 7)];
-        let judged =
-            |all: &[_]| judge(&configs, &standings(all), RaftId(1), &mut None, Instant::now());
+        let judged = |all: &[_]| {
+            let found = (&standings(all), &ids(&[]));
+            judge(&configs, found, RaftId(1), &mut None, Instant::now())
+        };
         assert_eq!(judged(&three), Verdict::Wait, "4 has not answered");
         let four = [three[0], three[1], three[2], (4, WHOLE, 0)];
         assert!(matches!(judged(&four), Verdict::Stand(_)));
@@ -184,7 +211,7 @@ mod tests {
 
     #[test]
     fn nobody_stands_for_a_group_without_members() {
-        let none = judge(&[], &BTreeMap::new(), RaftId(1), &mut None, Instant::now());
+        let none = judge(&[], (&BTreeMap::new(), &ids(&[1])), RaftId(1), &mut None, Instant::now());
         assert_eq!(none, Verdict::Wait);
     }
 }

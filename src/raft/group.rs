@@ -243,6 +243,20 @@ impl<S: StateMachine> Group<S> {
         self.shared.applied.is_lost()
     }
 
+    /// Whether the group has a leader that works, as far as this replica can tell: as leader it has heard a majority lately,
+    /// else it has heard the leader. Openraft's own idea of a leader stands until there is another.
+    pub fn is_served(&self) -> bool {
+        let shared = &self.shared;
+        match self.leadership() {
+            Leadership::Here => shared.applied.has_sole_voter() || shared.leads_with_quorum(),
+            Leadership::There(_) => {
+                let (now, patience) = (Instant::now(), 4 * shared.timing.lease);
+                shared.pledge.with(|promise| promise.is_bound(now, patience))
+            }
+            Leadership::Unknown => false,
+        }
+    }
+
     /// Waits until `condition` holds of the leadership.
     pub async fn wait_for_leadership(&self, condition: impl Fn(Leadership) -> bool) {
         let mut metrics = self.shared.metrics.clone();

@@ -46,8 +46,8 @@ pub(super) struct Shortness {
     is_asking: AtomicBool,
     /// When it may ask again.
     next: Mutex<Instant>,
-    /// Since when short replicas have been a majority in every census.
-    majority_since: Mutex<Option<Instant>>,
+    /// Since when every census could do without those that are missing.
+    incomplete_since: Mutex<Option<Instant>>,
 }
 
 impl Shortness {
@@ -59,7 +59,7 @@ impl Shortness {
             fence: AtomicU64::new(0),
             is_asking: AtomicBool::new(false),
             next: Mutex::new(now + CENSUS_INTERVAL),
-            majority_since: Mutex::new(None),
+            incomplete_since: Mutex::new(None),
         }
     }
 
@@ -107,7 +107,7 @@ impl<S: StateMachine> Group<S> {
         let follows = shared.pledge.with(|promise| promise.is_bound(now, shared.timing.lease));
         if follows || is_leader {
             shared.ballot.set_roll(Roll::new());
-            *shortness.majority_since.lock() = None;
+            *shortness.incomplete_since.lock() = None;
         }
         let must_fence =
             shortness.is_short() && follows && shortness.fence.load(Ordering::Acquire) == 0;
@@ -155,9 +155,13 @@ impl<S: StateMachine> Group<S> {
             (membership.get_joint_config().clone(), voters)
         };
         let standings = shared.standings_of(&voters).await;
+        let is_lost = |(id, holder): &&(RaftId, Holder)| {
+            !standings.contains_key(id) && shared.has_lost_disk(*holder)
+        };
+        let lost: BTreeSet<RaftId> = voters.iter().filter(is_lost).map(|it| it.0).collect();
         let verdict = {
-            let mut since = shared.shortness.majority_since.lock();
-            judge(&configs, &standings, shared.id, &mut since, Instant::now())
+            let mut since = shared.shortness.incomplete_since.lock();
+            judge(&configs, (&standings, &lost), shared.id, &mut since, Instant::now())
         };
         let Verdict::Stand(roll) = verdict else { return };
         let missing: BTreeSet<RaftId> = configs
@@ -177,6 +181,12 @@ impl<S: StateMachine> Group<S> {
 }
 
 impl<S: StateMachine> Shared<S> {
+    /// Whether another directory goes by the name of `holder`'s node now.
+    fn has_lost_disk(&self, holder: Holder) -> bool {
+        let identity = self.peers.get(holder.node).and_then(|peer| peer.connected_identity());
+        identity.is_some_and(|it| it.incarnation != holder.incarnation)
+    }
+
     /// What this replica says of itself in a census.
     pub(super) fn standing(&self) -> Standing {
         let now = Instant::now();

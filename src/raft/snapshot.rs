@@ -347,7 +347,7 @@ impl<S: StateMachine> SnapshotBuilder<S> {
             // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
             // cut and the truncation not, the next start would find both.
             wal.sync().map_err(io::Error::other)?;
-            applied.unless_ended(|| snapshots.publish(&mut complete, &meta)).flatten()
+            applied.publish_unless_ended(|| snapshots.publish(&mut complete, &meta))
         })
         .await?;
         Ok(published.map(|file| Snapshot {

@@ -112,17 +112,33 @@ pub(super) struct AppliedTerm {
     position: Mutex<Option<EntryPosition>>,
     membership: Mutex<Option<LogId>>,
     is_lost: AtomicBool,
-    /// The replica has ended. Held while its machine or its snapshots are touched: openraft's worker may outlive the rest.
-    has_ended: Mutex<bool>,
+    /// The replica has ended. The first is held while its machine is touched, the second while its snapshots are:
+    /// openraft's worker may outlive the rest. Who applies never waits for who waits for the disk.
+    has_ended: [Mutex<bool>; 2],
 }
 
 impl AppliedTerm {
-    /// Touches the machine or the snapshots of the replica, which does not end meanwhile.
+    /// Touches the machine of the replica, which does not end meanwhile.
     ///
     /// # Errors
     /// When it has.
     pub(super) fn unless_ended<R>(&self, touch: impl FnOnce() -> R) -> io::Result<R> {
-        let has_ended = self.has_ended.lock();
+        self.touch(0, touch)
+    }
+
+    /// Touches its snapshots, likewise; may wait for the disk.
+    ///
+    /// # Errors
+    /// When the replica has ended.
+    pub(super) fn publish_unless_ended<R>(
+        &self,
+        publish: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.touch(1, publish).flatten()
+    }
+
+    fn touch<R>(&self, what: usize, touch: impl FnOnce() -> R) -> io::Result<R> {
+        let has_ended = self.has_ended[what].lock();
         if *has_ended {
             return Err(io::Error::other("the replica has ended"));
         }
@@ -131,7 +147,9 @@ impl AppliedTerm {
 
     /// From now on nothing touches them any more. Waits for who does, which may take as long as the longest command.
     pub(super) fn end(&self) {
-        *self.has_ended.lock() = true;
+        for has_ended in &self.has_ended {
+            *has_ended.lock() = true;
+        }
     }
 
     /// Term of the last applied entry. A leader may serve reads once an entry of its own term is applied
@@ -240,8 +258,9 @@ impl<S: StateMachine> Adapter<S> {
                 // openraft may have truncated entries that contradict the snapshot just now. Were the snapshot to
                 // survive a power cut and the truncation not, the next start would find both.
                 wal.sync().map_err(io::Error::other)?;
-                let published = applied.unless_ended(|| snapshots.publish(&mut file, &meta));
-                Ok((file, published.flatten()))
+                let published =
+                    applied.publish_unless_ended(|| snapshots.publish(&mut file, &meta));
+                Ok((file, published))
             })
             .await?;
             let Err(error) = published else { return Ok(()) };

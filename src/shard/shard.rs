@@ -204,6 +204,11 @@ impl Shard {
         self.replica.get().is_some_and(|replica| replica.group.must_be_rebuilt())
     }
 
+    /// Whether the shard has a leader that works, as far as this node can tell; where it has no replica it cannot.
+    pub fn is_served(&self) -> bool {
+        self.working_replica().is_none_or(|replica| replica.group.is_served())
+    }
+
     /// Looks whether the members are `target`, and does as leader the next thing to make them so; see
     /// [`Group::settle`]. `None` without a replica here.
     pub fn settle(

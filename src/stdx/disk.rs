@@ -35,6 +35,8 @@ pub struct Stat {
     pub bytes: u64,
     /// Its number on the disk, which stays when it is renamed.
     pub inode: u64,
+    /// When it was made, in nanoseconds of the disk's own reckoning, which no copy keeps; 0 where the disk does not say.
+    pub created: u64,
 }
 
 /// Files by path.

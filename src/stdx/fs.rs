@@ -42,7 +42,14 @@ impl Disk for SystemDisk {
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         let metadata = std::fs::metadata(path)?;
-        Ok(Stat { is_dir: metadata.is_dir(), bytes: metadata.len(), inode: metadata.ino() })
+        let created = metadata.created().ok();
+        let created = created.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(Stat {
+            is_dir: metadata.is_dir(),
+            bytes: metadata.len(),
+            inode: metadata.ino(),
+            created: created.and_then(|at| u64::try_from(at.as_nanos()).ok()).unwrap_or(0),
+        })
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -185,8 +185,10 @@ impl Disk for MemoryDisk {
         let machine = self.begin()?;
         let inode = machine.find(path)?;
         Ok(match machine.nodes.get(&inode) {
-            Some(Node::File(content)) => Stat { is_dir: false, bytes: content.lock().bytes, inode },
-            Some(Node::Dir(_)) => Stat { is_dir: true, bytes: 0, inode },
+            Some(Node::File(content)) => {
+                Stat { is_dir: false, bytes: content.lock().bytes, inode, created: inode }
+            }
+            Some(Node::Dir(_)) => Stat { is_dir: true, bytes: 0, inode, created: inode },
             None => return Err(io::ErrorKind::NotFound.into()),
         })
     }

@@ -28,10 +28,10 @@ use super::recovery::{self, Presence};
 use super::snapshot_file::SnapshotDir;
 
 /// The version of the directory's layout and of each of its small files.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
-/// The version before, which a directory without incarnation says: its log cannot be read any more.
-const FORMAT_VERSION_OUTDATED: u32 = 1;
+/// The last of the versions before, whose logs cannot be read any more.
+const FORMAT_VERSION_OUTDATED: u32 = 2;
 
 /// Longest name of a node, in bytes.
 const NODE_NAME_BYTES_MAX: usize = 255;
@@ -115,11 +115,11 @@ impl DataDir {
                 make(on, path, node_name, entropy)?
             }
         };
-        let inode = on.stat(path).map_err(WalError::io("look at", path))?.inode;
+        let place = Place::of(on, path)?;
         let random = entropy();
         let starts = match Starts::read(on, path)? {
-            Some(before) => before.next(path, random, boot_id, inode)?,
-            None => Starts::first(random, boot_id, inode),
+            Some(before) => before.next(path, random, boot_id, place)?,
+            None => Starts::first(random, boot_id, place),
         };
         starts.write(on, path)?;
         let adopted = read_cluster(on, path)?;
@@ -268,7 +268,7 @@ fn read_identity(
     let version = lines.next().and_then(|line| line.strip_prefix("format ")?.parse().ok());
     match version.ok_or_else(damaged)? {
         FORMAT_VERSION => {}
-        found @ FORMAT_VERSION_OUTDATED => {
+        found if found <= FORMAT_VERSION_OUTDATED => {
             return Err(WalError::Outdated { path: dir.to_owned(), found });
         }
         found => return Err(WalError::Version { path, found, known: FORMAT_VERSION }),
@@ -393,14 +393,32 @@ fn set_aside(disk: &dyn Disk, dir: &Path, what: &'static str) -> Result<(), WalE
 struct Starts {
     sessions: Vec<Session>,
     boot_id: Option<BootId>,
-    inode: u64,
+    place: Place,
     is_stopped: bool,
 }
 
+/// Where a directory lies and since when: what a copy does not take along, be it beside the original or in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// Of the directory.
+    inode: u64,
+    /// When its identity file was made, by the disk's reckoning.
+    made: u64,
+}
+
+impl Place {
+    fn of(disk: &dyn Disk, dir: &Path) -> Result<Self, WalError> {
+        let identity = dir.join(IDENTITY_FILE);
+        let inode = disk.stat(dir).map_err(WalError::io("look at", dir))?.inode;
+        let made = disk.stat(&identity).map_err(WalError::io("look at", &identity))?.created;
+        Ok(Self { inode, made })
+    }
+}
+
 impl Starts {
-    fn first(random: u64, boot_id: Option<BootId>, inode: u64) -> Self {
+    fn first(random: u64, boot_id: Option<BootId>, place: Place) -> Self {
         let sessions = vec![Session { number: 1, random }];
-        Self { sessions, boot_id, inode, is_stopped: false }
+        Self { sessions, boot_id, place, is_stopped: false }
     }
 
     /// The starts after one more.
@@ -409,9 +427,9 @@ impl Starts {
         dir: &Path,
         random: u64,
         boot_id: Option<BootId>,
-        inode: u64,
+        place: Place,
     ) -> Result<Self, WalError> {
-        if inode != self.inode && !self.is_stopped {
+        if place != self.place && !self.is_stopped {
             return Err(WalError::Copied { path: dir.to_owned() });
         }
         let damaged = || WalError::corrupt(&dir.join(STARTS_FILE), 0, "it names no start");
@@ -422,15 +440,15 @@ impl Starts {
             self.sessions.remove(STARTS_MAX / 2);
         }
         self.sessions.push(Session { number, random });
-        Ok(Self { sessions: self.sessions, boot_id, inode, is_stopped: false })
+        Ok(Self { sessions: self.sessions, boot_id, place, is_stopped: false })
     }
 
     fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
         let boot = self.boot_id.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         let stop = if self.is_stopped { "in order" } else { "none" };
         let mut text = format!(
-            "{STARTS_TITLE}\nformat {FORMAT_VERSION}\nboot {boot}\ninode {}\nstop {stop}\n",
-            self.inode
+            "{STARTS_TITLE}\nformat {FORMAT_VERSION}\nboot {boot}\ninode {} made {}\nstop {stop}\n",
+            self.place.inode, self.place.made
         );
         for session in &self.sessions {
             writeln!(text, "session {session}").expect("a String takes everything");
@@ -448,7 +466,8 @@ impl Starts {
 
     fn parse<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let boot_id = BootId::parse(lines.next()?.strip_prefix("boot ")?);
-        let inode = lines.next()?.strip_prefix("inode ")?.parse().ok()?;
+        let (inode, made) = lines.next()?.strip_prefix("inode ")?.split_once(" made ")?;
+        let place = Place { inode: inode.parse().ok()?, made: made.parse().ok()? };
         let is_stopped = lines.next()?.strip_prefix("stop ")? == "in order";
         let session = |line: &str| {
             let (number, random) = line.strip_prefix("session ")?.split_once('-')?;
@@ -456,7 +475,7 @@ impl Starts {
             Some(Session { number: number.parse().ok()?, random })
         };
         let sessions = lines.map(session).collect::<Option<Vec<_>>>()?;
-        Some(Self { sessions, boot_id, inode, is_stopped })
+        Some(Self { sessions, boot_id, place, is_stopped })
     }
 }
 
@@ -599,9 +618,10 @@ mod tests {
 
     #[test]
     fn starts_that_nobody_records_are_bounded_and_keep_the_first() {
-        let mut starts = Starts::first(1, None, 7);
+        const PLACE: Place = Place { inode: 7, made: 8 };
+        let mut starts = Starts::first(1, None, PLACE);
         for random in 0..2 * STARTS_MAX as u64 {
-            starts = starts.next(Path::new("d"), random, None, 7).unwrap();
+            starts = starts.next(Path::new("d"), random, None, PLACE).unwrap();
         }
         assert_eq!(starts.sessions.len(), STARTS_MAX);
         assert_eq!(starts.sessions[0], Session { number: 1, random: 1 });
@@ -729,6 +749,42 @@ mod tests {
         }
     }
 
+    /// It has the directory's own number on the disk.
+    #[test]
+    fn a_copy_that_is_put_back_in_place_is_refused_unless_it_was_stopped_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("a"), dir.path().join("b"));
+        let cp = |from: &Path, to: &Path| {
+            let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+            assert!(done.unwrap().success());
+        };
+        for is_stopped in [false, true] {
+            let mut data = open(&path, 1).unwrap();
+            use_log(&data);
+            if is_stopped {
+                data.note_stop().unwrap();
+            }
+            drop(data);
+            if SystemDisk.stat(&path.join(IDENTITY_FILE)).unwrap().created == 0 {
+                return eprintln!("SKIPPED: this file system does not say when a file was made");
+            }
+            let _absent = std::fs::remove_dir_all(&copy);
+            cp(&path, &copy);
+            for entry in std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()) {
+                let removed = std::fs::remove_dir_all(&entry);
+                removed.or_else(|_| std::fs::remove_file(&entry)).unwrap();
+            }
+            cp(&copy.join("."), &path);
+            match open(&path, 2) {
+                Ok(_) => assert!(is_stopped),
+                Err(error) => {
+                    assert!(!is_stopped && matches!(error, WalError::Copied { .. }), "{error}");
+                    std::fs::remove_dir_all(&path).unwrap();
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_directory_in_use_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -778,10 +834,10 @@ mod tests {
         let error = open(dir.path(), 1).unwrap_err();
         assert!(matches!(error, WalError::Outdated { found: 1, .. }), "{error}");
         assert!(error.to_string().contains("empty it"), "{error}");
-        write_sealed(&SystemDisk, &path, &format!("{IDENTITY_TITLE}\nformat 3\nnode \"n1\"\n"))
+        write_sealed(&SystemDisk, &path, &format!("{IDENTITY_TITLE}\nformat 4\nnode \"n1\"\n"))
             .unwrap();
         let error = open(dir.path(), 1).unwrap_err();
-        assert!(matches!(error, WalError::Version { found: 3, known: 2, .. }), "{error}");
+        assert!(matches!(error, WalError::Version { found: 4, known: 3, .. }), "{error}");
     }
 
     #[test]

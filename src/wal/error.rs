@@ -179,6 +179,14 @@ impl WalError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Whether bytes that were written before may be gone with it: the kernel drops what it cannot write, and says so to
+    /// whoever syncs next. A disk without room refuses what is new.
+    pub(super) fn may_drop_what_was_written(&self) -> bool {
+        const EIO: i32 = 5;
+        let Self::Io { action, source, .. } = self else { return false };
+        *action == "sync" || source.raw_os_error() == Some(EIO)
+    }
+
     /// Damage in `path` at `offset`.
     pub(super) fn corrupt(path: &Path, offset: u64, what: &'static str) -> Self {
         Self::Corrupt { path: path.to_owned(), offset, what }

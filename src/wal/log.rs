@@ -38,7 +38,7 @@ use super::group::GroupState;
 use super::limits::{MARKER_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
 use super::opening::{BootId, Opening};
 use super::record::{Kind, Position, RECORD_HEAD_BYTES};
-use super::recovery::recover;
+use super::recovery::{Recovered, note_failed_opening, recover};
 use super::segment::{Segment, Window};
 use super::syncer::{self, Stepper, SyncMarkFile, Syncer};
 use super::tail::{Batch, Held, Tail};
@@ -166,13 +166,14 @@ impl Opened {
         disk.make_dir(dir).map_err(WalError::io("create", dir))?;
         let lock = lock_dir(disk.as_ref(), dir)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
-        let (tail, was_closed_cleanly) = recover(
+        let Recovered { tail, is_clean, opened_before } = recover(
             disk.as_ref(),
             dir,
             segment_bytes,
             options.incarnation,
             Opening { session: options.session, boot: options.boot_id, policy: options.sync },
-        )?;
+        )
+        .inspect_err(|error| note_failed_opening(disk.as_ref(), dir, error))?;
         let mut sync_mark =
             options.sync_mark.then(|| SyncMarkFile::create(disk.as_ref(), dir)).transpose()?;
         if let Some(file) = &mut sync_mark {
@@ -185,7 +186,8 @@ impl Opened {
             shared: Arc::clone(&shared),
             threads: Mutex::default(),
             groups: groups.clone(),
-            was_closed_cleanly,
+            was_closed_cleanly: is_clean,
+            opened_before,
         };
         let wal = Wal { handle: Arc::new(handle) };
         Ok(Self { wal, groups, syncer: Syncer::new(shared, sync_mark) })
@@ -199,6 +201,7 @@ struct Handle {
     threads: Mutex<Vec<JoinHandle<()>>>,
     groups: BTreeMap<GroupId, GroupState>,
     was_closed_cleanly: bool,
+    opened_before: Option<Session>,
 }
 
 /// What handles and the threads share.
@@ -330,6 +333,11 @@ impl Wal {
     /// The last replica of `group` that ended here: none up to it may begin.
     pub fn last_ended(&self, group: GroupId) -> Option<RaftId> {
         self.handle.shared.state.lock().tail.ended.get(&group).copied()
+    }
+
+    /// The start that opened the log before this one; `None` for a new log.
+    pub fn opened_before(&self) -> Option<Session> {
+        self.handle.opened_before
     }
 
     /// Whether the log ended with a clean-stop mark when it was opened: then nothing that was

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::{GroupId, Incarnation, RaftId};
+use crate::ids::{GroupId, Incarnation, RaftId, Session};
 use crate::stdx::disk::{self, Disk, write_durably};
 
 use super::error::WalError;
@@ -43,14 +43,14 @@ const FIRST_SEQUENCE: u64 = 1;
 const PAGE: &[u8] = &[0; 4096];
 
 /// Reads the log in `dir`, cuts its torn tail, notes that it is opened and returns it ready to be written, all of it
-/// synced; also whether it was closed in order.
+/// synced.
 pub(super) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     segment_bytes: u64,
     incarnation: Incarnation,
     opening: Opening,
-) -> Result<(Tail, bool), WalError> {
+) -> Result<Recovered, WalError> {
     let (sequences, spares) = list(disk, dir)?;
     let nonce = read_or_create_format(disk, dir, sequences.is_empty(), incarnation)?;
     check_consecutive(dir, &sequences)?;
@@ -123,7 +123,27 @@ pub(super) fn recover(
             "the machine lost power or was reset, or its disk failed: the last second of the log may be missing, so its replicas are short"
         );
     }
-    Ok((tail, is_clean))
+    Ok(Recovered { tail, is_clean, opened_before: scan.opening.map(|it| it.session) })
+}
+
+/// A log that was read back.
+pub(super) struct Recovered {
+    pub(super) tail: Tail,
+    /// It was closed in order.
+    pub(super) is_clean: bool,
+    /// The start that opened it last.
+    pub(super) opened_before: Option<Session>,
+}
+
+/// Leaves a note of a disk that failed while the log was read back: what the log ended with may be gone by the next time,
+/// and nobody would be told again.
+pub(super) fn note_failed_opening(disk: &dyn Disk, dir: &Path, error: &WalError) {
+    if error.may_drop_what_was_written() && disk.exists(&dir.join(FORMAT_FILE)) {
+        let noted = write_durably(disk, &dir.join(FAILED_FILE), error.to_string().as_bytes());
+        if let Err(error) = noted {
+            tracing::error!(%error, "cannot note that the log could not be opened");
+        }
+    }
 }
 
 /// The nonce of the log; a new one when the log is new.

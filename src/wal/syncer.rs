@@ -133,6 +133,9 @@ impl Syncer {
             return;
         }
         self.is_failure_noted = true;
+        if !failure.may_drop_what_was_written() {
+            return;
+        }
         let path = self.shared.state.lock().tail.dir.join(FAILED_FILE);
         let noted = write_durably(self.shared.disk.as_ref(), &path, failure.to_string().as_bytes());
         if let Err(error) = noted {
@@ -179,7 +182,7 @@ impl Syncer {
         let job = state.take_job(std::mem::take(&mut self.buffers));
         state.is_due = false;
         state.is_writing = !job.batch.is_empty() || !job.unwritten.is_empty();
-        state.is_syncing = !job.segments.is_empty() || job.is_dir_dirty;
+        state.is_syncing = !job.segments.is_empty() || job.is_dir_dirty || !job.dead.is_empty();
         job
     }
 
@@ -217,9 +220,12 @@ impl Syncer {
         let outcome = std::mem::replace(&mut job.outcome, Ok(()));
         let outcome =
             outcome.and_then(|()| self.sync(&job).map_err(|error| self.shared.fail(error)));
-        self.shared.state.lock().is_syncing = false;
-        self.shared.to_write.notify_one();
+        if job.dead.is_empty() || outcome.is_err() {
+            self.end_sync();
+        }
         if outcome.is_err() {
+            // Before anybody can act on it, and before the process may go.
+            self.note_failure();
             // Under the lock, or a reader that has just looked for a failure would sleep through this.
             let _state = self.shared.state.lock();
             self.shared.written.notify_all();
@@ -230,16 +236,23 @@ impl Syncer {
         drop(job.segments);
         let Job { batch, waiting, unwritten, .. } = job;
         self.buffers = Buffers { batch, waiting, unwritten };
-        if outcome.is_ok()
-            && !job.dead.is_empty()
-            && let Err(error) = self.free(job.dead)
-        {
-            let _failure = self.shared.fail(error);
+        if outcome.is_ok() && !job.dead.is_empty() {
+            // Files that go keep the disk as busy as a sync does.
+            let freed = self.free(job.dead);
+            self.end_sync();
+            if let Err(error) = freed {
+                let _failure = self.shared.fail(error);
+            }
         }
         match job.stop {
             Some(stop) => self.end(stop),
             None => self.rest(&self.shared.state.lock()),
         }
+    }
+
+    fn end_sync(&self) {
+        self.shared.state.lock().is_syncing = false;
+        self.shared.to_write.notify_one();
     }
 
     fn sync(&mut self, job: &Job) -> Result<(), WalError> {
@@ -251,7 +264,6 @@ impl Syncer {
         self.sync_all(&job.segments)?;
         let mut state = shared.state.lock();
         state.tail.synced = state.tail.synced.max(job.end);
-        state.is_syncing = false;
         drop(state);
         if let Some(file) = self.sync_mark.as_mut().filter(|_| !job.segments.is_empty()) {
             file.note(job.end)?;

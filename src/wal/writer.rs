@@ -52,7 +52,8 @@ impl Writer {
             // Under the lock, or a reader that has just looked for a failure would sleep through this.
             shared.written.notify_all();
         }
-        let has_work = shared.has_work(&state);
+        // The other thread notes a failure.
+        let has_work = shared.has_work(&state) || outcome.is_err();
         drop(state);
         if has_work {
             shared.work.notify_one();

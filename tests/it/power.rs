@@ -150,6 +150,33 @@ fn a_replica_that_applied_what_its_group_has_lost_is_made_anew() {
     assert_eq!(cluster.client(kept).line("GET new").text(), "v");
 }
 
+/// A disk is lost, and before that has healed another machine its power. The third holds all that is left anywhere: nobody
+/// waits for the disk for ever.
+#[test]
+fn a_lost_disk_and_a_loss_of_power_heal_where_a_whole_replica_is_left() {
+    if !can_act_boots() {
+        return eprintln!("SKIPPED: no right to make a mount namespace; nothing was tested");
+    }
+    let directives =
+        ["--cluster-shards", "1", "--appendfsync", "everysec", "--wal-sync-mark", "yes"];
+    let mut cluster = TestCluster::start(3, &directives);
+    let leader = cluster.leader_of("k");
+    let emptied = cluster.follower_of("k");
+    assert_eq!(cluster.client(leader).line("SET k v"), Value::ok());
+    // Synced everywhere: nothing of it may be lost.
+    let_pass(Duration::from_millis(2_500));
+    cluster.node_mut(emptied).kill();
+    damage(cluster.node(emptied), Damage::Everything);
+    cluster.node_mut(emptied).spawn();
+    lose_power(cluster.node_mut(leader), 1);
+    cluster.node_mut(leader).spawn();
+    for index in [leader, emptied] {
+        cluster.node_mut(index).await_ready();
+    }
+    cluster.await_redundancy();
+    assert_eq!(cluster.client(emptied).line("GET k").text(), "v");
+}
+
 #[test]
 fn a_node_alone_that_lost_its_power_serves_again() {
     if !can_act_boots() {

@@ -128,6 +128,19 @@ fn two_lost_disks_of_three_are_waited_for_and_said_so() {
         let reply = client.line("GET k");
         assert!(reply.error().is_some_and(|text| text.starts_with("LOADING")), "{reply:?}");
     }
+    // The one that is left is not ready either, lets nobody in without a majority, and is never told to be emptied.
+    let readyz = |cluster: &TestCluster| cluster.node(0).admin("/readyz");
+    wait_for("it is not ready", PATIENCE, || readyz(&cluster).err().ok_or_else(String::new));
+    let_pass(Duration::from_secs(7));
+    let log = cluster.node(0).log_tail();
+    assert!(!log.contains("takes the place of a lost one"), "{log}");
+    cluster.node_mut(0).kill();
+    cluster.node_mut(0).spawn();
+    wait_for("it says that it alone is left", PATIENCE, || {
+        let text = readyz(&cluster).unwrap_or_else(|error| error);
+        assert!(!text.contains("empty them"), "{text}");
+        if text.contains("1 of 3 left") { Ok(()) } else { Err(text) }
+    });
 }
 
 /// A cluster is born once all its nodes are there, and not before.

@@ -269,7 +269,13 @@ fn a_log_that_failed_may_miss_its_end_although_the_machine_ran_on() {
         let (wal, _) = open_on(disk.clone(), dir.path(), on_boot(policy, 1));
         disk.fails_sync.store(true, Ordering::SeqCst);
         block_on(wal.save_vote(G1, Bytes::from_static(b"vote"))).unwrap_err();
+        // A process that is killed now does not end its log.
+        let killed = tempfile::tempdir().unwrap();
+        assert!(copy_dir(dir.path(), killed.path()));
         drop(wal);
+        let (_, shorts) =
+            short(killed.path(), WalOptions { boot_id: boot(1), ..on_boot(policy, 2) });
+        assert_eq!(shorts, [policy != SyncPolicy::Always; 3], "{policy:?}");
         let is_short = policy != SyncPolicy::Always;
         let same_boot = WalOptions { boot_id: boot(1), ..on_boot(policy, 2) };
         let (wal, shorts) = short(dir.path(), same_boot);
@@ -281,4 +287,44 @@ fn a_log_that_failed_may_miss_its_end_although_the_machine_ran_on() {
         let (_, shorts) = short(dir.path(), WalOptions { boot_id: boot(1), ..on_boot(policy, 3) });
         assert_eq!(shorts, [false; 3], "that is over");
     }
+}
+
+/// The same where the disk fails at the very end, or only while the log is read back.
+#[test]
+fn a_sync_that_fails_at_the_end_or_at_the_beginning_is_noted_too() {
+    for policy in [SyncPolicy::EverySecond, SyncPolicy::Never] {
+        let again = |number| WalOptions { boot_id: boot(1), ..on_boot(policy, number) };
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(TestDisk::default());
+        let (wal, _) = open_on(disk.clone(), dir.path(), on_boot(policy, 1));
+        append(&wal, G1, 1..=3);
+        disk.fails_sync.store(true, Ordering::SeqCst);
+        wal.close().unwrap_err();
+        assert_eq!(short(dir.path(), again(2)).1, [true; 3], "at the end");
+
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, _) = open(dir.path(), on_boot(policy, 1));
+        append(&wal, G1, 1..=3);
+        let killed = tempfile::tempdir().unwrap();
+        assert!(copy_dir(dir.path(), killed.path()));
+        let disk = Arc::new(TestDisk::default());
+        disk.fails_sync.store(true, Ordering::SeqCst);
+        let disk: Arc<dyn crate::stdx::disk::Disk> = disk;
+        Wal::open_on(&disk, killed.path(), again(2)).unwrap_err();
+        assert_eq!(short(killed.path(), again(3)).1, [true; 3], "at the beginning");
+    }
+}
+
+/// What does not fit was never acknowledged, and nothing else is missing.
+#[test]
+fn a_full_disk_makes_no_replica_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(TestDisk::default());
+    let (wal, _) = open_on(disk.clone(), dir.path(), on_boot(SyncPolicy::Never, 1));
+    disk.fails_allocate.store(true, Ordering::SeqCst);
+    let refused = (1..=200).any(|index| try_append(&wal, G1, index, &[0; 100]).is_err());
+    assert!(refused);
+    drop(wal);
+    let same_boot = WalOptions { boot_id: boot(1), ..on_boot(SyncPolicy::Never, 2) };
+    assert_eq!(short(dir.path(), same_boot).1, [false; 3]);
 }

@@ -330,6 +330,8 @@ impl Simulation {
             self.power_on();
         }
         let (boot, states) = (self.boot, std::mem::take(&mut life.states));
+        // A failed sync is noted, unless the fault or the power cut strikes that too.
+        let may_be_noted = life.wal.failure().is_some() && self.policy != SyncPolicy::Always;
         drop(life);
         // An old fault must not strike twice.
         self.disk.power_on();
@@ -338,15 +340,19 @@ impl Simulation {
         assert!(!is_closed || was_clean || self.boot > boot, "closed, and does not know");
         let is_lossy =
             self.policy != SyncPolicy::Always && !was_clean && (!is_same_boot || self.boot > boot);
-        let as_found = |state: &Groups| {
+        let as_found = |state: &Groups, is_lossy: bool| {
             let mut state = state.clone();
             for model in state.values_mut() {
                 model.is_short |= is_lossy;
             }
             state
         };
+        let is_it = |state: &Groups| {
+            as_found(state, is_lossy) == *next.now()
+                || (may_be_noted && as_found(state, true) == *next.now())
+        };
         let least = if is_same_boot && self.boot > boot { 0 } else { least };
-        let place = states.iter().rposition(|state| as_found(state) == *next.now());
+        let place = states.iter().rposition(is_it);
         let place = place.unwrap_or_else(|| {
             panic!("it never held this: {:#?}, but {:#?}", next.now(), states[least])
         });
