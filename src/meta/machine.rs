@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::cluster::Cluster;
 use super::command::Command;
 use crate::raft::{
-    EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+    EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
 
 /// The replicated cluster; `None` until it is created.
@@ -84,7 +84,12 @@ impl Default for ClusterMachine {
 }
 
 impl StateMachine for ClusterMachine {
-    fn apply(&self, _position: EntryPosition, proposal: &Bytes) -> Result<(), UnknownEntry> {
+    fn apply(
+        &self,
+        _position: EntryPosition,
+        _origin: Origin,
+        proposal: &Bytes,
+    ) -> Result<(), UnknownEntry> {
         let command = Command::decode(proposal).map_err(UnknownEntry::because)?;
         if let Some(next) = self.next(command) {
             self.latest.send_replace(Some(Arc::new(next)));
@@ -160,7 +165,9 @@ mod tests {
     use crate::ring::Doors;
 
     fn apply(machine: &ClusterMachine, command: &Command) {
-        machine.apply(EntryPosition { term: 1, index: 1 }, &command.encode()).unwrap();
+        machine
+            .apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &command.encode())
+            .unwrap();
     }
 
     #[test]
@@ -199,7 +206,7 @@ mod tests {
         let longer = [&known[..], &[0]].concat();
         for unknown in [&b"\x02\xff\xff"[..], b"\x02\x40", b"", &newer_version, &longer] {
             let bytes = Bytes::copy_from_slice(unknown);
-            let applied = machine.apply(EntryPosition { term: 1, index: 1 }, &bytes);
+            let applied = machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &bytes);
             assert!(applied.is_err(), "{unknown:?}");
         }
         assert_eq!(machine.latest(), None);

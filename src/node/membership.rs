@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::future::{join_all, select_ok};
 use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::admission::Sightings;
@@ -64,6 +65,8 @@ pub(super) struct Membership {
     pub(super) has_begun: AtomicBool,
     /// The cluster was heard of in this start. What the directory adopted may be long outdated.
     pub(super) has_heard: AtomicBool,
+    /// Meta has a leader for the first time: there is something to say.
+    pub(super) stir: Notify,
     /// The steps that the groups led from here had done at the last look.
     pub(super) done: Mutex<Vec<Command>>,
 }
@@ -83,9 +86,9 @@ impl Membership {
 
     /// Looks around, and moves the groups led from here on. Waits for nobody.
     async fn look(&self) -> End {
-        let mut timer = looks();
+        let (mut timer, mut news) = (looks(), self.hosted.machine().watch());
         loop {
-            timer.tick().await;
+            next_look(&mut timer, &mut news).await;
             if let Some(latest) = self.hosted.machine().latest() {
                 self.hosted.learn(&latest);
                 self.has_heard.store(true, Ordering::Release);
@@ -121,10 +124,13 @@ impl Membership {
 
     /// Asks and tells others.
     async fn talk(&self) -> Infallible {
-        let mut timer = looks();
+        let (mut timer, mut news) = (looks(), self.hosted.watch());
         let mut rounds = 0_u32;
         loop {
-            timer.tick().await;
+            tokio::select! {
+                () = next_look(&mut timer, &mut news) => {}
+                () = self.stir.notified() => {}
+            }
             rounds = rounds.wrapping_add(1);
             if rounds.is_multiple_of(FETCH_EVERY) && self.must_fetch() {
                 self.fetch().await;
@@ -389,6 +395,14 @@ fn looks() -> Interval {
     let mut timer = tokio::time::interval(LOOK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
+}
+
+/// Waits for the next look: for its time, or for news of the cluster.
+async fn next_look(timer: &mut Interval, news: &mut watch::Receiver<Option<Arc<Cluster>>>) {
+    tokio::select! {
+        _ = timer.tick() => {}
+        Ok(()) = news.changed() => {}
+    }
 }
 
 /// What a peer says of this directory.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::admission::{Admission, Sightings};
@@ -24,7 +25,7 @@ use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId};
 use crate::meta::{Cluster, ClusterError, ClusterMachine};
-use crate::raft::{Group, ProposalFate, StartError, Timing};
+use crate::raft::{Group, Leadership, ProposalFate, StartError, Timing};
 use crate::ring::{
     Doors, Node as RingNode, NodeSpec, NodeSpecError, Topology, TopologyError, TopologySpec,
     VIRTUAL_NODES_DEFAULT, auto_shard_count,
@@ -221,6 +222,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         doors: options.doors,
         has_begun: AtomicBool::new(has_begun),
         has_heard: AtomicBool::new(false),
+        stir: Notify::new(),
         done: Mutex::default(),
     });
     if birth::is_at_birth(&cluster) {
@@ -396,7 +398,12 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
             .replicas(GroupId::META)
             .min_by_key(|(id, _)| *id)
             .is_some_and(|(_, holder)| holder.node == myself.node);
-        tokio::spawn(async move { meta.begin(members, is_first, BEGIN_PATIENCE).await });
+        let membership = Arc::clone(&membership);
+        tokio::spawn(async move {
+            meta.begin(members, is_first, BEGIN_PATIENCE).await;
+            meta.wait_for_leadership(|leadership| leadership == Leadership::Here).await;
+            membership.stir.notify_one();
+        });
     }
     for shard in hosted.shards() {
         let shard = Arc::clone(shard);

@@ -53,6 +53,6 @@ pub use options::{GroupOptions, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;
 pub use state_machine::{
-    EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+    EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
 pub use transfer::{TransferOutcome, TransferRefusal};

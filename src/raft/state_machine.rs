@@ -30,6 +30,15 @@ pub struct EntryPosition {
     pub index: u64,
 }
 
+/// Who proposed the entry being applied. Nothing that it does may depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This process, which knows what it proposed.
+    Here,
+    /// Perhaps another program.
+    Elsewhere,
+}
+
 /// Whether a snapshot needs further steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotProgress {
@@ -74,7 +83,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// # Errors
     /// [`UnknownEntry`] for what this program does not know, with the state as it was before. The replica stops there, and
     /// a program that knows the entry goes on with it.
-    fn apply(&self, position: EntryPosition, proposal: &Bytes) -> Result<(), UnknownEntry>;
+    fn apply(
+        &self,
+        position: EntryPosition,
+        origin: Origin,
+        proposal: &Bytes,
+    ) -> Result<(), UnknownEntry>;
 
     /// Fixes the state that the following [`Self::snapshot_step`]s write out, however it changes meanwhile.
     fn begin_snapshot(&self) -> SnapshotTicket;
@@ -278,8 +292,14 @@ impl<S: StateMachine> Adapter<S> {
     /// # Errors
     /// For an entry that this program does not know. openraft ends the replica over it and has none of what follows
     /// applied; its log and its snapshots stay good.
-    fn apply_proposal(&self, position: EntryPosition, proposal: &Bytes) -> io::Result<()> {
-        let applied = self.applied_term.unless_ended(|| self.machine.apply(position, proposal))?;
+    fn apply_proposal(
+        &self,
+        position: EntryPosition,
+        origin: Origin,
+        proposal: &Bytes,
+    ) -> io::Result<()> {
+        let apply = || self.machine.apply(position, origin, proposal);
+        let applied = self.applied_term.unless_ended(apply)?;
         applied.map_err(|error| {
             let (group, EntryPosition { term, index }) = (self.snapshots.group(), position);
             tracing::error!(
@@ -327,7 +347,10 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
             let position = EntryPosition { term: log_id.leader_id.term, index: log_id.index };
             match entry.payload {
                 EntryPayload::Blank => {}
-                EntryPayload::Normal(proposal) => self.apply_proposal(position, &proposal.0)?,
+                EntryPayload::Normal(proposal) => {
+                    let origin = if responder.is_some() { Origin::Here } else { Origin::Elsewhere };
+                    self.apply_proposal(position, origin, &proposal.0)?;
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(log_id), membership);
                     self.applied_term.set_membership(&self.membership);

@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::type_config::{TypeConfig, Vote};
 use super::{
-    EntryPosition, Group, GroupOptions, Leadership, ProposalFate, Restored, SnapshotProgress,
-    SnapshotStore, SnapshotTicket, StateMachine, Timing, TransferOutcome, TransferRefusal,
-    UnknownEntry,
+    EntryPosition, Group, GroupOptions, Leadership, Origin, ProposalFate, Restored,
+    SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timing, TransferOutcome,
+    TransferRefusal, UnknownEntry,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::stdx::fs::SystemDisk;
@@ -45,7 +45,12 @@ struct Counter {
 }
 
 impl StateMachine for Counter {
-    fn apply(&self, _position: EntryPosition, proposal: &Bytes) -> Result<(), UnknownEntry> {
+    fn apply(
+        &self,
+        _position: EntryPosition,
+        _origin: Origin,
+        proposal: &Bytes,
+    ) -> Result<(), UnknownEntry> {
         if proposal == NEWER && !self.knows_newer {
             return Err(UnknownEntry::because(io::Error::other("newer than this test")));
         }

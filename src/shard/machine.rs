@@ -26,7 +26,7 @@ use crate::ids::{DbIndex, Incarnation, Session};
 use crate::keyspace::codec::DecodeError;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Loader};
 use crate::raft::{
-    EntryPosition, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+    EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
 use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
@@ -176,9 +176,14 @@ impl ShardMachine {
 }
 
 impl StateMachine for ShardMachine {
-    fn apply(&self, position: EntryPosition, bytes: &Bytes) -> Result<(), UnknownEntry> {
+    fn apply(
+        &self,
+        position: EntryPosition,
+        origin: Origin,
+        bytes: &Bytes,
+    ) -> Result<(), UnknownEntry> {
         // All of it before any of it: an entry is applied whole or not at all.
-        let (stamp, proposal) = decode_known(bytes).map_err(UnknownEntry::because)?;
+        let (stamp, proposal) = decode_known(origin, bytes).map_err(UnknownEntry::because)?;
         let mut state = self.state.write();
         let state = &mut *state;
         state.index = position.index;
@@ -295,10 +300,11 @@ fn load(
     Ok(state)
 }
 
-/// The proposal in `bytes`, if this program knows how to apply all of it.
-fn decode_known(bytes: &Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
+/// The proposal in `bytes`, if this program knows how to apply all of it. What this process proposed was looked through
+/// before: clients' commands were looked up, and other nodes' packets were admitted.
+fn decode_known(origin: Origin, bytes: &Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
     let (stamp, proposal) = proposal::decode(bytes.clone())?;
-    if let Proposal::Batch(packets) = &proposal {
+    if let (Proposal::Batch(packets), Origin::Elsewhere) = (&proposal, origin) {
         for packet in packets {
             packet.check(|name| command::lookup(name).is_some())?;
         }
@@ -406,26 +412,37 @@ pub(super) enum Inadmissible {
     ForeignKey,
 }
 
-/// Looks at another node's packet at the door: the log only gets what every replica of this version can apply to keys in
-/// `slots`.
+/// Looks at another node's packet at the door, in one walk: the log only gets what every replica of this version can apply
+/// to keys in `slots`. What passes here passes [`Packet::check`] too.
 pub(super) fn admit(packet: &Packet, slots: &RangeInclusive<u16>) -> Result<(), Inadmissible> {
-    packet.check(|name| command::lookup(name).is_some())?;
-    if stays_within(&packet.body, slots) { Ok(()) } else { Err(Inadmissible::ForeignKey) }
+    let malformed = |what| Inadmissible::Unknown(MalformedProposal(what).into());
+    let mut count = 0_u32;
+    for command in Commands::new(&packet.body) {
+        let command = command.map_err(UnknownProposal::from)?;
+        if count == 0 && !command.begins {
+            return Err(malformed("submission"));
+        }
+        let found = command::lookup(command.argv[0])
+            .ok_or_else(|| UnknownProposal::command(command.argv[0]))?;
+        if !stays_within(found, &command, slots) {
+            return Err(Inadmissible::ForeignKey);
+        }
+        count += 1;
+    }
+    if count == packet.commands { Ok(()) } else { Err(malformed("commands")) }
 }
 
-/// Whether every key that the commands in `body`, which was checked, name lies in `slots`.
-fn stays_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
+/// Whether every key that the command names lies in `slots`.
+fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusive<u16>) -> bool {
     let fits = |key: &[u8]| slots.contains(&Slot::of(key).number());
-    Commands::new(body).map(known).all(|(found, command)| {
-        match found.spec.only_key_position() {
-            // The router sends it anywhere, for its error.
-            None if found.spec.is_cut_short(&command.argv) => true,
-            Some(position) => command.argv.get(position).is_none_or(|key| fits(key)),
-            None => found.spec.key_positions(&command.argv).map_or(true, |positions| {
-                positions.iter().all(|&position| fits(command.argv[position]))
-            }),
-        }
-    })
+    match found.spec.only_key_position() {
+        // The router sends it anywhere, for its error.
+        None if found.spec.is_cut_short(&command.argv) => true,
+        Some(position) => command.argv.get(position).is_none_or(|key| fits(key)),
+        None => found.spec.key_positions(&command.argv).map_or(true, |positions| {
+            positions.iter().all(|&position| fits(command.argv[position]))
+        }),
+    }
 }
 
 /// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`. A write among them
@@ -473,6 +490,11 @@ mod tests {
         let mut buffer = proposal::PacketBuffer::new();
         buffer.push(&commands, 1);
         buffer.frame().body().to_vec()
+    }
+
+    fn all_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
+        let mut commands = Commands::new(body).map(known);
+        commands.all(|(found, command)| stays_within(found, &command, slots))
     }
 
     struct Nobody;
@@ -540,18 +562,18 @@ mod tests {
         let slot = Slot::of(b"{a}").number();
         let (own, other) = (slot..=slot, slot + 1..=slot + 1);
         let both: Vec<u8> = [body(&[b"GET", b"{a}1"]), body(&[b"SET", b"{a}2", b"v"])].concat();
-        assert!(stays_within(&both, &own));
-        assert!(!stays_within(&both, &other));
-        assert!(stays_within(&body(&[b"MSET", b"{a}1", b"v", b"{a}2", b"v"]), &own));
-        assert!(!stays_within(&body(&[b"MSET", b"{a}1", b"v", b"b", b"v"]), &own));
-        assert!(!stays_within(&[both, body(&[b"INCR", b"b"])].concat(), &own));
+        assert!(all_within(&both, &own));
+        assert!(!all_within(&both, &other));
+        assert!(all_within(&body(&[b"MSET", b"{a}1", b"v", b"{a}2", b"v"]), &own));
+        assert!(!all_within(&body(&[b"MSET", b"{a}1", b"v", b"b", b"v"]), &own));
+        assert!(!all_within(&[both, body(&[b"INCR", b"b"])].concat(), &own));
     }
 
     #[test]
     fn what_names_no_key_stays_within_any_shard() {
         let cut_short: &[&[u8]] = &[b"MSET", b"b", b"v", b"c"];
         for argv in [&[&b"FLUSHALL"[..]][..], &[b"GET"], cut_short] {
-            assert!(stays_within(&body(argv), &(0..=0)), "{argv:?}");
+            assert!(all_within(&body(argv), &(0..=0)), "{argv:?}");
         }
     }
 
@@ -591,11 +613,14 @@ mod tests {
         ];
         for (bytes, why) in cases {
             let position = EntryPosition { term: 1, index: 7 };
-            let error = machine.apply(position, &bytes.into()).unwrap_err().to_string();
+            let error =
+                machine.apply(position, Origin::Elsewhere, &bytes.into()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
             assert_eq!(machine.hash(), before, "{why}");
         }
-        machine.apply(EntryPosition { term: 1, index: 7 }, &good.into()).unwrap();
+        machine
+            .apply(EntryPosition { term: 1, index: 7 }, Origin::Elsewhere, &good.into())
+            .unwrap();
         assert_eq!(machine.hash().keys, before.keys + 1);
     }
 
@@ -626,7 +651,7 @@ mod tests {
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         for index in 1..3 {
             let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
-            machine.apply(EntryPosition { term: 1, index }, &entry).unwrap();
+            machine.apply(EntryPosition { term: 1, index }, Origin::Elsewhere, &entry).unwrap();
         }
         let replies =
             Replies::of(&[&["+OK\r\n"], &[":2\r\n"], &["$1\r\n2\r\n", "+OK\r\n", ":2\r\n"]]);

@@ -916,7 +916,7 @@ mod tests {
     use super::super::proposal::{Packet, PacketBuffer, put_command};
     use super::*;
     use crate::ids::{ClusterId, DbIndex, Incarnation, Session};
-    use crate::raft::{EntryPosition, StateMachine};
+    use crate::raft::{EntryPosition, Origin, StateMachine};
     use crate::resp::Protocol;
     use crate::stdx::clock::SystemClock;
     use crate::transport::{
@@ -1003,7 +1003,7 @@ mod tests {
         let packet = Packet { id, floor: 1, commands: KEYS, body: submission(&body) };
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let entry = proposal::encode_batch(stamp, &[packet]);
-        shard.machine.apply(EntryPosition { term: 1, index: 1 }, &entry).unwrap();
+        shard.machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap();
         let keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| random_key(&shard)).collect();
         // One key in 200 draws was seen; 126 distinct ones are to be expected.
         assert!(keys.len() > 50, "{} different keys", keys.len());
@@ -1052,7 +1052,7 @@ mod tests {
     fn apply(shard: &Shard, index: u64, packet: &Packet) {
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let entry = proposal::encode_batch(stamp, std::slice::from_ref(packet));
-        shard.machine.apply(EntryPosition { term: 1, index }, &entry).unwrap();
+        shard.machine.apply(EntryPosition { term: 1, index }, Origin::Here, &entry).unwrap();
     }
 
     async fn send(peer: &PeerClient, packet: &Packet) -> Answer {
