@@ -189,6 +189,7 @@ mod tests {
         })
     }
 
+    /// Fault R9: silence never grew where every look came late.
     #[test]
     fn silence_is_ended_by_a_campaign_however_often_one_looks() {
         let rows = [

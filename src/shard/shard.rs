@@ -986,6 +986,7 @@ mod tests {
         shard.run_reads(&commands).bytes
     }
 
+    /// Fault R18: forwarded reads drew the same key again and again.
     #[test]
     fn each_request_draws_its_own_random_key() {
         let shard = shard_elsewhere(Peers::new());

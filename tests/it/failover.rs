@@ -266,6 +266,7 @@ fn a_rolling_restart_fails_no_request_and_hardly_pauses() {
     cluster.assert_replicas_agree();
 }
 
+/// Fault R4: the lead was handed to a node that was only connected.
 #[test]
 fn a_preferred_leader_that_stands_still_is_not_handed_the_lead() {
     let mut cluster = TestCluster::start(3, &["--cluster-shards", "1"]);

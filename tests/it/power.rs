@@ -25,6 +25,7 @@ fn lose_power(server: &mut TestServer, number: usize) {
     server.act_boot(&boot(number));
 }
 
+/// Fault R3: a log cut back to its sync mark was never repaired.
 #[test]
 fn the_power_of_one_machine_costs_nothing_when_its_leader_dies_next() {
     if !can_act_boots() {

@@ -13,6 +13,7 @@ const SLOW: Duration = Duration::from_millis(500);
 /// at a voter. The machine also runs other tests.
 const REPLACED_WITHIN: Duration = Duration::from_secs(15);
 
+/// Fault R8: a vote lived 300 ms, and its sync waits for every group's pages.
 #[test]
 fn leaders_are_elected_with_half_a_second_for_every_sync() {
     let directives = ["--cluster-shards", "1", "--appendfsync", "always"];

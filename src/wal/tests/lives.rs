@@ -148,6 +148,7 @@ fn idle_image(wal: &Wal, dir: &Path, to: &Path) {
     while !copy_dir(dir, to) {}
 }
 
+/// Fault R12: damage in the last synced stretch passed for a torn tail.
 #[test]
 fn every_bit_of_an_idle_log_is_refused_or_does_no_harm() {
     for policy in [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::Never] {

@@ -89,6 +89,7 @@ fn a_power_cut_loses_only_what_was_not_synced() {
     }
 }
 
+/// Fault R11: clean pages that never reached the disk were vouched for.
 #[test]
 fn what_a_killed_process_left_is_synced_before_the_log_opens() {
     for seed in 1..=10 {
