@@ -76,7 +76,8 @@ impl Newcomer<'_> {
                     }
                 }
                 None => {
-                    let founder = &self.listed[0].name;
+                    let founder = &self.listed[0];
+                    let founder = with_refusal(&founder.name, self.peers.get(founder.id).as_ref());
                     self.progress.say(&format!("a new cluster: waiting for {founder} to found it"));
                 }
             }
@@ -128,7 +129,9 @@ impl Newcomer<'_> {
                     holders.insert(listed.id, (identity.incarnation, identity.session));
                 }
                 // One that belongs to a cluster already will say to which.
-                Some(_) | None => missing.push(listed.name.as_str()),
+                Some(_) | None => {
+                    missing.push(with_refusal(&listed.name, self.peers.get(listed.id).as_ref()));
+                }
             }
         }
         if missing.is_empty() {
@@ -208,6 +211,14 @@ impl Newcomer<'_> {
     }
 }
 
+/// The name of a node that is waited for, and what stands between it and this one, where it is more than silence.
+fn with_refusal(name: &str, peer: Option<&PeerClient>) -> String {
+    match peer.and_then(PeerClient::refusal) {
+        Some(refusal) => format!("{name} ({refusal})"),
+        None => name.to_owned(),
+    }
+}
+
 /// Why meta can have no leader, as far as this node sees it: too few of its voters are left. `None` when they are not.
 pub(super) fn why_nobody_decides(
     cluster: &Cluster,
@@ -228,7 +239,7 @@ pub(super) fn why_nobody_decides(
         match identity {
             Some(it) if it.incarnation == voter.incarnation => left += 1,
             Some(_) => absent.push(format!("{} (its disk is empty{too})", name_of(voter.node))),
-            None => absent.push(name_of(voter.node)),
+            None => absent.push(with_refusal(&name_of(voter.node), peers.get(voter.node).as_ref())),
         }
     }
     let needed = voters.len() / 2 + 1;
@@ -286,7 +297,9 @@ pub(super) async fn sealed(
                         name()
                     ));
                 }
-                Some(_) | None => waits_for.push(name()),
+                Some(_) | None => {
+                    waits_for.push(with_refusal(&name(), peers.get(*node).as_ref()));
+                }
             }
         }
         if waits_for.is_empty() && adopters * 2 > cluster.members().len() {

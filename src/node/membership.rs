@@ -65,6 +65,8 @@ pub(super) struct Membership {
     pub(super) has_begun: AtomicBool,
     /// The cluster was heard of in this start. What the directory adopted may be long outdated.
     pub(super) has_heard: AtomicBool,
+    /// The directory knows that this start is recorded.
+    pub(super) is_noted: AtomicBool,
     /// Meta has a leader for the first time: there is something to say.
     pub(super) stir: Notify,
     /// The steps that the groups led from here had done at the last look.
@@ -183,7 +185,7 @@ impl Membership {
         }
         if let Some(member) = cluster.members().get(&self.myself.node)
             && member.incarnation == self.myself.incarnation
-            && is_of_another(member.session, self.residence.data_dir.lock().starts())
+            && is_of_another(member.session, &self.residence.starts)
         {
             return Some(End::Copy);
         }
@@ -292,19 +294,22 @@ impl Membership {
     async fn record_start(&self, cluster: &Cluster) {
         let session = self.myself.session;
         if self.recorded(cluster) == Some(session) {
-            let data_dir = Arc::clone(&self.residence.data_dir);
-            let is_news = data_dir.lock().starts().len() > STARTS_KEPT + 1;
-            if is_news {
-                let noted =
-                    tokio::task::spawn_blocking(move || data_dir.lock().note_recorded(session))
-                        .await;
-                if let Ok(Err(error)) = noted {
-                    tracing::warn!(%error, "cannot note that this start was recorded");
+            // Before that it has nothing to forget.
+            let is_news = self.residence.starts.len() > STARTS_KEPT + 1;
+            if is_news && !self.is_noted.load(Ordering::Relaxed) {
+                let data_dir = Arc::clone(&self.residence.data_dir);
+                let noting =
+                    tokio::task::spawn_blocking(move || data_dir.lock().note_recorded(session));
+                match noting.await {
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "cannot note that this start was recorded");
+                    }
+                    Ok(Ok(())) | Err(_) => self.is_noted.store(true, Ordering::Relaxed),
                 }
             }
             return;
         }
-        let starts = self.residence.data_dir.lock().starts().to_vec();
+        let starts = self.residence.starts.clone();
         let (incarnation, level) = (self.myself.incarnation, meta::LEVEL);
         self.tell(&Command::Start { incarnation, session, starts, level }).await;
     }

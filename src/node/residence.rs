@@ -12,16 +12,21 @@ use tokio::runtime::Handle;
 
 use super::hosted::{Hosted, Myself};
 use super::start::{NodeError, TIMING};
-use crate::ids::{GroupId, Holder, RaftId};
+use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::raft::{Group, GroupOptions, SnapshotStore};
 use crate::transport::Peers;
-use crate::wal::{DataDir, GroupState, Wal};
+use crate::wal::{DataDir, GroupState, SnapshotDir, Wal};
 
 /// What replicas stand on.
 #[derive(Debug)]
 pub(super) struct Residence {
     pub(super) myself: Myself,
+    /// Never locked on a thread that beats hearts: it is held while the disk is written to.
     pub(super) data_dir: Arc<Mutex<DataDir>>,
+    /// Every start that the directory remembered when it was opened, this one last.
+    pub(super) starts: Vec<Session>,
+    /// Where snapshots belong.
+    pub(super) snapshots: SnapshotDir,
     pub(super) wal: Wal,
     /// What the log remembered of each group when it was opened.
     pub(super) recovered: BTreeMap<GroupId, GroupState>,
@@ -42,7 +47,7 @@ impl Residence {
             id,
             holder: Holder { node: self.myself.node, incarnation: self.myself.incarnation },
             wal: self.wal.clone(),
-            snapshots: SnapshotStore::new(self.data_dir.lock().snapshots(), group),
+            snapshots: SnapshotStore::new(self.snapshots.clone(), group),
             is_short: recovered.as_ref().is_some_and(|state| state.is_short),
             recovered,
             session: self.myself.session,
@@ -127,7 +132,7 @@ impl Residence {
     }
 
     async fn forget_snapshots(&self, group: GroupId) -> io::Result<()> {
-        let store = SnapshotStore::new(self.data_dir.lock().snapshots(), group);
+        let store = SnapshotStore::new(self.snapshots.clone(), group);
         let forgotten = tokio::task::spawn_blocking(move || store.forget_all()).await;
         forgotten.unwrap_or(Ok(()))
     }

@@ -178,9 +178,15 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
     let (cluster, born) = ground.enter(&options).await?;
     let shards = ground.shards(&cluster, &options);
     ground.hosted.set_shards(shards.clone());
+    let (starts, snapshots) = {
+        let data_dir = ground.data_dir.lock();
+        (data_dir.starts().to_vec(), data_dir.snapshots())
+    };
     let residence = Arc::new(Residence {
         myself: ground.myself.clone(),
         data_dir: Arc::clone(&ground.data_dir),
+        starts,
+        snapshots,
         wal: ground.wal.clone(),
         recovered: ground.recovered,
         peers: ground.peers.clone(),
@@ -222,6 +228,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         doors: options.doors,
         has_begun: AtomicBool::new(has_begun),
         has_heard: AtomicBool::new(false),
+        is_noted: AtomicBool::new(false),
         stir: Notify::new(),
         done: Mutex::default(),
     });

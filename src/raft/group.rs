@@ -1,5 +1,6 @@
-//! One replica of one Raft group: start it, drive it, ask how it is. Its parts: proposals go in by `proposal`, reads
-//! are vouched for by `lease`, peers' messages come in by `inbound`, what is due when is decided by `timer`.
+//! One replica of one Raft group: start it, drive it, stop it. Its parts: proposals go in by `proposal`, reads are vouched
+//! for by `lease`, peers' messages come in by `inbound`, what is due when is decided by `timer`, what is kept by
+//! `retention`; how it is says `status`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +19,6 @@ use super::campaign::Ballot;
 use super::core::Shared;
 use super::holdback::Holdback;
 use super::inbound_snapshots::SnapshotDesk;
-use super::limits::HELD_LOG_BYTES_MIN;
 use super::log_store::LogStore;
 use super::membership::Settling;
 use super::network::GroupNetworkFactory;
@@ -29,39 +29,10 @@ use super::reversion::Matches;
 use super::short::Shortness;
 use super::snapshot::blocking;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
+use super::status::Leadership;
 use super::timer::{Due, Role, Timer, View, Voice};
 use super::type_config::LogId;
-use crate::ids::{GroupId, Holder, NodeId, RaftId};
-
-/// Who leads the group, as this replica sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leadership {
-    /// This replica.
-    Here,
-    /// The replica on another node.
-    There(NodeId),
-    /// Nobody known.
-    Unknown,
-}
-
-/// A replica's state for operators.
-#[derive(Clone, Debug)]
-pub struct GroupStatus {
-    /// Raft term.
-    pub term: u64,
-    /// Leader, if known.
-    pub leader: Option<NodeId>,
-    /// `leader`, `follower`, `candidate` or `learner`.
-    pub role: &'static str,
-    /// Index of the newest entry in this replica's log.
-    pub last_log_index: Option<u64>,
-    /// Index of the newest entry applied here.
-    pub applied_index: Option<u64>,
-    /// Index the newest snapshot covers.
-    pub snapshot_index: Option<u64>,
-    /// Set when this replica has stopped for good.
-    pub stopped: Option<String>,
-}
+use crate::ids::{GroupId, Holder, RaftId};
 
 /// One replica of a group whose state machine is `S`. Cheap to clone.
 pub struct Group<S: StateMachine> {
@@ -202,90 +173,6 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// Who leads, as this replica sees it.
-    pub fn leadership(&self) -> Leadership {
-        if self.has_stopped() {
-            return Leadership::Unknown;
-        }
-        let metrics = self.shared.metrics.borrow_watched();
-        match metrics.current_leader {
-            Some(leader) if leader == self.shared.id => {
-                if metrics.state == ServerState::Leader {
-                    Leadership::Here
-                } else {
-                    Leadership::Unknown
-                }
-            }
-            Some(leader) => {
-                let holder = metrics.membership_config.get_node(&leader);
-                holder.map_or(Leadership::Unknown, |holder| Leadership::There(holder.node))
-            }
-            None => Leadership::Unknown,
-        }
-    }
-
-    /// The replica on `node`, by the newest membership here. While one is replaced there are two: the later one lives.
-    fn replica_on(&self, node: NodeId) -> Option<RaftId> {
-        let metrics = self.shared.metrics.borrow_watched();
-        let nodes = metrics.membership_config.nodes();
-        nodes.filter(|(_, holder)| holder.node == node).map(|(id, _)| *id).max()
-    }
-
-    /// Whether the replica has stopped for good, because its disk or its state cannot be trusted any more. It
-    /// neither leads nor follows; the others carry on without it.
-    pub fn has_stopped(&self) -> bool {
-        self.shared.has_stopped()
-    }
-
-    /// Whether it has stopped because the group lost entries that are applied here, by a loss of power of too many.
-    /// Nothing mends such a state: another replica is to take its place.
-    pub fn must_be_rebuilt(&self) -> bool {
-        self.shared.applied.is_lost()
-    }
-
-    /// Whether the group has a leader that works, as far as this replica can tell: as leader it has heard a majority lately,
-    /// else it has heard the leader. Openraft's own idea of a leader stands until there is another.
-    pub fn is_served(&self) -> bool {
-        let shared = &self.shared;
-        match self.leadership() {
-            Leadership::Here => shared.applied.has_sole_voter() || shared.leads_with_quorum(),
-            Leadership::There(_) => {
-                let (now, patience) = (Instant::now(), 4 * shared.timing.lease);
-                shared.pledge.with(|promise| promise.is_bound(now, patience))
-            }
-            Leadership::Unknown => false,
-        }
-    }
-
-    /// Waits until `condition` holds of the leadership.
-    pub async fn wait_for_leadership(&self, condition: impl Fn(Leadership) -> bool) {
-        let mut metrics = self.shared.metrics.clone();
-        loop {
-            if condition(self.leadership()) {
-                return;
-            }
-            if metrics.changed().await.is_err() {
-                // The replica has stopped; its leadership will not change again.
-                return std::future::pending().await;
-            }
-        }
-    }
-
-    /// Size of the newest snapshot in bytes; 0 when there is none.
-    pub fn snapshot_bytes(&self) -> u64 {
-        self.shared.snapshots.best_bytes()
-    }
-
-    /// Index of the last entry the best snapshot covers; 0 when there is none.
-    pub fn snapshot_covers(&self) -> u64 {
-        self.shared.snapshots.covered_index()
-    }
-
-    /// Whether the best snapshot could not be read when it was needed: another should be written.
-    pub fn is_snapshot_damaged(&self) -> bool {
-        self.shared.snapshots.is_damaged()
-    }
-
     /// Does what is due: as leader a heartbeat, as follower a campaign when no leader was heard for too long.
     ///
     /// The node calls this for all its groups at once, some twenty times a second, in place of openraft's timer
@@ -317,22 +204,6 @@ impl<S: StateMachine> Group<S> {
         self.look_for_reversions();
     }
 
-    fn look_for_reversions(&self) {
-        let shared = &self.shared;
-        let metrics = shared.metrics.borrow_watched();
-        let Some(replication) = &metrics.replication else { return };
-        let matched = replication.iter().map(|(id, log_id)| (*id, log_id.map(|id| id.index)));
-        for reversion in shared.matches.lock().look(metrics.current_term, matched) {
-            tracing::error!(
-                group = %shared.group,
-                replica = %reversion.replica,
-                had = reversion.had,
-                has = reversion.has,
-                "a replica has lost entries that it had acknowledged; they are sent again"
-            );
-        }
-    }
-
     fn view(&self, now: Instant) -> View {
         let shared = &self.shared;
         let has_a_say = shared.has_a_say();
@@ -362,86 +233,6 @@ impl<S: StateMachine> Group<S> {
             Role::Orphan
         };
         View { role, voice }
-    }
-
-    /// Starts to write a snapshot, unless one is being written or a failed one was just now.
-    pub async fn snapshot(&self) {
-        if !self.shared.desk.lock().may_build(Instant::now()) {
-            return;
-        }
-        if let Err(fatal) = self.shared.raft.trigger().snapshot().await {
-            tracing::warn!(group = %self.shared.group, %fatal, "cannot take a snapshot");
-        }
-    }
-
-    /// Purges the log up to `index`, as far as a snapshot covers it, and as far as nobody waits for it whom a snapshot was
-    /// just sent to.
-    pub async fn purge(&self, index: u64) {
-        let index = index.min(self.held_back().unwrap_or(u64::MAX));
-        if let Err(fatal) = self.shared.raft.trigger().purge_log(index).await {
-            tracing::warn!(group = %self.shared.group, %fatal, "cannot purge the log");
-        }
-    }
-
-    /// Up to where the log may be purged, for the sake of replicas that catch up; within bounds.
-    fn held_back(&self) -> Option<u64> {
-        let shared = &self.shared;
-        let floor = {
-            let metrics = shared.metrics.borrow_watched();
-            let matched = |id| Some((*metrics.replication.as_ref()?.get(&id)?)?.index);
-            shared.holdback.floor(metrics.last_log_index.unwrap_or(0), Instant::now(), matched)?
-        };
-        let bytes_max = HELD_LOG_BYTES_MIN.max(2 * shared.snapshots.best_bytes());
-        (shared.log.bytes_after(floor) <= bytes_max).then_some(floor)
-    }
-
-    /// Lets go of all log that a snapshot covers, and if that was done before, takes a snapshot: the group keeps the
-    /// node's oldest log segment alive. It does not wait for a snapshot of all that is applied: under writes there
-    /// would never be one.
-    pub async fn release_log(&self) {
-        let (snapshot, purged) = {
-            let metrics = self.shared.metrics.borrow_watched();
-            (metrics.snapshot, metrics.purged)
-        };
-        match snapshot {
-            Some(covered) if snapshot > purged => self.purge(covered.index).await,
-            Some(_) | None => self.snapshot().await,
-        }
-    }
-
-    /// This replica's state for operators.
-    pub fn status(&self) -> GroupStatus {
-        let metrics = self.shared.metrics.borrow_watched();
-        GroupStatus {
-            term: metrics.current_term,
-            leader: metrics
-                .current_leader
-                .and_then(|leader| metrics.membership_config.get_node(&leader))
-                .map(|holder| holder.node),
-            role: match metrics.state {
-                ServerState::Leader => "leader",
-                ServerState::Follower => "follower",
-                ServerState::Candidate => "candidate",
-                ServerState::Learner => "learner",
-                ServerState::Shutdown => "stopped",
-            },
-            last_log_index: metrics.last_log_index,
-            applied_index: metrics.last_applied.map(|log_id| log_id.index),
-            snapshot_index: metrics.snapshot.map(|log_id| log_id.index),
-            stopped: if self.must_be_rebuilt() {
-                Some("the group has lost entries that are applied here; it is made anew".into())
-            } else {
-                metrics.running_state.as_ref().err().map(ToString::to_string)
-            },
-        }
-    }
-
-    /// Index of the last applied entry that every voter's log is known to hold; `None` when not leading.
-    pub fn replicated_to(&self, node: NodeId) -> Option<u64> {
-        let id = self.replica_on(node)?;
-        let metrics = self.shared.metrics.borrow_watched();
-        let log_id = metrics.replication.as_ref()?.get(&id)?.as_ref()?;
-        Some(log_id.index)
     }
 
     /// Stops the replica and waits for its tasks. Then nothing touches its machine any more.

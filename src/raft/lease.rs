@@ -6,9 +6,10 @@ use openraft::error::RaftError;
 use openraft::raft::ReadPolicy;
 use tokio::time::{Instant, timeout_at};
 
-use super::group::{Group, Leadership};
+use super::group::Group;
 use super::limits::QUORUM_ASK_INTERVAL;
 use super::state_machine::StateMachine;
+use super::status::Leadership;
 use crate::ids::NodeId;
 use crate::stdx::clock::BootInstant;
 

@@ -33,11 +33,13 @@ mod network;
 mod options;
 mod pledge;
 mod proposal;
+mod retention;
 mod reversion;
 mod short;
 mod snapshot;
 mod snapshots;
 mod state_machine;
+mod status;
 mod timer;
 mod transfer;
 mod type_config;
@@ -45,7 +47,7 @@ mod type_config;
 #[cfg(test)]
 mod tests;
 
-pub use group::{Group, GroupStatus, Leadership};
+pub use group::Group;
 pub use lease::ReadRefused;
 pub use membership::Settled;
 pub use network::kind;
@@ -55,4 +57,5 @@ pub use snapshot::SnapshotStore;
 pub use state_machine::{
     EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
+pub use status::{GroupStatus, Leadership};
 pub use transfer::{TransferOutcome, TransferRefusal};

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use openraft::error::{ClientWriteError, ForwardToLeader};
 use tokio::time::{Instant, timeout_at};
 
-use super::group::{Group, Leadership};
+use super::group::Group;
 use super::state_machine::StateMachine;
+use super::status::Leadership;
 use super::type_config::{Callback, Proposal, TypeConfig, WriteResponder};
 use crate::ids::NodeId;
 

@@ -4,6 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
+
+use super::group::Group;
+use super::state_machine::StateMachine;
 use crate::ids::RaftId;
 
 /// How far each replica's log was known to agree with that of this leader.
@@ -49,6 +53,25 @@ impl Matches {
             }
         }
         reversions
+    }
+}
+
+impl<S: StateMachine> Group<S> {
+    /// As leader: raises an alarm for each log that has gone back since the last look.
+    pub(super) fn look_for_reversions(&self) {
+        let shared = &self.shared;
+        let metrics = shared.metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return };
+        let matched = replication.iter().map(|(id, log_id)| (*id, log_id.map(|id| id.index)));
+        for reversion in shared.matches.lock().look(metrics.current_term, matched) {
+            tracing::error!(
+                group = %shared.group,
+                replica = %reversion.replica,
+                had = reversion.had,
+                has = reversion.has,
+                "a replica has lost entries that it had acknowledged; they are sent again"
+            );
+        }
     }
 }
 

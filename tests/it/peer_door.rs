@@ -9,9 +9,9 @@ use kvorum::transport::{
     Credentials, Door, Meant, PeerClient, PeerIdentity, PeerOptions, Refusal, TransportError,
 };
 
-use crate::support::PATIENCE;
 use crate::support::client::Value;
 use crate::support::cluster::TestCluster;
+use crate::support::{PATIENCE, wait_for};
 
 const SECRET: &str = "of-this-very-test";
 
@@ -69,4 +69,26 @@ fn the_public_cluster_id_opens_no_door() {
         assert!(!text.contains(SECRET), "{text}");
     }
     assert_eq!(client.line("SET k v"), Value::ok(), "n2's writes and all others go on");
+}
+
+/// A cluster that does not come to be says on every side why, and comes to be when that is mended.
+#[test]
+fn a_node_with_another_secret_is_waited_for_and_said_why() {
+    let mut cluster = TestCluster::start_without(3, &["--cluster-secret", SECRET], &[2]);
+    cluster.node_mut(2).also(&["--cluster-secret", "another that is long and random as well"]);
+    cluster.node_mut(2).spawn();
+    let says = |cluster: &TestCluster, index: usize, name: &str| {
+        let text = cluster.node(index).admin("/readyz").unwrap_or_else(|error| error);
+        let is_said = text.contains(&format!("{name} (cluster-secret differs"));
+        if is_said { Ok(()) } else { Err(text) }
+    };
+    wait_for("n1 says why it waits", PATIENCE, || says(&cluster, 0, "n3"));
+    wait_for("n3 says why it waits", PATIENCE, || says(&cluster, 2, "n1"));
+    cluster.node_mut(2).kill();
+    cluster.node_mut(2).also(&["--cluster-secret", SECRET]);
+    cluster.node_mut(2).spawn();
+    for index in 0..3 {
+        cluster.node_mut(index).await_ready();
+    }
+    cluster.await_serving();
 }

@@ -77,6 +77,11 @@ impl TestServer {
         }
     }
 
+    /// Directives that the next start gets after all others.
+    pub(crate) fn also(&mut self, directives: &[&str]) {
+        self.directives.extend(directives.iter().map(|text| (*text).to_owned()));
+    }
+
     /// Has the process, from its next start on, find `id` where the kernel says which start of the machine this is:
     /// another one than before acts a restart of the machine. See [`damage::can_act_boots`].
     pub(crate) fn act_boot(&mut self, id: &str) {
