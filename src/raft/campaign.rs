@@ -24,7 +24,7 @@ use super::group::Group;
 use super::limits::{PRE_VOTE_TIMEOUT, VOTE_TIMEOUT};
 use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
-use super::type_config::{TypeConfig, Vote};
+use super::type_config::{TypeConfig, Vote, is_voter};
 use crate::ids::{Holder, RaftId};
 
 /// Who may still give this replica, a candidate, the vote it needs.
@@ -84,7 +84,7 @@ impl<S: StateMachine> Group<S> {
         let (may_campaign, is_alone) = {
             let metrics = shared.metrics.borrow_watched();
             let membership = &metrics.membership_config;
-            let is_voter = membership.voter_ids().any(|voter| voter == shared.id);
+            let is_voter = is_voter(membership.get_joint_config(), shared.id);
             (
                 metrics.state != ServerState::Leader && is_voter,
                 membership.voter_ids().eq([shared.id]),

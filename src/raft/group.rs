@@ -31,7 +31,7 @@ use super::snapshot::blocking;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::status::Leadership;
 use super::timer::{Due, Role, Timer, View, Voice};
-use super::type_config::LogId;
+use super::type_config::{LogId, is_voter};
 use crate::ids::{GroupId, Holder, RaftId};
 
 /// One replica of a group whose state machine is `S`. Cheap to clone.
@@ -211,9 +211,9 @@ impl<S: StateMachine> Group<S> {
         let membership = &metrics.membership_config;
         let committed = &metrics.committed_membership_config;
         // A leader that is being voted out leads until that is committed.
-        let is_voter = membership.voter_ids().any(|voter| voter == shared.id)
+        let is_voter = is_voter(membership.get_joint_config(), shared.id)
             || (metrics.state == ServerState::Leader
-                && committed.voter_ids().any(|voter| voter == shared.id));
+                && is_voter(committed.get_joint_config(), shared.id));
         let voice = if !is_voter || !has_a_say {
             Voice::None
         } else if membership.nodes().count() == 1 {

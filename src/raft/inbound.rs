@@ -17,7 +17,7 @@ use super::group::Group;
 use super::network::{kind, take_meant};
 use super::state_machine::{EntryPosition, StateMachine};
 use super::transfer::{DECLINED, TAKEN};
-use super::type_config::{LogId, TypeConfig};
+use super::type_config::{LogId, TypeConfig, is_voter};
 use crate::transport::{Message, Responder};
 
 /// A message could not be answered.
@@ -257,7 +257,7 @@ impl<S: StateMachine> Shared<S> {
         let others = {
             let metrics = self.metrics.borrow_watched();
             let membership = &metrics.membership_config;
-            let is_voter = membership.voter_ids().any(|voter| voter == self.id);
+            let is_voter = is_voter(membership.get_joint_config(), self.id);
             if !is_voter || !has_a_say || metrics.vote != *request.from_leader() {
                 return Ok(vec![DECLINED]);
             }

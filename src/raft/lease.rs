@@ -10,6 +10,7 @@ use super::group::Group;
 use super::limits::QUORUM_ASK_INTERVAL;
 use super::state_machine::StateMachine;
 use super::status::Leadership;
+use super::type_config::is_voter;
 use crate::ids::NodeId;
 use crate::stdx::clock::BootInstant;
 
@@ -48,7 +49,7 @@ impl<S: StateMachine> Group<S> {
             return false;
         }
         // Who was voted out may not have heard all of those who elect its successor.
-        if metrics.committed_membership_config.voter_ids().all(|voter| voter != shared.id) {
+        if !is_voter(metrics.committed_membership_config.get_joint_config(), shared.id) {
             return false;
         }
         if shared.applied.has_sole_voter() {

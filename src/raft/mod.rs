@@ -35,6 +35,7 @@ mod pledge;
 mod proposal;
 mod retention;
 mod reversion;
+mod runtime;
 mod short;
 mod snapshot;
 mod snapshots;
@@ -43,6 +44,7 @@ mod status;
 mod timer;
 mod transfer;
 mod type_config;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@
 //! Source: Raft thesis §4.2.3, §6.4.1.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -101,15 +101,16 @@ impl Pledge {
         Some(Pause(self))
     }
 
-    /// Queues `call`, once proposals need not wait, and awaits the answer. The wait is bounded by that of the pause.
-    pub(super) async fn queue_proposal<C: Future>(&self, call: C) -> C::Output {
-        let mut call = pin!(unconstrained(call));
+    /// Queues `call`, once proposals need not wait, and awaits the answer. The wait is bounded by that of the pause. The
+    /// call is lent: it is large, and moving it costs more than all else here.
+    pub(super) async fn queue_proposal<C: Future>(&self, call: Pin<&mut C>) -> C::Output {
+        let mut call = unconstrained(call);
         loop {
             // Before the look, so that no end of a pause falls between it and the wait.
             let resumed = self.resumed.notified();
             let queued = poll_fn(|context| {
                 let promise = self.promise.lock();
-                Poll::Ready((!promise.is_paused).then(|| call.as_mut().poll(context)))
+                Poll::Ready((!promise.is_paused).then(|| Pin::new(&mut call).poll(context)))
             })
             .await;
             match queued {
@@ -240,7 +241,8 @@ mod tests {
         let pledge = Pledge::default();
         let pause = pledge.pause().unwrap();
         assert!(pledge.pause().is_none(), "one at a time");
-        let mut proposal = Box::pin(pledge.queue_proposal(async { 7 }));
+        let call = pin!(async { 7 });
+        let mut proposal = Box::pin(pledge.queue_proposal(call));
         assert_eq!((&mut proposal).now_or_never(), None);
         drop(pause);
         assert_eq!(proposal.now_or_never(), Some(7));

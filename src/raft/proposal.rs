@@ -1,5 +1,7 @@
 //! A proposal on its way into the log, and its fate.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, ForwardToLeader};
 use tokio::time::{Instant, timeout_at};
@@ -65,7 +67,7 @@ impl<S: StateMachine> Group<S> {
             });
         });
         // A replica that has stopped drops the responder, which then answers "unknown".
-        let call = self.shared.raft.client_write_ff(Proposal(proposal), Some(responder));
+        let call = pin!(self.shared.raft.client_write_ff(Proposal(proposal), Some(responder)));
         let taken = self.shared.pledge.queue_proposal(call).await;
         taken.map_err(|fatal| {
             tracing::debug!(group = %self.shared.group, %fatal, "the replica has stopped");
@@ -79,10 +81,14 @@ impl<S: StateMachine> Group<S> {
     /// try again at once.
     async fn may_propose(&self) -> bool {
         let shared = &self.shared;
+        // Nearly always.
+        if shared.leads_with_quorum() {
+            return true;
+        }
         let mut deadline = None;
         loop {
             let changed = shared.acknowledgements.changed();
-            if self.leadership() != Leadership::Here || shared.leads_with_quorum() {
+            if shared.leads_with_quorum() || self.leadership() != Leadership::Here {
                 return true;
             }
             let until = *deadline.get_or_insert_with(|| Instant::now() + shared.timing.lease);

@@ -30,6 +30,7 @@ use super::group::Group;
 use super::limits::{CENSUS_INTERVAL, CENSUS_TIMEOUT, FENCE_TIMEOUT};
 use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
+use super::type_config::is_voter;
 use crate::ids::{Holder, RaftId, Session};
 
 /// What a replica knows of its own shortness.
@@ -95,7 +96,7 @@ impl<S: StateMachine> Group<S> {
             let membership = &metrics.membership_config;
             let leader = metrics.current_leader.filter(|leader| *leader != shared.id);
             let leader = leader.and_then(|id| Some((id, *membership.get_node(&id)?)));
-            let is_voter = membership.voter_ids().any(|voter| voter == shared.id);
+            let is_voter = is_voter(membership.get_joint_config(), shared.id);
             (metrics.last_applied, leader, metrics.state == ServerState::Leader, is_voter)
         };
         let shortness = &shared.shortness;

@@ -3,6 +3,7 @@
 //! One configuration serves every group of the process (shards and meta): a proposal is bytes to
 //! Raft, and its answer travels outside Raft, so the response type is `()`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -87,7 +88,7 @@ impl RaftTypeConfig for TypeConfig {
         openraft::vote::leader_id_std::CommittedLeaderId<u64>,
         Self::Payload,
     >;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = super::runtime::Runtime;
     type Responder<T>
         = Callback<T>
     where
@@ -97,6 +98,11 @@ impl RaftTypeConfig for TypeConfig {
     where
         T: Send + 'static;
     type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Whether `replica` is a voter of one of `configs`: openraft's `voter_ids` makes a set of its own for the answer.
+pub(super) fn is_voter(configs: &[BTreeSet<RaftId>], replica: RaftId) -> bool {
+    configs.iter().any(|voters| voters.contains(&replica))
 }
 
 /// Term and index of an entry.

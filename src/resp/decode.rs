@@ -148,6 +148,7 @@ impl RequestDecoder {
     ///
     /// # Errors
     /// [`ProtocolError`] when no bytes to come can make this a request. The decoder is of no use after that.
+    #[inline]
     pub fn decode(&mut self, buffer: &[u8]) -> Result<Option<Decoded>, ProtocolError> {
         if let Stage::Done(_) = self.stage {
             self.begin();
