@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::hosted::{Hosted, Myself};
 use super::start::{NodeError, TIMING};
 use crate::ids::{GroupId, Holder, RaftId, Session};
-use crate::raft::{Group, GroupOptions, SnapshotStore};
+use crate::raft::{Group, GroupOptions, SnapshotStore, Timekeeper, Timeless};
 use crate::transport::Peers;
 use crate::wal::{DataDir, GroupState, SnapshotDir, Wal};
 
@@ -53,6 +53,10 @@ impl Residence {
             session: self.myself.session,
             peers: self.peers.clone(),
             timing: TIMING,
+            time: self.hosted.shard(group).map_or_else(
+                || Arc::new(Timeless) as Arc<dyn Timekeeper>,
+                |shard| shard.timekeeper(),
+            ),
             seed: self.seed ^ u64::from(group.0).rotate_left(48),
         }
     }

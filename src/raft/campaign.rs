@@ -1,7 +1,8 @@
 //! Standing for election: a pre-vote of our own, then openraft's election.
 //!
 //! openraft's pre-vote obeys openraft's lease, which is too long (see `pledge`), and so do its answers to others'. So
-//! candidates ask here, and `inbound` answers. A pre-vote changes nothing anywhere and waits for no disk.
+//! candidates ask here, and `inbound` answers. A pre-vote changes nothing anywhere and waits for no disk. What time it is
+//! for the group is asked in the same breath: whoever leads goes on with that.
 //!
 //! The vote itself may take as long as two slow disks do. While it can still be won, this replica neither begins another
 //! campaign nor encourages others to: see [`Ballot`].
@@ -24,6 +25,7 @@ use super::group::Group;
 use super::limits::{PRE_VOTE_TIMEOUT, VOTE_TIMEOUT};
 use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
+use super::timekeeper::Estimate;
 use super::type_config::{TypeConfig, Vote, is_voter};
 use crate::ids::{Holder, RaftId};
 
@@ -158,7 +160,9 @@ impl<S: StateMachine> Shared<S> {
             })
         };
         let mut willing = BTreeSet::new();
+        let mut times = Vec::new();
         if is_quorum(&willing) {
+            self.time.agree(&times);
             return Some(willing);
         }
         let request: VoteRequest<TypeConfig> =
@@ -177,14 +181,17 @@ impl<S: StateMachine> Shared<S> {
             .collect();
         while let Some((voter, answer)) = answers.next().await {
             let Ok(answer) = answer else { continue };
-            match postcard::from_bytes::<VoteResponse<TypeConfig>>(&answer) {
-                Ok(answer) if answer.vote_granted => {
-                    willing.insert(voter);
+            match postcard::from_bytes::<(VoteResponse<TypeConfig>, Estimate)>(&answer) {
+                Ok((answer, time)) => {
+                    times.push(time);
+                    if answer.vote_granted {
+                        willing.insert(voter);
+                    }
                     if is_quorum(&willing) {
+                        self.time.agree(&times);
                         return Some(willing);
                     }
                 }
-                Ok(_) => {}
                 Err(error) => tracing::warn!(group = %self.group, %error, "refused an answer"),
             }
         }

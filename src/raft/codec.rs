@@ -3,8 +3,9 @@
 //! Log record (the WAL adds index, length and checksum): `tag u8 | term u64 | body`, where the tag is
 //! 0 blank, 1 normal (body = proposal), 2 membership (body = postcard). All integers little endian.
 //!
-//! AppendEntries: `vote | prev_log_id? | leader_commit? | count u32 | count × (index u64 | length u32 | record)`;
-//! a vote is `term u64 | node u64 | committed u8`, an optional log id is `present u8 [term u64 | index u64]`.
+//! AppendEntries: `time u64 | vote | prev_log_id? | leader_commit? | count u32 | count × (index u64 | length u32 | record)`;
+//! the time is the leader's, in µs since the Unix epoch, 0 while it knows none; a vote is `term u64 | node u64 | committed
+//! u8`, an optional log id is `present u8 [term u64 | index u64]`.
 //! Its answer: `tag u8` 0 success, 1 partial success (log id?), 2 conflict, 3 higher vote (vote).
 
 use bytes::{Buf, Bytes};
@@ -70,8 +71,13 @@ pub(super) fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, Co
     Ok(Entry { log_id: LogId::new_term_index(term, index), payload })
 }
 
-/// Appends the bytes of `request` to `out`.
-pub(super) fn put_append_entries(request: &AppendEntriesRequest<TypeConfig>, out: &mut Vec<u8>) {
+/// Appends the bytes of `request`, sent at `time`, to `out`.
+pub(super) fn put_append_entries(
+    time: u64,
+    request: &AppendEntriesRequest<TypeConfig>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(&time.to_le_bytes());
     put_vote(&request.vote, out);
     put_log_id(request.prev_log_id.as_ref(), out);
     put_log_id(request.leader_commit.as_ref(), out);
@@ -85,13 +91,14 @@ pub(super) fn put_append_entries(request: &AppendEntriesRequest<TypeConfig>, out
     }
 }
 
-/// The AppendEntries in `body`; its proposals share `body`'s memory.
+/// The AppendEntries in `body` and the time at which it was sent; its proposals share `body`'s memory.
 ///
 /// # Errors
 /// When `body` is malformed.
 pub(super) fn take_append_entries(
     mut body: Bytes,
-) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+) -> Result<(u64, AppendEntriesRequest<TypeConfig>), CodecError> {
+    let time = take_u64(&mut body)?;
     let vote = take_vote(&mut body)?;
     let prev_log_id = take_log_id(&mut body)?;
     let leader_commit = take_log_id(&mut body)?;
@@ -105,7 +112,7 @@ pub(super) fn take_append_entries(
         }
         entries.push(entry_of_record(index, body.split_to(length))?);
     }
-    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+    Ok((time, AppendEntriesRequest { vote, prev_log_id, entries, leader_commit }))
 }
 
 /// Appends the bytes of `response` to `out`.
@@ -231,8 +238,9 @@ mod tests {
     #[test]
     fn append_entries_round_trip() {
         let mut bytes = Vec::new();
-        put_append_entries(&request(), &mut bytes);
-        let back = take_append_entries(bytes.into()).unwrap();
+        put_append_entries(77, &request(), &mut bytes);
+        let (time, back) = take_append_entries(bytes.into()).unwrap();
+        assert_eq!(time, 77);
         assert_eq!(format!("{back:?}"), format!("{:?}", request()));
         assert_eq!(back.entries, entries());
     }
@@ -240,7 +248,7 @@ mod tests {
     #[test]
     fn every_cut_of_append_entries_is_an_error() {
         let mut bytes = Vec::new();
-        put_append_entries(&request(), &mut bytes);
+        put_append_entries(77, &request(), &mut bytes);
         for length in 0..bytes.len() {
             assert!(
                 take_append_entries(Bytes::copy_from_slice(&bytes[..length])).is_err(),

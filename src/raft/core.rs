@@ -22,6 +22,7 @@ use super::reversion::Matches;
 use super::short::Shortness;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
+use super::timekeeper::Timekeeper;
 use super::timer::Timer;
 use super::type_config::TypeConfig;
 use crate::ids::{GroupId, RaftId};
@@ -48,6 +49,7 @@ pub(super) struct Shared<S: StateMachine> {
     /// Whom the log is kept for.
     pub(super) holdback: Arc<Holdback>,
     pub(super) timing: Timing,
+    pub(super) time: Arc<dyn Timekeeper>,
     pub(super) settling: Settling,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,

@@ -93,6 +93,7 @@ impl<S: StateMachine> Group<S> {
             Arc::clone(&ballot),
             options.snapshots.clone(),
             Arc::clone(&holdback),
+            Arc::clone(&options.time),
         );
         let raft = Raft::new(options.id, Arc::new(config), network, log.clone(), adapter)
             .await
@@ -111,6 +112,7 @@ impl<S: StateMachine> Group<S> {
             ballot,
             holdback,
             timing: options.timing,
+            time: options.time,
             settling: Settling::default(),
             votes_from,
             snapshots: options.snapshots,

@@ -75,24 +75,24 @@ impl<S: StateMachine> Group<S> {
     }
 
     fn handle_append(&self, urgency: Urgency, body: Bytes, responder: Responder) {
-        let request = match codec::take_append_entries(body) {
-            Ok(request) => request,
+        let (time, request) = match codec::take_append_entries(body) {
+            Ok(taken) => taken,
             Err(error) => {
                 tracing::warn!(group = %self.shared.group, %error, "refused a message");
                 return;
             }
         };
-        if urgency == Urgency::Heartbeat && self.shared.follows(&request) {
+        if urgency == Urgency::Heartbeat && self.shared.follows(time, &request) {
             let answer = AppendEntriesResponse::Success;
             responder.send_with(|out| codec::put_append_response(&answer, out));
-            self.shared.learn_commit(request);
+            self.shared.learn_commit(time, request);
             return;
         }
         let shared = Arc::clone(&self.shared);
         // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
         // they not to, the core would answer Conflict and the leader would send them again.
         tokio::spawn(async move {
-            if let Some(Ok(answer)) = shared.append(request).await {
+            if let Some(Ok(answer)) = shared.append(time, request).await {
                 responder.send_with(|out| codec::put_append_response(&answer, out));
             }
         });
@@ -140,7 +140,7 @@ impl<S: StateMachine> Shared<S> {
     /// rests on no entry; and openraft takes a success of a heartbeat for a sign of life, not for progress of the log.
     /// Waiting for the disk would depose a leader whose followers' disks stall. A log that is too short goes the long
     /// way, for openraft to say so.
-    fn follows(&self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    fn follows(&self, time: u64, request: &AppendEntriesRequest<TypeConfig>) -> bool {
         let is_known = {
             let metrics = self.metrics.borrow_watched();
             let previous = request.prev_log_id.map(|log_id| log_id.index);
@@ -163,25 +163,33 @@ impl<S: StateMachine> Shared<S> {
             });
         if is_taken {
             self.timer.lock().hear(now);
+            self.hear_time(time);
         }
         is_taken
     }
 
     /// Tells openraft of a newer commit index that came with a heartbeat; one at a time, for it may wait for the disk.
-    fn learn_commit(self: &Arc<Self>, request: AppendEntriesRequest<TypeConfig>) {
+    fn learn_commit(self: &Arc<Self>, time: u64, request: AppendEntriesRequest<TypeConfig>) {
         let is_news = request.leader_commit > self.metrics.borrow_watched().cluster_committed;
         if !is_news || self.is_committing.swap(true, Ordering::AcqRel) {
             return;
         }
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            drop(shared.append(request).await);
+            drop(shared.append(time, request).await);
             shared.is_committing.store(false, Ordering::Release);
         });
     }
 
+    fn hear_time(&self, time: u64) {
+        if time > 0 {
+            self.time.hear(time);
+        }
+    }
+
     async fn append(
         self: &Arc<Self>,
+        time: u64,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
         if let Some(other) = lost(&request, self.applied.position(), || self.log.voted_term()) {
@@ -196,6 +204,7 @@ impl<S: StateMachine> Shared<S> {
             if is_leader && term >= self.metrics.borrow_watched().current_term {
                 promise.take_word(term, now);
                 self.timer.lock().hear(now);
+                self.hear_time(time);
             }
             true
         };
@@ -247,7 +256,7 @@ impl<S: StateMachine> Shared<S> {
             && request.last_log_id >= last;
         let vote = self.metrics.borrow_watched().vote;
         let answer: VoteResponse<TypeConfig> = VoteResponse::new(vote, last, would_vote);
-        Ok(postcard::to_stdvec(&answer)?)
+        Ok(postcard::to_stdvec(&(answer, self.time.estimate()))?)
     }
 
     /// Stands for election, if this replica may, as its leader asks it to.

@@ -41,6 +41,7 @@ mod snapshot;
 mod snapshots;
 mod state_machine;
 mod status;
+mod timekeeper;
 mod timer;
 mod transfer;
 mod type_config;
@@ -60,4 +61,5 @@ pub use state_machine::{
     EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
 pub use status::{GroupStatus, Leadership};
+pub use timekeeper::{Estimate, Timekeeper, Timeless};
 pub use transfer::{TransferOutcome, TransferRefusal};

@@ -35,6 +35,7 @@ use super::limits::{
 };
 use super::snapshot::{SnapshotHandle, SnapshotStore, blocking};
 use super::snapshots::{Pause, Refusal};
+use super::timekeeper::Timekeeper;
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::clock::BootInstant;
@@ -79,6 +80,7 @@ pub(super) struct GroupNetworkFactory {
     acknowledgements: Arc<Acknowledgements>,
     ballot: Arc<Ballot>,
     transfers: Arc<Transfers>,
+    time: Arc<dyn Timekeeper>,
 }
 
 /// What is remembered of snapshots sent, over all the senders that openraft makes one after another.
@@ -140,7 +142,7 @@ impl SnapshotAnswer {
 impl GroupNetworkFactory {
     /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower,
     /// in `ballot` which voters have answered a candidate, in `snapshots` which file could not be read, and in `holdback` to
-    /// whom one is on its way.
+    /// whom one is on its way; it tells them the `time`.
     pub(super) fn new(
         group: GroupId,
         peers: Peers,
@@ -148,6 +150,7 @@ impl GroupNetworkFactory {
         ballot: Arc<Ballot>,
         snapshots: SnapshotStore,
         holdback: Arc<Holdback>,
+        time: Arc<dyn Timekeeper>,
     ) -> Self {
         let transfers = Transfers {
             snapshots,
@@ -155,7 +158,7 @@ impl GroupNetworkFactory {
             next_nonce: AtomicU64::new(1),
             pauses: Mutex::default(),
         };
-        Self { group, peers, acknowledgements, ballot, transfers: Arc::new(transfers) }
+        Self { group, peers, acknowledgements, ballot, transfers: Arc::new(transfers), time }
     }
 
     fn network(&self, target: RaftId, holder: Holder, append_kind: Kind) -> GroupNetwork {
@@ -168,6 +171,7 @@ impl GroupNetworkFactory {
             acknowledgements: Arc::clone(&self.acknowledgements),
             ballot: Arc::clone(&self.ballot),
             transfers: Arc::clone(&self.transfers),
+            time: Arc::clone(&self.time),
         }
     }
 }
@@ -196,6 +200,7 @@ pub(super) struct GroupNetwork {
     acknowledgements: Arc<Acknowledgements>,
     ballot: Arc<Ballot>,
     transfers: Arc<Transfers>,
+    time: Arc<dyn Timekeeper>,
 }
 
 impl GroupNetwork {
@@ -249,7 +254,8 @@ impl GroupNetwork {
         // Read before the message is queued: what the answer proves begins no earlier than that.
         let sent = BootInstant::now();
         let answer = self.call_with(&peer, self.append_kind, timeout, |out| {
-            codec::put_append_entries(request, out);
+            let now = self.time.estimate();
+            codec::put_append_entries(if now.is_known { now.micros } else { 0 }, request, out);
         });
         let term = request.vote.leader_id().term;
         let target = self.target;
@@ -562,6 +568,7 @@ mod tests {
 
     use tokio::sync::mpsc;
 
+    use super::super::timekeeper::Timeless;
     use super::super::type_config::{LogId, Proposal};
     use super::*;
     use crate::ids::{ClusterId, Incarnation, NodeId, Session};
@@ -633,6 +640,7 @@ mod tests {
                 Arc::default(),
                 snapshots,
                 Arc::default(),
+                Arc::new(Timeless),
             );
             let network = {
                 let holder = Holder { node: FOLLOWER_NODE, incarnation: Incarnation(2) };

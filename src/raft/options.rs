@@ -1,6 +1,7 @@
 //! What a replica is started with: its clock, its disk, its peers; and what openraft is told of them.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Config, ConfigError, SnapshotPolicy, StepDownPolicy};
@@ -10,6 +11,7 @@ use super::limits::{
     VOTE_TIMEOUT,
 };
 use super::snapshot::SnapshotStore;
+use super::timekeeper::Timekeeper;
 use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
@@ -86,8 +88,10 @@ pub struct GroupOptions {
     pub session: Session,
     /// The ways to its replicas.
     pub peers: Peers,
-    /// Its clock.
+    /// The clock of consensus.
     pub timing: Timing,
+    /// What time it is for the group.
+    pub time: Arc<dyn Timekeeper>,
     /// Random bits that differ between replicas, for their election timeouts.
     pub seed: u64,
 }

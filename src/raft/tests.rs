@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::type_config::{TypeConfig, Vote};
 use super::{
-    EntryPosition, Group, GroupOptions, Leadership, Origin, ProposalFate, Restored,
-    SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timing, TransferOutcome,
-    TransferRefusal, UnknownEntry,
+    EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate, Restored,
+    SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timekeeper, Timing,
+    TransferOutcome, TransferRefusal, UnknownEntry,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::stdx::fs::SystemDisk;
@@ -94,9 +94,39 @@ fn door(number: u64) -> Door {
     Door::new(identity, Credentials::new(b"", [0; 32]))
 }
 
+/// A time that stands still, another one on each node, and what was heard of others'.
+#[derive(Debug)]
+struct Sundial {
+    time: u64,
+    heard: Mutex<Vec<u64>>,
+    agreed: Mutex<Vec<Vec<Estimate>>>,
+}
+
+impl Sundial {
+    fn of(number: u64) -> Arc<Self> {
+        let (heard, agreed) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { time: 1000 * number, heard, agreed })
+    }
+}
+
+impl Timekeeper for Sundial {
+    fn estimate(&self) -> Estimate {
+        Estimate { micros: self.time, is_known: true }
+    }
+
+    fn hear(&self, time: u64) {
+        self.heard.lock().push(time);
+    }
+
+    fn agree(&self, voters: &[Estimate]) {
+        self.agreed.lock().push(voters.to_vec());
+    }
+}
+
 /// A replica and the node around it.
 struct Member {
     node: NodeId,
+    time: Arc<Sundial>,
     group: Group<Counter>,
     wal: Wal,
     ground: Ground,
@@ -163,8 +193,10 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
     if recovered.is_none() {
         wal.born(GROUP, id).await.unwrap();
     }
+    let time = Sundial::of(number);
     let options = GroupOptions {
         group: GROUP,
+        time: Arc::clone(&time) as Arc<dyn Timekeeper>,
         id,
         holder: holder(number),
         wal: wal.clone(),
@@ -188,7 +220,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
             sleep(beat).await;
         }
     });
-    Member { node: node(number), group, wal, ground, ticking: ticking.abort_handle() }
+    Member { node: node(number), time, group, wal, ground, ticking: ticking.abort_handle() }
 }
 
 impl Member {
@@ -352,7 +384,7 @@ async fn votes_are_refused_for_one_lease_after_a_leader_was_heard_and_no_longer(
         postcard::to_stdvec(&(request, super::census::Roll::new())).unwrap()
     };
     let is_granted = |answer: Vec<u8>| {
-        let answer: VoteResponse<TypeConfig> = postcard::from_bytes(&answer).unwrap();
+        let answer: VoteResponse<TypeConfig> = postcard::take_from_bytes(&answer).unwrap().0;
         answer.vote_granted
     };
     for member in [voter, old] {
@@ -543,4 +575,26 @@ async fn a_built_snapshot_is_not_on_the_disk_before_the_log_it_covers() {
     lead.group.snapshot().await;
     wait_for("snapshot", || (lead.group.snapshot_covers() > 0).then_some(())).await;
     assert!(lead.wal.stats().syncs > before);
+}
+
+/// faults.md T3: followers heard it from entries alone, at their next look; an idle leader had to write some.
+#[tokio::test]
+async fn heartbeats_tell_the_leaders_time_and_voters_tell_a_candidate_theirs() {
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let others = || members.iter().filter(|member| member.id() != old.id());
+    for follower in others() {
+        wait_for("a word on the time", || follower.time.heard.lock().last().copied()).await;
+        assert!(follower.time.heard.lock().iter().all(|time| *time == old.time.time));
+    }
+    assert_eq!(*old.time.heard.lock(), [], "the leader goes by its own");
+    old.group.stop().await;
+    old.deafen(true);
+    let new = wait_for("a new leader", || {
+        others().find(|member| member.group.leadership() == Leadership::Here)
+    })
+    .await;
+    let voter = others().find(|member| member.id() != new.id()).unwrap();
+    let told = Estimate { micros: voter.time.time, is_known: true };
+    assert_eq!(new.time.agreed.lock().last(), Some(&vec![told]));
 }

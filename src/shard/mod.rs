@@ -18,7 +18,7 @@ mod proposal;
 mod reply;
 mod session;
 mod session_snapshot;
-mod stamp_clock;
+mod time;
 mod wire;
 
 pub use front::Lane;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -24,13 +24,13 @@ use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
 use super::session::SessionsSize;
-use super::stamp_clock::StampClock;
+use super::time::ShardTime;
 use super::wire::{self, Answer, kind};
 use crate::ids::{DbIndex, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
 use crate::keyspace::Keyspace;
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, ProposalFate, Settled, StartError, Stopped,
-    TransferOutcome, TransferRefusal,
+    Timekeeper, TransferOutcome, TransferRefusal,
 };
 use crate::resp::ErrorReply;
 use crate::slot::Slot;
@@ -84,9 +84,8 @@ pub struct Shard {
     /// An entry that closes sessions is under way.
     is_closing: AtomicBool,
     reads_in_flight: AtomicUsize,
-    stamps: Mutex<Stamps>,
-    /// The shard's time less this node's monotonic clock, in microseconds, as of the last tick.
-    time_offset_us: AtomicI64,
+    time: Arc<ShardTime>,
+    random: Mutex<SplitMix64>,
     /// The last leader heard of through an answer, see [`Self::note_hint`]; for nodes without a working replica.
     hint: Mutex<Option<NodeId>>,
 }
@@ -129,13 +128,6 @@ enum Unread {
     Silent,
 }
 
-/// What the leader puts in its entries.
-struct Stamps {
-    clock: StampClock,
-    random: SplitMix64,
-    last_entry: Instant,
-}
-
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("shard", &self.options.shard).finish_non_exhaustive()
@@ -150,11 +142,6 @@ impl Shard {
             options.slots.clone(),
             Arc::clone(&front) as Arc<dyn machine::AppliedPackets>,
         ));
-        let stamps = Stamps {
-            clock: StampClock::start(&*options.clock, UnixMillis(0)),
-            random: SplitMix64::new(options.seed),
-            last_entry: Instant::now(),
-        };
         Arc::new(Self {
             front,
             machine,
@@ -162,8 +149,8 @@ impl Shard {
             entries_in_flight: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
             reads_in_flight: AtomicUsize::new(0),
-            stamps: Mutex::new(stamps),
-            time_offset_us: AtomicI64::new(0),
+            time: Arc::new(ShardTime::new(Arc::clone(&options.clock))),
+            random: Mutex::new(SplitMix64::new(options.seed)),
             hint: Mutex::new(None),
             options,
         })
@@ -176,14 +163,18 @@ impl Shard {
     pub async fn start_replica(&self, options: GroupOptions) -> Result<(), StartError> {
         let wal = options.wal.clone();
         let group = Group::start(options, Arc::clone(&self.machine)).await?;
-        self.stamps.lock().clock = StampClock::start(&*self.options.clock, self.machine.now());
-        self.note_time();
+        self.time.pass(self.machine.now());
         if self.replica.put(Some(Arc::new(Replica { group, wal }))).is_some() {
             tracing::error!(shard = %self.id(), "a replica was started twice");
         }
         // Who waits for one elsewhere may find one here now.
         self.front.wake.notify_one();
         Ok(())
+    }
+
+    /// The shard's time, for its replica here.
+    pub fn timekeeper(&self) -> Arc<dyn Timekeeper> {
+        Arc::clone(&self.time) as Arc<dyn Timekeeper>
     }
 
     /// Ends this node's replica, when it has one, and forgets its state. What waits goes to the others.
@@ -322,19 +313,18 @@ impl Shard {
     /// Asked after the requests arrived, once for all reads of a pipeline; otherwise they go to [`Lane::Read`].
     pub fn may_read(&self) -> bool {
         self.options.read_consistency == ReadConsistency::Lease
+            && self.time.is_known()
             && self.replica.get().is_some_and(|replica| replica.group.may_read())
     }
 
-    /// Runs `read` on this node's applied state, whatever it is worth: see [`Self::may_read`]. The time it is
-    /// given is the shard's at `clock`, which steps of a wall clock do not move.
+    /// Runs `read` on this node's applied state, whatever it is worth: see [`Self::may_read`]. The time it is given is the
+    /// shard's at `clock`, which must not be later than what vouches for the read: see `time`.
     pub fn read<R>(
         &self,
         clock: MonotonicMicros,
         read: impl FnOnce(&Keyspace, UnixMillis) -> R,
     ) -> R {
-        let clock_us = i64::try_from(clock.0).unwrap_or(i64::MAX);
-        let now_us = clock_us.saturating_add(self.time_offset_us.load(Ordering::Relaxed));
-        self.machine.read(UnixMillis(u64::try_from(now_us / 1000).unwrap_or(0)), read)
+        self.machine.read(self.time.at(clock), read)
     }
 
     /// Whether the shard holds so many keys that [`Self::look_ahead`] is worth its while.
@@ -403,8 +393,9 @@ impl Shard {
     }
 
     fn handle_read(self: &Arc<Self>, message: Message, responder: Responder) {
+        let arrived = self.time.monotonic();
         if self.may_read() {
-            let replies = self.run_reads(&message.body);
+            let replies = self.run_reads(arrived, &message.body);
             return responder.send_with(|out| wire::put_applied(&replies, out));
         }
         let shard = Arc::clone(self);
@@ -416,16 +407,15 @@ impl Shard {
         });
     }
 
-    fn run_reads(&self, body: &[u8]) -> Replies {
-        let seed = self.stamps.lock().random.next_u64();
-        self.machine.read(self.options.clock.now(), |keyspace, now| {
-            machine::run_reads(keyspace, now, seed, body)
-        })
+    fn run_reads(&self, clock: MonotonicMicros, body: &[u8]) -> Replies {
+        let seed = self.random.lock().next_u64();
+        self.read(clock, |keyspace, now| machine::run_reads(keyspace, now, seed, body))
     }
 
     /// Reads vouched for by a quorum, or by whoever leads.
     async fn confirmed_reads(&self, body: &[u8]) -> Result<Replies, Option<NodeId>> {
         let Some(replica) = self.replica.get() else { return Err(*self.hint.lock()) };
+        let asked = self.time.monotonic();
         match replica.group.leadership() {
             Leadership::Here => {}
             Leadership::There(leader) => return Err(Some(leader)),
@@ -437,8 +427,9 @@ impl Shard {
                 ReadRefused::NotLeader { leader } => leader,
                 ReadRefused::NoQuorum => None,
             })?;
+            self.time.lead();
         }
-        Ok(self.run_reads(body))
+        Ok(self.run_reads(asked, body))
     }
 
     /// Sends and proposes what gathers, until the task is aborted. One per shard, on the shard's runtime.
@@ -603,11 +594,8 @@ impl Shard {
     }
 
     fn next_stamp(&self) -> Stamp {
-        let applied = self.machine.now();
-        let mut stamps = self.stamps.lock();
-        stamps.last_entry = Instant::now();
-        let now = stamps.clock.now(&*self.options.clock, applied);
-        Stamp { now, seed: stamps.random.next_u64() }
+        self.time.lead();
+        Stamp { now: self.time.now(), seed: self.random.lock().next_u64() }
     }
 
     /// As follower or bystander: sends what waits to the leader.
@@ -680,7 +668,7 @@ impl Shard {
         let node = self.options.node;
         let elsewhere: Vec<NodeId> =
             self.options.replicas.iter().copied().filter(|replica| *replica != node).collect();
-        let random = self.stamps.lock().random.below(elsewhere.len() as u64);
+        let random = self.random.lock().below(elsewhere.len() as u64);
         let chosen = usize::try_from(random).ok().and_then(|at| elsewhere.get(at));
         chosen.copied().unwrap_or(node)
     }
@@ -790,12 +778,10 @@ impl Shard {
         }
     }
 
-    /// What is due regularly, some ten times a second: overdue answers, the replicated clock, keys past
-    /// their deadline, a snapshot.
+    /// What is due regularly, some ten times a second: overdue answers, the course of time, keys past their deadline.
     pub async fn tick(self: &Arc<Self>) {
         let now = Instant::now();
         self.front.expire(now);
-        self.note_time();
         if self.front.confirm(now) {
             self.front.wake.notify_one();
         }
@@ -804,39 +790,22 @@ impl Shard {
             self.front.wake.notify_one();
         }
         let Some(replica) = self.replica.get() else { return };
-        match replica.group.leadership() {
-            Leadership::Here => self.purge_due_keys().await,
-            Leadership::There(_) => {
-                let applied = self.machine.now();
-                self.stamps.lock().clock.observe(&*self.options.clock, applied);
-            }
-            Leadership::Unknown => {}
+        self.time.pass(self.machine.now());
+        if replica.group.leadership() == Leadership::Here {
+            self.time.lead();
+            self.time.steer();
+            self.purge_due_keys().await;
         }
     }
 
-    /// Tells reads how the shard's time relates to the monotonic clock.
-    fn note_time(&self) {
-        let applied = self.machine.now();
-        let now = self.stamps.lock().clock.peek(&*self.options.clock, applied);
-        let now_us = i64::try_from(now.0).unwrap_or(i64::MAX).saturating_mul(1000);
-        let clock_us = i64::try_from(self.options.clock.monotonic().0).unwrap_or(i64::MAX);
-        self.time_offset_us.store(now_us.saturating_sub(clock_us), Ordering::Relaxed);
-    }
-
-    /// As leader: proposes the removal of keys past their deadline; and, on a quiet shard, an empty purge
-    /// now and then, so that followers keep hearing the time.
+    /// As leader: proposes the removal of keys past their deadline.
     async fn purge_due_keys(self: &Arc<Self>) {
-        const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
         if self.entries_in_flight.load(Ordering::Acquire) >= ENTRIES_IN_FLIGHT_MAX {
             return;
         }
-        let (now, quiet) = {
-            let applied = self.machine.now();
-            let stamps = self.stamps.lock();
-            (stamps.clock.peek(&*self.options.clock, applied), stamps.last_entry.elapsed() > QUIET)
-        };
+        let now = self.time.now().max(self.machine.now());
         let keys = self.machine.due_keys(now, PURGE_KEYS_MAX);
-        if !keys.is_empty() || (quiet && self.options.replicas.len() > 1) {
+        if !keys.is_empty() {
             let stamp = self.next_stamp();
             let purge = proposal::encode_purge(stamp, &keys);
             if self.propose(purge, Carried::default()).await.is_err() {
@@ -983,7 +952,7 @@ mod tests {
     fn random_key(shard: &Shard) -> Vec<u8> {
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"RANDOMKEY"], &mut commands);
-        shard.run_reads(&commands).bytes
+        shard.run_reads(MonotonicMicros(0), &commands).bytes
     }
 
     /// Fault R18: forwarded reads drew the same key again and again.

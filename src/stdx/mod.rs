@@ -6,6 +6,7 @@ pub mod clock;
 pub mod disk;
 pub mod fs;
 pub mod glob;
+pub mod latest;
 pub mod long_double;
 pub mod memory_disk;
 pub mod num;

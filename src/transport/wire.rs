@@ -64,7 +64,7 @@ const CHECKSUM_BYTES: usize = 4;
 pub(super) const HELLO_BYTES_MAX: usize = HELLO_FIXED_BYTES + NAME_BYTES_MAX + CHECKSUM_BYTES;
 
 /// Version of the protocol, exchanged in the hello.
-pub(super) const PROTOCOL_VERSION: u16 = 2;
+pub(super) const PROTOCOL_VERSION: u16 = 3;
 
 /// First bytes of a hello.
 const MAGIC: [u8; 4] = *b"KVPR";

@@ -29,3 +29,4 @@ mod smoke;
 mod snapshots;
 mod soak;
 mod stale_reads;
+mod time;

@@ -1,4 +1,5 @@
-//! Histories recorded while faults of every kind strike in any order: kills, lost disks, pauses, cut links, slow disks.
+//! Histories recorded while faults of every kind strike in any order: kills, lost disks, pauses, cut links, slow disks, wall
+//! clocks that step. Locks with a deadline are compared with true time meanwhile.
 //!
 //! `KVORUM_SOAK_MINUTES` sets how long; `scripts/soak` calls it so. Judged in parts, each a cluster's life between two
 //! looks at its history, because the search for an order grows with the operations of a key.
@@ -12,6 +13,7 @@ use crate::support::checker::check;
 use crate::support::cluster::{FAULT, TestCluster};
 use crate::support::damage::{Damage, damage};
 use crate::support::history::Recording;
+use crate::support::locks::Locks;
 use crate::support::proxy::Link;
 use crate::support::{let_pass, now_us, seed, us};
 
@@ -40,6 +42,10 @@ enum Fault {
     Silence,
     SlowLink,
     SlowDisk,
+    /// A wall clock steps by up to an hour.
+    Step,
+    /// A node is down while its wall clock steps.
+    KillAndStep,
     /// A slow disk at one node and a kill of another.
     SlowDiskAndKill,
     /// A node sleeps while another loses a link.
@@ -47,8 +53,10 @@ enum Fault {
 }
 
 /// Those that any cluster must bear; lost disks are in [`LOSSES`].
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 10] = [
     Fault::Kill,
+    Fault::Step,
+    Fault::KillAndStep,
     Fault::Pause,
     Fault::Cut,
     Fault::Silence,
@@ -76,6 +84,10 @@ fn millis(prng: &mut SplitMix64, least: u64, span: u64) -> Duration {
     Duration::from_millis(least + prng.below(span))
 }
 
+fn shift_ms(prng: &mut SplitMix64) -> i64 {
+    [0, 3_600_000, -3_600_000, 900, -900][usize::try_from(prng.below(5)).unwrap()]
+}
+
 fn strike(cluster: &mut TestCluster, fault: Fault, prng: &mut SplitMix64) {
     let any = usize::try_from(prng.below(3)).unwrap();
     // Half of the faults hit a leader, as nothing else would be tested by the others.
@@ -84,6 +96,16 @@ fn strike(cluster: &mut TestCluster, fault: Fault, prng: &mut SplitMix64) {
     match fault {
         Fault::Kill => {
             cluster.node_mut(node).kill();
+            let_pass(millis(prng, 0, 2000));
+            cluster.node_mut(node).restart();
+        }
+        Fault::Step => {
+            cluster.node_mut(node).shift_wall(shift_ms(prng));
+            let_pass(millis(prng, 0, 500));
+        }
+        Fault::KillAndStep => {
+            cluster.node_mut(node).kill();
+            cluster.node_mut(node).shift_wall(shift_ms(prng));
             let_pass(millis(prng, 0, 2000));
             cluster.node_mut(node).restart();
         }
@@ -142,6 +164,8 @@ fn strike(cluster: &mut TestCluster, fault: Fault, prng: &mut SplitMix64) {
 struct Counts {
     faults: BTreeMap<Fault, usize>,
     checked: usize,
+    locks: usize,
+    looks: usize,
     unknown: usize,
     parts: usize,
 }
@@ -163,6 +187,7 @@ fn histories_hold_under_any_faults_in_any_order() {
         // A cluster of its own for each part, so that a key's history begins with nothing.
         let mut cluster = TestCluster::start_for_soak(3, &DIRECTIVES);
         let recording = Recording::start(&cluster.ports(), CLIENTS, prng.below(u64::MAX));
+        let locks = Locks::start(&cluster.ports(), prng.below(u64::MAX));
         let part_end = end.min(now_us() + us(PART));
         while now_us() < part_end {
             let_pass(millis(&mut prng, 100, 500));
@@ -177,6 +202,9 @@ fn histories_hold_under_any_faults_in_any_order() {
             Ok(checked) => counts.checked += checked,
             Err(violation) => panic!("seed {seed}, after {counts:?}: {violation:#?}"),
         }
+        let (granted, looked) = locks.finish();
+        counts.locks += granted;
+        counts.looks += looked;
         cluster.assert_replicas_agree();
         counts.parts += 1;
         eprintln!("part {}: {} operations hold so far, 0 anomalies", counts.parts, counts.checked);
@@ -189,6 +217,7 @@ fn histories_hold_under_any_faults_in_any_order() {
         eprintln!("  {count:>5} {fault:?}");
     }
     eprintln!("  {} operations hold, {} unknown, 0 anomalies", counts.checked, counts.unknown);
+    eprintln!("  {} locks kept their time, looked at {} times", counts.locks, counts.looks);
 }
 
 /// A restart of the machine is seen as one: what the kernel says of its boot is another line.

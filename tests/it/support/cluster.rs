@@ -48,9 +48,11 @@ impl TestCluster {
         Self::start_with(count, directives, true, None)
     }
 
-    /// `count` nodes for faults of every kind: their links can be changed, and their disks be slowed.
+    /// `count` nodes for faults of every kind: their links can be changed, their disks be slowed, their wall clocks step.
     pub(crate) fn start_for_soak(count: usize, directives: &[&str]) -> Self {
-        Self::start_with(count, directives, true, Some(Duration::ZERO))
+        let mut cluster = Self::prepare(count, directives, true, Some(Duration::ZERO));
+        cluster.nodes.iter_mut().for_each(|node| node.shift_wall(0));
+        cluster.start_all()
     }
 
     fn start_with(
@@ -59,11 +61,14 @@ impl TestCluster {
         is_proxied: bool,
         sync_delay: Option<Duration>,
     ) -> Self {
-        let mut cluster = Self::prepare(count, directives, is_proxied, sync_delay);
-        cluster.nodes.iter_mut().for_each(TestServer::spawn);
-        cluster.nodes.iter_mut().for_each(TestServer::await_ready);
-        cluster.await_serving();
-        cluster
+        Self::prepare(count, directives, is_proxied, sync_delay).start_all()
+    }
+
+    fn start_all(mut self) -> Self {
+        self.nodes.iter_mut().for_each(TestServer::spawn);
+        self.nodes.iter_mut().for_each(TestServer::await_ready);
+        self.await_serving();
+        self
     }
 
     /// The nodes, with their doors and directories, before any of them runs.

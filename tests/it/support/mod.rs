@@ -6,11 +6,14 @@ pub(crate) mod cluster;
 pub(crate) mod damage;
 pub(crate) mod history;
 pub(crate) mod load;
+pub(crate) mod locks;
 pub(crate) mod node;
 pub(crate) mod ports;
+pub(crate) mod preload;
 pub(crate) mod proxy;
 pub(crate) mod shards;
 pub(crate) mod slow_disk;
+pub(crate) mod wall_clock;
 
 use std::sync::OnceLock;
 use std::thread;

@@ -13,7 +13,10 @@ use tempfile::TempDir;
 
 use super::client::{Client, Value};
 use super::ports::Port;
-use super::{PATIENCE, damage, slow_disk, wait_for};
+use super::preload::Change;
+use super::slow_disk::SLOW_DISK;
+use super::wall_clock::WALL_CLOCK;
+use super::{PATIENCE, damage, preload, wait_for};
 
 /// How much of a node's log a failed test prints, in bytes.
 const LOG_TAIL_BYTES: usize = 6_000;
@@ -47,8 +50,8 @@ pub(crate) struct TestServer {
     directives: Vec<String>,
     child: Option<Child>,
     is_paused: bool,
-    /// Its syncs can be slowed: see [`TestServer::delay_syncs`].
-    is_slowable: bool,
+    /// What it sees otherwise than the machine has it.
+    changes: Vec<&'static Change>,
     /// It reads its boot id from a file of its own: see [`TestServer::act_boot`].
     has_own_boot: bool,
 }
@@ -72,7 +75,7 @@ impl TestServer {
             directives,
             child: None,
             is_paused: false,
-            is_slowable: false,
+            changes: Vec::new(),
             has_own_boot: false,
         }
     }
@@ -104,13 +107,21 @@ impl TestServer {
     /// Lets each fsync of the process take `delay` longer, from now on and after every restart. The first time it
     /// must not run yet.
     pub(crate) fn delay_syncs(&mut self, delay: Duration) {
-        assert!(self.is_slowable || self.child.is_none(), "it was started with a disk as it is");
-        self.is_slowable = true;
-        slow_disk::set_delay(&self.sync_delay_path(), delay);
+        self.change(&SLOW_DISK, i64::try_from(delay.as_millis()).expect("a short delay"));
     }
 
-    fn sync_delay_path(&self) -> PathBuf {
-        self.folder().join("sync-delay-ms")
+    /// Sets the wall clock of the process `ms` ahead of the machine's from now on, also after every restart. The first
+    /// time it must not run yet.
+    pub(crate) fn shift_wall(&mut self, ms: i64) {
+        self.change(&WALL_CLOCK, ms);
+    }
+
+    fn change(&mut self, change: &'static Change, number: i64) {
+        if self.changes.iter().all(|known| known.name != change.name) {
+            assert!(self.child.is_none(), "it was started with the machine as it is");
+            self.changes.push(change);
+        }
+        preload::set(&preload::file_of(change, self.folder()), number);
     }
 
     /// Starts the process without waiting for it.
@@ -120,12 +131,12 @@ impl TestServer {
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let slow = self.is_slowable.then(|| slow_disk::environment(&self.sync_delay_path()));
+        let environment = preload::environment(&self.changes, self.folder());
         let boot = self.has_own_boot.then(|| damage::boot_prefix(&self.boot_id_path()));
         let mut before = boot.into_iter().flatten().chain(["/bin/sh".to_owned()]);
         let child = Command::new(before.next().expect("at least the shell"))
             .args(before)
-            .envs(slow.into_iter().flatten())
+            .envs(environment)
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvorum")])
             .args(["--port", &self.port().to_string()])
             .args(["--cluster-port", &self.cluster_port().to_string()])

@@ -1,0 +1,169 @@
+//! The shard's time: the same through every door, whoever leads and whatever wall clocks say (faults.md, T1–T3, R21).
+
+use std::time::Duration;
+
+use kvorum::stdx::prng::SplitMix64;
+
+use crate::support::client::Value;
+use crate::support::cluster::TestCluster;
+use crate::support::locks::Locks;
+use crate::support::{PATIENCE, is_long, let_pass, now_us, rounds, seed, us, wait_for};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// How late a node may be with the time, where this machine runs other tests too.
+const LATE_MS: u64 = 300;
+
+/// Three nodes whose wall clocks are `shifts` ahead.
+fn start(shifts: [i64; 3], directives: &[&str]) -> TestCluster {
+    let mut cluster = TestCluster::start_without(3, directives, &[0, 1, 2]);
+    for (index, shift) in shifts.into_iter().enumerate() {
+        cluster.node_mut(index).shift_wall(shift);
+        cluster.node_mut(index).spawn();
+    }
+    (0..3).for_each(|index| cluster.node_mut(index).await_ready());
+    cluster.await_serving();
+    cluster
+}
+
+/// A key with a deadline, and when it got it by true time, in µs.
+struct Deadline {
+    asked: u64,
+    known: u64,
+}
+
+const TTL_MS: u64 = 600_000;
+
+impl Deadline {
+    fn set(cluster: &TestCluster, index: usize) -> Self {
+        let asked = now_us();
+        let reply = cluster.client(index).cmd(&["SET", "k", "v", "PX", &TTL_MS.to_string()]);
+        assert_eq!(reply, Value::ok());
+        Self { asked, known: now_us() }
+    }
+
+    /// Asks every node that serves how long it is.
+    #[track_caller]
+    fn assert_seen(&self, cluster: &TestCluster) {
+        for index in cluster.serving() {
+            let asked = now_us();
+            let left = cluster.client(index).cmd(&["PTTL", "k"]).integer();
+            let known = now_us();
+            let longest = (known - self.asked) / 1000;
+            let shortest = asked.saturating_sub(self.known) / 1000;
+            let least = TTL_MS - longest * 101 / 100 - 5;
+            let most = TTL_MS - shortest * 99 / 100 + LATE_MS;
+            assert!(
+                (least..=most).contains(&u64::try_from(left).unwrap_or(0)),
+                "node {index}: {left} ms left, not {least} to {most}"
+            );
+        }
+    }
+}
+
+/// T1: reads that other nodes had sent went by the wall clock of the leader.
+#[test]
+fn deadlines_are_the_same_through_every_door_whoever_leads() {
+    let mut cluster = start([0, 0, 0], &["--cluster-shards", "1"]);
+    let deadline = Deadline::set(&cluster, 0);
+    deadline.assert_seen(&cluster);
+    for shift in [HOUR_MS, -HOUR_MS, HOUR_MS, 0] {
+        let leader = cluster.leader_of("k");
+        cluster.node_mut(leader).kill();
+        cluster.node_mut(leader).shift_wall(shift);
+        cluster.node_mut(leader).restart();
+        cluster.await_serving();
+        deadline.assert_seen(&cluster);
+        // Through one that leads and was not restarted just now, whose clock steps.
+        let leader = cluster.leader_of("k");
+        cluster.node_mut(leader).shift_wall(-shift);
+        let_pass(Duration::from_millis(300));
+        deadline.assert_seen(&cluster);
+    }
+}
+
+/// Nobody has heard the time: of three wall clocks the middle one is believed, or of two the earlier.
+#[test]
+fn after_a_restart_of_all_no_single_wall_clock_decides() {
+    let mut cluster = start([0, 0, 0], &["--cluster-shards", "1"]);
+    let deadline = Deadline::set(&cluster, 0);
+    for (ahead, behind) in [(0, 1), (1, 2), (2, 0)] {
+        for index in 0..3 {
+            cluster.node_mut(index).kill();
+            cluster.node_mut(index).shift_wall(0);
+        }
+        cluster.node_mut(ahead).shift_wall(HOUR_MS);
+        cluster.node_mut(behind).shift_wall(-HOUR_MS);
+        (0..3).for_each(|index| cluster.node_mut(index).spawn());
+        (0..3).for_each(|index| cluster.node_mut(index).await_ready());
+        cluster.await_serving();
+        // An hour behind is what the last stamp says, so as if no time had passed while all were down.
+        let client = &mut cluster.client(0);
+        let left = u64::try_from(client.cmd(&["PTTL", "k"]).integer()).unwrap_or(0);
+        let passed = (now_us() - deadline.asked) / 1000;
+        assert!(left + passed * 101 / 100 + 5 >= TTL_MS, "{left} ms left after {passed}");
+    }
+}
+
+/// Time reaches followers without entries: what they are told in heartbeats is enough to lead by.
+#[test]
+fn an_idle_shard_keeps_its_time_and_writes_nothing_for_it() {
+    let mut cluster = start([0, HOUR_MS, -HOUR_MS], &["--cluster-shards", "1"]);
+    let deadline = Deadline::set(&cluster, 0);
+    let appended = |cluster: &TestCluster| {
+        let info = cluster.client(0).line("INFO").text();
+        info.lines().find(|line| line.starts_with("kvorum_wal_writes")).map(ToOwned::to_owned)
+    };
+    wait_for("an idle log", PATIENCE, || {
+        let before = appended(&cluster);
+        let_pass(Duration::from_secs(rounds(2, 15) as u64));
+        if appended(&cluster) == before { Ok(()) } else { Err("it writes".to_owned()) }
+    });
+    deadline.assert_seen(&cluster);
+    let leader = cluster.leader_of("k");
+    cluster.node_mut(leader).kill();
+    cluster.await_serving();
+    deadline.assert_seen(&cluster);
+}
+
+/// Takes and watches locks while leaders die and come back and wall clocks step.
+fn judge_locks(directives: &[&str]) {
+    let seed = seed();
+    let mut prng = SplitMix64::new(seed);
+    let mut cluster = start([0, HOUR_MS, -HOUR_MS], directives);
+    let locks = Locks::start(&cluster.ports(), seed);
+    let end = now_us() + us(Duration::from_secs(if is_long() { 120 } else { 15 }));
+    while now_us() < end {
+        let_pass(Duration::from_millis(300 + prng.below(900)));
+        let shift = [0, HOUR_MS, -HOUR_MS, 700, -700][usize::try_from(prng.below(5)).unwrap()];
+        let key = format!("lease:{}", prng.below(3));
+        let victim = if prng.below(3) == 0 {
+            usize::try_from(prng.below(3)).unwrap()
+        } else {
+            cluster.leader_of(&key)
+        };
+        if prng.below(2) == 0 {
+            cluster.node_mut(victim).shift_wall(shift);
+            continue;
+        }
+        cluster.node_mut(victim).kill();
+        cluster.node_mut(victim).shift_wall(shift);
+        let_pass(Duration::from_millis(prng.below(2000)));
+        cluster.node_mut(victim).restart();
+        cluster.await_serving();
+    }
+    let (granted, looked) = locks.finish();
+    eprintln!("{granted} locks taken, {looked} looks");
+    assert!(granted > 20 && looked > 200, "{granted} locks taken, {looked} looks");
+    cluster.assert_replicas_agree();
+}
+
+#[test]
+fn locks_live_as_long_as_they_should_whatever_wall_clocks_say() {
+    judge_locks(&["--cluster-shards", "2"]);
+}
+
+#[test]
+fn locks_live_as_long_as_they_should_by_quorum_reads() {
+    judge_locks(&["--cluster-shards", "2", "--read-consistency", "quorum"]);
+}
