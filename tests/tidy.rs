@@ -129,7 +129,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustix", &["stdx", "wal", "server", "main"]),
     ("serde", &["ids", "ring", "raft", "meta"]),
     ("sha2", &["transport"]),
-    ("smallvec", &["keyspace", "command", "shard", "router", "node", "session"]),
+    ("smallvec", &["raft", "keyspace", "command", "shard", "router", "node", "session"]),
     ("thiserror", ANY_ROOM),
     (
         "tokio",

@@ -52,7 +52,10 @@ pub(super) fn parse(path: &str, text: &[u8]) -> Result<Vec<Line>, ConfigError> {
             continue;
         }
         let words = words(line, &origin)?;
-        lines.push(Line { origin, words });
+        // Blank by C's rules: a vertical tab is none by Rust's.
+        if !words.is_empty() {
+            lines.push(Line { origin, words });
+        }
     }
     Ok(lines)
 }

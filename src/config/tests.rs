@@ -808,6 +808,12 @@ fn any_line() -> impl Strategy<Value = String> {
         .prop_map(|(name, values)| format!("{name} {}", values.join(" ")))
 }
 
+/// Found by the property below: such a line was one without words.
+#[test]
+fn a_line_of_any_blanks_says_nothing() {
+    assert_eq!(file::parse("x.conf", b" \t\r\n\x0b\n\x0c \x0b\n").unwrap().len(), 0);
+}
+
 proptest! {
     /// Seeds of failures are printed by proptest.
     #[test]

@@ -39,6 +39,53 @@ pub fn encode(reply: &Reply<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends `reply` as [`encode`] does, unless it is longer than `bytes_max`: then nothing.
+///
+/// # Errors
+/// [`TooLong`]. Found without encoding it: a reply that would not fit in memory never is.
+pub fn encode_within(
+    reply: &Reply<'_>,
+    protocol: Protocol,
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    if longest(reply) > bytes_max {
+        return Err(TooLong);
+    }
+    encode(reply, protocol, out);
+    Ok(())
+}
+
+/// A reply is longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the reply is too long")]
+pub struct TooLong;
+
+/// Bytes that `reply` takes at most, in either protocol.
+fn longest(reply: &Reply<'_>) -> usize {
+    let of_items = |items: &[Reply<'_>]| {
+        items.iter().map(longest).fold(HEADER_BYTES_MAX, usize::saturating_add)
+    };
+    let of_pairs = |pairs: &[(Reply<'_>, Reply<'_>)]| {
+        let each = |(first, second): &(Reply<'_>, Reply<'_>)| {
+            HEADER_BYTES_MAX.saturating_add(longest(first)).saturating_add(longest(second))
+        };
+        pairs.iter().map(each).fold(HEADER_BYTES_MAX, usize::saturating_add)
+    };
+    // What has no length of its own fits into one header with its text.
+    let with_text = |text: usize| text.saturating_add(HEADER_BYTES_MAX + FORMAT_BYTES);
+    match reply {
+        Reply::Simple(text) => with_text(text.len()),
+        Reply::Error(error) => with_text(error.line().len()),
+        Reply::Bulk(bytes) | Reply::BigNumber(bytes) => with_text(bytes.len()),
+        Reply::Verbatim { text, .. } => with_text(text.len()),
+        Reply::Integer(_) | Reply::Boolean(_) | Reply::Null | Reply::NullArray => with_text(0),
+        Reply::Double(_) => with_text(DOUBLE_BYTES_MAX),
+        Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => of_items(items),
+        Reply::Map(pairs) | Reply::Pairs(pairs) => of_pairs(pairs),
+    }
+}
+
 /// Appends the bulk string `bytes`.
 pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     // One reservation for header, bytes and ends: growing twice would copy a big reply twice.
@@ -86,6 +133,12 @@ pub fn encode_null(out: &mut Vec<u8>, protocol: Protocol) {
 
 /// Type byte, the 20 digits of the largest length, CR, LF.
 const HEADER_BYTES_MAX: usize = 23;
+
+/// What a reply may have beside one header and its text: the format of a verbatim text, CR and LF.
+const FORMAT_BYTES: usize = 6;
+
+/// The longest text of a double.
+const DOUBLE_BYTES_MAX: usize = 32;
 
 fn encode_null_array(out: &mut Vec<u8>, protocol: Protocol) {
     out.extend_from_slice(match protocol {
@@ -191,6 +244,19 @@ mod tests {
         let mut out = Vec::new();
         encode(reply, protocol, &mut out);
         String::from_utf8(out).unwrap().replace("\r\n", "|")
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_is_not_encoded_at_all() {
+        let bulk = |length: usize| Reply::bulk(vec![b'x'; length]);
+        let nested = || Reply::Array(vec![bulk(100), Reply::Map(vec![(bulk(1), bulk(500))])]);
+        for (reply, enough) in [(bulk(1000), 1100), (nested(), 800)] {
+            let mut out = b"before".to_vec();
+            assert_eq!(encode_within(&reply, Protocol::Resp3, 600, &mut out), Err(TooLong));
+            assert_eq!(out, b"before");
+            assert_eq!(encode_within(&reply, Protocol::Resp3, enough, &mut out), Ok(()));
+            assert!(out.len() > 600);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod limits;
 pub mod reply;
 
 pub use decode::{Decoded, ProtocolError, RequestDecoder};
-pub use encode::{Protocol, encode};
+pub use encode::{Protocol, TooLong, encode, encode_within};
 pub use error::ErrorReply;
 pub use limits::Limits;
 pub use reply::Reply;

@@ -2,7 +2,10 @@
 //!
 //! Replies known at once are encoded at once. The others leave a mark where they belong; their commands
 //! gather per shard and leave together, so that a pipeline costs one submission and one wake-up per shard.
+//!
+//! Large replies of other nodes come in parts: what is in is written out before the rest is asked for.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -11,7 +14,7 @@ use super::state::Session;
 use crate::ids::{DbIndex, ShardId};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::router::{Merge, continue_scan, merge};
-use crate::shard::{Lane, Replies, ReplyCell, Shard, put_command};
+use crate::shard::{Commands, Lane, REPLY_BYTES_MAX, Replies, ReplyCell, Shard, put_command};
 
 /// Where a reply comes from.
 #[derive(Debug)]
@@ -26,11 +29,38 @@ enum Part {
     Scan { shard: ShardId, next: Option<u64> },
 }
 
+/// How far the replies of a batch are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All are there.
+    Done,
+    /// More are to be asked for, once these are written out.
+    More,
+}
+
+/// Joins the replies of several shards, unless that would be too long.
+pub(super) fn join(
+    how: &Merge,
+    pieces: &[Vec<u8>],
+    protocol: Protocol,
+    random: u64,
+    out: &mut Vec<u8>,
+) {
+    if pieces.iter().map(Vec::len).sum::<usize>() > REPLY_BYTES_MAX {
+        return encode(&Reply::Error(ErrorReply::REPLY_TOO_LARGE), protocol, out);
+    }
+    let pieces: SmallVec<[&[u8]; 8]> = pieces.iter().map(Vec::as_slice).collect();
+    merge(how, &pieces, protocol, random, out);
+}
+
 /// What goes to one shard.
 #[derive(Debug)]
 struct Queue {
+    is_sent: bool,
     lane: Lane,
     commands: Vec<u8>,
+    /// Where those begin that have no reply yet, and how many they are.
+    from: usize,
     count: u32,
     cell: Arc<ReplyCell>,
     replies: Replies,
@@ -41,14 +71,37 @@ struct Queue {
 impl Queue {
     fn new() -> Self {
         Self {
+            is_sent: false,
             lane: Lane::Read,
             commands: Vec::new(),
+            from: 0,
             count: 0,
             cell: ReplyCell::new(),
             replies: Replies::default(),
             outcome: Ok(()),
             taken: 0,
         }
+    }
+
+    /// Sends what has no reply yet.
+    fn submit(&mut self, shard: &Shard) {
+        let answered = self.replies.ends.len();
+        let mut commands = Commands::new(&self.commands[self.from..]);
+        let stepped = commands.by_ref().take(answered).count();
+        self.from = self.commands.len() - commands.rest().len();
+        self.count = self.count.saturating_sub(u32::try_from(stepped).unwrap_or(u32::MAX));
+        self.taken = 0;
+        shard.submit(self.lane, &self.commands[self.from..], self.count, &self.cell);
+    }
+
+    /// Replies that are in and not taken.
+    fn left(&self) -> usize {
+        self.replies.ends.len() - self.taken
+    }
+
+    /// Whether the next reply is yet to be asked for.
+    fn must_ask(&self) -> bool {
+        self.outcome.is_ok() && self.replies.is_cut() && self.left() == 0
     }
 
     /// The next `count` replies, or the error that answers them all.
@@ -68,8 +121,10 @@ impl Queue {
         self.commands.shrink_to(KEPT_BYTES_MAX);
         self.replies.clear();
         self.replies.bytes.shrink_to(KEPT_BYTES_MAX);
+        self.from = 0;
         self.count = 0;
         self.taken = 0;
+        self.is_sent = false;
         self.lane = Lane::Read;
         self.outcome = Ok(());
     }
@@ -80,9 +135,11 @@ impl Queue {
 pub(super) struct Batch {
     /// Replies known at once.
     pub(super) ready: Vec<u8>,
-    parts: Vec<Part>,
+    parts: VecDeque<Part>,
     /// How much of `ready` the parts cover.
     marked: usize,
+    /// How much of `ready` was written out already.
+    copied: usize,
     queues: Vec<Option<Box<Queue>>>,
     active: SmallVec<[ShardId; 8]>,
     /// Per shard: whether its local state may answer reads, asked once per batch.
@@ -133,7 +190,7 @@ impl Batch {
         self.queue(shard, lane, protocol, db, argv);
         // A pipeline mostly speaks to one shard: its replies are one run, copied as one.
         if self.ready.len() == self.marked
-            && let Some(Part::Shard(last, count)) = self.parts.last_mut()
+            && let Some(Part::Shard(last, count)) = self.parts.back_mut()
             && *last == shard
         {
             *count += 1;
@@ -195,13 +252,14 @@ impl Batch {
     fn mark(&mut self, part: Part) {
         if self.ready.len() > self.marked {
             self.marked = self.ready.len();
-            self.parts.push(Part::Ready(self.marked));
+            self.parts.push_back(Part::Ready(self.marked));
         }
-        self.parts.push(part);
+        self.parts.push_back(part);
     }
 
-    /// Sends what has gathered, waits for all of it, and appends every reply to `out` in request order.
-    pub(super) async fn finish(&mut self, session: &mut Session, out: &mut Vec<u8>) {
+    /// Sends what has gathered, waits for it, and appends the replies to `out` in request order. When that is not all of
+    /// them, they are to be written out, and this is to be called again.
+    pub(super) async fn finish(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Progress {
         session.node.counters().count_commands(self.commands);
         self.commands = 0;
         self.queued_bytes = 0;
@@ -209,41 +267,56 @@ impl Batch {
         if self.parts.is_empty() {
             out.append(&mut self.ready);
             self.marked = 0;
-            return;
+            return Progress::Done;
         }
+        let mut asked = SmallVec::<[ShardId; 8]>::new();
         for shard in &self.active {
             let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
-            let shard = session.node.shard(*shard);
-            shard.submit(queue.lane, &queue.commands, queue.count, &queue.cell);
+            if !queue.is_sent || queue.must_ask() {
+                queue.is_sent = true;
+                queue.submit(session.node.shard(*shard));
+                asked.push(*shard);
+            }
         }
-        for shard in &self.active {
+        for shard in asked {
             let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
             queue.outcome = queue.cell.take(&mut queue.replies).await;
         }
-        self.assemble(session.protocol, session.random(), out);
+        if self.assemble(session.protocol, session.random(), out) == Progress::More {
+            return Progress::More;
+        }
         for shard in self.active.drain(..) {
             if let Some(queue) = &mut self.queues[shard.0 as usize] {
                 queue.reset();
             }
         }
+        Progress::Done
     }
 
-    fn assemble(&mut self, protocol: Protocol, random: u64, out: &mut Vec<u8>) {
-        let mut copied = 0;
-        let mut parts = std::mem::take(&mut self.parts);
-        for part in parts.drain(..) {
+    fn assemble(&mut self, protocol: Protocol, random: u64, out: &mut Vec<u8>) -> Progress {
+        while let Some(part) = self.parts.pop_front() {
+            if self.lacks_a_reply(&part) {
+                self.parts.push_front(part);
+                return Progress::More;
+            }
             match part {
                 Part::Ready(end) => {
-                    out.extend_from_slice(&self.ready[copied..end]);
-                    copied = end;
+                    out.extend_from_slice(&self.ready[self.copied..end]);
+                    self.copied = end;
                 }
-                Part::Shard(shard, count) => match self.next_run(shard, count) {
-                    Ok(replies) => out.extend_from_slice(replies),
-                    Err(error) => {
-                        (0..count)
-                            .for_each(|_| encode(&Reply::Error(error.clone()), protocol, out));
+                Part::Shard(shard, count) => {
+                    let here = self.come_of(shard, count);
+                    match self.next_run(shard, here) {
+                        Ok(replies) => out.extend_from_slice(replies),
+                        Err(error) => {
+                            (0..here)
+                                .for_each(|_| encode(&Reply::Error(error.clone()), protocol, out));
+                        }
                     }
-                },
+                    if here < count {
+                        self.parts.push_front(Part::Shard(shard, count - here));
+                    }
+                }
                 Part::Scan { shard, next } => match self.next(shard) {
                     Ok(reply) => continue_scan(reply, next, out),
                     Err(error) => encode(&Reply::Error(error), protocol, out),
@@ -260,15 +333,37 @@ impl Batch {
                             }
                         })
                         .collect();
-                    let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-                    merge(&how, &pieces, protocol, random, out);
+                    join(&how, &pieces, protocol, random, out);
                 }
             }
         }
-        out.extend_from_slice(&self.ready[copied..]);
+        out.extend_from_slice(&self.ready[self.copied..]);
         self.ready.clear();
         self.marked = 0;
-        self.parts = parts;
+        self.copied = 0;
+        Progress::Done
+    }
+
+    /// Whether the next reply to `part` is yet to be asked for.
+    fn lacks_a_reply(&self, part: &Part) -> bool {
+        let lacks = |shard: &ShardId| {
+            self.queues[shard.0 as usize].as_ref().is_some_and(|queue| queue.must_ask())
+        };
+        match part {
+            Part::Ready(_) => false,
+            Part::Shard(shard, _) | Part::Scan { shard, .. } => lacks(shard),
+            Part::Merged { shards, .. } => shards.iter().any(lacks),
+        }
+    }
+
+    /// How many of the next `count` replies of `shard` can be written out: fewer when the rest is yet to be asked for.
+    fn come_of(&self, shard: ShardId, count: usize) -> usize {
+        match &self.queues[shard.0 as usize] {
+            Some(queue) if queue.outcome.is_ok() && queue.replies.is_cut() => {
+                count.min(queue.left())
+            }
+            Some(_) | None => count,
+        }
     }
 
     fn next_run(&mut self, shard: ShardId, count: usize) -> Result<&[u8], ErrorReply> {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::batch::Batch;
+use super::batch::{Batch, Progress};
 use super::dispatch::{Scene, dispatch, look_ahead};
 use super::limits::{
     BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX,
@@ -110,8 +110,13 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             let rest = self.take_requests();
-            self.batch.finish(&mut self.session, &mut self.output).await;
-            self.flush().await?;
+            loop {
+                let progress = self.batch.finish(&mut self.session, &mut self.output).await;
+                self.flush().await?;
+                if progress == Progress::Done {
+                    break;
+                }
+            }
             if rest == Rest::Garbage || self.session.fate == Fate::Close {
                 return self.stream.shutdown().await;
             }

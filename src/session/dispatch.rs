@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::batch::Batch;
+use super::batch::{Batch, join};
 use super::state::{Door, Session};
 use super::table::{self, Handler};
 use crate::command::{self, Context, DataCommand, Flag};
 use crate::ids::ShardId;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, ScanCursor};
 use crate::node::Node;
-use crate::resp::{ErrorReply, Reply, encode};
+use crate::resp::{ErrorReply, Reply, encode, encode_within};
 use crate::ring::Topology;
 use crate::router::{self, Plan, Route};
-use crate::shard::{Lane, Shard};
+use crate::shard::{Lane, REPLY_BYTES_MAX, Shard};
 use crate::slot::Slot;
 use crate::stdx::clock::MonotonicMicros;
 
@@ -191,7 +191,10 @@ fn run_here(
     let seed = session.random();
     shard.read(scene.clock, |keyspace, now| {
         let context = Context::new(At { db: session.db, now }, seed);
-        encode(&command::run_read(command, keyspace, argv, &context), session.protocol, out);
+        let reply = command::run_read(command, keyspace, argv, &context);
+        if encode_within(&reply, session.protocol, REPLY_BYTES_MAX, out).is_err() {
+            encode(&Reply::Error(ErrorReply::REPLY_TOO_LARGE), session.protocol, out);
+        }
     });
 }
 
@@ -243,9 +246,8 @@ fn send_plan(
                 out
             })
             .collect();
-        let replies: Vec<&[u8]> = replies.iter().map(Vec::as_slice).collect();
         let random = session.random();
-        return router::merge(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
+        return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
     }
     let lane = if command.is_write() { Lane::Write } else { Lane::Read };
     let mut shards = SmallVec::new();

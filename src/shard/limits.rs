@@ -20,6 +20,22 @@ pub(super) const ENTRY_BYTES_MAX: usize = 2 * PACKET_BYTES_SOFT_MAX;
 /// replica.
 pub(super) const REPLIES_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Bytes of replies to reads that went through the log, because they follow a write of their pipeline: of one submission,
+/// and of a packet. Every replica encodes and keeps them, so large reads have to come by themselves.
+pub(super) const LOGGED_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(super) const LOGGED_READS_OF_PACKET_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of one reply: the largest value and what surrounds it.
+pub const REPLY_BYTES_MAX: usize = 520 * 1024 * 1024;
+
+/// Bytes of replies after which an answer to reads is cut: who asked writes them out and asks for the rest.
+pub(super) const READS_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+// An answer has some replies and then one of any size, and their ends.
+const _: () = assert!(
+    READS_ANSWER_BYTES_MAX + REPLY_BYTES_MAX + 8 * PACKET_BYTES_SOFT_MAX
+        <= crate::transport::FRAME_BYTES_MAX
+);
 /// Log entries of one shard that may be proposed and not yet applied. More would not raise
 /// throughput (waiting commands join the next entry) but would delay the first of them.
 pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;

@@ -14,7 +14,10 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::limits::REPLIES_BYTES_MAX;
+use super::limits::{
+    LOGGED_READS_BYTES_MAX, LOGGED_READS_OF_PACKET_BYTES_MAX, READS_ANSWER_BYTES_MAX,
+    REPLIES_BYTES_MAX, REPLY_BYTES_MAX,
+};
 use super::proposal::{
     self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
@@ -329,6 +332,7 @@ fn apply_packet(
             replies.bytes.reserve(packet.commands as usize * 8);
             let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
             let mut commands = Commands::new(&packet.body);
+            let mut reads = LoggedReads::default();
             let mut ahead = Ahead::new();
             loop {
                 ahead.extend(commands.by_ref().take(ahead_max).map(known));
@@ -339,9 +343,12 @@ fn apply_packet(
                 for command in ahead.drain(..) {
                     if command.1.begins {
                         replies.end_submission();
+                        reads.begin_submission();
                     }
                     seed = seed.wrapping_add(SEED_STEP);
-                    run(&mut state.keyspace, command, stamp.now, seed, &mut replies);
+                    let at = At { db: command.1.db, now: stamp.now };
+                    let context = Context::new(at, seed);
+                    run(&mut state.keyspace, command, &context, &mut reads, &mut replies);
                 }
             }
             replies.end_submission();
@@ -376,27 +383,58 @@ fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
     }
 }
 
+/// What replies to reads take of a packet: see [`LOGGED_READS_BYTES_MAX`].
+#[derive(Debug, Default)]
+struct LoggedReads {
+    of_submission: usize,
+    of_packet: usize,
+}
+
+impl LoggedReads {
+    fn begin_submission(&mut self) {
+        self.of_submission = 0;
+    }
+
+    fn left(&self) -> usize {
+        let of_submission = LOGGED_READS_BYTES_MAX.saturating_sub(self.of_submission);
+        of_submission.min(LOGGED_READS_OF_PACKET_BYTES_MAX.saturating_sub(self.of_packet))
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.of_submission += bytes;
+        self.of_packet += bytes;
+    }
+}
+
 fn run(
     keyspace: &mut Keyspace,
     (found, command): (&'static DataCommand, Command<'_>),
-    now: UnixMillis,
-    seed: u64,
+    context: &Context,
+    reads: &mut LoggedReads,
     replies: &mut Replies,
 ) {
     let start = replies.bytes.len();
-    let context = Context::new(At { db: command.db, now }, seed);
-    let reply = command::run(found, keyspace, &command.argv, &context);
-    resp::encode(&reply, command.protocol, &mut replies.bytes);
-    finish_reply(start, replies);
+    let left = REPLIES_BYTES_MAX.saturating_sub(start);
+    let reply = command::run(found, keyspace, &command.argv, context);
+    if found.is_write() {
+        put_reply(&reply, command.protocol, left, ErrorReply::REPLY_TOO_LARGE, replies);
+    } else {
+        let (left, error) = (left.min(reads.left()), ErrorReply::READ_BEHIND_WRITE_TOO_LARGE);
+        put_reply(&reply, command.protocol, left, error, replies);
+        reads.note(replies.bytes.len() - start);
+    }
 }
 
-/// Ends the reply that began at `start`; one that makes the packet's replies too large becomes an error.
-fn finish_reply(start: usize, replies: &mut Replies) {
-    if replies.bytes.len() > REPLIES_BYTES_MAX {
-        replies.bytes.truncate(start);
-        replies.bytes.shrink_to(REPLIES_BYTES_MAX);
-        let error = Reply::Error(ErrorReply::REPLY_TOO_LARGE);
-        resp::encode(&error, resp::Protocol::Resp2, &mut replies.bytes);
+/// Appends `reply`, or `error` in its place when it is longer than `bytes_max`.
+fn put_reply(
+    reply: &Reply<'_>,
+    protocol: resp::Protocol,
+    bytes_max: usize,
+    error: ErrorReply,
+    replies: &mut Replies,
+) {
+    if resp::encode_within(reply, protocol, bytes_max, &mut replies.bytes).is_err() {
+        resp::encode(&Reply::Error(error), protocol, &mut replies.bytes);
     }
     replies.end();
 }
@@ -445,8 +483,9 @@ fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusi
     }
 }
 
-/// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`. A write among them
-/// answers an error: it would bypass the log.
+/// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
+/// [`READS_ANSWER_BYTES_MAX`] of replies: the rest is to be asked for again. A write among them answers an error: it would
+/// bypass the log.
 pub(super) fn run_reads(
     keyspace: &Keyspace,
     now: UnixMillis,
@@ -459,20 +498,22 @@ pub(super) fn run_reads(
         if command.begins {
             replies.end_submission();
         }
-        let start = replies.bytes.len();
+        if replies.bytes.len() >= READS_ANSWER_BYTES_MAX {
+            replies.cut();
+            break;
+        }
         seed = seed.wrapping_add(SEED_STEP);
         let context = Context::new(At { db: command.db, now }, seed);
-        match command::lookup(command.argv[0]) {
+        let reply = match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
-                let reply = command::run_read(found, keyspace, &command.argv, &context);
-                resp::encode(&reply, command.protocol, &mut replies.bytes);
+                command::run_read(found, keyspace, &command.argv, &context)
             }
             Some(_) | None => {
-                let reply = Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied()));
-                resp::encode(&reply, command.protocol, &mut replies.bytes);
+                Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied()))
             }
-        }
-        finish_reply(start, &mut replies);
+        };
+        let error = ErrorReply::REPLY_TOO_LARGE;
+        put_reply(&reply, command.protocol, REPLY_BYTES_MAX, error, &mut replies);
     }
     replies.end_submission();
     replies
@@ -512,7 +553,9 @@ mod tests {
             for number in 0..3 {
                 let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
                 let command = known(Commands::new(&body).next().unwrap());
-                run(&mut state.keyspace, command, UnixMillis(1), 1, &mut Replies::default());
+                let context = Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1);
+                let (mut reads, mut replies) = (LoggedReads::default(), Replies::default());
+                run(&mut state.keyspace, command, &context, &mut reads, &mut replies);
             }
         }
         Arc::new(machine)
@@ -539,6 +582,53 @@ mod tests {
             let mut cut = std::iter::once(Ok(Bytes::copy_from_slice(&bytes[..length])));
             assert!(machine_with(b"").prepare(&mut cut).is_err(), "{length} bytes");
         }
+    }
+
+    /// faults.md M2: every replica encoded and kept them.
+    #[test]
+    fn reads_in_the_log_have_little_to_say() {
+        let heard = Arc::new(Heard::default());
+        let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::clone(&heard) as _);
+        let value = vec![b'x'; LOGGED_READS_BYTES_MAX / 4];
+        let mut reads = Vec::new();
+        for _ in 0..5 {
+            proposal::put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"a"], &mut reads);
+        }
+        let mut packet = proposal::PacketBuffer::new();
+        let mut set = Vec::new();
+        proposal::put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"a", &value], &mut set);
+        packet.push(&set, 1);
+        packet.push(&reads, 5);
+        packet.push(&reads[..reads.len() / 5], 1);
+        let packet = packet_of(packet.frame().body().to_vec(), 7);
+        let stamp = Stamp { now: UnixMillis(1), seed: 1 };
+        let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
+        machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap();
+        let heard = heard.0.lock();
+        let replies = &heard[0].1;
+        let first: Vec<u8> = (0..7).map(|place| replies.get(place).unwrap()[0]).collect();
+        assert_eq!(first, b"+$$$--$");
+    }
+
+    /// faults.md M3: 600 MB came in one answer, which no frame carries.
+    #[test]
+    fn an_answer_to_reads_ends_early_and_says_so() {
+        let machine = machine_with(&vec![b'x'; READS_ANSWER_BYTES_MAX / 4]);
+        let mut reads = Vec::new();
+        for _ in 0..9 {
+            proposal::put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"{a}1"], &mut reads);
+        }
+        let mut packet = proposal::PacketBuffer::new();
+        packet.push(&reads, 9);
+        packet.push(&reads, 9);
+        let run = |body: &[u8]| {
+            machine.read(UnixMillis(1), |keyspace, now| run_reads(keyspace, now, 1, body))
+        };
+        let replies = run(&packet.frame().body());
+        assert!(replies.is_cut());
+        assert_eq!((replies.ends.len(), replies.submissions()), (4, 0..1));
+        let few = run(&body(&[b"GET", b"{a}1"]));
+        assert!(!few.is_cut());
     }
 
     /// Fault R7: it ended as done, with keys missing.

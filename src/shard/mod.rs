@@ -22,6 +22,7 @@ mod time;
 mod wire;
 
 pub use front::Lane;
+pub use limits::REPLY_BYTES_MAX;
 pub use machine::StateHash;
 pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,

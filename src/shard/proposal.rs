@@ -177,6 +177,11 @@ impl<'a> Commands<'a> {
         Self { rest: body }
     }
 
+    /// The bytes of those not walked yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn take(&mut self) -> Result<Command<'a>, MalformedProposal> {
         let Head { begins, protocol, db, argc } = take_head(&mut self.rest)?;
         let argv = take_words(&mut self.rest, argc)?;

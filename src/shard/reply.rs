@@ -19,6 +19,8 @@ pub struct Replies {
     pub ends: Vec<u32>,
     /// For each submission that is done, how many replies there are up to its end. Few fit without memory of their own.
     submissions: SmallVec<[u32; 4]>,
+    /// They end early: what has no reply is to be asked for again. Only of reads.
+    is_cut: bool,
 }
 
 impl Replies {
@@ -38,6 +40,16 @@ impl Replies {
         if count > self.submissions.last().copied().unwrap_or(0) {
             self.submissions.push(count);
         }
+    }
+
+    /// Ends them early: see [`Self::is_cut`].
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    /// Whether they end before all reads have theirs. The last submission may have a part of its replies.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The submissions that are done, by their place in the packet.
@@ -65,7 +77,8 @@ impl Replies {
             && submissions.is_sorted_by(|one, next| one < next)
             && submissions.first() != Some(&0)
             && submissions.last().copied().unwrap_or(0) == count;
-        is_whole.then(|| Self { bytes, ends, submissions: SmallVec::from_slice(submissions) })
+        let submissions = SmallVec::from_slice(submissions);
+        is_whole.then_some(Self { bytes, ends, submissions, is_cut: false })
     }
 
     /// The `index`-th reply's bytes.
@@ -85,6 +98,7 @@ impl Replies {
         self.bytes.clear();
         self.ends.clear();
         self.submissions.clear();
+        self.is_cut = false;
     }
 
     /// Appends their bytes: `ends u32 | ends × u32 | submissions u32 | submissions × u32 (replies up to its end) |
@@ -160,13 +174,17 @@ impl ReplyCell {
     }
 
     /// Fills the cell with the replies of one submission and wakes the connection. Those who waited for another number of
-    /// them are told of an error: only a damaged or foreign packet has it.
+    /// them are told of an error: only a damaged or foreign packet has it. Of replies that are cut it may be fewer, or none.
     pub(super) fn complete(&self, all: &Replies, submission: usize, count: usize) {
-        let Some(own) = all.of_submission(submission).filter(|own| own.len() == count) else {
+        let own = all.of_submission(submission);
+        let own = if all.is_cut { own.or(Some(0..0)) } else { own };
+        let is_cut = all.is_cut && own.as_ref().is_some_and(|own| own.len() < count);
+        let Some(own) = own.filter(|own| own.len() == count || is_cut) else {
             return self.fail(ErrorReply::INTERNAL);
         };
         let mut state = self.state.lock();
         let state = &mut *state;
+        state.replies.is_cut = is_cut;
         let start = if own.start == 0 { 0 } else { all.ends[own.start - 1] };
         let ends = &all.ends[own];
         let end = ends.last().copied().unwrap_or(start);
@@ -242,7 +260,7 @@ mod tests {
 
     #[test]
     fn replies_that_do_not_fit_together_are_refused() {
-        let Replies { bytes, ends, submissions } = three();
+        let Replies { bytes, ends, submissions, .. } = three();
         let with = |ends: &[u32], submissions: &[u32]| {
             Replies::from_parts(bytes.clone(), ends.to_vec(), submissions)
         };
@@ -253,6 +271,19 @@ mod tests {
             assert_eq!(with(&ends, marks), None, "{marks:?}");
         }
         assert!(Replies::from_parts(Vec::new(), Vec::new(), &[]).is_some(), "of no commands");
+    }
+
+    #[tokio::test]
+    async fn a_cell_takes_what_there_is_of_replies_that_are_cut() {
+        let mut cut = three();
+        cut.cut();
+        let cell = ReplyCell::new();
+        for (submission, count, expected) in [(0, 1, 1), (1, 5, 2), (2, 3, 0)] {
+            let mut out = Replies::default();
+            cell.complete(&cut, submission, count);
+            assert_eq!(cell.take(&mut out).await, Ok(()));
+            assert_eq!((out.ends.len(), out.is_cut()), (expected, expected < count));
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! SUBMIT is a packet as in a log entry; READ are the commands of one alone. Both mark where submissions begin, and the
 //! replies where they end. The answer is `tag u8`: 0 the replies, 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
 //! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will,
-//! 4 this packet is none that the leader lets into the log.
+//! 4 this packet is none that the leader lets into the log, 5 the replies to the first of the reads: ask again for the rest.
 
 use bytes::{Buf, Bytes};
 
@@ -27,6 +27,7 @@ const TAG_NOT_LEADER: u8 = 1;
 const TAG_UNKNOWN: u8 = 2;
 const TAG_STALE: u8 = 3;
 const TAG_REFUSED: u8 = 4;
+const TAG_CUT: u8 = 5;
 
 /// The answer to a submission or to reads.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub(super) fn take_packet(mut body: Bytes) -> Result<Packet, MalformedProposal> 
 }
 
 pub(super) fn put_applied(replies: &Replies, out: &mut Vec<u8>) {
-    out.push(TAG_APPLIED);
+    out.push(if replies.is_cut() { TAG_CUT } else { TAG_APPLIED });
     replies.encode(out);
 }
 
@@ -81,6 +82,11 @@ pub(super) fn put_refused(out: &mut Vec<u8>) {
 pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
     match body.try_get_u8().ok()? {
         TAG_APPLIED => Some(Answer::Applied(Replies::decode(&mut &body[..])?)),
+        TAG_CUT => {
+            let mut replies = Replies::decode(&mut &body[..])?;
+            replies.cut();
+            Some(Answer::Applied(replies))
+        }
         TAG_NOT_LEADER => match body.try_get_u64_le().ok()? {
             0 => Some(Answer::NotLeader(None)),
             node => Some(Answer::NotLeader(Some(NodeId(node)))),

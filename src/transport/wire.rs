@@ -498,9 +498,9 @@ mod tests {
     fn golden_hello() {
         assert_eq!(
             hex(&hello().encode()),
-            "4b56505202006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
+            "4b56505203006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
              a8a7a6a5a4a3a2a13412000000000000000000000000000007000000000000007877767574737271\
-             0200000000000000785600000000000000000000000000006e31a81f9891"
+             0200000000000000785600000000000000000000000000006e31e5f97027"
         );
         assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
     }

@@ -20,6 +20,7 @@ mod durability;
 mod failover;
 mod golden;
 mod linearizability;
+mod memory;
 mod peer_door;
 mod power;
 mod readmission;

@@ -279,7 +279,8 @@ impl TestServer {
         kill_process(self.pid(), signal).expect("own child");
     }
 
-    fn pid(&self) -> Pid {
+    /// The running process.
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("the node runs"))
     }
 

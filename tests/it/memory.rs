@@ -1,0 +1,111 @@
+//! What requests may cost in memory: large replies, whoever asks for them and through whichever node (faults.md, M2, M3).
+
+use std::fs;
+
+use crate::support::client::{Client, Value, request};
+use crate::support::cluster::TestCluster;
+use crate::support::node::TestServer;
+use crate::support::{PATIENCE, wait_for};
+
+const MIB: usize = 1 << 20;
+
+/// The most memory that the process ever had, in MiB.
+fn peak_mib(node: &TestServer) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid().as_raw_nonzero()));
+    let status = status.expect("own child");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("KiB") / 1024
+}
+
+fn cluster_with_a_large_value() -> TestCluster {
+    let cluster = TestCluster::start(3, &["--cluster-shards", "1"]);
+    let reply = cluster.client(0).cmd(&["SET", "large", &"x".repeat(MIB)]);
+    assert_eq!(reply, Value::ok());
+    cluster
+}
+
+/// M3: each was answered "no quorum" after five seconds, and the nodes had gigabytes.
+#[test]
+fn a_pipeline_of_large_reads_is_answered_through_every_node() {
+    const READS: usize = 400;
+    let cluster = cluster_with_a_large_value();
+    let leader = cluster.leader_of("large");
+    for index in (0..3).filter(|index| *index != leader) {
+        let mut client = cluster.client(index);
+        client.set_timeout(PATIENCE);
+        let mut pipeline = request(&["PING"]);
+        for _ in 0..READS {
+            pipeline.extend(request(&["GET", "large"]));
+        }
+        pipeline.extend(request(&["EXISTS", "large"]));
+        client.send_raw(&pipeline).unwrap();
+        assert_eq!(client.read().unwrap(), Value::Simple("PONG".to_owned()));
+        for read in 0..READS {
+            assert_eq!(client.read().unwrap().text().len(), MIB, "read {read}");
+        }
+        assert_eq!(client.read().unwrap(), Value::Integer(1));
+    }
+    for index in 0..3 {
+        let peak = peak_mib(cluster.node(index));
+        assert!(peak < 250, "node {index} had {peak} MiB");
+    }
+}
+
+/// M2: the reply was encoded on every replica, and on the next leader again.
+#[test]
+fn a_large_read_behind_a_write_is_refused_and_costs_no_replica_its_memory() {
+    let cluster = cluster_with_a_large_value();
+    let mut argv = vec!["MGET"];
+    argv.extend(std::iter::repeat_n("large", 1500));
+    for index in 0..3 {
+        let mut client = cluster.client(index);
+        client.set_timeout(PATIENCE);
+        client.send_raw(&[request(&["SET", "x", "1"]), request(&argv)].concat()).unwrap();
+        assert_eq!(client.read().unwrap(), Value::ok());
+        let refused = client.read().unwrap();
+        assert!(refused.error().unwrap_or("").contains("too large"), "{refused:?}");
+        // What one reply may have by itself has its limit too.
+        let alone = client.cmd(&argv);
+        assert!(alone.error().unwrap_or("").contains("too large"), "{alone:?}");
+        assert_eq!(client.line("GET x").text(), "1");
+    }
+    for index in 0..3 {
+        let peak = peak_mib(cluster.node(index));
+        assert!(peak < 250, "node {index} had {peak} MiB");
+    }
+    cluster.assert_replicas_agree();
+}
+
+/// Parts of several pipelines, and of one with other commands between, come in order.
+#[test]
+fn large_replies_in_parts_keep_the_order_of_their_pipeline() {
+    let cluster = cluster_with_a_large_value();
+    let leader = cluster.leader_of("large");
+    let follower = (leader + 1) % 3;
+    assert_eq!(cluster.client(leader).cmd(&["SET", "small", "s"]), Value::ok());
+    let mut clients: Vec<Client> = (0..4).map(|_| cluster.client(follower)).collect();
+    let mut pipeline = Vec::new();
+    for round in 0..30 {
+        pipeline.extend(request(&["ECHO", &round.to_string()]));
+        pipeline.extend(request(&["GET", "large"]));
+        pipeline.extend(request(&["MGET", "small", "large", "nothing"]));
+    }
+    for client in &mut clients {
+        client.set_timeout(PATIENCE);
+        client.send_raw(&pipeline).unwrap();
+    }
+    for client in &mut clients {
+        for round in 0..30 {
+            assert_eq!(client.read().unwrap().text(), round.to_string());
+            assert_eq!(client.read().unwrap().text().len(), MIB);
+            let three = client.read().unwrap();
+            let [small, large, nothing] = three.array() else { panic!("{three:?}") };
+            assert_eq!((small.text().as_str(), large.text().len()), ("s", MIB));
+            assert_eq!(nothing, &Value::Null);
+        }
+    }
+    wait_for("no part is left", PATIENCE, || {
+        let reply = clients[0].line("PING");
+        if reply == Value::Simple("PONG".to_owned()) { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+}
