@@ -161,6 +161,8 @@ impl<S: StateMachine> Shared<S> {
         };
         let mut willing = BTreeSet::new();
         let mut times = Vec::new();
+        let is_told = |estimate: &Estimate| estimate.word.is_some();
+        let knows_time = is_told(&self.time.estimate());
         if is_quorum(&willing) {
             self.time.agree(&times);
             return Some(willing);
@@ -187,7 +189,8 @@ impl<S: StateMachine> Shared<S> {
                     if answer.vote_granted {
                         willing.insert(voter);
                     }
-                    if is_quorum(&willing) {
+                    // Where nobody knows what time it is, the last one asked may.
+                    if is_quorum(&willing) && (knows_time || times.iter().any(is_told)) {
                         self.time.agree(&times);
                         return Some(willing);
                     }
@@ -195,6 +198,9 @@ impl<S: StateMachine> Shared<S> {
                 Err(error) => tracing::warn!(group = %self.group, %error, "refused an answer"),
             }
         }
-        None
+        is_quorum(&willing).then(|| {
+            self.time.agree(&times);
+            willing
+        })
     }
 }

@@ -4,7 +4,7 @@
 //! 0 blank, 1 normal (body = proposal), 2 membership (body = postcard). All integers little endian.
 //!
 //! AppendEntries: `time u64 | vote | prev_log_id? | leader_commit? | count u32 | count × (index u64 | length u32 | record)`;
-//! the time is the leader's, in µs since the Unix epoch, 0 while it knows none; a vote is `term u64 | node u64 | committed
+//! the time is the leader's, in µs since the Unix epoch; a vote is `term u64 | node u64 | committed
 //! u8`, an optional log id is `present u8 [term u64 | index u64]`.
 //! Its answer: `tag u8` 0 success, 1 partial success (log id?), 2 conflict, 3 higher vote (vote).
 

@@ -16,6 +16,7 @@ use super::core::Shared;
 use super::group::Group;
 use super::network::{kind, take_meant};
 use super::state_machine::{EntryPosition, StateMachine};
+use super::timekeeper::Word;
 use super::transfer::{DECLINED, TAKEN};
 use super::type_config::{LogId, TypeConfig, is_voter};
 use crate::transport::{Message, Responder};
@@ -85,14 +86,14 @@ impl<S: StateMachine> Group<S> {
         if urgency == Urgency::Heartbeat && self.shared.follows(time, &request) {
             let answer = AppendEntriesResponse::Success;
             responder.send_with(|out| codec::put_append_response(&answer, out));
-            self.shared.learn_commit(time, request);
+            self.shared.learn_commit(request);
             return;
         }
         let shared = Arc::clone(&self.shared);
         // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
         // they not to, the core would answer Conflict and the leader would send them again.
         tokio::spawn(async move {
-            if let Some(Ok(answer)) = shared.append(time, request).await {
+            if let Some(Ok(answer)) = shared.append(Some(time), request).await {
                 responder.send_with(|out| codec::put_append_response(&answer, out));
             }
         });
@@ -163,33 +164,28 @@ impl<S: StateMachine> Shared<S> {
             });
         if is_taken {
             self.timer.lock().hear(now);
-            self.hear_time(time);
+            self.time.hear(Word { term: request.vote.leader_id().term, micros: time });
         }
         is_taken
     }
 
     /// Tells openraft of a newer commit index that came with a heartbeat; one at a time, for it may wait for the disk.
-    fn learn_commit(self: &Arc<Self>, time: u64, request: AppendEntriesRequest<TypeConfig>) {
+    fn learn_commit(self: &Arc<Self>, request: AppendEntriesRequest<TypeConfig>) {
         let is_news = request.leader_commit > self.metrics.borrow_watched().cluster_committed;
         if !is_news || self.is_committing.swap(true, Ordering::AcqRel) {
             return;
         }
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            drop(shared.append(time, request).await);
+            drop(shared.append(None, request).await);
             shared.is_committing.store(false, Ordering::Release);
         });
     }
 
-    fn hear_time(&self, time: u64) {
-        if time > 0 {
-            self.time.hear(time);
-        }
-    }
-
+    /// Hands `request` to openraft. `time` is what its leader said it was just now.
     async fn append(
         self: &Arc<Self>,
-        time: u64,
+        time: Option<u64>,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
         if let Some(other) = lost(&request, self.applied.position(), || self.log.voted_term()) {
@@ -204,7 +200,9 @@ impl<S: StateMachine> Shared<S> {
             if is_leader && term >= self.metrics.borrow_watched().current_term {
                 promise.take_word(term, now);
                 self.timer.lock().hear(now);
-                self.hear_time(time);
+                if let Some(micros) = time {
+                    self.time.hear(Word { term, micros });
+                }
             }
             true
         };

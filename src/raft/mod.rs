@@ -61,5 +61,5 @@ pub use state_machine::{
     EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
 pub use status::{GroupStatus, Leadership};
-pub use timekeeper::{Estimate, Timekeeper, Timeless};
+pub use timekeeper::{Estimate, Timekeeper, Timeless, Word};
 pub use transfer::{TransferOutcome, TransferRefusal};

@@ -254,8 +254,8 @@ impl GroupNetwork {
         // Read before the message is queued: what the answer proves begins no earlier than that.
         let sent = BootInstant::now();
         let answer = self.call_with(&peer, self.append_kind, timeout, |out| {
-            let now = self.time.estimate();
-            codec::put_append_entries(if now.is_known { now.micros } else { 0 }, request, out);
+            // Only a leader says this.
+            codec::put_append_entries(self.time.tell(request.vote.leader_id().term), request, out);
         });
         let term = request.vote.leader_id().term;
         let target = self.target;

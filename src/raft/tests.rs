@@ -18,7 +18,7 @@ use super::type_config::{TypeConfig, Vote};
 use super::{
     EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate, Restored,
     SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timekeeper, Timing,
-    TransferOutcome, TransferRefusal, UnknownEntry,
+    TransferOutcome, TransferRefusal, UnknownEntry, Word,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::stdx::fs::SystemDisk;
@@ -109,13 +109,23 @@ impl Sundial {
     }
 }
 
+impl Sundial {
+    fn told(&self) -> Estimate {
+        Estimate { micros: self.time, word: Some(Word { term: 0, micros: self.time }) }
+    }
+}
+
 impl Timekeeper for Sundial {
     fn estimate(&self) -> Estimate {
-        Estimate { micros: self.time, is_known: true }
+        self.told()
     }
 
-    fn hear(&self, time: u64) {
-        self.heard.lock().push(time);
+    fn hear(&self, word: Word) {
+        self.heard.lock().push(word.micros);
+    }
+
+    fn tell(&self, _term: u64) -> u64 {
+        self.time
     }
 
     fn agree(&self, voters: &[Estimate]) {
@@ -595,6 +605,5 @@ async fn heartbeats_tell_the_leaders_time_and_voters_tell_a_candidate_theirs() {
     })
     .await;
     let voter = others().find(|member| member.id() != new.id()).unwrap();
-    let told = Estimate { micros: voter.time.time, is_known: true };
-    assert_eq!(new.time.agreed.lock().last(), Some(&vec![told]));
+    assert_eq!(new.time.agreed.lock().last(), Some(&vec![voter.time.told()]));
 }

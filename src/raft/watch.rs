@@ -126,7 +126,7 @@ impl<T: Send + Sync> watch::WatchSender<Watch, T> for Sender<T> {
     }
 
     fn borrow_watched(&self) -> RwLockReadGuard<'_, T> {
-        self.0.value.read_recursive()
+        self.0.value.read()
     }
 
     fn subscribe(&self) -> Receiver<T> {
@@ -154,13 +154,13 @@ impl<T: Send + Sync> watch::WatchReceiver<Watch, T> for Receiver<T> {
         Changed { receiver: self, number: None }.await
     }
 
-    // A reader may look again while a sender waits: both looks may be of one function.
+    // Not again while the first look lasts: a sender may wait between the two.
     fn borrow_watched(&self) -> RwLockReadGuard<'_, T> {
-        self.shared.value.read_recursive()
+        self.shared.value.read()
     }
 
     fn borrow_and_update(&mut self) -> RwLockReadGuard<'_, T> {
-        let value = self.shared.value.read_recursive();
+        let value = self.shared.value.read();
         self.seen = self.shared.version.load(Ordering::SeqCst);
         value
     }
@@ -169,12 +169,14 @@ impl<T: Send + Sync> watch::WatchReceiver<Watch, T> for Receiver<T> {
 impl<T> Receiver<T> {
     /// Whether there is news, or never will be; takes them for seen.
     fn look(&mut self) -> Option<Result<(), RecvError>> {
+        // In this order: the last sender may send and go between the two.
+        let is_closed = self.shared.senders.load(Ordering::SeqCst) == 0;
         let version = self.shared.version.load(Ordering::SeqCst);
         if version != self.seen {
             self.seen = version;
             return Some(Ok(()));
         }
-        (self.shared.senders.load(Ordering::SeqCst) == 0).then_some(Err(RecvError(())))
+        is_closed.then_some(Err(RecvError(())))
     }
 }
 
@@ -191,11 +193,18 @@ impl<T> Changed<'_, T> {
         let mut waiters = shared.waiters.lock();
         let number = *self.number.get_or_insert(waiters.next);
         waiters.next = waiters.next.max(number + 1);
-        match waiters.wakers.iter_mut().find(|(it, _)| *it == number) {
-            Some((_, before)) => before.clone_from(waker),
-            None => waiters.wakers.push((number, waker.clone())),
-        }
+        let before = match waiters.wakers.iter_mut().find(|(it, _)| *it == number) {
+            Some((_, known)) if known.will_wake(waker) => None,
+            Some((_, known)) => Some(std::mem::replace(known, waker.clone())),
+            None => {
+                waiters.wakers.push((number, waker.clone()));
+                None
+            }
+        };
         shared.waiting.store(waiters.wakers.len(), Ordering::SeqCst);
+        // Whoever's it is goes after the lock: it may end what waits here too.
+        drop(waiters);
+        drop(before);
     }
 }
 
@@ -219,8 +228,11 @@ impl<T> Drop for Changed<'_, T> {
             && shared.waiting.load(Ordering::SeqCst) > 0
         {
             let mut waiters = shared.waiters.lock();
-            waiters.wakers.retain(|(it, _)| *it != number);
+            let place = waiters.wakers.iter().position(|(it, _)| *it == number);
+            let own = place.map(|place| waiters.wakers.swap_remove(place));
             shared.waiting.store(waiters.wakers.len(), Ordering::SeqCst);
+            drop(waiters);
+            drop(own);
         }
     }
 }

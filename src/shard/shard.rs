@@ -24,7 +24,7 @@ use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
 use super::session::SessionsSize;
-use super::time::ShardTime;
+use super::time::{ShardTime, Stamps};
 use super::wire::{self, Answer, kind};
 use crate::ids::{DbIndex, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
 use crate::keyspace::Keyspace;
@@ -85,6 +85,7 @@ pub struct Shard {
     is_closing: AtomicBool,
     reads_in_flight: AtomicUsize,
     time: Arc<ShardTime>,
+    stamps: Stamps,
     random: Mutex<SplitMix64>,
     /// The last leader heard of through an answer, see [`Self::note_hint`]; for nodes without a working replica.
     hint: Mutex<Option<NodeId>>,
@@ -112,6 +113,7 @@ impl ReplicaPlace {
 /// Whose packets an entry carries.
 #[derive(Debug, Default)]
 struct Carried {
+    stamp: UnixMillis,
     own: Option<Attempt>,
     /// By name, and the number it was proposed under.
     foreign: Vec<(PacketId, u64)>,
@@ -150,6 +152,7 @@ impl Shard {
             is_closing: AtomicBool::new(false),
             reads_in_flight: AtomicUsize::new(0),
             time: Arc::new(ShardTime::new(Arc::clone(&options.clock))),
+            stamps: Stamps::default(),
             random: Mutex::new(SplitMix64::new(options.seed)),
             hint: Mutex::new(None),
             options,
@@ -182,6 +185,7 @@ impl Shard {
         let Some(replica) = self.replica.put(None) else { return };
         replica.group.stop().await;
         self.machine.clear();
+        self.time.forget();
         self.front.wake.notify_one();
     }
 
@@ -324,7 +328,8 @@ impl Shard {
         clock: MonotonicMicros,
         read: impl FnOnce(&Keyspace, UnixMillis) -> R,
     ) -> R {
-        self.machine.read(self.time.at(clock), read)
+        let time = self.time.at(clock);
+        self.machine.read(time.min(self.stamps.oldest()), read)
     }
 
     /// Whether the shard holds so many keys that [`Self::look_ahead`] is worth its while.
@@ -510,7 +515,6 @@ impl Shard {
             if own.is_none() && foreign.is_empty() {
                 return;
             }
-            let stamp = self.next_stamp();
             let mut carried = Carried::default();
             carried.foreign.reserve(foreign.len());
             let mut packets = Vec::with_capacity(foreign.len() + 1);
@@ -524,6 +528,8 @@ impl Shard {
                 // All of it is proposed already.
                 continue;
             }
+            let stamp = self.next_stamp();
+            carried.stamp = stamp.now;
             let entry = match own {
                 Some(Departure { id, attempt, floor, framed }) if packets.is_empty() => {
                     carried.own = Some(attempt);
@@ -567,6 +573,7 @@ impl Shard {
     }
 
     fn learn_fate(self: &Arc<Self>, fate: ProposalFate, carried: &Carried) {
+        self.stamps.settle(carried.stamp);
         if carried.closes {
             self.is_closing.store(false, Ordering::Release);
         }
@@ -593,9 +600,10 @@ impl Shard {
         self.wake_later();
     }
 
+    /// The stamp of an entry that is proposed next, whose fate settles it.
     fn next_stamp(&self) -> Stamp {
         self.time.lead();
-        Stamp { now: self.time.now(), seed: self.random.lock().next_u64() }
+        Stamp { now: self.stamps.issue(&self.time), seed: self.random.lock().next_u64() }
     }
 
     /// As follower or bystander: sends what waits to the leader.
@@ -793,7 +801,10 @@ impl Shard {
         self.time.pass(self.machine.now());
         if replica.group.leadership() == Leadership::Here {
             self.time.lead();
-            self.time.steer();
+            // Who is cut off from its followers would lead them astray.
+            if replica.group.is_served() {
+                self.time.steer();
+            }
             self.purge_due_keys().await;
         }
     }
@@ -808,7 +819,11 @@ impl Shard {
         if !keys.is_empty() {
             let stamp = self.next_stamp();
             let purge = proposal::encode_purge(stamp, &keys);
-            if self.propose(purge, Carried::default()).await.is_err() {
+            if self
+                .propose(purge, Carried { stamp: stamp.now, ..Carried::default() })
+                .await
+                .is_err()
+            {
                 tracing::debug!(shard = %self.id(), "nothing is purged by a stopped replica");
             }
         }
@@ -833,9 +848,10 @@ impl Shard {
             .collect();
         if !ended.is_empty() {
             tracing::info!(shard = %self.id(), sessions = ended.len(), "closes sessions that have ended");
-            let close = proposal::encode_close(self.next_stamp(), &ended);
+            let stamp = self.next_stamp();
+            let close = proposal::encode_close(stamp, &ended);
             self.is_closing.store(true, Ordering::Release);
-            let carried = Carried { closes: true, ..Carried::default() };
+            let carried = Carried { stamp: stamp.now, closes: true, ..Carried::default() };
             if self.propose(close, carried).await.is_err() {
                 tracing::debug!(shard = %self.id(), "nothing is closed by a stopped replica");
             }

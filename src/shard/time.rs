@@ -3,24 +3,30 @@
 //! A TTL is a promise about real time: a lock must not be handed to a second holder early because some node's wall clock
 //! stepped, or because the new leader's clock is an hour ahead of the old one's. So nobody asks a wall clock what time it
 //! is. The leader's time goes on by its monotonic clock and nears its wall clock by at most 1 % of the time passed (the
-//! drift that Redlock assumes). It travels with every message of the leader (`raft::Timekeeper`), and followers keep to it:
-//! a message may be late but never early, so a later time than one's own is taken at once, an earlier one approached
-//! slowly. Whoever becomes leader goes on with what it keeps.
+//! drift that Redlock assumes), as long as a majority follows it. It travels with every message of the leader
+//! (`raft::Timekeeper`), and followers keep to it: a message may be late but never early, so of one leader a later time
+//! than one's own is taken at once, an earlier one approached slowly; a new leader's is taken as it is. Whoever becomes
+//! leader goes on with what the last word said, among it and its voters: every quorum has heard it.
 //!
 //! **A node that was restarted knows no time** until a leader or, as candidate, a voter has told it. Only where nobody whom a
-//! candidate asks knows any, the wall clocks of those asked decide; the time that all were down has really passed. That is
-//! the shard's time if the candidate comes to lead, and else forgotten.
+//! candidate can ask knows any, the wall clocks of those asked decide; the time that all were down has really passed. That
+//! is the shard's time if the candidate comes to lead, and else forgotten.
 //!
-//! **Time never goes back**, on one node nor from one leader to the next. A read is given the time at which the leader was
-//! known to lead, or earlier; its successor answers 75 ms later at least (lease 500 ms after the *arrival* of the message that
-//! the old one's 425 ms are counted from) or has been told to stand by a message that took as long as those that brought the
-//! time. So the successor's clock may be behind by the time a message travels, up to 75 ms, and shows no earlier time.
+//! **Time never goes back**, from read to write to read, nor from one leader to the next.
+//! - A read is given the time at which the leader was known to lead, or earlier, and no later one than the oldest stamp
+//!   that is proposed and not applied ([`Stamps`]): what applies after the read is stamped later than it.
+//! - The next leader answers 75 ms later at least (lease 500 ms after the *arrival* of the message that the old one's
+//!   425 ms are counted from), or was told to stand by a message that took as long as those that brought the time. So its
+//!   clock may be behind by as long as a message takes, up to 75 ms, and shows no earlier time.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::raft::{Estimate, Timekeeper};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::raft::{Estimate, Timekeeper, Word};
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::latest::Latest;
 
@@ -36,10 +42,17 @@ const PERIOD_US: i64 = 1_000_000;
 /// A leader's time earlier than one's own by less than this, in µs, is the way of the message.
 const WAY_US: i64 = 1_000;
 
-// What is known of the time: nothing; what a candidate and its voters agreed on; what a leader goes by.
-const NONE: u8 = 0;
-const AGREED: u8 = 1;
-const KNOWN: u8 = 2;
+/// What is known of the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Knowledge {
+    /// Nothing.
+    #[default]
+    None,
+    /// What a candidate and its voters made of their wall clocks.
+    Agreed,
+    /// What a leader goes by, and its last word.
+    Known(Word),
+}
 
 /// From `at` on the time is `base` and runs at `rate` against the monotonic clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,34 +63,62 @@ struct Course {
     at: i64,
     /// µs per second, for one [`PERIOD_US`].
     rate: i64,
+    knowledge: Knowledge,
 }
 
 impl Course {
-    fn of([base, at, rate]: [i64; 3]) -> Self {
-        Self { base, at, rate }
+    fn of([base, at, rate, knowledge, term, said]: [i64; 6]) -> Self {
+        let knowledge = match knowledge {
+            0 => Knowledge::None,
+            1 => Knowledge::Agreed,
+            _ => Knowledge::Known(Word { term: unsigned(term), micros: unsigned(said) }),
+        };
+        Self { base, at, rate, knowledge }
     }
 
-    fn words(self) -> [i64; 3] {
-        [self.base, self.at, self.rate]
+    fn words(self) -> [i64; 6] {
+        let Self { base, at, rate, knowledge } = self;
+        match knowledge {
+            Knowledge::None => [base, at, rate, 0, 0, 0],
+            Knowledge::Agreed => [base, at, rate, 1, 0, 0],
+            Knowledge::Known(word) => [base, at, rate, 2, signed(word.term), signed(word.micros)],
+        }
     }
 
+    /// The time at `at`, which may be before the course began: then as if it had run at no rate.
     fn time(self, at: i64) -> i64 {
-        let passed = at.saturating_sub(self.at).max(0);
-        let slewed = passed.min(PERIOD_US) * self.rate / PERIOD_US;
+        let passed = at.saturating_sub(self.at);
+        let slewed = passed.clamp(0, PERIOD_US) * self.rate / PERIOD_US;
         self.base.saturating_add(passed).saturating_add(slewed)
     }
 
     /// The same time at `at`, and from there on at another rate.
     fn bent(self, at: i64, rate: i64) -> Self {
-        Self { base: self.time(at), at: at.max(self.at), rate }
+        Self { base: self.time(at), at, rate, ..self }
+    }
+
+    /// Another time at `at`.
+    fn set(self, time: i64, at: i64) -> Self {
+        Self { base: time, at, rate: 0, ..self }
+    }
+
+    fn is_known(self) -> bool {
+        matches!(self.knowledge, Knowledge::Known(_))
+    }
+
+    /// The term of the last word.
+    fn term(self) -> u64 {
+        match self.knowledge {
+            Knowledge::Known(word) => word.term,
+            Knowledge::None | Knowledge::Agreed => 0,
+        }
     }
 }
 
 /// One shard's time on one node.
 pub(super) struct ShardTime {
     clock: Arc<dyn Clock>,
-    course: Latest<3>,
-    knowledge: AtomicU8,
+    course: Latest<6>,
     /// The latest stamp applied here, in ms since the Unix epoch: no time is earlier.
     applied: AtomicU64,
 }
@@ -91,27 +132,19 @@ impl fmt::Debug for ShardTime {
 impl ShardTime {
     /// A time that is not known yet.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            course: Latest::new(Course::default().words()),
-            knowledge: AtomicU8::new(NONE),
-            applied: AtomicU64::new(0),
-        }
+        let course = Latest::new(Course::default().words());
+        Self { clock, course, applied: AtomicU64::new(0) }
+    }
+
+    /// Forgets it all: the replica has ended, and the next one here may be of a group that has lost some.
+    pub(super) fn forget(&self) {
+        self.change(|_, _| Course::default());
+        self.applied.store(0, Ordering::Relaxed);
     }
 
     /// Whether it is the shard's: heard from a leader or told by a voter who had, or this node leads with it.
     pub(super) fn is_known(&self) -> bool {
-        self.knowledge.load(Ordering::Acquire) == KNOWN
-    }
-
-    /// This node leads: what it stood for election with is the shard's time.
-    pub(super) fn lead(&self) {
-        match self.knowledge.load(Ordering::Acquire) {
-            KNOWN => {}
-            // Without a candidacy leads who founds a group: there was no time before.
-            NONE => self.begin(self.guess(), KNOWN),
-            _ => self.knowledge.store(KNOWN, Ordering::Release),
-        }
+        self.course().is_known()
     }
 
     /// The time now; long ago while it is not known.
@@ -121,8 +154,9 @@ impl ShardTime {
 
     /// The time at `clock`; long ago while it is not known.
     pub(super) fn at(&self, clock: MonotonicMicros) -> UnixMillis {
-        let time = Course::of(self.course.read()).time(signed(clock.0));
-        UnixMillis(u64::try_from(time / 1000).unwrap_or(0))
+        let course = self.course();
+        let time = if course.is_known() { course.time(signed(clock.0)) } else { 0 };
+        UnixMillis(unsigned(time / 1000))
     }
 
     /// The clock that [`Self::at`] goes by.
@@ -130,30 +164,51 @@ impl ShardTime {
         self.clock.monotonic()
     }
 
-    /// Notes that an entry stamped `stamp` is applied: it is no earlier now.
-    pub(super) fn pass(&self, stamp: UnixMillis) {
-        if self.applied.fetch_max(stamp.0, Ordering::Relaxed) >= stamp.0 || !self.is_known() {
-            return;
-        }
-        let (stamp, at) = (micros(stamp), self.monotonic_us());
-        if Course::of(self.course.read()).time(at) < stamp {
-            self.course.update(|course| {
-                let course = Course::of(course);
-                (course.time(at) < stamp).then(|| Course { base: stamp, at, ..course }.words())
-            });
+    /// This node leads: what it stood for election with is the shard's time.
+    pub(super) fn lead(&self) {
+        if !self.is_known() {
+            self.change(|course, at| self.led(course, at));
         }
     }
 
-    /// Nears the wall clock, as a leader does; to be called again within a second.
-    pub(super) fn steer(&self) {
-        if !self.is_known() {
-            return;
+    /// Notes that an entry stamped `stamp` is applied: it is no earlier now. Looks again at every call, since what is known
+    /// of the time may have changed.
+    pub(super) fn pass(&self, stamp: UnixMillis) {
+        self.applied.fetch_max(stamp.0, Ordering::Relaxed);
+        let applied = self.applied();
+        let is_behind = |course: Course, at| course.is_known() && course.time(at) < applied;
+        if is_behind(self.course(), self.monotonic_us()) {
+            self.change(
+                |course, at| {
+                    if is_behind(course, at) { course.set(applied, at) } else { course }
+                },
+            );
         }
-        let (at, wall) = (self.monotonic_us(), micros(self.clock.now()));
-        self.course.update(|course| {
-            let course = Course::of(course);
-            let drift = wall.saturating_sub(course.time(at)).clamp(-LEADER_SLEW, LEADER_SLEW);
-            Some(course.bent(at, drift).words())
+    }
+
+    /// Nears the wall clock, as a leader does that a majority follows; to be called again within a second.
+    pub(super) fn steer(&self) {
+        self.change(|course, at| {
+            let drift = micros(self.clock.now()).saturating_sub(course.time(at));
+            if course.is_known() {
+                course.bent(at, drift.clamp(-LEADER_SLEW, LEADER_SLEW))
+            } else {
+                course
+            }
+        });
+    }
+
+    fn course(&self) -> Course {
+        Course::of(self.course.read())
+    }
+
+    /// Puts what `change` makes of the course at this moment in its place.
+    fn change(&self, change: impl FnOnce(Course, i64) -> Course) {
+        // The clock is read under the lock, so that no course begins before the one it follows.
+        self.course.update(|words| {
+            let course = Course::of(words);
+            let at = self.monotonic_us().max(course.at);
+            change(course, at).words()
         });
     }
 
@@ -161,76 +216,155 @@ impl ShardTime {
         signed(self.clock.monotonic().0)
     }
 
-    /// What the wall clock makes of it, where nobody knows better.
-    fn guess(&self) -> i64 {
-        micros(self.clock.now()).max(micros(UnixMillis(self.applied.load(Ordering::Relaxed))))
+    /// In µs.
+    fn applied(&self) -> i64 {
+        micros(UnixMillis(self.applied.load(Ordering::Relaxed)))
     }
 
-    fn begin(&self, time: i64, knowledge: u8) {
-        let at = self.monotonic_us();
-        self.course.update(|_| Some(Course { base: time, at, rate: 0 }.words()));
-        self.knowledge.store(knowledge, Ordering::Release);
+    /// What the wall clock makes of it, where nobody knows better.
+    fn guess(&self) -> i64 {
+        micros(self.clock.now()).max(self.applied())
+    }
+
+    /// The course of a leader's time, known from now on.
+    fn led(&self, course: Course, at: i64) -> Course {
+        let time = match course.knowledge {
+            Knowledge::Known(_) => return course,
+            Knowledge::Agreed => course.time(at).max(self.applied()),
+            // Without a candidacy leads who founds a group: there was no time before.
+            Knowledge::None => self.guess(),
+        };
+        let word = Word { term: 0, micros: unsigned(time) };
+        Course { knowledge: Knowledge::Known(word), ..course.set(time, at) }
     }
 }
 
 impl Timekeeper for ShardTime {
     fn estimate(&self) -> Estimate {
-        let is_known = self.is_known();
-        let time = if is_known {
-            Course::of(self.course.read()).time(self.monotonic_us())
-        } else {
-            self.guess()
-        };
-        Estimate { micros: u64::try_from(time).unwrap_or(0), is_known }
+        let course = self.course();
+        match course.knowledge {
+            Knowledge::Known(word) => {
+                Estimate { micros: unsigned(course.time(self.monotonic_us())), word: Some(word) }
+            }
+            Knowledge::None | Knowledge::Agreed => {
+                Estimate { micros: unsigned(self.guess()), word: None }
+            }
+        }
     }
 
-    fn hear(&self, time: u64) {
-        let (heard, at) = (signed(time), self.monotonic_us());
-        if !self.is_known() {
-            return self.begin(heard, KNOWN);
-        }
-        let behind = |course: Course| course.time(at).saturating_sub(heard);
-        let course = Course::of(self.course.read());
-        if course.rate == 0 && (0..WAY_US).contains(&behind(course)) {
-            return; // Nearly always.
-        }
-        self.course.update(|course| {
-            let course = Course::of(course);
-            let behind = behind(course);
-            let course = if behind < 0 {
-                Course { base: heard, at, rate: 0 }
+    fn hear(&self, word: Word) {
+        self.change(|course, at| {
+            // Overtaken by a later leader's, or by a later one of its own.
+            let word = match course.knowledge {
+                Knowledge::Known(last) if last.term > word.term => return course,
+                Knowledge::Known(last) if last.term == word.term => word.max(last),
+                Knowledge::Known(_) | Knowledge::Agreed | Knowledge::None => word,
+            };
+            let heard = signed(word.micros);
+            let behind = course.time(at).saturating_sub(heard);
+            let course = if !course.is_known() || word.term > course.term() {
+                course.set(heard.max(self.applied()), at)
+            } else if behind < 0 {
+                course.set(heard, at)
             } else if behind < WAY_US {
                 course.bent(at, 0)
             } else {
                 course.bent(at, -behind.min(FOLLOWER_SLEW))
             };
-            Some(course.words())
+            Course { knowledge: Knowledge::Known(word), ..course }
         });
+    }
+
+    fn tell(&self, term: u64) -> u64 {
+        let mut told = 0;
+        self.change(|course, at| {
+            let course = self.led(course, at);
+            told = unsigned(course.time(at));
+            // Its own word counts as any leader's, unless it was deposed meanwhile.
+            let word = Word { term: term.max(course.term()), micros: told };
+            if term >= course.term() {
+                Course { knowledge: Knowledge::Known(word), ..course }
+            } else {
+                course
+            }
+        });
+        told
     }
 
     fn agree(&self, voters: &[Estimate]) {
         let own = self.estimate();
-        let known = voters.iter().chain([&own]).filter(|it| it.is_known);
-        if let Some(latest) = known.map(|it| signed(it.micros)).max() {
-            // Whoever heard a later time heard it from a leader.
-            return if self.is_known() && latest > signed(own.micros) {
-                self.hear(u64::try_from(latest).unwrap_or(0));
-            } else if !self.is_known() {
-                self.begin(latest, KNOWN);
-            };
-        }
-        // The middle one, or of two the earlier: a lock that lives too long harms less than one that dies early.
-        let mut guesses: Vec<i64> =
-            voters.iter().chain([&own]).map(|it| signed(it.micros)).collect();
+        let all = || voters.iter().chain([&own]);
+        // A lease rests on a quorum, and so does this candidacy: somebody here heard the last word that backs one.
+        let latest = all().filter_map(|it| Some((it.word?, it.micros))).max();
+        let mut guesses: SmallVec<[i64; 8]> = all().map(|it| signed(it.micros)).collect();
         guesses.sort_unstable();
+        // The middle one, or of two the earlier: a lock that lives too long harms less than one that dies early.
         let middle = guesses[(guesses.len() - 1) / 2];
-        let applied = micros(UnixMillis(self.applied.load(Ordering::Relaxed)));
-        self.begin(middle.max(applied), AGREED);
+        self.change(|course, at| match latest {
+            // It is this node's.
+            Some((word, _)) if course.knowledge == Knowledge::Known(word) => course,
+            Some((word, time)) => {
+                let time = signed(time).max(self.applied());
+                Course { knowledge: Knowledge::Known(word), ..course.set(time, at) }
+            }
+            None if course.is_known() => course,
+            None => {
+                let time = middle.max(self.applied());
+                Course { knowledge: Knowledge::Agreed, ..course.set(time, at) }
+            }
+        });
+    }
+}
+
+/// The stamps of entries that are proposed and not applied.
+#[derive(Debug)]
+pub(super) struct Stamps {
+    pending: Mutex<SmallVec<[UnixMillis; 8]>>,
+    /// None of them is earlier; `u64::MAX` while there are none.
+    oldest: AtomicU64,
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self { pending: Mutex::default(), oldest: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Stamps {
+    /// The stamp of a new entry, pending from now on.
+    pub(super) fn issue(&self, time: &ShardTime) -> UnixMillis {
+        let mut pending = self.pending.lock();
+        if pending.is_empty() {
+            // Before the clock is read: whoever does not see this has read its clock before.
+            self.oldest.store(time.now().0, Ordering::SeqCst);
+        }
+        let stamp = time.now();
+        pending.push(stamp);
+        stamp
+    }
+
+    /// The entry stamped `stamp` is applied here, or will not be by this leadership.
+    pub(super) fn settle(&self, stamp: UnixMillis) {
+        let mut pending = self.pending.lock();
+        if let Some(at) = pending.iter().position(|it| *it == stamp) {
+            pending.remove(at);
+        }
+        let oldest = pending.iter().min().map_or(u64::MAX, |oldest| oldest.0);
+        self.oldest.store(oldest, Ordering::SeqCst);
+    }
+
+    /// No entry that is yet to be applied is stamped earlier. To be asked after the clock that a read goes by was read.
+    pub(super) fn oldest(&self) -> UnixMillis {
+        UnixMillis(self.oldest.load(Ordering::SeqCst))
     }
 }
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 fn micros(time: UnixMillis) -> i64 {
@@ -246,7 +380,6 @@ mod tests {
 
     const NOON: UnixMillis = UnixMillis(1_800_000_000_000);
     const HOUR_MS: u64 = 3_600_000;
-    const HOUR_US: u64 = HOUR_MS * 1000;
 
     fn node(wall_ms: u64) -> (Arc<ManualClock>, ShardTime) {
         let clock = Arc::new(ManualClock::at(UnixMillis(wall_ms)));
@@ -262,11 +395,16 @@ mod tests {
     }
 
     fn guess(ms: u64) -> Estimate {
-        Estimate { micros: ms * 1000, is_known: false }
+        Estimate { micros: ms * 1000, word: None }
     }
 
-    fn known(ms: u64) -> Estimate {
-        Estimate { micros: ms * 1000, is_known: true }
+    fn word(term: u64, ms: u64) -> Word {
+        Word { term, micros: ms * 1000 }
+    }
+
+    /// It is `ms` by a word of `term`, said when it was `said`.
+    fn known(ms: u64, term: u64, said: u64) -> Estimate {
+        Estimate { micros: ms * 1000, word: Some(word(term, said)) }
     }
 
     #[test]
@@ -313,7 +451,7 @@ mod tests {
         let (clock, time) = node(NOON.0 + HOUR_MS);
         time.pass(UnixMillis(NOON.0 - 5000));
         assert!(!time.is_known());
-        time.hear(NOON.0 * 1000);
+        time.hear(word(3, NOON.0));
         clock.advance(Duration::from_secs(2));
         assert_eq!(time.now(), UnixMillis(NOON.0 + 2000));
         time.steer();
@@ -322,19 +460,45 @@ mod tests {
 
     #[test]
     fn a_candidate_that_has_heard_nothing_asks_its_voters() {
-        let (_, time) = node(NOON.0 + HOUR_MS);
-        time.agree(&[guess(NOON.0 + 7), known(NOON.0), known(NOON.0 - 30)]);
-        assert_eq!(time.now(), NOON);
-        let (_, time) = node(NOON.0 + HOUR_MS);
-        time.agree(&[guess(NOON.0), guess(NOON.0 + 10)]);
-        assert_eq!(time.now(), UnixMillis(NOON.0 + 10), "the middle one");
-        let (_, time) = node(NOON.0 + HOUR_MS);
-        time.agree(&[guess(NOON.0)]);
-        assert_eq!(time.now(), NOON, "the earlier one");
+        let begin = |wall: u64, voters: &[Estimate]| {
+            let (_, time) = node(wall);
+            time.agree(voters);
+            assert_eq!(time.now(), UnixMillis(0), "it does not lead yet");
+            time.lead();
+            time.now()
+        };
+        let ahead = NOON.0 + HOUR_MS;
+        assert_eq!(begin(ahead, &[guess(NOON.0), guess(NOON.0 + 10)]).0, NOON.0 + 10, "the middle");
+        assert_eq!(begin(ahead, &[guess(NOON.0)]), NOON, "the earlier one");
         let (_, time) = node(NOON.0);
         time.pass(UnixMillis(NOON.0 + 77));
         time.agree(&[guess(NOON.0 - HOUR_MS)]);
+        time.lead();
         assert_eq!(time.now(), UnixMillis(NOON.0 + 77), "no earlier than what was applied");
+        let (_, time) = node(ahead);
+        time.agree(&[guess(NOON.0 + 7), known(NOON.0, 3, NOON.0 - 1)]);
+        assert_eq!(time.now(), NOON, "a voter knows it");
+    }
+
+    /// The latest time would be that of whoever was away for long, or led a minority.
+    #[test]
+    fn the_last_word_counts_and_not_the_latest_time() {
+        let (_, time) = node(0);
+        time.hear(word(3, NOON.0));
+        time.agree(&[known(NOON.0 + 600, 3, NOON.0 - 60_000), known(NOON.0 + HOUR_MS, 2, NOON.0)]);
+        assert_eq!(time.now(), NOON);
+        time.agree(&[known(NOON.0 - 40, 3, NOON.0 + 1)]);
+        assert_eq!(time.now(), UnixMillis(NOON.0 - 40), "a voter heard a later word");
+        time.agree(&[known(NOON.0 - HOUR_MS, 4, NOON.0 - HOUR_MS)]);
+        assert_eq!(time.now(), UnixMillis(NOON.0 - HOUR_MS), "or one of a later leader");
+    }
+
+    #[test]
+    fn a_new_leaders_time_is_taken_as_it_is() {
+        let (_, time) = node(0);
+        time.hear(word(3, NOON.0 + HOUR_MS));
+        time.hear(word(4, NOON.0));
+        assert_eq!(time.now(), NOON);
     }
 
     /// Or a node that once stood for election in vain would tell others its wall clock for the shard's time.
@@ -342,31 +506,79 @@ mod tests {
     fn what_a_candidate_agreed_on_is_forgotten_unless_it_leads() {
         let (_, time) = node(NOON.0 + HOUR_MS);
         time.agree(&[]);
-        assert!(!time.estimate().is_known);
-        time.hear(NOON.0 * 1000);
+        assert_eq!((time.now(), time.estimate().word), (UnixMillis(0), None));
+        time.hear(word(2, NOON.0));
         assert_eq!(time.now(), NOON);
-        assert!(time.estimate().is_known);
+        assert_eq!(time.estimate().word, Some(word(2, NOON.0)));
+        time.forget();
+        assert!(!time.is_known());
     }
 
     #[test]
-    fn a_candidate_that_knows_the_time_learns_of_a_later_one_only() {
-        let (_, time) = leader(NOON.0);
-        time.agree(&[known(NOON.0 - 500), guess(NOON.0 + HOUR_MS)]);
+    fn a_leader_says_its_time_and_goes_by_it() {
+        let (clock, time) = node(NOON.0);
+        time.agree(&[]);
+        assert_eq!(time.tell(5), NOON.0 * 1000);
+        clock.advance(Duration::from_millis(30));
+        assert_eq!(time.tell(5), (NOON.0 + 30) * 1000);
+        assert_eq!(time.estimate(), known(NOON.0 + 30, 5, NOON.0 + 30));
+    }
+
+    /// Its log was applied after it had stood for election; it would show one time for an hour.
+    #[test]
+    fn time_goes_on_from_what_is_applied_however_late_that_is_known() {
+        let (clock, time) = node(NOON.0 - HOUR_MS);
+        time.agree(&[]);
+        time.pass(NOON);
+        time.lead();
         assert_eq!(time.now(), NOON);
-        time.agree(&[known(NOON.0 + 3)]);
-        assert_eq!(time.now(), UnixMillis(NOON.0 + 3));
+        let (_, late) = node(NOON.0 - HOUR_MS);
+        late.agree(&[]);
+        late.lead();
+        late.pass(NOON);
+        assert_eq!(late.now(), NOON);
+        clock.advance(Duration::from_secs(5));
+        time.pass(NOON);
+        assert_eq!(time.now(), UnixMillis(NOON.0 + 5000));
+    }
+
+    #[test]
+    fn a_read_is_given_the_time_of_its_own_clock() {
+        let (clock, time) = leader(NOON.0);
+        clock.advance(Duration::from_secs(1));
+        let asked = time.monotonic();
+        clock.advance(Duration::from_secs(5));
+        time.steer();
+        assert_eq!(time.at(asked), UnixMillis(NOON.0 + 1000));
+    }
+
+    /// A key was seen expired, and then its deadline was moved by what had been stamped before.
+    #[test]
+    fn no_read_is_later_than_a_stamp_on_its_way() {
+        let (clock, time) = leader(NOON.0);
+        let stamps = Stamps::default();
+        assert_eq!(stamps.oldest(), UnixMillis(u64::MAX));
+        let first = stamps.issue(&time);
+        clock.advance(Duration::from_millis(10));
+        let second = stamps.issue(&time);
+        assert_eq!((first, second), (NOON, UnixMillis(NOON.0 + 10)));
+        assert_eq!(stamps.oldest(), first);
+        stamps.settle(first);
+        assert_eq!(stamps.oldest(), second);
+        stamps.settle(second);
+        assert_eq!(stamps.oldest(), UnixMillis(u64::MAX));
     }
 
     #[test]
     fn a_late_message_does_not_take_a_follower_back() {
         let (clock, time) = node(0);
-        time.hear(NOON.0 * 1000);
+        time.hear(word(3, NOON.0));
         clock.advance(Duration::from_secs(1));
-        time.hear(NOON.0 * 1000 + 400_000);
+        time.hear(word(3, NOON.0 + 400));
         assert_eq!(time.now(), UnixMillis(NOON.0 + 1000));
         clock.advance(Duration::from_millis(100));
         assert_eq!(time.now(), UnixMillis(NOON.0 + 1098), "2 % slower");
-        time.hear(NOON.0 * 1000 + 1_100_000);
+        time.hear(word(3, NOON.0 + 1100));
         assert_eq!(time.now(), UnixMillis(NOON.0 + 1100), "until a punctual one comes");
         clock.advance(Duration::from_millis(100));
         assert_eq!(time.now(), UnixMillis(NOON.0 + 1200));
@@ -380,7 +592,7 @@ mod tests {
         leaders_clock.set_wall(UnixMillis(NOON.0 - HOUR_MS));
         for _ in 0..1000 {
             leader.steer();
-            follower.hear(leader.estimate().micros);
+            follower.hear(Word { term: 3, micros: leader.tell(3) });
             leaders_clock.advance(Duration::from_millis(100));
             clock.advance(Duration::from_millis(100));
         }
@@ -405,6 +617,5 @@ mod tests {
         time.agree(&[]);
         time.lead();
         assert_eq!(time.now(), UnixMillis(NOON.0 + HOUR_MS));
-        assert_eq!(time.estimate(), Estimate { micros: NOON.0 * 1000 + HOUR_US, is_known: true });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
 
-/// `N` words, read together. A reader costs no write to memory; it tries again when two writings meet it.
+/// `N` words, read together. A reader writes nothing to memory; it tries again when a writing ends meanwhile.
 ///
 /// Two places are written by turns, so that who reads waits for no writer that was interrupted. Source: Boehm, "Can
 /// seqlocks get along with programming language memory models?" (MSPC 2012).
@@ -39,12 +39,12 @@ impl<const N: usize> Latest<N> {
         }
     }
 
-    /// Puts what `change` makes of the words in their place, unless that is nothing.
-    pub fn update(&self, change: impl FnOnce([i64; N]) -> Option<[i64; N]>) {
+    /// Puts what `change` makes of the words in their place. One at a time.
+    pub fn update(&self, change: impl FnOnce([i64; N]) -> [i64; N]) {
         let _writer = self.writer.lock();
         let writings = self.writings.load(Ordering::Relaxed);
         let words = self.place(writings).each_ref().map(|word| word.load(Ordering::Relaxed));
-        let Some(words) = change(words) else { return };
+        let words = change(words);
         // The other place may be written only where all see that it is not the last any more.
         fence(Ordering::Release);
         for (place, word) in self.place(writings + 1).iter().zip(words) {
@@ -82,9 +82,8 @@ mod tests {
                 });
             }
             for _ in 0..200_000 {
-                latest.update(|[one, ..]| Some([one + 1, 2 * (one + 1), -(one + 1)]));
+                latest.update(|[one, ..]| [one + 1, 2 * (one + 1), -(one + 1)]);
             }
-            latest.update(|_| None);
             is_over.store(true, Ordering::Relaxed);
         });
         assert_eq!(latest.read(), [200_000, 400_000, -200_000]);

@@ -17,7 +17,7 @@
 //! | offset | bytes | field | meaning |
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | magic | `KVPR` |
-//! | 4 | 2 | version | of the protocol: 2 |
+//! | 4 | 2 | version | of the protocol: 3 |
 //! | 6 | 2 | length | of the whole hello |
 //! | 8 | 32 | nonce | drawn anew for every hello |
 //! | 40 | 8 | cluster | the one the speaker belongs to; 0 for none |

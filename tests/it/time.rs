@@ -1,5 +1,6 @@
 //! The shard's time: the same through every door, whoever leads and whatever wall clocks say (faults.md, T1–T3, R21).
 
+use std::thread;
 use std::time::Duration;
 
 use kvorum::stdx::prng::SplitMix64;
@@ -102,6 +103,9 @@ fn after_a_restart_of_all_no_single_wall_clock_decides() {
         let left = u64::try_from(client.cmd(&["PTTL", "k"]).integer()).unwrap_or(0);
         let passed = (now_us() - deadline.asked) / 1000;
         assert!(left + passed * 101 / 100 + 5 >= TTL_MS, "{left} ms left after {passed}");
+        let_pass(Duration::from_millis(400));
+        let later = u64::try_from(client.cmd(&["PTTL", "k"]).integer()).unwrap_or(0);
+        assert!(later + 350 < left, "time stands still: {left} ms left, later {later}");
     }
 }
 
@@ -166,4 +170,44 @@ fn locks_live_as_long_as_they_should_whatever_wall_clocks_say() {
 #[test]
 fn locks_live_as_long_as_they_should_by_quorum_reads() {
     judge_locks(&["--cluster-shards", "2", "--read-consistency", "quorum"]);
+}
+
+/// A read saw a key expired while its renewal, stamped before, was on its way to the disk; then the key was back.
+#[test]
+fn a_key_seen_expired_stays_so_whatever_was_on_its_way() {
+    const TTL: Duration = Duration::from_millis(150);
+    let delay = Duration::from_millis(40);
+    let cluster = TestCluster::start_slow(1, &["--appendfsync", "always"], delay);
+    let (mut reader, mut writer) = (cluster.client(0), cluster.client(0));
+    let mut expired = 0;
+    for round in 0..rounds(12, 60) {
+        let token = format!("token {round}");
+        let ttl = TTL.as_millis().to_string();
+        let asked = now_us();
+        assert_eq!(writer.cmd(&["SET", "k", &token, "PX", &ttl]), Value::ok());
+        // Just before its deadline, as far as one can tell: it is that of a stamp some time after `asked`.
+        let early_us = 500 * (u64::try_from(round).unwrap() % 12);
+        while now_us() + early_us < asked + us(TTL) {
+            std::hint::spin_loop();
+        }
+        writer.send(&["PERSIST", "k"]).unwrap();
+        let answered = thread::spawn(move || {
+            let reply = writer.read().unwrap();
+            (writer, reply)
+        });
+        let mut is_gone = false;
+        while !answered.is_finished() {
+            is_gone |= reader.cmd(&["GET", "k"]) == Value::Null;
+        }
+        let persisted;
+        (writer, persisted) = answered.join().unwrap();
+        let last = reader.cmd(&["GET", "k"]);
+        if is_gone {
+            expired += 1;
+            assert_eq!((persisted, last), (Value::Integer(0), Value::Null), "round {round}");
+        } else {
+            assert_eq!(persisted == Value::Integer(1), last == Value::bulk(&token));
+        }
+    }
+    eprintln!("{expired} were seen expired before the renewal was answered");
 }
