@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use kvorum::config::{Config, LogLevel, Options, Start};
 use kvorum::server;
+use kvorum::stdx::memory::Counted;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     match run() {

@@ -19,6 +19,7 @@ mod context;
 mod count;
 mod deadline;
 mod describe;
+mod growth;
 mod key_spec;
 mod prelude;
 mod registry;
@@ -47,6 +48,7 @@ pub use apply::{DataCommand, Execute, Outcome, ReadFn, WriteFn, run, run_read};
 pub use arg::{Arg, ArgKind};
 pub use args::{Args, Pairs, parse_i64};
 pub use context::Context;
+pub use growth::growth;
 pub use key_spec::{
     BeginSearch, FindKeys, KeyFlag, KeyPositionError, KeyPositions, KeySpec, LegacyRange,
     LocateKeys,

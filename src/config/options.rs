@@ -147,6 +147,8 @@ pub struct Options {
     pub wal_sync_mark: bool,
     /// `io-threads`, 1 to 128; `None` for auto.
     pub io_threads: Option<u8>,
+    /// `maxmemory` in bytes; 0 for no limit.
+    pub maxmemory: u64,
     /// `loglevel`.
     pub loglevel: LogLevel,
     /// `logfile`; `None` for standard output.
@@ -183,6 +185,7 @@ impl Options {
             read_consistency: word(values, "read-consistency", ReadConsistency::from_word),
             wal_sync_mark: values.named("wal-sync-mark") == "yes",
             io_threads: unless_auto(values, "io-threads"),
+            maxmemory: narrow(values, "maxmemory"),
             loglevel: word(values, "loglevel", LogLevel::from_word),
             logfile: given(values, "logfile").map(PathBuf::from),
         };

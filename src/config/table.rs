@@ -381,6 +381,19 @@ pub const DIRECTIVES: &[Directive] = &[
         doc: &["The file that the log is appended to. Empty logs to standard output."],
     },
     Directive {
+        name: "maxmemory",
+        section: Section::Process,
+        kind: Kind::Bytes { min: 0, max: 1 << 50 },
+        unit: "bytes",
+        default: DefaultValue::Text("0"),
+        mutability: Runtime,
+        doc: &[
+            "The memory that this node may take, by what its allocator has given out; 0 is no limit.",
+            "Commands that may need more than is left, at the leader or any replica of their key, are",
+            "refused (-OOM); reads and deletes are not. Pages and what is on its way take a third more.",
+        ],
+    },
+    Directive {
         name: "databases",
         section: Section::Fixed,
         kind: Kind::Fixed { value: "16", because: "there are always 16 databases" },
@@ -412,15 +425,6 @@ pub const DIRECTIVES: &[Directive] = &[
         default: DefaultValue::Text(""),
         mutability: Runtime,
         doc: &["When Redis would write a dump. Snapshots are made here as the log needs them."],
-    },
-    Directive {
-        name: "maxmemory",
-        section: Section::Fixed,
-        kind: Kind::Fixed { value: "0", because: "a memory limit is not supported yet" },
-        unit: "",
-        default: DefaultValue::Text("0"),
-        mutability: Runtime,
-        doc: &["The memory that keys and values may take. 0 is no limit, the only value so far."],
     },
     Directive {
         name: "maxmemory-policy",

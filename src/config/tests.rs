@@ -136,6 +136,7 @@ fn default_options_are_the_default_texts() {
         read_consistency: ReadConsistency::Lease,
         wal_sync_mark: false,
         io_threads: None,
+        maxmemory: 0,
         loglevel: LogLevel::Notice,
         logfile: None,
     };
@@ -183,6 +184,7 @@ fn every_option_follows_its_directive() {
         read_consistency: ReadConsistency::Quorum,
         wal_sync_mark: true,
         io_threads: Some(128),
+        maxmemory: 0,
         loglevel: LogLevel::Debug,
         logfile: Some("/l".into()),
     };
@@ -210,6 +212,7 @@ fn accepted_values_are_shown_in_one_form() {
         ("port", &["65535"], "65535"),
         ("proto-max-bulk-len", &["1MB"], "1048576"),
         ("proto-max-bulk-len", &["512mb"], "536870912"),
+        ("maxmemory", &["600mb"], "629145600"),
         ("appendfsync", &["ALWAYS"], "always"),
         ("wal-sync-mark", &["Yes"], "yes"),
         ("cluster-shards", &["AUTO"], "auto"),
@@ -305,7 +308,6 @@ fn refused_values_say_why_as_redis_does() {
             "there are no save points; the log and its own snapshots keep the data",
         ),
         ("appendonly", &["no"], "the log is always on; appendfsync says how durable it is"),
-        ("maxmemory", &["100mb"], "a memory limit is not supported yet"),
         ("maxmemory-policy", &["allkeys-lru"], "eviction is not supported yet"),
     ];
     for (name, words, reason) in table {
@@ -378,8 +380,8 @@ fn wrong_files_are_told_in_one_line() {
             "x.conf:1: logfile takes a path of at most 4095 bytes, or \"\", not 'a b'",
         ),
         (
-            b"maxmemory 1gb",
-            "x.conf:1: maxmemory takes only \"0\" (a memory limit is not supported yet), not '1gb'",
+            b"maxmemory-policy allkeys-lru",
+            "x.conf:1: maxmemory-policy takes only \"noeviction\" (eviction is not supported yet), not 'allkeys-lru'",
         ),
         (
             b"requirepass two words",
@@ -659,8 +661,8 @@ fn refused_config_set_changes_nothing_and_says_why_as_redis_does() {
             ),
         ),
         (
-            &[("maxmemory", "1gb")],
-            format!("{failed} 'maxmemory') - a memory limit is not supported yet"),
+            &[("maxmemory", "1zb")],
+            format!("{failed} 'maxmemory') - argument must be a memory value"),
         ),
         (
             &[("timeout", "")],
@@ -686,8 +688,15 @@ fn runtime_directives_are_those_the_documentation_names() {
         .filter(|row| row.mutability == Mutability::Runtime && !row.is_fixed())
         .map(|row| row.name)
         .collect();
-    let expected =
-        ["tcp-keepalive", "timeout", "maxclients", "requirepass", "proto-max-bulk-len", "loglevel"];
+    let expected = [
+        "tcp-keepalive",
+        "timeout",
+        "maxclients",
+        "requirepass",
+        "proto-max-bulk-len",
+        "loglevel",
+        "maxmemory",
+    ];
     assert_eq!(runtime, expected);
 }
 

@@ -11,9 +11,10 @@ use std::fmt::{self, Write};
 use super::clients::Client;
 use super::cluster_view::ClusterView;
 use super::node::Node;
-use super::process::Process;
+use super::process::{Process, is_strained, machine_bytes};
 use crate::ids::DbIndex;
 use crate::raft::{Group, Leadership};
+use crate::stdx::memory;
 use crate::stdx::prng::SplitMix64;
 
 /// The version of Redis whose commands and replies kvorum has; clients choose by it what they may use.
@@ -116,13 +117,16 @@ fn memory(node: &Node, _client: &Client, lines: &mut Lines) {
             lines.put(&format!("{name}_human"), human(bytes));
         }
     };
-    put("used_memory", process.resident_bytes);
+    put("used_memory", Some(memory::used()));
     put("used_memory_rss", process.resident_bytes);
     put("used_memory_peak", process.resident_bytes_max);
-    put("maxmemory", Some(0));
+    put("total_system_memory", machine_bytes());
+    put("maxmemory", Some(node.config().options().maxmemory));
     let kept: usize = node.shards().iter().map(|shard| shard.sessions_size().bytes).sum();
     lines.put("kvorum_session_bytes", kept);
     lines.put("maxmemory_policy", "noeviction");
+    let is_short = is_strained(process.resident_bytes, machine_bytes());
+    lines.put("kvorum_memory_strained", u8::from(is_short));
     lines.put("mem_allocator", "mimalloc");
 }
 

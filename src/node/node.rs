@@ -22,6 +22,7 @@ use crate::raft::Group;
 use crate::ring::Topology;
 use crate::shard::Shard;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
+use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 use crate::wal::Wal;
 
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     pub(super) progress: Arc<Progress>,
     pub(super) topology: Arc<Topology>,
     pub(super) seed: u64,
+    pub(super) budget: Arc<Budget>,
     pub(super) registry: Registry,
 }
 
@@ -52,6 +54,7 @@ pub struct Node {
     progress: Arc<Progress>,
     topology: RwLock<Arc<Topology>>,
     topology_epoch: AtomicU64,
+    budget: Arc<Budget>,
     level: AtomicU16,
     clients: Arc<Clients>,
     counters: Counters,
@@ -90,6 +93,7 @@ impl Node {
             clients: Arc::default(),
             counters: Counters::default(),
             looks_ahead: AtomicBool::new(false),
+            budget: parts.budget,
             registry: parts.registry,
             run_seed: parts.seed,
             random: AtomicU64::new(parts.seed),
@@ -108,6 +112,11 @@ impl Node {
     /// last tick.
     pub fn looks_ahead(&self) -> bool {
         self.looks_ahead.load(Ordering::Relaxed)
+    }
+
+    /// What memory this node may take.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Looks anew whether reads do well to look ahead.

@@ -48,6 +48,57 @@ impl Process {
     }
 }
 
+/// Whether this process is about to take all the memory that there is.
+#[derive(Debug, Default)]
+pub(super) struct Strain {
+    looks: u32,
+    is_said: bool,
+}
+
+impl Strain {
+    /// Looks now and then, and says so once each time it comes to that.
+    pub(super) fn look(&mut self) {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks % STRAIN_EVERY != 1 {
+            return;
+        }
+        let (resident, machine) = (Process::read().resident_bytes, machine_bytes());
+        let is_strained = is_strained(resident, machine);
+        if is_strained && !self.is_said {
+            let (resident, machine) = (resident.unwrap_or(0) >> 20, machine.unwrap_or(0) >> 20);
+            tracing::warn!(
+                resident_mib = resident,
+                machine_mib = machine,
+                "this node takes most of the memory there is: the kernel may end it; give it a maxmemory, or more memory"
+            );
+        }
+        self.is_said = is_strained;
+    }
+}
+
+/// Looks of the node's upkeep between two at the memory: about a second.
+const STRAIN_EVERY: u32 = 10;
+
+/// Whether so much resident memory is most of what the machine, or the process' share of it, has.
+pub(super) fn is_strained(resident: Option<u64>, machine: Option<u64>) -> bool {
+    resident.zip(machine).is_some_and(|(resident, machine)| resident > machine / 5 * 4)
+}
+
+/// The memory that the machine has, or the control group that this process is in where that is less, in bytes.
+pub(super) fn machine_bytes() -> Option<u64> {
+    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
+        .min();
+    total.into_iter().chain(limit).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +113,14 @@ mod tests {
         assert_eq!(process.user, Some(Duration::from_millis(2500)));
         assert_eq!(process.system, Some(Duration::from_millis(10)));
         assert!(Process::read().resident_bytes.is_some_and(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn four_fifths_of_what_there_is_are_a_strain() {
+        assert!(is_strained(Some(81), Some(100)));
+        assert!(!is_strained(Some(80), Some(100)));
+        assert!(!is_strained(None, Some(100)) && !is_strained(Some(1), None));
+        assert!(machine_bytes().is_some_and(|bytes| bytes > 0));
     }
 
     #[test]

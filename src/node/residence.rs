@@ -14,6 +14,7 @@ use super::hosted::{Hosted, Myself};
 use super::start::{NodeError, TIMING};
 use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::raft::{Group, GroupOptions, SnapshotStore, Timekeeper, Timeless};
+use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 use crate::wal::{DataDir, GroupState, SnapshotDir, Wal};
 
@@ -25,6 +26,8 @@ pub(super) struct Residence {
     pub(super) data_dir: Arc<Mutex<DataDir>>,
     /// Every start that the directory remembered when it was opened, this one last.
     pub(super) starts: Vec<Session>,
+    /// What memory this node may take.
+    pub(super) budget: Arc<Budget>,
     /// Where snapshots belong.
     pub(super) snapshots: SnapshotDir,
     pub(super) wal: Wal,
@@ -53,6 +56,7 @@ impl Residence {
             session: self.myself.session,
             peers: self.peers.clone(),
             timing: TIMING,
+            budget: Arc::clone(&self.budget),
             time: self.hosted.shard(group).map_or_else(
                 || Arc::new(Timeless) as Arc<dyn Timekeeper>,
                 |shard| shard.timekeeper(),

@@ -33,6 +33,7 @@ use crate::ring::{
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
 use crate::stdx::disk::Disk;
+use crate::stdx::memory::Budget;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{
     BindError, Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity,
@@ -186,6 +187,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         myself: ground.myself.clone(),
         data_dir: Arc::clone(&ground.data_dir),
         starts,
+        budget: Arc::clone(&ground.budget),
         snapshots,
         wal: ground.wal.clone(),
         recovered: ground.recovered,
@@ -210,6 +212,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         progress: Arc::clone(&options.progress),
         topology: Arc::clone(cluster.topology()),
         seed: ground.seed,
+        budget: ground.budget,
         registry: options.registry,
     });
     let sightings = Arc::new(Sightings::default());
@@ -247,6 +250,7 @@ struct Ground {
     listed: Vec<RingNode>,
     door: Door,
     data_dir: Arc<Mutex<DataDir>>,
+    budget: Arc<Budget>,
     wal: Wal,
     recovered: BTreeMap<GroupId, GroupState>,
     peers: Peers,
@@ -288,6 +292,7 @@ impl Ground {
             session: data_dir.session(),
         };
         let hosted = Hosted::new();
+        let maxmemory = config.maxmemory;
         let record = data_dir.adopted();
         let known = record.as_deref().map(birth::adopted).transpose()?;
         if let Some(cluster) = &known {
@@ -324,6 +329,7 @@ impl Ground {
             listed,
             door,
             data_dir: Arc::new(Mutex::new(data_dir)),
+            budget: Arc::new(Budget::of(maxmemory)),
             wal,
             recovered,
             peers,
@@ -383,6 +389,7 @@ impl Ground {
                 },
                 peers: self.peers.clone(),
                 clock: Arc::clone(&options.clock),
+                budget: Arc::clone(&self.budget),
                 seed: self.seed ^ u64::from(shard.0).rotate_left(32),
             })
         };

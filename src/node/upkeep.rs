@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 use super::leaders;
 use super::membership::{End, Membership};
 use super::node::Node;
+use super::process::Strain;
 use super::start::NodeError;
 use crate::ids::{GroupId, NodeId};
 use crate::raft::{Leadership, Timing};
@@ -64,6 +65,7 @@ async fn tick(node: Arc<Node>) {
     let mut timer = tokio::time::interval(TICK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0_u32;
+    let mut strain = Strain::default();
     loop {
         timer.tick().await;
         ticks = ticks.wrapping_add(1);
@@ -71,6 +73,8 @@ async fn tick(node: Arc<Node>) {
             shard.tick().await;
         }
         node.note_size();
+        node.budget().set(node.config().options().maxmemory);
+        strain.look();
         if ticks.is_multiple_of(SLOW_EVERY) {
             if let Some(meta) = node.meta()
                 && node.wal().live_bytes() > LOG_BYTES_MAX

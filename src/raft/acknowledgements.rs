@@ -22,6 +22,8 @@ use tokio::sync::futures::Notified;
 pub(super) struct Acknowledgements {
     /// One for each replica ever heard; a group has a handful, so a list beats a map.
     latest: Mutex<Vec<Acknowledgement>>,
+    /// The memory that each had left when it last answered, in bytes.
+    rooms: Mutex<Vec<(RaftId, u64)>>,
     changed: Notify,
 }
 
@@ -45,6 +47,22 @@ impl Acknowledgements {
             }
         }
         self.changed.notify_waiters();
+    }
+
+    /// Notes what memory the node of `replica` has left.
+    pub(super) fn note_room(&self, replica: RaftId, room: u64) {
+        let mut rooms = self.rooms.lock();
+        match rooms.iter_mut().find(|(known, _)| *known == replica) {
+            Some((_, before)) => *before = room,
+            None => rooms.push((replica, room)),
+        }
+    }
+
+    /// The least memory that one of those among `replicas` has left which have ever answered; `u64::MAX` when none has.
+    pub(super) fn least_room(&self, replicas: impl Fn(RaftId) -> bool) -> u64 {
+        let rooms = self.rooms.lock();
+        let rooms = rooms.iter().filter(|(replica, _)| replicas(*replica));
+        rooms.map(|(_, room)| *room).min().unwrap_or(u64::MAX)
     }
 
     /// Whether, in each of `configs` (one, or two while the membership changes), a majority of the voters has

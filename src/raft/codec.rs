@@ -6,7 +6,7 @@
 //! AppendEntries: `time u64 | vote | prev_log_id? | leader_commit? | count u32 | count × (index u64 | length u32 | record)`;
 //! the time is the leader's, in µs since the Unix epoch; a vote is `term u64 | node u64 | committed
 //! u8`, an optional log id is `present u8 [term u64 | index u64]`.
-//! Its answer: `tag u8` 0 success, 1 partial success (log id?), 2 conflict, 3 higher vote (vote).
+//! Its answer: `room u64 | tag u8`; the room is the memory that the node has left, in bytes; the tag is 0 success, 1 partial success (log id?), 2 conflict, 3 higher vote (vote).
 
 use bytes::{Buf, Bytes};
 use openraft::EntryPayload;
@@ -115,8 +115,13 @@ pub(super) fn take_append_entries(
     Ok((time, AppendEntriesRequest { vote, prev_log_id, entries, leader_commit }))
 }
 
-/// Appends the bytes of `response` to `out`.
-pub(super) fn put_append_response(response: &AppendEntriesResponse<TypeConfig>, out: &mut Vec<u8>) {
+/// Appends the bytes of `response`, of a node with so much `room`, to `out`.
+pub(super) fn put_append_response(
+    room: u64,
+    response: &AppendEntriesResponse<TypeConfig>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(&room.to_le_bytes());
     match response {
         AppendEntriesResponse::Success => out.push(0),
         AppendEntriesResponse::PartialSuccess(log_id) => {
@@ -131,20 +136,22 @@ pub(super) fn put_append_response(response: &AppendEntriesResponse<TypeConfig>, 
     }
 }
 
-/// The answer in `body`.
+/// The answer in `body`, and the room of the node that gave it.
 ///
 /// # Errors
 /// When `body` is malformed.
 pub(super) fn take_append_response(
     mut body: Bytes,
-) -> Result<AppendEntriesResponse<TypeConfig>, CodecError> {
-    Ok(match take_u8(&mut body)? {
+) -> Result<(u64, AppendEntriesResponse<TypeConfig>), CodecError> {
+    let room = take_u64(&mut body)?;
+    let response = match take_u8(&mut body)? {
         0 => AppendEntriesResponse::Success,
         1 => AppendEntriesResponse::PartialSuccess(take_log_id(&mut body)?),
         2 => AppendEntriesResponse::Conflict,
         3 => AppendEntriesResponse::HigherVote(take_vote(&mut body)?),
         _ => return Err(CodecError("unknown answer to AppendEntries")),
-    })
+    };
+    Ok((room, response))
 }
 
 fn put_u32(number: usize, out: &mut Vec<u8>) {
@@ -267,8 +274,8 @@ mod tests {
             AppendEntriesResponse::HigherVote(Vote::new(7, RaftId(3))),
         ] {
             let mut bytes = Vec::new();
-            put_append_response(&response, &mut bytes);
-            assert_eq!(take_append_response(bytes.into()).unwrap(), response);
+            put_append_response(9, &response, &mut bytes);
+            assert_eq!(take_append_response(bytes.into()).unwrap(), (9, response));
         }
     }
 }

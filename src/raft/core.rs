@@ -27,6 +27,7 @@ use super::timer::Timer;
 use super::type_config::TypeConfig;
 use crate::ids::{GroupId, RaftId};
 use crate::stdx::clock::BootInstant;
+use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 
 /// What the parts of one replica share.
@@ -50,6 +51,7 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) holdback: Arc<Holdback>,
     pub(super) timing: Timing,
     pub(super) time: Arc<dyn Timekeeper>,
+    pub(super) budget: Arc<Budget>,
     pub(super) settling: Settling,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,

@@ -113,6 +113,7 @@ impl<S: StateMachine> Group<S> {
             holdback,
             timing: options.timing,
             time: options.time,
+            budget: options.budget,
             settling: Settling::default(),
             votes_from,
             snapshots: options.snapshots,

@@ -85,7 +85,8 @@ impl<S: StateMachine> Group<S> {
         };
         if urgency == Urgency::Heartbeat && self.shared.follows(time, &request) {
             let answer = AppendEntriesResponse::Success;
-            responder.send_with(|out| codec::put_append_response(&answer, out));
+            let room = self.shared.budget.room();
+            responder.send_with(|out| codec::put_append_response(room, &answer, out));
             self.shared.learn_commit(request);
             return;
         }
@@ -94,7 +95,8 @@ impl<S: StateMachine> Group<S> {
         // they not to, the core would answer Conflict and the leader would send them again.
         tokio::spawn(async move {
             if let Some(Ok(answer)) = shared.append(Some(time), request).await {
-                responder.send_with(|out| codec::put_append_response(&answer, out));
+                let room = shared.budget.room();
+                responder.send_with(|out| codec::put_append_response(room, &answer, out));
             }
         });
     }

@@ -261,8 +261,9 @@ impl GroupNetwork {
         let target = self.target;
         let acknowledgements = Arc::clone(&self.acknowledgements);
         Either::Right(answer.map_err(rpc_error).map(move |answer| {
-            let answer =
+            let (room, answer) =
                 codec::take_append_response(answer?).map_err(|error| network_error(&error))?;
+            acknowledgements.note_room(target, room);
             match answer {
                 // Whatever became of the entries, the replica took this leader's word and so renewed its promise.
                 AppendEntriesResponse::Success
@@ -695,7 +696,7 @@ mod tests {
     }
 
     fn answer(responder: Responder, response: &AppendEntriesResponse<TypeConfig>) {
-        responder.send_with(|out| codec::put_append_response(response, out));
+        responder.send_with(|out| codec::put_append_response(u64::MAX, response, out));
     }
 
     /// The two requests look alike, as a heartbeat does to the one before it: only the calls tell them apart.

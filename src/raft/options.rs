@@ -13,6 +13,7 @@ use super::limits::{
 use super::snapshot::SnapshotStore;
 use super::timekeeper::Timekeeper;
 use crate::ids::{GroupId, Holder, RaftId, Session};
+use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
 
@@ -92,6 +93,8 @@ pub struct GroupOptions {
     pub timing: Timing,
     /// What time it is for the group.
     pub time: Arc<dyn Timekeeper>,
+    /// What memory this node has left: a leader hears it with every acknowledgement.
+    pub budget: Arc<Budget>,
     /// Random bits that differ between replicas, for their election timeouts.
     pub seed: u64,
 }

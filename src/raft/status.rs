@@ -109,6 +109,19 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
+    /// The memory that the replicas' nodes have left, the least of them, in bytes: as leader by what the others last said.
+    pub fn room(&self) -> u64 {
+        let shared = &self.shared;
+        let others = if self.leadership() == Leadership::Here {
+            let metrics = shared.metrics.borrow_watched();
+            let membership = &metrics.membership_config;
+            shared.acknowledgements.least_room(|replica| membership.get_node(&replica).is_some())
+        } else {
+            u64::MAX
+        };
+        shared.budget.room().min(others)
+    }
+
     /// This replica's state for operators.
     pub fn status(&self) -> GroupStatus {
         let metrics = self.shared.metrics.borrow_watched();

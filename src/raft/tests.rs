@@ -22,6 +22,7 @@ use super::{
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::stdx::fs::SystemDisk;
+use crate::stdx::memory::Budget;
 use crate::transport::{
     Credentials, Door, Handler, Meant, Message, PeerClient, PeerIdentity, PeerOptions, PeerServer,
     Peers, Responder,
@@ -207,6 +208,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
     let options = GroupOptions {
         group: GROUP,
         time: Arc::clone(&time) as Arc<dyn Timekeeper>,
+        budget: Arc::new(Budget::of(0)),
         id,
         holder: holder(number),
         wal: wal.clone(),

@@ -217,7 +217,6 @@ table! {
     INTERNAL = "ERR internal error; see the log of the node";
     TOO_LARGE = "ERR the command is too large";
     REPLY_TOO_LARGE = "ERR the reply is too large";
-    READ_BEHIND_WRITE_TOO_LARGE = "ERR the reply is too large for a read that follows a write in its pipeline; ask again";
     TOO_MANY_WAITING = "TRYAGAIN too many commands are waiting for this shard on this node";
     NO_QUORUM = "CLUSTERDOWN no quorum: too few replicas of the key's shard can be reached";
     CLUSTER_DOWN = "CLUSTERDOWN The cluster is down";

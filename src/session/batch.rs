@@ -11,6 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::state::Session;
+use crate::command;
 use crate::ids::{DbIndex, ShardId};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::router::{Merge, continue_scan, merge};
@@ -56,12 +57,12 @@ pub(super) fn join(
 /// What goes to one shard.
 #[derive(Debug)]
 struct Queue {
-    is_sent: bool,
     lane: Lane,
     commands: Vec<u8>,
-    /// Where those begin that have no reply yet, and how many they are.
+    /// Where those begin that have no reply yet, how many they are, and how many of them were asked for.
     from: usize,
     count: u32,
+    asked: u32,
     cell: Arc<ReplyCell>,
     replies: Replies,
     outcome: Result<(), ErrorReply>,
@@ -71,11 +72,11 @@ struct Queue {
 impl Queue {
     fn new() -> Self {
         Self {
-            is_sent: false,
             lane: Lane::Read,
             commands: Vec::new(),
             from: 0,
             count: 0,
+            asked: 0,
             cell: ReplyCell::new(),
             replies: Replies::default(),
             outcome: Ok(()),
@@ -91,7 +92,25 @@ impl Queue {
         self.from = self.commands.len() - commands.rest().len();
         self.count = self.count.saturating_sub(u32::try_from(stepped).unwrap_or(u32::MAX));
         self.taken = 0;
-        shard.submit(self.lane, &self.commands[self.from..], self.count, &self.cell);
+        let (mut lane, mut asked, mut end) = (self.lane, self.count, self.commands.len());
+        if self.asked > 0 && lane == Lane::Write {
+            // The log did not take the first of the rest: a read whose reply is large. It goes by itself.
+            let mut reads = Commands::new(&self.commands[self.from..]);
+            let mut leading = 0;
+            while let Some(Ok(command)) = reads.next()
+                && command::lookup(command.argv[0]).is_some_and(|found| !found.is_write())
+            {
+                leading += 1;
+                end = self.commands.len() - reads.rest().len();
+            }
+            if leading > 0 {
+                (lane, asked) = (Lane::Read, leading);
+            } else {
+                end = self.commands.len();
+            }
+        }
+        self.asked = asked;
+        shard.submit(lane, &self.commands[self.from..end], asked, &self.cell);
     }
 
     /// Replies that are in and not taken.
@@ -101,7 +120,8 @@ impl Queue {
 
     /// Whether the next reply is yet to be asked for.
     fn must_ask(&self) -> bool {
-        self.outcome.is_ok() && self.replies.is_cut() && self.left() == 0
+        let answered = u32::try_from(self.replies.ends.len()).unwrap_or(u32::MAX);
+        self.outcome.is_ok() && self.left() == 0 && answered < self.count
     }
 
     /// The next `count` replies, or the error that answers them all.
@@ -123,8 +143,8 @@ impl Queue {
         self.replies.bytes.shrink_to(KEPT_BYTES_MAX);
         self.from = 0;
         self.count = 0;
+        self.asked = 0;
         self.taken = 0;
-        self.is_sent = false;
         self.lane = Lane::Read;
         self.outcome = Ok(());
     }
@@ -272,8 +292,7 @@ impl Batch {
         let mut asked = SmallVec::<[ShardId; 8]>::new();
         for shard in &self.active {
             let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
-            if !queue.is_sent || queue.must_ask() {
-                queue.is_sent = true;
+            if queue.asked == 0 || queue.must_ask() {
                 queue.submit(session.node.shard(*shard));
                 asked.push(*shard);
             }
@@ -359,9 +378,7 @@ impl Batch {
     /// How many of the next `count` replies of `shard` can be written out: fewer when the rest is yet to be asked for.
     fn come_of(&self, shard: ShardId, count: usize) -> usize {
         match &self.queues[shard.0 as usize] {
-            Some(queue) if queue.outcome.is_ok() && queue.replies.is_cut() => {
-                count.min(queue.left())
-            }
+            Some(queue) if queue.outcome.is_ok() => count.min(queue.left()),
             Some(_) | None => count,
         }
     }

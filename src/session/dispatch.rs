@@ -163,6 +163,9 @@ fn send_one(
         if let Some(moved) = redirect(session, scene, command, shard, argv) {
             return reply(session, batch, &Reply::Error(moved));
         }
+        if lacks_room(command, shard, argv) {
+            return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
+        }
         return batch.push(shard.id(), Lane::Write, session.protocol, session.db, argv);
     }
     let joins = batch.is_queued(shard.id());
@@ -173,6 +176,12 @@ fn send_one(
         return reply(session, batch, &Reply::Error(moved));
     }
     batch.push(shard.id(), Lane::Read, session.protocol, session.db, argv);
+}
+
+/// Whether the command may need more memory than the shard has left. The leader looks again.
+fn lacks_room(command: &DataCommand, shard: &Shard, argv: &[&[u8]]) -> bool {
+    let room = shard.room();
+    room < u64::MAX && command::growth(command.spec, argv) > room
 }
 
 fn may_read_stale(session: &Session, shard: &Shard) -> bool {
@@ -248,6 +257,9 @@ fn send_plan(
             .collect();
         let random = session.random();
         return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
+    }
+    if plan.pieces.iter().any(|piece| lacks_room(command, node.shard(piece.shard), &piece.argv)) {
+        return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
     }
     let lane = if command.is_write() { Lane::Write } else { Lane::Read };
     let mut shards = SmallVec::new();

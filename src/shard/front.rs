@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -123,6 +124,8 @@ pub(super) struct Departure {
     pub(super) attempt: Attempt,
     pub(super) floor: u64,
     pub(super) framed: Framed,
+    /// Some try of it may have entered a log.
+    pub(super) may_be_applied: bool,
 }
 
 /// A read packet to be answered.
@@ -171,6 +174,8 @@ pub(super) struct Front {
     incarnation: Incarnation,
     session: Session,
     waiting: Mutex<Waiting>,
+    /// The memory that the shard's replicas have left, as far as is known here, in bytes.
+    room: AtomicU64,
     /// Wakes the shard's proposer.
     pub(super) wake: Notify,
 }
@@ -178,7 +183,18 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn new(node: NodeId, incarnation: Incarnation, session: Session) -> Self {
         let waiting = Waiting { next_sequence: 1, ..Waiting::default() };
-        Self { node, incarnation, session, waiting: Mutex::new(waiting), wake: Notify::new() }
+        let (room, wake) = (AtomicU64::new(u64::MAX), Notify::new());
+        Self { node, incarnation, session, waiting: Mutex::new(waiting), room, wake }
+    }
+
+    /// The memory that the shard's replicas have left, as far as is known here, in bytes.
+    pub(super) fn room(&self) -> u64 {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// It is `room` now.
+    pub(super) fn note_room(&self, room: u64) {
+        self.room.store(room, Ordering::Relaxed);
     }
 
     /// Queues `count` encoded commands; `cell` gets their replies, or one error for all.
@@ -261,7 +277,14 @@ impl Front {
                 flight.tries = flight.tries.wrapping_add(1);
                 let attempt = Attempt { sequence, number: flight.tries };
                 let framed = framed.clone();
-                return Some(Departure { id: id(sequence), attempt, floor, framed });
+                let may_be_applied = flight.may_be_applied;
+                return Some(Departure {
+                    id: id(sequence),
+                    attempt,
+                    floor,
+                    framed,
+                    may_be_applied,
+                });
             }
         }
         if !fits(waiting.writes.front()?.buffer.len()) {
@@ -287,7 +310,7 @@ impl Front {
         let framed = outgoing.buffer.frame();
         waiting.recycle(outgoing.buffer);
         let attempt = Attempt { sequence, number: 0 };
-        Some(Departure { id: id(sequence), attempt, floor, framed })
+        Some(Departure { id: id(sequence), attempt, floor, framed, may_be_applied: false })
     }
 
     /// Keeps a packet's bytes in case it has to be sent again. Called once they are in their final place.
@@ -471,6 +494,13 @@ impl Front {
         fail(&flight.waiters, error);
     }
 
+    /// Packet `sequence` was not let into the log, for the reason in `error`. An earlier try of it may have been.
+    pub(super) fn refuse(&self, sequence: u64, error: &ErrorReply) {
+        let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
+        let error = if flight.may_be_applied { &ErrorReply::OUTCOME_UNKNOWN } else { error };
+        fail(&flight.waiters, error);
+    }
+
     /// The reads that have gathered.
     pub(super) fn depart_reads(&self) -> Option<ReadDeparture> {
         let mut waiting = self.waiting.lock();
@@ -627,7 +657,7 @@ impl AppliedPackets for Front {
                 self.complete(id.sequence, submissions, replies);
             }
         } else if let Some(responder) = self.take_proposed(id) {
-            responder.send_with(|out| wire::put_applied(replies, out));
+            responder.send_with(|out| wire::put_applied(self.room(), replies, out));
         }
     }
 

@@ -21,7 +21,8 @@ pub(super) const ENTRY_BYTES_MAX: usize = 2 * PACKET_BYTES_SOFT_MAX;
 pub(super) const REPLIES_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Bytes of replies to reads that went through the log, because they follow a write of their pipeline: of one submission,
-/// and of a packet. Every replica encodes and keeps them, so large reads have to come by themselves.
+/// and of a packet. Every replica encodes and keeps them. Where they would be more, the rest of the submission is not run
+/// but sent again, its reads by themselves.
 pub(super) const LOGGED_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) const LOGGED_READS_OF_PACKET_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -114,6 +115,9 @@ pub(super) const READ_LEADERS_LOST_MAX: usize = 2;
 
 /// Pause between two tries while no leader is known or the known one refuses.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Room of a shard, in bytes, below which nodes that do not lead it ask how much it is at every tick.
+pub(super) const TIGHT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Keys one purge proposal removes at most.
 pub(super) const PURGE_KEYS_MAX: usize = 512;

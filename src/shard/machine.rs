@@ -333,6 +333,7 @@ fn apply_packet(
             let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
             let mut commands = Commands::new(&packet.body);
             let mut reads = LoggedReads::default();
+            let mut is_first = true;
             let mut ahead = Ahead::new();
             loop {
                 ahead.extend(commands.by_ref().take(ahead_max).map(known));
@@ -341,17 +342,23 @@ fn apply_packet(
                 }
                 look_ahead(&state.keyspace, &ahead);
                 for command in ahead.drain(..) {
-                    if command.1.begins {
+                    if command.1.begins && !std::mem::take(&mut is_first) {
                         replies.end_submission();
                         reads.begin_submission();
                     }
+                    // Also for what is not run, so that each command's place names its random numbers.
                     seed = seed.wrapping_add(SEED_STEP);
+                    if reads.is_over {
+                        continue;
+                    }
                     let at = At { db: command.1.db, now: stamp.now };
                     let context = Context::new(at, seed);
                     run(&mut state.keyspace, command, &context, &mut reads, &mut replies);
                 }
             }
-            replies.end_submission();
+            if !is_first {
+                replies.end_submission();
+            }
             state.history = xxh3_64_with_seed(&replies.bytes, state.history);
             let replies = Arc::new(replies);
             state.sessions.record(packet.id, Arc::clone(&replies));
@@ -388,11 +395,15 @@ fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
 struct LoggedReads {
     of_submission: usize,
     of_packet: usize,
+    /// The submission has come to a read whose reply is too large. That one and all behind it are not run, on any
+    /// replica: their client sends them again, the read by itself.
+    is_over: bool,
 }
 
 impl LoggedReads {
     fn begin_submission(&mut self) {
         self.of_submission = 0;
+        self.is_over = false;
     }
 
     fn left(&self) -> usize {
@@ -418,10 +429,13 @@ fn run(
     let reply = command::run(found, keyspace, &command.argv, context);
     if found.is_write() {
         put_reply(&reply, command.protocol, left, ErrorReply::REPLY_TOO_LARGE, replies);
-    } else {
-        let (left, error) = (left.min(reads.left()), ErrorReply::READ_BEHIND_WRITE_TOO_LARGE);
-        put_reply(&reply, command.protocol, left, error, replies);
+    } else if resp::encode_within(&reply, command.protocol, reads.left(), &mut replies.bytes)
+        .is_ok()
+    {
+        replies.end();
         reads.note(replies.bytes.len() - start);
+    } else {
+        reads.is_over = true;
     }
 }
 
@@ -448,6 +462,13 @@ pub(super) enum Inadmissible {
     /// Applied, a key in the wrong shard would be lost to every reader, and the keyspace refuses that by a panic.
     #[error("a key belongs to another shard")]
     ForeignKey,
+}
+
+/// Bytes that the commands of a packet may add to what is stored; of what is malformed, up to there.
+pub(super) fn growth(body: &[u8]) -> u64 {
+    let commands = Commands::new(body).map_while(Result::ok);
+    let found = commands.filter_map(|it| Some((command::lookup(it.argv[0])?, it)));
+    found.map(|(found, it)| command::growth(found.spec, &it.argv)).fold(0, u64::saturating_add)
 }
 
 /// Looks at another node's packet at the door, in one walk: the log only gets what every replica of this version can apply
@@ -484,8 +505,8 @@ fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusi
 }
 
 /// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
-/// [`READS_ANSWER_BYTES_MAX`] of replies: the rest is to be asked for again. A write among them answers an error: it would
-/// bypass the log.
+/// [`READS_ANSWER_BYTES_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
+/// would bypass the log.
 pub(super) fn run_reads(
     keyspace: &Keyspace,
     now: UnixMillis,
@@ -493,14 +514,14 @@ pub(super) fn run_reads(
     body: &[u8],
 ) -> Replies {
     let mut replies = Replies::default();
+    let mut is_first = true;
     for command in Commands::new(body) {
         let Ok(command) = command else { break };
-        if command.begins {
+        if command.begins && !std::mem::take(&mut is_first) {
             replies.end_submission();
         }
         if replies.bytes.len() >= READS_ANSWER_BYTES_MAX {
-            replies.cut();
-            break;
+            continue;
         }
         seed = seed.wrapping_add(SEED_STEP);
         let context = Context::new(At { db: command.db, now }, seed);
@@ -515,7 +536,9 @@ pub(super) fn run_reads(
         let error = ErrorReply::REPLY_TOO_LARGE;
         put_reply(&reply, command.protocol, REPLY_BYTES_MAX, error, &mut replies);
     }
-    replies.end_submission();
+    if !is_first {
+        replies.end_submission();
+    }
     replies
 }
 
@@ -606,8 +629,9 @@ mod tests {
         machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap();
         let heard = heard.0.lock();
         let replies = &heard[0].1;
-        let first: Vec<u8> = (0..7).map(|place| replies.get(place).unwrap()[0]).collect();
-        assert_eq!(first, b"+$$$--$");
+        let first: Vec<u8> = (0..5).map(|place| replies.get(place).unwrap()[0]).collect();
+        assert_eq!(first, b"+$$$$");
+        assert_eq!(replies.submission_ends(), [1, 4, 5], "two reads were not run");
     }
 
     /// faults.md M3: 600 MB came in one answer, which no frame carries.
@@ -625,10 +649,7 @@ mod tests {
             machine.read(UnixMillis(1), |keyspace, now| run_reads(keyspace, now, 1, body))
         };
         let replies = run(&packet.frame().body());
-        assert!(replies.is_cut());
-        assert_eq!((replies.ends.len(), replies.submissions()), (4, 0..1));
-        let few = run(&body(&[b"GET", b"{a}1"]));
-        assert!(!few.is_cut());
+        assert_eq!(replies.submission_ends(), [4, 4]);
     }
 
     /// Fault R7: it ended as done, with keys missing.

@@ -19,8 +19,6 @@ pub struct Replies {
     pub ends: Vec<u32>,
     /// For each submission that is done, how many replies there are up to its end. Few fit without memory of their own.
     submissions: SmallVec<[u32; 4]>,
-    /// They end early: what has no reply is to be asked for again. Only of reads.
-    is_cut: bool,
 }
 
 impl Replies {
@@ -33,23 +31,12 @@ impl Replies {
         self.ends.push(end);
     }
 
-    /// Marks the end of a submission, with the replies since the last one: nothing when there are none.
+    /// Marks the end of a submission, with the replies since the last one. They may be fewer than its commands: the rest of
+    /// these was not run, and is to be sent again.
     pub(super) fn end_submission(&mut self) {
         let count =
             u32::try_from(self.ends.len()).expect("the commands of a packet are below 4 Gi");
-        if count > self.submissions.last().copied().unwrap_or(0) {
-            self.submissions.push(count);
-        }
-    }
-
-    /// Ends them early: see [`Self::is_cut`].
-    pub(super) fn cut(&mut self) {
-        self.is_cut = true;
-    }
-
-    /// Whether they end before all reads have theirs. The last submission may have a part of its replies.
-    pub fn is_cut(&self) -> bool {
-        self.is_cut
+        self.submissions.push(count);
     }
 
     /// The submissions that are done, by their place in the packet.
@@ -74,11 +61,10 @@ impl Replies {
         let count = u32::try_from(ends.len()).ok()?;
         let is_whole = ends.is_sorted()
             && ends.last().copied().unwrap_or(0) as usize == bytes.len()
-            && submissions.is_sorted_by(|one, next| one < next)
-            && submissions.first() != Some(&0)
+            && submissions.is_sorted()
             && submissions.last().copied().unwrap_or(0) == count;
         let submissions = SmallVec::from_slice(submissions);
-        is_whole.then_some(Self { bytes, ends, submissions, is_cut: false })
+        is_whole.then_some(Self { bytes, ends, submissions })
     }
 
     /// The `index`-th reply's bytes.
@@ -98,7 +84,6 @@ impl Replies {
         self.bytes.clear();
         self.ends.clear();
         self.submissions.clear();
-        self.is_cut = false;
     }
 
     /// Appends their bytes: `ends u32 | ends × u32 | submissions u32 | submissions × u32 (replies up to its end) |
@@ -173,18 +158,14 @@ impl ReplyCell {
         Arc::new(Self::default())
     }
 
-    /// Fills the cell with the replies of one submission and wakes the connection. Those who waited for another number of
-    /// them are told of an error: only a damaged or foreign packet has it. Of replies that are cut it may be fewer, or none.
+    /// Fills the cell with the replies of one submission of `count` commands and wakes the connection. Fewer answer the first
+    /// of these; more are an error, which only a damaged or foreign packet has.
     pub(super) fn complete(&self, all: &Replies, submission: usize, count: usize) {
-        let own = all.of_submission(submission);
-        let own = if all.is_cut { own.or(Some(0..0)) } else { own };
-        let is_cut = all.is_cut && own.as_ref().is_some_and(|own| own.len() < count);
-        let Some(own) = own.filter(|own| own.len() == count || is_cut) else {
+        let Some(own) = all.of_submission(submission).filter(|own| own.len() <= count) else {
             return self.fail(ErrorReply::INTERNAL);
         };
         let mut state = self.state.lock();
         let state = &mut *state;
-        state.replies.is_cut = is_cut;
         let start = if own.start == 0 { 0 } else { all.ends[own.start - 1] };
         let ends = &all.ends[own];
         let end = ends.last().copied().unwrap_or(start);
@@ -260,29 +241,29 @@ mod tests {
 
     #[test]
     fn replies_that_do_not_fit_together_are_refused() {
-        let Replies { bytes, ends, submissions, .. } = three();
+        let Replies { bytes, ends, submissions } = three();
         let with = |ends: &[u32], submissions: &[u32]| {
             Replies::from_parts(bytes.clone(), ends.to_vec(), submissions)
         };
         assert_eq!(with(&ends, &submissions), Some(three()));
         assert_eq!(with(&ends[..2], &submissions), None, "bytes without an end");
         assert_eq!(with(&[9, 5, 14], &submissions), None, "an end before its begin");
-        for marks in [&[][..], &[1], &[1, 4], &[0, 3], &[1, 1, 3], &[2, 1, 3]] {
+        for marks in [&[][..], &[1], &[1, 4], &[2, 1, 3]] {
             assert_eq!(with(&ends, marks), None, "{marks:?}");
         }
         assert!(Replies::from_parts(Vec::new(), Vec::new(), &[]).is_some(), "of no commands");
     }
 
     #[tokio::test]
-    async fn a_cell_takes_what_there_is_of_replies_that_are_cut() {
-        let mut cut = three();
-        cut.cut();
+    async fn a_cell_takes_what_there_is_of_a_submission() {
+        let mut all = three();
+        all.end_submission();
         let cell = ReplyCell::new();
         for (submission, count, expected) in [(0, 1, 1), (1, 5, 2), (2, 3, 0)] {
             let mut out = Replies::default();
-            cell.complete(&cut, submission, count);
+            cell.complete(&all, submission, count);
             assert_eq!(cell.take(&mut out).await, Ok(()));
-            assert_eq!((out.ends.len(), out.is_cut()), (expected, expected < count));
+            assert_eq!(out.ends.len(), expected);
         }
     }
 
@@ -296,7 +277,7 @@ mod tests {
         cell.complete(&three(), 0, 1);
         assert_eq!(cell.take(&mut out).await, Ok(()));
         assert_eq!(out.bytes, b"+OK\r\n");
-        for (submission, count) in [(0, 2), (1, 1), (2, 1)] {
+        for (submission, count) in [(0, 0), (1, 1), (2, 1)] {
             cell.complete(&three(), submission, count);
             assert_eq!(cell.take(&mut out).await, Err(ErrorReply::INTERNAL));
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -18,7 +18,7 @@ use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
 use super::limits::{
     ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, LEADER_LOOK_INTERVAL,
     LINGER_TURNS, LOG_KEPT_BYTES, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX,
-    READ_LEADERS_LOST_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
+    READ_LEADERS_LOST_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES, TIGHT_BYTES,
 };
 use super::machine::{self, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
@@ -35,6 +35,7 @@ use crate::raft::{
 use crate::resp::ErrorReply;
 use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
+use crate::stdx::memory::Budget;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{Message, PeerClient, Peers, Responder, Sender};
 use crate::wal::Wal;
@@ -69,6 +70,8 @@ pub struct ShardOptions {
     pub peers: Peers,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
+    /// What memory this node may take.
+    pub budget: Arc<Budget>,
     /// Random bits for the stamps' seeds.
     pub seed: u64,
 }
@@ -81,6 +84,8 @@ pub struct Shard {
     /// This node's replica, where it has one.
     replica: ReplicaPlace,
     entries_in_flight: AtomicUsize,
+    /// Bytes that they may add to what is stored.
+    growth_in_flight: AtomicU64,
     /// An entry that closes sessions is under way.
     is_closing: AtomicBool,
     reads_in_flight: AtomicUsize,
@@ -114,6 +119,8 @@ impl ReplicaPlace {
 #[derive(Debug, Default)]
 struct Carried {
     stamp: UnixMillis,
+    /// Bytes that it may add to what is stored, where that is asked for.
+    growth: u64,
     own: Option<Attempt>,
     /// By name, and the number it was proposed under.
     foreign: Vec<(PacketId, u64)>,
@@ -149,6 +156,7 @@ impl Shard {
             machine,
             replica: ReplicaPlace::default(),
             entries_in_flight: AtomicUsize::new(0),
+            growth_in_flight: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             reads_in_flight: AtomicUsize::new(0),
             time: Arc::new(ShardTime::new(Arc::clone(&options.clock))),
@@ -332,6 +340,20 @@ impl Shard {
         self.machine.read(time.min(self.stamps.oldest()), read)
     }
 
+    /// The memory that the nodes of the shard's replicas have left, the least of them, in bytes, as far as is known here.
+    /// Whoever wants more is refused before it enters the log: see [`ErrorReply::OUT_OF_MEMORY`].
+    pub fn room(&self) -> u64 {
+        self.front.room()
+    }
+
+    /// Looks anew how much that is, where that can be seen: at the leader.
+    fn look_for_room(&self, replica: &Replica) -> u64 {
+        let room =
+            replica.group.room().saturating_sub(self.growth_in_flight.load(Ordering::Relaxed));
+        self.front.note_room(room);
+        room
+    }
+
     /// Whether the shard holds so many keys that [`Self::look_ahead`] is worth its while.
     pub fn is_large(&self) -> bool {
         self.machine.is_large()
@@ -382,6 +404,9 @@ impl Shard {
                     tracing::warn!(%from, %shard, %error, "refused a packet");
                     return responder.send_with(wire::put_refused);
                 }
+                if let Some(room) = self.lacks_room(&packet) {
+                    return responder.send_with(|out| wire::put_full(room, out));
+                }
                 if let Err(responder) = self.front.receive(packet, responder) {
                     responder.send_with(|out| wire::put_not_leader(None, out));
                 }
@@ -397,16 +422,28 @@ impl Shard {
         }
     }
 
+    /// The room that the shard has left, when that is less than the packet may need and this node leads.
+    fn lacks_room(&self, packet: &proposal::Packet) -> Option<u64> {
+        let replica = self.working_replica()?;
+        if replica.group.leadership() != Leadership::Here {
+            return None;
+        }
+        let room = self.look_for_room(&replica);
+        (room < u64::MAX && machine::growth(&packet.body) > room).then_some(room)
+    }
+
     fn handle_read(self: &Arc<Self>, message: Message, responder: Responder) {
         let arrived = self.time.monotonic();
         if self.may_read() {
             let replies = self.run_reads(arrived, &message.body);
-            return responder.send_with(|out| wire::put_applied(&replies, out));
+            return responder.send_with(|out| wire::put_applied(self.room(), &replies, out));
         }
         let shard = Arc::clone(self);
         tokio::spawn(async move {
             match shard.confirmed_reads(&message.body).await {
-                Ok(replies) => responder.send_with(|out| wire::put_applied(&replies, out)),
+                Ok(replies) => {
+                    responder.send_with(|out| wire::put_applied(shard.room(), &replies, out));
+                }
                 Err(leader) => responder.send_with(|out| wire::put_not_leader(leader, out)),
             }
         });
@@ -516,6 +553,10 @@ impl Shard {
                 return;
             }
             let mut carried = Carried::default();
+            let own = self.admit_growth(own, &foreign, &mut carried);
+            if own.is_none() && foreign.is_empty() {
+                continue;
+            }
             carried.foreign.reserve(foreign.len());
             let mut packets = Vec::with_capacity(foreign.len() + 1);
             for (packet, responder) in foreign {
@@ -531,13 +572,13 @@ impl Shard {
             let stamp = self.next_stamp();
             carried.stamp = stamp.now;
             let entry = match own {
-                Some(Departure { id, attempt, floor, framed }) if packets.is_empty() => {
+                Some(Departure { id, attempt, floor, framed, .. }) if packets.is_empty() => {
                     carried.own = Some(attempt);
                     let (framed, entry) = framed.into_batch(id, floor, stamp);
                     self.front.keep(id.sequence, framed);
                     entry
                 }
-                Some(Departure { id, attempt, floor, framed }) => {
+                Some(Departure { id, attempt, floor, framed, .. }) => {
                     carried.own = Some(attempt);
                     packets.push(framed.packet(id, floor));
                     self.front.keep(id.sequence, framed);
@@ -552,11 +593,36 @@ impl Shard {
         }
     }
 
+    /// Notes what an entry of these packets may add to what is stored, and refuses `own` when that is more than there is
+    /// room for; those of other nodes were judged when they came.
+    fn admit_growth(
+        &self,
+        own: Option<Departure>,
+        foreign: &[(proposal::Packet, Responder)],
+        carried: &mut Carried,
+    ) -> Option<Departure> {
+        let room = self.replica.get().map_or(u64::MAX, |replica| self.look_for_room(&replica));
+        if room == u64::MAX {
+            return own;
+        }
+        carried.growth = foreign.iter().map(|(packet, _)| machine::growth(&packet.body)).sum();
+        let departure = own?;
+        let growth = machine::growth(&departure.framed.body());
+        // What may be in the log already is not kept out of it by an error that says so.
+        if growth > room && !departure.may_be_applied {
+            self.front.refuse(departure.id.sequence, &ErrorReply::OUT_OF_MEMORY);
+            return None;
+        }
+        carried.growth += growth;
+        Some(departure)
+    }
+
     async fn propose(
         self: &Arc<Self>,
         entry: bytes::Bytes,
         carried: Carried,
     ) -> Result<(), Stopped> {
+        self.growth_in_flight.fetch_add(carried.growth, Ordering::Relaxed);
         let Some(replica) = self.replica.get() else {
             self.learn_fate(ProposalFate::NotAppended { leader: None }, &carried);
             return Err(Stopped);
@@ -574,6 +640,7 @@ impl Shard {
 
     fn learn_fate(self: &Arc<Self>, fate: ProposalFate, carried: &Carried) {
         self.stamps.settle(carried.stamp);
+        self.growth_in_flight.fetch_sub(carried.growth, Ordering::Relaxed);
         if carried.closes {
             self.is_closing.store(false, Ordering::Release);
         }
@@ -624,7 +691,7 @@ impl Shard {
     }
 
     fn forward(self: &Arc<Self>, peer: &PeerClient, departure: Departure) {
-        let Departure { id, attempt, floor, framed } = departure;
+        let Departure { id, attempt, floor, framed, .. } = departure;
         let packet = framed.packet(id, floor);
         self.front.keep(id.sequence, framed);
         let group = GroupId::of_shard(self.options.shard);
@@ -635,7 +702,8 @@ impl Shard {
         tokio::spawn(async move {
             let may_be_applied = match answer.await {
                 Ok(body) => match wire::take_answer(body) {
-                    Some(Answer::Applied(replies)) => {
+                    Some(Answer::Applied(room, replies)) => {
+                        shard.front.note_room(room);
                         shard.front.complete(id.sequence, replies.submissions(), &replies);
                         return shard.front.wake.notify_one();
                     }
@@ -649,6 +717,11 @@ impl Shard {
                     }
                     Some(Answer::Refused) => {
                         shard.front.give_up(id.sequence, &ErrorReply::PACKET_REFUSED);
+                        return shard.front.wake.notify_one();
+                    }
+                    Some(Answer::Full(room)) => {
+                        shard.front.note_room(room);
+                        shard.front.refuse(id.sequence, &ErrorReply::OUT_OF_MEMORY);
                         return shard.front.wake.notify_one();
                     }
                     Some(Answer::Unknown) | None => true,
@@ -775,11 +848,13 @@ impl Shard {
         let timeout = forward_timeout(body.len());
         match peer.call(group, kind::READ, body.clone(), timeout).await {
             Ok(answer) => match wire::take_answer(answer) {
-                Some(Answer::Applied(replies)) => Ok(replies),
-                Some(Answer::NotLeader(leader)) => Err(Unread::TurnedAway(leader)),
-                Some(Answer::Unknown | Answer::Stale | Answer::Refused) | None => {
-                    Err(Unread::TurnedAway(None))
+                Some(Answer::Applied(room, replies)) => {
+                    self.front.note_room(room);
+                    Ok(replies)
                 }
+                Some(Answer::NotLeader(leader)) => Err(Unread::TurnedAway(leader)),
+                Some(Answer::Unknown | Answer::Stale | Answer::Refused | Answer::Full(_))
+                | None => Err(Unread::TurnedAway(None)),
             },
             Err(error) if error.was_sent() => Err(Unread::Silent),
             Err(_) => Err(Unread::TurnedAway(None)),
@@ -797,9 +872,11 @@ impl Shard {
             // Whoever waits for the old leader would wake nobody.
             self.front.wake.notify_one();
         }
+        self.ask_for_room();
         let Some(replica) = self.replica.get() else { return };
         self.time.pass(self.machine.now());
         if replica.group.leadership() == Leadership::Here {
+            self.look_for_room(&replica);
             self.time.lead();
             // Who is cut off from its followers would lead them astray.
             if replica.group.is_served() {
@@ -807,6 +884,17 @@ impl Shard {
             }
             self.purge_due_keys().await;
         }
+    }
+
+    /// Elsewhere than at the leader: asks it for the room that is left while that is little, by reads of nothing. Commands
+    /// are refused meanwhile, so no answer to one would tell.
+    fn ask_for_room(self: &Arc<Self>) {
+        let leader = self.leader().filter(|leader| *leader != self.options.node);
+        let Some(leader) = leader.filter(|_| self.room() < TIGHT_BYTES) else { return };
+        let shard = Arc::clone(self);
+        tokio::spawn(async move {
+            drop(shard.forward_reads(leader, &bytes::Bytes::new()).await);
+        });
     }
 
     /// As leader: proposes the removal of keys past their deadline.
@@ -938,7 +1026,7 @@ mod tests {
                     .send_with(|out| wire::put_not_leader(Some(self.believes_in), out));
             }
             let replies = Replies::of(&[&["+OK\r\n"]]);
-            responder.send_with(|out| wire::put_applied(&replies, out));
+            responder.send_with(|out| wire::put_applied(u64::MAX, &replies, out));
         }
     }
 
@@ -953,6 +1041,7 @@ mod tests {
             read_consistency: ReadConsistency::Lease,
             peers,
             clock: Arc::new(SystemClock::new()),
+            budget: Arc::new(Budget::of(0)),
             seed: 1,
         })
     }
@@ -1065,7 +1154,7 @@ mod tests {
         };
         let (answers, ()) = tokio::join!(answers, log);
         assert!(
-            matches!(answers, (Answer::Unknown, Answer::Unknown, Answer::Applied(_))),
+            matches!(answers, (Answer::Unknown, Answer::Unknown, Answer::Applied(..))),
             "the latest call is answered: {answers:?}"
         );
     }
@@ -1085,7 +1174,7 @@ mod tests {
         };
         let calls = async { (send(&peer, &packet).await, send(&peer, &packet).await) };
         let (answers, ()) = tokio::join!(calls, log);
-        assert!(matches!(answers, (Answer::Applied(_), Answer::Applied(_))), "{answers:?}");
+        assert!(matches!(answers, (Answer::Applied(..), Answer::Applied(..))), "{answers:?}");
     }
 
     /// faults.md R1: its caller was never told.
@@ -1130,10 +1219,10 @@ mod tests {
         };
         let ((first, again, kept, confirmed, late), ()) = tokio::join!(calls, log);
         let is_one =
-            |answer: &Answer| matches!(answer, Answer::Applied(it) if it.bytes == b":1\r\n");
+            |answer: &Answer| matches!(answer, Answer::Applied(_, it) if it.bytes == b":1\r\n");
         assert!(is_one(&first) && is_one(&again), "{first:?}, {again:?}");
         assert_eq!(kept.bytes, 4);
-        assert!(matches!(confirmed, Answer::Applied(_)), "{confirmed:?}");
+        assert!(matches!(confirmed, Answer::Applied(..)), "{confirmed:?}");
         assert!(matches!(late, Answer::Stale), "{late:?}");
         assert_eq!(leader.shard.sessions_size().bytes, 0);
     }
@@ -1216,7 +1305,7 @@ mod tests {
     impl Handler for AnsweringNode {
         fn handle(&self, _: Message, responder: Responder) {
             let replies = Replies::of(&[&["+OK\r\n"]]);
-            responder.send_with(|out| wire::put_applied(&replies, out));
+            responder.send_with(|out| wire::put_applied(u64::MAX, &replies, out));
         }
     }
 

@@ -1,9 +1,11 @@
 //! What nodes say to one another about a shard: packets there, replies or a better address back.
 //!
 //! SUBMIT is a packet as in a log entry; READ are the commands of one alone. Both mark where submissions begin, and the
-//! replies where they end. The answer is `tag u8`: 0 the replies, 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
+//! replies where they end. The answer is `tag u8`: 0 the replies (`room u64 | replies`; the room is the memory that the
+//! replicas have left, in bytes), 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
 //! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will,
-//! 4 this packet is none that the leader lets into the log, 5 the replies to the first of the reads: ask again for the rest.
+//! 4 this packet is none that the leader lets into the log,
+//! 5 nothing was done, for want of memory (`room u64`).
 
 use bytes::{Buf, Bytes};
 
@@ -27,13 +29,13 @@ const TAG_NOT_LEADER: u8 = 1;
 const TAG_UNKNOWN: u8 = 2;
 const TAG_STALE: u8 = 3;
 const TAG_REFUSED: u8 = 4;
-const TAG_CUT: u8 = 5;
+const TAG_FULL: u8 = 5;
 
 /// The answer to a submission or to reads.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Here are the replies.
-    Applied(Replies),
+    /// Here are the replies, and the room that is left.
+    Applied(u64, Replies),
     /// Nothing happened; try the node named, if any.
     NotLeader(Option<NodeId>),
     /// It may have been appended.
@@ -42,6 +44,8 @@ pub(super) enum Answer {
     Stale,
     /// The leader cannot apply it, and has not tried.
     Refused,
+    /// It may need more memory than the replicas have left, which is so much. Nothing happened.
+    Full(u64),
 }
 
 pub(super) fn put_packet(packet: &Packet, out: &mut Vec<u8>) {
@@ -56,9 +60,15 @@ pub(super) fn take_packet(mut body: Bytes) -> Result<Packet, MalformedProposal> 
     if body.is_empty() { Ok(packet) } else { Err(MalformedProposal("trailing bytes")) }
 }
 
-pub(super) fn put_applied(replies: &Replies, out: &mut Vec<u8>) {
-    out.push(if replies.is_cut() { TAG_CUT } else { TAG_APPLIED });
+pub(super) fn put_applied(room: u64, replies: &Replies, out: &mut Vec<u8>) {
+    out.push(TAG_APPLIED);
+    out.extend_from_slice(&room.to_le_bytes());
     replies.encode(out);
+}
+
+pub(super) fn put_full(room: u64, out: &mut Vec<u8>) {
+    out.push(TAG_FULL);
+    out.extend_from_slice(&room.to_le_bytes());
 }
 
 pub(super) fn put_not_leader(leader: Option<NodeId>, out: &mut Vec<u8>) {
@@ -81,11 +91,9 @@ pub(super) fn put_refused(out: &mut Vec<u8>) {
 /// The answer in `body`; `None` when it is malformed.
 pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
     match body.try_get_u8().ok()? {
-        TAG_APPLIED => Some(Answer::Applied(Replies::decode(&mut &body[..])?)),
-        TAG_CUT => {
-            let mut replies = Replies::decode(&mut &body[..])?;
-            replies.cut();
-            Some(Answer::Applied(replies))
+        TAG_APPLIED => {
+            let room = body.try_get_u64_le().ok()?;
+            Some(Answer::Applied(room, Replies::decode(&mut &body[..])?))
         }
         TAG_NOT_LEADER => match body.try_get_u64_le().ok()? {
             0 => Some(Answer::NotLeader(None)),
@@ -94,6 +102,7 @@ pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
         TAG_UNKNOWN => Some(Answer::Unknown),
         TAG_STALE => Some(Answer::Stale),
         TAG_REFUSED => Some(Answer::Refused),
+        TAG_FULL => Some(Answer::Full(body.try_get_u64_le().ok()?)),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ pub mod fs;
 pub mod glob;
 pub mod latest;
 pub mod long_double;
+pub mod memory;
 pub mod memory_disk;
 pub mod num;
 pub mod prng;

@@ -109,3 +109,76 @@ fn large_replies_in_parts_keep_the_order_of_their_pipeline() {
         if reply == Value::Simple("PONG".to_owned()) { Ok(()) } else { Err(format!("{reply:?}")) }
     });
 }
+
+/// Sets keys of a MiB through `client` until memory is short; how many it took.
+fn fill(client: &mut Client, prefix: &str) -> usize {
+    let value = "x".repeat(MIB);
+    for number in 0..1000 {
+        let reply = client.cmd(&["SET", &format!("{prefix}:{number}"), &value]);
+        if reply != Value::ok() {
+            assert!(
+                reply.error().unwrap_or("").starts_with("OOM command not allowed"),
+                "{reply:?}"
+            );
+            return number;
+        }
+    }
+    panic!("no limit was met");
+}
+
+/// Waits until what would grow is refused or taken at node `index`.
+fn await_room(cluster: &TestCluster, index: usize, has_room: bool) {
+    let mut client = cluster.client(index);
+    wait_for("the limit is known", PATIENCE, || {
+        let reply = client.cmd(&["SET", "probe", &"x".repeat(MIB)]);
+        if (reply == Value::ok()) == has_room { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+}
+
+/// M4: two of the largest values killed a majority, at every restart again, and nothing could be deleted.
+#[test]
+fn a_memory_limit_is_kept_on_every_node_and_leaves_reads_and_deletes() {
+    let limited = ["--cluster-shards", "1", "--maxmemory", "120mb"];
+    let mut cluster = TestCluster::start_without(3, &limited, &[0, 1, 2]);
+    // One of them has less than the others, whoever leads.
+    cluster.node_mut(1).also(&["--maxmemory", "80mb"]);
+    (0..3).for_each(|index| cluster.node_mut(index).spawn());
+    (0..3).for_each(|index| cluster.node_mut(index).await_ready());
+    cluster.await_serving();
+    let mut client = cluster.client(0);
+    client.set_timeout(PATIENCE);
+    let refused = client.cmd(&["SETRANGE", "huge", "536870911", "x"]);
+    assert!(refused.error().unwrap_or("").starts_with("OOM"), "{refused:?}");
+    let taken = fill(&mut client, "key");
+    assert!((20..100).contains(&taken), "{taken} MiB fit into 80");
+    for index in 0..3 {
+        await_room(&cluster, index, false);
+        let mut client = cluster.client(index);
+        assert_eq!(client.cmd(&["GET", "key:0"]).text().len(), MIB);
+        assert_eq!(client.cmd(&["DEL", &format!("key:{}", index + 1)]), Value::Integer(1));
+        assert_eq!(client.cmd(&["EXPIRE", "key:0", "1000"]), Value::Integer(1));
+        let info = client.line("INFO memory").text();
+        assert!(info.contains("maxmemory:"), "{info}");
+    }
+    // A node over its limit starts, and still serves what needs no more.
+    for index in 0..3 {
+        cluster.node_mut(index).kill();
+        cluster.node_mut(index).restart();
+    }
+    cluster.await_serving();
+    let mut client = cluster.client(1);
+    client.set_timeout(PATIENCE);
+    for number in 4..taken {
+        assert_eq!(client.cmd(&["DEL", &format!("key:{number}")]), Value::Integer(1), "{number}");
+    }
+    for index in 0..3 {
+        await_room(&cluster, index, true);
+    }
+    // The limit can be changed while the node runs.
+    for index in 0..3 {
+        let reply = cluster.client(index).cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+        assert_eq!(reply, Value::ok());
+    }
+    await_room(&cluster, 0, true);
+    cluster.assert_replicas_agree();
+}
