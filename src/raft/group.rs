@@ -184,6 +184,7 @@ impl<S: StateMachine> Group<S> {
         let shared = &self.shared;
         let now = Instant::now();
         shared.desk.lock().expire(now);
+        shared.log.rest(now);
         self.mend(now);
         let view = self.view(now);
         let due = shared.timer.lock().due(now, view, &shared.timing);

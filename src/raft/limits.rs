@@ -39,6 +39,10 @@ pub(super) const APPEND_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
 /// Bytes of the log's tail kept in memory per group; older entries are read back from disk.
 pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Bytes of it that stay when no entry has come for [`TAIL_IDLE`].
+pub(super) const TAIL_IDLE_BYTES_MAX: usize = 512 * 1024;
+pub(super) const TAIL_IDLE: Duration = Duration::from_secs(2);
+
 /// AppendEntries of one follower that may be unanswered at a time.
 pub(super) const APPEND_PIPELINE_MAX: usize = 64;
 

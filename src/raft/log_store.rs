@@ -22,9 +22,10 @@ use futures::Stream;
 use futures::stream;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::codec;
-use super::limits::{APPEND_ENTRIES_BYTES_MAX, TAIL_BYTES_MAX};
+use super::limits::{APPEND_ENTRIES_BYTES_MAX, TAIL_BYTES_MAX, TAIL_IDLE, TAIL_IDLE_BYTES_MAX};
 use super::state_machine::AppliedTerm;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
 use crate::ids::GroupId;
@@ -64,6 +65,8 @@ struct Tail {
     last: Option<LogId>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// The last entry at the last look, and since when it is that.
+    seen: Option<(LogId, Instant)>,
 }
 
 impl LogStore {
@@ -84,6 +87,7 @@ impl LogStore {
             last: None,
             purged: None,
             vote: None,
+            seen: None,
         };
         if let Some(state) = recovered {
             if let Some(vote) = state.vote {
@@ -105,6 +109,11 @@ impl LogStore {
             }
         }
         Ok(Self { shared: Arc::new(Shared { group, wal, applied, tail: Mutex::new(tail) }) })
+    }
+
+    /// Gives memory back when nothing was written for a while; to be called now and then.
+    pub(super) fn rest(&self, now: Instant) {
+        self.shared.tail.lock().rest(now);
     }
 
     /// Term of its vote; 0 before the first.
@@ -187,14 +196,29 @@ impl Tail {
         self.entries.push_back(entry);
     }
 
-    /// Drops cached entries that can be read back from disk until the cache is within its bound.
-    fn shrink(&mut self) {
-        while self.bytes > TAIL_BYTES_MAX {
+    /// Drops cached entries that can be read back from disk until the cache is within `bytes_max`.
+    fn shrink(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
             let Some(front) = self.entries.front() else { return };
             if front.log_id.index > self.flushed {
                 return;
             }
             self.drop_front();
+        }
+    }
+
+    /// Gives memory back when nothing was written for a while at `now`.
+    fn rest(&mut self, now: Instant) {
+        match (self.last, self.seen) {
+            (Some(last), Some((seen, since))) if last == seen => {
+                if now.saturating_duration_since(since) >= TAIL_IDLE
+                    && self.bytes > TAIL_IDLE_BYTES_MAX
+                {
+                    self.shrink(TAIL_IDLE_BYTES_MAX);
+                    self.entries.shrink_to_fit();
+                }
+            }
+            (last, _) => self.seen = last.map(|last| (last, now)),
         }
     }
 
@@ -361,7 +385,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             if result.is_ok() {
                 let mut tail = shared.tail.lock();
                 tail.flushed = tail.flushed.max(last);
-                tail.shrink();
+                tail.shrink(TAIL_BYTES_MAX);
             }
             callback.io_completed(result.map_err(io::Error::other));
         };
@@ -415,8 +439,32 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
 #[cfg(test)]
 mod tests {
+    use openraft::storage::RaftLogReader;
+
+    use super::super::type_config::Proposal;
     use super::*;
     use crate::wal::WalOptions;
+
+    /// faults.md M7: 44 MB stayed after ten idle minutes.
+    #[tokio::test]
+    async fn an_idle_log_gives_its_memory_back_and_is_read_from_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
+        let mut log = LogStore::open(GroupId(1), wal, None, Arc::default()).unwrap();
+        let payload = || openraft::EntryPayload::Normal(Proposal(vec![7; 200_000].into()));
+        let entry = |index| Entry { log_id: LogId::new_term_index(2, index), payload: payload() };
+        log.append((0..20).map(entry), IOFlushed::noop()).await.unwrap();
+        let kept = |log: &LogStore| log.shared.tail.lock().bytes;
+        let now = Instant::now();
+        log.rest(now);
+        log.rest(now + TAIL_IDLE / 2);
+        assert!(kept(&log) > 4_000_000);
+        log.rest(now + TAIL_IDLE);
+        assert!(kept(&log) <= TAIL_IDLE_BYTES_MAX, "{}", kept(&log));
+        let all = log.try_get_log_entries(0..20).await.unwrap();
+        assert!(all.iter().map(|it| it.log_id.index).eq(0..20));
+    }
 
     /// A leader that lacks what was applied here was elected by replicas that had lost it.
     #[tokio::test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::limits::BYTES_KEPT_MAX;
 use super::state::Session;
 use crate::command;
 use crate::ids::{DbIndex, ShardId};
@@ -136,11 +137,10 @@ impl Queue {
 
     /// Forgets the last batch but keeps its memory, unless one huge batch made it grow.
     fn reset(&mut self) {
-        const KEPT_BYTES_MAX: usize = 256 * 1024;
         self.commands.clear();
-        self.commands.shrink_to(KEPT_BYTES_MAX);
+        self.commands.shrink_to(BYTES_KEPT_MAX);
         self.replies.clear();
-        self.replies.bytes.shrink_to(KEPT_BYTES_MAX);
+        self.replies.bytes.shrink_to(BYTES_KEPT_MAX);
         self.from = 0;
         self.count = 0;
         self.asked = 0;
@@ -285,7 +285,13 @@ impl Batch {
         self.queued_bytes = 0;
         self.readable.clear();
         if self.parts.is_empty() {
-            out.append(&mut self.ready);
+            // Not copied once more, if it can be helped.
+            if out.is_empty() {
+                std::mem::swap(out, &mut self.ready);
+            } else {
+                out.append(&mut self.ready);
+            }
+            self.ready.shrink_to(BYTES_KEPT_MAX);
             self.marked = 0;
             return Progress::Done;
         }
@@ -358,6 +364,7 @@ impl Batch {
         }
         out.extend_from_slice(&self.ready[self.copied..]);
         self.ready.clear();
+        self.ready.shrink_to(BYTES_KEPT_MAX);
         self.marked = 0;
         self.copied = 0;
         Progress::Done

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use super::batch::{Batch, Progress};
 use super::dispatch::{Scene, dispatch, look_ahead};
 use super::limits::{
-    BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX, OUT_BYTES_KEPT_MAX,
-    READ_BYTES, WRITE_TIMEOUT,
+    BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX, BYTES_KEPT_MAX, READ_BYTES,
+    WRITE_TIMEOUT,
 };
 use super::state::{Fate, Session};
 use crate::keyspace::KEYS_AHEAD_MAX;
@@ -33,6 +33,8 @@ struct Connection {
     stream: TcpStream,
     session: Session,
     input: BytesMut,
+    /// The most bytes that there were in it since it was made.
+    input_bytes_max: usize,
     output: Vec<u8>,
     batch: Batch,
     decoder: RequestDecoder,
@@ -101,6 +103,7 @@ impl Connection {
             stream,
             session,
             input: BytesMut::new(),
+            input_bytes_max: 0,
             output: Vec::new(),
             batch: Batch::default(),
             decoder,
@@ -216,13 +219,23 @@ impl Connection {
             tokio::time::timeout(WRITE_TIMEOUT, rest).await??;
         }
         self.output.clear();
-        self.output.shrink_to(OUT_BYTES_KEPT_MAX);
+        self.output.shrink_to(BYTES_KEPT_MAX);
         Ok(())
     }
 
     /// Reads what the socket has; 0 when the client has left.
     async fn fill(&mut self) -> io::Result<usize> {
+        // Its capacity says nothing: what was consumed is still held.
+        if self.input.is_empty() && std::mem::take(&mut self.input_bytes_max) > BYTES_KEPT_MAX {
+            self.input = BytesMut::new();
+        }
         self.input.reserve(READ_BYTES.max(self.decoder.needed().min(READ_BYTES * 64)));
+        let read = self.read().await?;
+        self.input_bytes_max = self.input_bytes_max.max(self.input.len());
+        Ok(read)
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
         match self.session.node.idle_timeout() {
             Duration::ZERO => self.stream.read_buf(&mut self.input).await,
             idle => match tokio::time::timeout(idle, self.stream.read_buf(&mut self.input)).await {

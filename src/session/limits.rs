@@ -14,8 +14,9 @@ pub(super) const BATCH_QUEUED_BYTES_MAX: usize = 1024 * 1024;
 /// Reply bytes gathered at once before they are written: a pipeline of large reads streams instead of piling up.
 pub(super) const BATCH_READY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Memory an output buffer keeps for the next batch.
-pub(super) const OUT_BYTES_KEPT_MAX: usize = 256 * 1024;
+/// Memory that each buffer of a connection keeps for the next batch: there may be ten thousand that have sent or got
+/// something large once.
+pub(super) const BYTES_KEPT_MAX: usize = 16 * 1024;
 
 /// How long a client may leave its replies unread before it is disconnected.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_mins(1);

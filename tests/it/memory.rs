@@ -11,9 +11,14 @@ const MIB: usize = 1 << 20;
 
 /// The most memory that the process ever had, in MiB.
 fn peak_mib(node: &TestServer) -> usize {
+    memory_mib(node, "VmHWM:")
+}
+
+/// The memory of the process by one of the kernel's measures, in MiB.
+fn memory_mib(node: &TestServer, measure: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid().as_raw_nonzero()));
     let status = status.expect("own child");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux");
+    let line = status.lines().find(|line| line.starts_with(measure)).expect("Linux");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("KiB") / 1024
 }
 
@@ -181,4 +186,30 @@ fn a_memory_limit_is_kept_on_every_node_and_leaves_reads_and_deletes() {
     }
     await_room(&cluster, 0, true);
     cluster.assert_replicas_agree();
+}
+
+/// M5: each kept what it had once sent or got.
+#[test]
+fn idle_connections_keep_little_of_what_they_sent_and_got() {
+    let server = TestServer::start(&[]);
+    let mut client = server.client();
+    assert_eq!(client.cmd(&["SET", "large", &"x".repeat(MIB / 4)]), Value::ok());
+    let mut clients: Vec<Client> = (0..200).map(|_| server.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.cmd(&["GET", "large"]).text().len(), MIB / 4);
+    }
+    let resident = || memory_mib(&server, "VmRSS:");
+    wait_for("replies are given back", PATIENCE, || match resident() {
+        few @ 0..60 => Ok(few),
+        many => Err(format!("{many} MiB")),
+    });
+    for client in &mut clients[..8] {
+        assert_eq!(client.cmd(&["SET", "larger", &"x".repeat(24 * MIB)]), Value::ok());
+    }
+    assert_eq!(client.cmd(&["DEL", "larger"]), Value::Integer(1));
+    // The log's window among it, for a while: M7.
+    wait_for("requests are given back", PATIENCE, || match resident() {
+        few @ 0..90 => Ok(few),
+        many => Err(format!("{many} MiB")),
+    });
 }
