@@ -16,27 +16,23 @@ const _: () =
 /// Bytes of all packets of an entry, where it has several.
 pub(super) const ENTRY_BYTES_MAX: usize = 2 * PACKET_BYTES_SOFT_MAX;
 
-/// Bytes of replies of one packet. Beyond, a command answers an error in place of its reply, the same on every
-/// replica.
-pub(super) const REPLIES_BYTES_MAX: usize = 1024 * 1024 * 1024;
-
-/// Bytes of replies to reads that went through the log, because they follow a write of their pipeline: of one submission,
-/// and of a packet. Every replica encodes and keeps them. Where they would be more, the rest of the submission is not run
-/// but sent again, its reads by themselves.
-pub(super) const LOGGED_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
-pub(super) const LOGGED_READS_OF_PACKET_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Bytes of one reply: the largest value and what surrounds it.
+/// Bytes of one reply: the largest value and what surrounds it. A longer one is an error in its place.
 pub const REPLY_BYTES_MAX: usize = 520 * 1024 * 1024;
 
-/// Bytes of replies after which an answer to reads is cut: who asked writes them out and asks for the rest.
-pub(super) const READS_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+const _: () = assert!(REPLY_BYTES_MAX >= SUBMISSION_BYTES_MAX);
 
-// An answer has some replies and then one of any size, and their ends.
-const _: () = assert!(
-    READS_ANSWER_BYTES_MAX + REPLY_BYTES_MAX + 8 * PACKET_BYTES_SOFT_MAX
-        <= crate::transport::FRAME_BYTES_MAX
-);
+/// Bytes of replies after which no further command of a packet is run, of writes or of reads: the front end is answered,
+/// and sends the rest again. Every replica encodes the replies of a packet and keeps them until they are confirmed. A read
+/// in the log, because it follows a write of its pipeline, is not run either if its reply would exceed this.
+pub(super) const REPLIES_SOFT_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of replies of one packet.
+pub(super) const REPLIES_BYTES_MAX: usize = REPLIES_SOFT_MAX + REPLY_BYTES_MAX;
+
+// A frame carries them, and where each of as many commands as a packet holds has its end.
+const _: () =
+    assert!(REPLIES_BYTES_MAX + 8 * PACKET_BYTES_SOFT_MAX <= crate::transport::FRAME_BYTES_MAX);
+
 /// Log entries of one shard that may be proposed and not yet applied. More would not raise
 /// throughput (waiting commands join the next entry) but would delay the first of them.
 pub(super) const ENTRIES_IN_FLIGHT_MAX: usize = 4;

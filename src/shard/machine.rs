@@ -14,10 +14,7 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::limits::{
-    LOGGED_READS_BYTES_MAX, LOGGED_READS_OF_PACKET_BYTES_MAX, READS_ANSWER_BYTES_MAX,
-    REPLIES_BYTES_MAX, REPLY_BYTES_MAX,
-};
+use super::limits::{REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
 use super::proposal::{
     self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
@@ -332,7 +329,9 @@ fn apply_packet(
             replies.bytes.reserve(packet.commands as usize * 8);
             let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
             let mut commands = Commands::new(&packet.body);
-            let mut reads = LoggedReads::default();
+            // From the first command on that the replies have no room for, nothing is run any more, on any replica: the
+            // front end sends it again, and reads by themselves.
+            let mut is_over = false;
             let mut is_first = true;
             let mut ahead = Ahead::new();
             loop {
@@ -344,16 +343,16 @@ fn apply_packet(
                 for command in ahead.drain(..) {
                     if command.1.begins && !std::mem::take(&mut is_first) {
                         replies.end_submission();
-                        reads.begin_submission();
                     }
                     // Also for what is not run, so that each command's place names its random numbers.
                     seed = seed.wrapping_add(SEED_STEP);
-                    if reads.is_over {
+                    is_over |= replies.bytes.len() >= REPLIES_SOFT_MAX;
+                    if is_over {
                         continue;
                     }
                     let at = At { db: command.1.db, now: stamp.now };
                     let context = Context::new(at, seed);
-                    run(&mut state.keyspace, command, &context, &mut reads, &mut replies);
+                    is_over = !run(&mut state.keyspace, command, &context, &mut replies);
                 }
             }
             if !is_first {
@@ -390,65 +389,33 @@ fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
     }
 }
 
-/// What replies to reads take of a packet: see [`LOGGED_READS_BYTES_MAX`].
-#[derive(Debug, Default)]
-struct LoggedReads {
-    of_submission: usize,
-    of_packet: usize,
-    /// The submission has come to a read whose reply is too large. That one and all behind it are not run, on any
-    /// replica: their client sends them again, the read by itself.
-    is_over: bool,
-}
-
-impl LoggedReads {
-    fn begin_submission(&mut self) {
-        self.of_submission = 0;
-        self.is_over = false;
-    }
-
-    fn left(&self) -> usize {
-        let of_submission = LOGGED_READS_BYTES_MAX.saturating_sub(self.of_submission);
-        of_submission.min(LOGGED_READS_OF_PACKET_BYTES_MAX.saturating_sub(self.of_packet))
-    }
-
-    fn note(&mut self, bytes: usize) {
-        self.of_submission += bytes;
-        self.of_packet += bytes;
-    }
-}
-
+/// Runs a command of a packet and appends its reply. False when it is a read whose reply the packet has no room for: then
+/// that was as if it had not been run.
 fn run(
     keyspace: &mut Keyspace,
     (found, command): (&'static DataCommand, Command<'_>),
     context: &Context,
-    reads: &mut LoggedReads,
     replies: &mut Replies,
-) {
-    let start = replies.bytes.len();
-    let left = REPLIES_BYTES_MAX.saturating_sub(start);
+) -> bool {
     let reply = command::run(found, keyspace, &command.argv, context);
     if found.is_write() {
-        put_reply(&reply, command.protocol, left, ErrorReply::REPLY_TOO_LARGE, replies);
-    } else if resp::encode_within(&reply, command.protocol, reads.left(), &mut replies.bytes)
-        .is_ok()
-    {
-        replies.end();
-        reads.note(replies.bytes.len() - start);
-    } else {
-        reads.is_over = true;
+        put_reply(&reply, command.protocol, replies);
+        return true;
     }
+    let left = REPLIES_SOFT_MAX.saturating_sub(replies.bytes.len());
+    let is_put = resp::encode_within(&reply, command.protocol, left, &mut replies.bytes).is_ok();
+    if is_put {
+        replies.end();
+    }
+    is_put
 }
 
-/// Appends `reply`, or `error` in its place when it is longer than `bytes_max`.
-fn put_reply(
-    reply: &Reply<'_>,
-    protocol: resp::Protocol,
-    bytes_max: usize,
-    error: ErrorReply,
-    replies: &mut Replies,
-) {
-    if resp::encode_within(reply, protocol, bytes_max, &mut replies.bytes).is_err() {
-        resp::encode(&Reply::Error(error), protocol, &mut replies.bytes);
+/// Appends `reply`, or an error in its place when it is longer than any may be.
+fn put_reply(reply: &Reply<'_>, protocol: resp::Protocol, replies: &mut Replies) {
+    let put = resp::encode_within(reply, protocol, REPLY_BYTES_MAX, &mut replies.bytes);
+    if put.is_err() {
+        let error = Reply::Error(ErrorReply::REPLY_TOO_LARGE);
+        resp::encode(&error, protocol, &mut replies.bytes);
     }
     replies.end();
 }
@@ -505,7 +472,7 @@ fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusi
 }
 
 /// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
-/// [`READS_ANSWER_BYTES_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
+/// [`REPLIES_SOFT_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
 /// would bypass the log.
 pub(super) fn run_reads(
     keyspace: &Keyspace,
@@ -520,7 +487,7 @@ pub(super) fn run_reads(
         if command.begins && !std::mem::take(&mut is_first) {
             replies.end_submission();
         }
-        if replies.bytes.len() >= READS_ANSWER_BYTES_MAX {
+        if replies.bytes.len() >= REPLIES_SOFT_MAX {
             continue;
         }
         seed = seed.wrapping_add(SEED_STEP);
@@ -533,8 +500,7 @@ pub(super) fn run_reads(
                 Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied()))
             }
         };
-        let error = ErrorReply::REPLY_TOO_LARGE;
-        put_reply(&reply, command.protocol, REPLY_BYTES_MAX, error, &mut replies);
+        put_reply(&reply, command.protocol, &mut replies);
     }
     if !is_first {
         replies.end_submission();
@@ -577,8 +543,7 @@ mod tests {
                 let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
                 let command = known(Commands::new(&body).next().unwrap());
                 let context = Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1);
-                let (mut reads, mut replies) = (LoggedReads::default(), Replies::default());
-                run(&mut state.keyspace, command, &context, &mut reads, &mut replies);
+                run(&mut state.keyspace, command, &context, &mut Replies::default());
             }
         }
         Arc::new(machine)
@@ -612,7 +577,7 @@ mod tests {
     fn reads_in_the_log_have_little_to_say() {
         let heard = Arc::new(Heard::default());
         let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::clone(&heard) as _);
-        let value = vec![b'x'; LOGGED_READS_BYTES_MAX / 4];
+        let value = vec![b'x'; REPLIES_SOFT_MAX / 4];
         let mut reads = Vec::new();
         for _ in 0..5 {
             proposal::put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"a"], &mut reads);
@@ -629,15 +594,15 @@ mod tests {
         machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap();
         let heard = heard.0.lock();
         let replies = &heard[0].1;
-        let first: Vec<u8> = (0..5).map(|place| replies.get(place).unwrap()[0]).collect();
-        assert_eq!(first, b"+$$$$");
-        assert_eq!(replies.submission_ends(), [1, 4, 5], "two reads were not run");
+        let first: Vec<u8> = (0..4).map(|place| replies.get(place).unwrap()[0]).collect();
+        assert_eq!(first, b"+$$$");
+        assert_eq!(replies.submission_ends(), [1, 4, 4], "three reads were not run");
     }
 
     /// faults.md M3: 600 MB came in one answer, which no frame carries.
     #[test]
     fn an_answer_to_reads_ends_early_and_says_so() {
-        let machine = machine_with(&vec![b'x'; READS_ANSWER_BYTES_MAX / 4]);
+        let machine = machine_with(&vec![b'x'; REPLIES_SOFT_MAX / 4]);
         let mut reads = Vec::new();
         for _ in 0..9 {
             proposal::put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"{a}1"], &mut reads);
