@@ -148,11 +148,6 @@ impl RequestDecoder {
     ///
     /// # Errors
     /// [`ProtocolError`] when no bytes to come can make this a request. The decoder is of no use after that.
-    #[expect(
-        clippy::inline_always,
-        reason = "6 % of a GET in a pipeline, and two callers deter the compiler"
-    )]
-    #[inline(always)]
     pub fn decode(&mut self, buffer: &[u8]) -> Result<Option<Decoded>, ProtocolError> {
         if let Stage::Done(_) = self.stage {
             self.begin();

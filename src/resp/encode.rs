@@ -49,7 +49,13 @@ pub fn encode_within(
     bytes_max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
-    if longest(reply) > bytes_max {
+    // Most replies, without a look at more than their length.
+    let is_too_long = if let Reply::Bulk(bytes) = reply {
+        bytes.len().saturating_add(HEADER_BYTES_MAX + FORMAT_BYTES) > bytes_max
+    } else {
+        longest(reply) > bytes_max
+    };
+    if is_too_long {
         return Err(TooLong);
     }
     encode(reply, protocol, out);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 /// An allocator whose bytes are counted: see [`used`]. To be the global one.
 ///
-/// Cost, by callgrind: five instructions each time memory is asked for or given back, on a cache line that mostly no other
+/// Cost, by callgrind: eight instructions each time memory is asked for or given back, on a cache line that mostly no other
 /// thread writes.
 #[derive(Debug)]
 pub struct Counted<A>(pub A);
