@@ -6,6 +6,9 @@ use crate::stdx::num::parse_i64;
 /// What a key or a member takes beside its bytes, about.
 const ENTRY_BYTES: u64 = 96;
 
+/// The longest string that SETRANGE may make.
+const STRING_BYTES_MAX: u64 = super::string::limits::STRING_BYTES_MAX as u64;
+
 /// Bytes that the command may add to what is stored; 0 where it is run however short memory is. What it copies or makes of
 /// what is stored already is not in its words and not counted.
 pub fn growth(spec: &Spec, argv: &[&[u8]]) -> u64 {
@@ -13,12 +16,13 @@ pub fn growth(spec: &Spec, argv: &[&[u8]]) -> u64 {
         return 0;
     }
     let words = argv.iter().map(|word| word.len() as u64).sum::<u64>();
-    // What lies before the offset is filled up with zeros.
-    let offset = match (spec.name, argv.get(2)) {
-        ("setrange", Some(offset)) => parse_i64(offset).unwrap_or(0),
+    // What lies before the offset is filled up with zeros; too large a one is an error, and nothing is written of nothing.
+    let offset = match (spec.name, argv) {
+        ("setrange", [_, _, offset, value]) if !value.is_empty() => parse_i64(offset).unwrap_or(0),
         _ => 0,
     };
-    ENTRY_BYTES.saturating_add(words).saturating_add(u64::try_from(offset).unwrap_or(0))
+    let offset = u64::try_from(offset).ok().filter(|offset| *offset < STRING_BYTES_MAX);
+    ENTRY_BYTES.saturating_add(words).saturating_add(offset.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -39,5 +43,7 @@ mod tests {
         assert!(of(&[b"SETRANGE", b"k", b"536870911", b"x"]) > 536_870_911);
         assert!(of(&[b"setrange", b"k", b"536870911", b"x"]) > 536_870_911);
         assert!(of(&[b"SETRANGE", b"k", b"-1", b"x"]) < 200, "an error");
+        assert!(of(&[b"SETRANGE", b"k", b"9223372036854775807", b"x"]) < 200, "an error");
+        assert!(of(&[b"SETRANGE", b"k", b"536870911", b""]) < 200, "nothing is written");
     }
 }

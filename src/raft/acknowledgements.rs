@@ -22,8 +22,8 @@ use tokio::sync::futures::Notified;
 pub(super) struct Acknowledgements {
     /// One for each replica ever heard; a group has a handful, so a list beats a map.
     latest: Mutex<Vec<Acknowledgement>>,
-    /// The memory that each had left when it last answered, in bytes.
-    rooms: Mutex<Vec<(RaftId, u64)>>,
+    /// The memory that each had left when it last answered, in bytes, and to a message sent when.
+    rooms: Mutex<Vec<(RaftId, u64, BootInstant)>>,
     changed: Notify,
 }
 
@@ -49,20 +49,22 @@ impl Acknowledgements {
         self.changed.notify_waiters();
     }
 
-    /// Notes what memory the node of `replica` has left.
-    pub(super) fn note_room(&self, replica: RaftId, room: u64) {
+    /// Notes what memory the node of `replica` has left, in answer to a message sent at `sent`.
+    pub(super) fn note_room(&self, replica: RaftId, room: u64, sent: BootInstant) {
         let mut rooms = self.rooms.lock();
-        match rooms.iter_mut().find(|(known, _)| *known == replica) {
-            Some((_, before)) => *before = room,
-            None => rooms.push((replica, room)),
+        match rooms.iter_mut().find(|(known, ..)| *known == replica) {
+            Some((_, _, latest)) if *latest > sent => {}
+            Some((_, before, latest)) => (*before, *latest) = (room, sent),
+            None => rooms.push((replica, room, sent)),
         }
     }
 
-    /// The least memory that one of those among `replicas` has left which have ever answered; `u64::MAX` when none has.
-    pub(super) fn least_room(&self, replicas: impl Fn(RaftId) -> bool) -> u64 {
+    /// The least memory that one of `replicas` has left which has answered a message sent at or after `since`; `u64::MAX`
+    /// when none has. Who is gone stops nobody.
+    pub(super) fn least_room(&self, since: BootInstant, replicas: impl Fn(RaftId) -> bool) -> u64 {
         let rooms = self.rooms.lock();
-        let rooms = rooms.iter().filter(|(replica, _)| replicas(*replica));
-        rooms.map(|(_, room)| *room).min().unwrap_or(u64::MAX)
+        let fresh = rooms.iter().filter(|(replica, _, sent)| *sent >= since && replicas(*replica));
+        fresh.map(|(_, room, _)| *room).min().unwrap_or(u64::MAX)
     }
 
     /// Whether, in each of `configs` (one, or two while the membership changes), a majority of the voters has
@@ -133,6 +135,21 @@ mod tests {
         assert!(has_quorum_since(before));
         assert!(has_quorum_since(sent));
         assert!(!has_quorum_since(after));
+    }
+
+    #[test]
+    fn a_replica_that_is_gone_has_no_say_in_what_room_there_is() {
+        let [first, second, third] = times();
+        let acknowledgements = Acknowledgements::default();
+        let least = |since| acknowledgements.least_room(since, |replica| replica != RaftId(9));
+        assert_eq!(least(first), u64::MAX);
+        acknowledgements.note_room(RaftId(2), 500, second);
+        acknowledgements.note_room(RaftId(2), 0, first);
+        acknowledgements.note_room(RaftId(3), 70, first);
+        acknowledgements.note_room(RaftId(9), 1, third);
+        assert_eq!(least(first), 70);
+        assert_eq!(least(second), 500, "what is old does not count");
+        assert_eq!(least(third), u64::MAX);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub(super) const PRE_VOTE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two tries of a leader that was voted out to hand over.
 pub(super) const HAND_OVER_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long what a replica said of its memory counts: several heartbeats, of which each says it anew.
+pub(super) const ROOM_AGE_MAX: Duration = Duration::from_secs(2);
+
 /// Entries by which a replica may be behind to be handed the lead: a round of messages brings them.
 pub(super) const HAND_OVER_LAG_MAX: u64 = 64;
 

@@ -263,7 +263,7 @@ impl GroupNetwork {
         Either::Right(answer.map_err(rpc_error).map(move |answer| {
             let (room, answer) =
                 codec::take_append_response(answer?).map_err(|error| network_error(&error))?;
-            acknowledgements.note_room(target, room);
+            acknowledgements.note_room(target, room, sent);
             match answer {
                 // Whatever became of the entries, the replica took this leader's word and so renewed its promise.
                 AppendEntriesResponse::Success

@@ -6,8 +6,10 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::group::Group;
+use super::limits::ROOM_AGE_MAX;
 use super::state_machine::StateMachine;
 use crate::ids::{NodeId, RaftId};
+use crate::stdx::clock::BootInstant;
 
 /// Who leads the group, as this replica sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +117,10 @@ impl<S: StateMachine> Group<S> {
         let others = if self.leadership() == Leadership::Here {
             let metrics = shared.metrics.borrow_watched();
             let membership = &metrics.membership_config;
-            shared.acknowledgements.least_room(|replica| membership.get_node(&replica).is_some())
+            BootInstant::now().checked_sub(ROOM_AGE_MAX).map_or(u64::MAX, |since| {
+                let is_member = |replica| membership.get_node(&replica).is_some();
+                shared.acknowledgements.least_room(since, is_member)
+            })
         } else {
             u64::MAX
         };

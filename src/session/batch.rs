@@ -40,7 +40,7 @@ pub(super) enum Progress {
     More,
 }
 
-/// Joins the replies of several shards, unless that would be too long.
+/// Joins the replies of several shards.
 pub(super) fn join(
     how: &Merge,
     pieces: &[Vec<u8>],
@@ -48,9 +48,6 @@ pub(super) fn join(
     random: u64,
     out: &mut Vec<u8>,
 ) {
-    if pieces.iter().map(Vec::len).sum::<usize>() > REPLY_BYTES_MAX {
-        return encode(&Reply::Error(ErrorReply::REPLY_TOO_LARGE), protocol, out);
-    }
     let pieces: SmallVec<[&[u8]; 8]> = pieces.iter().map(Vec::as_slice).collect();
     merge(how, &pieces, protocol, random, out);
 }
@@ -93,6 +90,9 @@ impl Queue {
         self.from = self.commands.len() - commands.rest().len();
         self.count = self.count.saturating_sub(u32::try_from(stepped).unwrap_or(u32::MAX));
         self.taken = 0;
+        // The cell has this memory next.
+        self.replies.clear();
+        self.replies.bytes.shrink_to(BYTES_KEPT_MAX);
         let (mut lane, mut asked, mut end) = (self.lane, self.count, self.commands.len());
         if self.asked > 0 && lane == Lane::Write {
             // The log did not take the first of the rest: a read whose reply is large. It goes by itself.
@@ -347,6 +347,14 @@ impl Batch {
                     Err(error) => encode(&Reply::Error(error), protocol, out),
                 },
                 Part::Merged { how, shards, protocol } => {
+                    let whole: usize = shards.iter().map(|shard| self.next_length(*shard)).sum();
+                    if whole > REPLY_BYTES_MAX {
+                        for shard in &shards {
+                            let _taken = self.next(*shard).is_ok();
+                        }
+                        encode(&Reply::Error(ErrorReply::REPLY_TOO_LARGE), protocol, out);
+                        continue;
+                    }
                     let pieces: Vec<Vec<u8>> = shards
                         .iter()
                         .map(|&shard| match self.next(shard) {
@@ -368,6 +376,12 @@ impl Batch {
         self.marked = 0;
         self.copied = 0;
         Progress::Done
+    }
+
+    /// How long the next reply of `shard` is.
+    fn next_length(&self, shard: ShardId) -> usize {
+        let queue = self.queues[shard.0 as usize].as_ref();
+        queue.and_then(|queue| queue.replies.get(queue.taken)).map_or(0, <[u8]>::len)
     }
 
     /// Whether the next reply to `part` is yet to be asked for.

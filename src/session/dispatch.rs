@@ -11,7 +11,7 @@ use crate::command::{self, Context, DataCommand, Flag};
 use crate::ids::ShardId;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, ScanCursor};
 use crate::node::Node;
-use crate::resp::{ErrorReply, Reply, encode, encode_within};
+use crate::resp::{ErrorReply, Reply, TooLong, encode, encode_within};
 use crate::ring::Topology;
 use crate::router::{self, Plan, Route};
 use crate::shard::{Lane, REPLY_BYTES_MAX, Shard};
@@ -170,7 +170,11 @@ fn send_one(
     }
     let joins = batch.is_queued(shard.id());
     if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
-        return run_here(session, &mut batch.ready, scene, command, shard, argv);
+        let max = REPLY_BYTES_MAX;
+        if run_here(session, &mut batch.ready, scene, command, shard, argv, max).is_err() {
+            reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
+        }
+        return;
     }
     if let Some(moved) = redirect(session, scene, command, shard, argv) {
         return reply(session, batch, &Reply::Error(moved));
@@ -181,14 +185,18 @@ fn send_one(
 /// Whether the command may need more memory than the shard has left. The leader looks again.
 fn lacks_room(command: &DataCommand, shard: &Shard, argv: &[&[u8]]) -> bool {
     let room = shard.room();
-    room < u64::MAX && command::growth(command.spec, argv) > room
+    let lacks = room < u64::MAX && command::growth(command.spec, argv) > room;
+    if lacks {
+        shard.note_refusal();
+    }
+    lacks
 }
 
 fn may_read_stale(session: &Session, shard: &Shard) -> bool {
     session.reads_stale && session.door == Door::Cluster && shard.is_replica()
 }
 
-/// Runs a read on this node's replica and encodes its reply.
+/// Runs a read on this node's replica and encodes its reply, of at most `bytes_max`.
 fn run_here(
     session: &mut Session,
     out: &mut Vec<u8>,
@@ -196,15 +204,14 @@ fn run_here(
     command: &'static DataCommand,
     shard: &Shard,
     argv: &[&[u8]],
-) {
+    bytes_max: usize,
+) -> Result<(), TooLong> {
     let seed = session.random();
     shard.read(scene.clock, |keyspace, now| {
         let context = Context::new(At { db: session.db, now }, seed);
         let reply = command::run_read(command, keyspace, argv, &context);
-        if encode_within(&reply, session.protocol, REPLY_BYTES_MAX, out).is_err() {
-            encode(&Reply::Error(ErrorReply::REPLY_TOO_LARGE), session.protocol, out);
-        }
-    });
+        encode_within(&reply, session.protocol, bytes_max, out)
+    })
 }
 
 /// On the cluster door, MOVED for a key whose shard is led elsewhere.
@@ -245,16 +252,17 @@ fn send_plan(
             .iter()
             .all(|piece| !batch.is_queued(piece.shard) && batch.may_read(node.shard(piece.shard)));
     if all_here {
-        let replies: Vec<Vec<u8>> = plan
-            .pieces
-            .iter()
-            .map(|piece| {
-                let mut out = Vec::new();
-                let shard = node.shard(piece.shard);
-                run_here(session, &mut out, scene, command, shard, &piece.argv);
-                out
-            })
-            .collect();
+        let mut left = REPLY_BYTES_MAX;
+        let mut replies = Vec::with_capacity(plan.pieces.len());
+        for piece in &plan.pieces {
+            let mut out = Vec::new();
+            let shard = node.shard(piece.shard);
+            if run_here(session, &mut out, scene, command, shard, &piece.argv, left).is_err() {
+                return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
+            }
+            left = left.saturating_sub(out.len());
+            replies.push(out);
+        }
         let random = session.random();
         return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
     }

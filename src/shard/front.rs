@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -21,7 +21,7 @@ use super::limits::{
     OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, PACKET_REPLY_BYTES, PIPELINE_BYTES_MIN,
     REQUEST_DEADLINE, SIGN_OF_LIFE_INTERVAL, SUBMISSION_BYTES_MAX, UNCONFIRMED_BYTES_MAX,
 };
-use super::machine::AppliedPackets;
+use super::machine::{AppliedPackets, growth};
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
 use super::reply::{Replies, ReplyCell};
 use super::wire;
@@ -64,6 +64,9 @@ struct Proposed {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     buffer: PacketBuffer,
+    /// Whether its commands may need more memory, where that is limited. Such a packet may be turned away, and what needs
+    /// none is not to be turned away with it.
+    grows: bool,
     waiters: Vec<Waiter>,
 }
 
@@ -176,6 +179,7 @@ pub(super) struct Front {
     waiting: Mutex<Waiting>,
     /// The memory that the shard's replicas have left, as far as is known here, in bytes.
     room: AtomicU64,
+    has_refused: AtomicBool,
     /// Wakes the shard's proposer.
     pub(super) wake: Notify,
 }
@@ -183,13 +187,29 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn new(node: NodeId, incarnation: Incarnation, session: Session) -> Self {
         let waiting = Waiting { next_sequence: 1, ..Waiting::default() };
-        let (room, wake) = (AtomicU64::new(u64::MAX), Notify::new());
-        Self { node, incarnation, session, waiting: Mutex::new(waiting), room, wake }
+        let (room, has_refused) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        let (waiting, wake) = (Mutex::new(waiting), Notify::new());
+        Self { node, incarnation, session, waiting, room, has_refused, wake }
     }
 
     /// The memory that the shard's replicas have left, as far as is known here, in bytes.
     pub(super) fn room(&self) -> u64 {
         self.room.load(Ordering::Relaxed)
+    }
+
+    /// A client was turned away for want of room.
+    pub(super) fn note_refusal(&self) {
+        self.has_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that happened since this was last asked.
+    pub(super) fn take_refusal(&self) -> bool {
+        self.has_refused.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether packet `id` is proposed here and waits for apply.
+    pub(super) fn is_proposed(&self, id: PacketId) -> bool {
+        self.waiting.lock().proposed.contains_key(&id)
     }
 
     /// It is `room` now.
@@ -202,6 +222,7 @@ impl Front {
         if commands.len() > SUBMISSION_BYTES_MAX {
             return cell.fail(ErrorReply::TOO_LARGE);
         }
+        let grows = lane == Lane::Write && self.room() < u64::MAX && growth(commands) > 0;
         let mut guard = self.waiting.lock();
         let waiting = &mut *guard;
         if waiting.bytes.saturating_add(commands.len()) > OUTBOX_BYTES_MAX {
@@ -213,18 +234,20 @@ impl Front {
             Lane::Write => &mut waiting.writes,
             Lane::Read => &mut waiting.reads,
         };
-        let fits = queue
-            .back()
-            .is_some_and(|last| last.buffer.len() + commands.len() <= PACKET_BYTES_SOFT_MAX);
+        let fits = queue.back().is_some_and(|last| {
+            let is_alike = last.grows == grows || last.buffer.len() == 0;
+            is_alike && last.buffer.len() + commands.len() <= PACKET_BYTES_SOFT_MAX
+        });
         if !fits {
             let buffer = waiting.spare.pop().unwrap_or_else(PacketBuffer::new);
-            queue.push_back(Outgoing { buffer, waiters: Vec::new() });
+            queue.push_back(Outgoing { buffer, grows, waiters: Vec::new() });
         }
         if let Some(last) = queue.back_mut() {
             // What was to go without commands goes with these. Nobody waits for it, and waiters are counted as the
             // submissions of the packet are.
             if last.buffer.len() == 0 {
                 last.waiters.clear();
+                last.grows = grows;
             }
             last.buffer.push(commands, count);
             // The clock is read under the lock, so that deadlines stand in order.
@@ -358,6 +381,8 @@ impl Front {
         if waiting.leader.replace(leader) == Some(leader) {
             return;
         }
+        // What the old one said of the room that there is counts no more; the new one judges.
+        self.note_room(u64::MAX);
         for flight in waiting.flights.values_mut().filter(|flight| flight.under_way) {
             flight.under_way = false;
             flight.may_be_applied = true;
@@ -421,7 +446,7 @@ impl Front {
         // Nobody waits for it, but it is tried for as long as if somebody did.
         let deadline = now + REQUEST_DEADLINE;
         let nobody = Waiter { cell: None, commands: 0, bytes: 0, deadline, is_answered: true };
-        waiting.writes.push_back(Outgoing { buffer, waiters: vec![nobody] });
+        waiting.writes.push_back(Outgoing { buffer, grows: false, waiters: vec![nobody] });
         true
     }
 
@@ -494,11 +519,21 @@ impl Front {
         fail(&flight.waiters, error);
     }
 
-    /// Packet `sequence` was not let into the log, for the reason in `error`. An earlier try of it may have been.
-    pub(super) fn refuse(&self, sequence: u64, error: &ErrorReply) {
-        let Some(flight) = self.waiting.lock().flights.remove(&sequence) else { return };
-        let error = if flight.may_be_applied { &ErrorReply::OUTCOME_UNKNOWN } else { error };
-        fail(&flight.waiters, error);
+    /// This try was not let into the log, for the reason in `error`. An earlier one may have been: then the packet is to be
+    /// sent again, until its fate is known. Whether it is.
+    pub(super) fn refuse(&self, attempt: Attempt, error: &ErrorReply) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(flight) = waiting.flights.get_mut(&attempt.sequence) else { return false };
+        if flight.may_be_applied || flight.tries != attempt.number {
+            flight.under_way &= flight.tries != attempt.number;
+            return true;
+        }
+        let flight = waiting.flights.remove(&attempt.sequence);
+        drop(waiting);
+        if let Some(flight) = flight {
+            fail(&flight.waiters, error);
+        }
+        false
     }
 
     /// The reads that have gathered.

@@ -88,6 +88,7 @@ pub struct Shard {
     growth_in_flight: AtomicU64,
     /// An entry that closes sessions is under way.
     is_closing: AtomicBool,
+    is_asking_for_room: AtomicBool,
     reads_in_flight: AtomicUsize,
     time: Arc<ShardTime>,
     stamps: Stamps,
@@ -158,6 +159,7 @@ impl Shard {
             entries_in_flight: AtomicUsize::new(0),
             growth_in_flight: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
+            is_asking_for_room: AtomicBool::new(false),
             reads_in_flight: AtomicUsize::new(0),
             time: Arc::new(ShardTime::new(Arc::clone(&options.clock))),
             stamps: Stamps::default(),
@@ -346,6 +348,11 @@ impl Shard {
         self.front.room()
     }
 
+    /// A client of this node was refused for want of it.
+    pub fn note_refusal(&self) {
+        self.front.note_refusal();
+    }
+
     /// Looks anew how much that is, where that can be seen: at the leader.
     fn look_for_room(&self, replica: &Replica) -> u64 {
         let room =
@@ -429,6 +436,9 @@ impl Shard {
             return None;
         }
         let room = self.look_for_room(&replica);
+        if self.front.is_proposed(packet.id) {
+            return None;
+        }
         (room < u64::MAX && machine::growth(&packet.body) > room).then_some(room)
     }
 
@@ -545,7 +555,7 @@ impl Shard {
             .front
             .may_send(self.entries_in_flight.load(Ordering::Acquire), ENTRIES_IN_FLIGHT_MAX)
         {
-            let foreign = self.front.take_inbox(PACKET_BYTES_SOFT_MAX, Instant::now());
+            let mut foreign = self.front.take_inbox(PACKET_BYTES_SOFT_MAX, Instant::now());
             // Packets of other nodes and this one's take turns rather than make one entry that is too large.
             let foreign_bytes: usize = foreign.iter().map(|(packet, _)| packet.body.len()).sum();
             let own = self.front.depart(foreign_bytes);
@@ -553,8 +563,10 @@ impl Shard {
                 return;
             }
             let mut carried = Carried::default();
-            let own = self.admit_growth(own, &foreign, &mut carried);
+            let own = self.admit_growth(own, &mut foreign, &mut carried);
             if own.is_none() && foreign.is_empty() {
+                // Clients may ask again as fast as they are refused.
+                tokio::task::yield_now().await;
                 continue;
             }
             carried.foreign.reserve(foreign.len());
@@ -593,28 +605,41 @@ impl Shard {
         }
     }
 
-    /// Notes what an entry of these packets may add to what is stored, and refuses `own` when that is more than there is
-    /// room for; those of other nodes were judged when they came.
+    /// Notes what an entry of these packets may add to what is stored, and turns away those for which there is no room:
+    /// other nodes' were judged when they came, but others came before them.
     fn admit_growth(
         &self,
         own: Option<Departure>,
-        foreign: &[(proposal::Packet, Responder)],
+        foreign: &mut Vec<(proposal::Packet, Responder)>,
         carried: &mut Carried,
     ) -> Option<Departure> {
         let room = self.replica.get().map_or(u64::MAX, |replica| self.look_for_room(&replica));
         if room == u64::MAX {
             return own;
         }
-        carried.growth = foreign.iter().map(|(packet, _)| machine::growth(&packet.body)).sum();
-        let departure = own?;
-        let growth = machine::growth(&departure.framed.body());
-        // What may be in the log already is not kept out of it by an error that says so.
-        if growth > room && !departure.may_be_applied {
-            self.front.refuse(departure.id.sequence, &ErrorReply::OUT_OF_MEMORY);
-            return None;
+        let mut fits = |growth: u64| {
+            let whole = carried.growth.saturating_add(growth);
+            let fits = growth == 0 || whole <= room;
+            if fits {
+                carried.growth = whole;
+            }
+            fits
+        };
+        let packets = std::mem::take(foreign).into_iter();
+        for (packet, responder) in packets {
+            if self.front.is_proposed(packet.id) || fits(machine::growth(&packet.body)) {
+                foreign.push((packet, responder));
+            } else {
+                responder.send_with(|out| wire::put_full(room, out));
+            }
         }
-        carried.growth += growth;
-        Some(departure)
+        let departure = own?;
+        // What may be in the log already is not kept out of it.
+        if departure.may_be_applied || fits(machine::growth(&departure.framed.body())) {
+            return Some(departure);
+        }
+        self.front.refuse(departure.attempt, &ErrorReply::OUT_OF_MEMORY);
+        None
     }
 
     async fn propose(
@@ -721,7 +746,9 @@ impl Shard {
                     }
                     Some(Answer::Full(room)) => {
                         shard.front.note_room(room);
-                        shard.front.refuse(id.sequence, &ErrorReply::OUT_OF_MEMORY);
+                        if shard.front.refuse(attempt, &ErrorReply::OUT_OF_MEMORY) {
+                            return shard.wake_later();
+                        }
                         return shard.front.wake.notify_one();
                     }
                     Some(Answer::Unknown) | None => true,
@@ -889,11 +916,22 @@ impl Shard {
     /// Elsewhere than at the leader: asks it for the room that is left while that is little, by reads of nothing. Commands
     /// are refused meanwhile, so no answer to one would tell.
     fn ask_for_room(self: &Arc<Self>) {
-        let leader = self.leader().filter(|leader| *leader != self.options.node);
-        let Some(leader) = leader.filter(|_| self.room() < TIGHT_BYTES) else { return };
+        let is_due = self.front.take_refusal() || self.room() < TIGHT_BYTES;
+        if !is_due || self.leadership() == Leadership::Here {
+            return;
+        }
+        if self.is_asking_for_room.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let leader = self.leader().unwrap_or_else(|| self.any_replica());
         let shard = Arc::clone(self);
         tokio::spawn(async move {
-            drop(shard.forward_reads(leader, &bytes::Bytes::new()).await);
+            match shard.forward_reads(leader, &bytes::Bytes::new()).await {
+                Ok(_) => {}
+                Err(Unread::TurnedAway(leader)) => shard.note_hint(leader),
+                Err(Unread::Silent) => shard.note_hint(None),
+            }
+            shard.is_asking_for_room.store(false, Ordering::Release);
         });
     }
 

@@ -339,6 +339,8 @@ impl Stamps {
             self.oldest.store(time.now().0, Ordering::SeqCst);
         }
         let stamp = time.now();
+        // Earlier than those before it where this node has heard of an earlier time meanwhile.
+        self.oldest.fetch_min(stamp.0, Ordering::SeqCst);
         pending.push(stamp);
         stamp
     }

@@ -1,6 +1,9 @@
 //! What requests may cost in memory: large replies, whoever asks for them and through whichever node (faults.md, M2, M3).
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::support::client::{Client, Value, request};
 use crate::support::cluster::TestCluster;
@@ -212,4 +215,49 @@ fn idle_connections_keep_little_of_what_they_sent_and_got() {
         few @ 0..90 => Ok(few),
         many => Err(format!("{many} MiB")),
     });
+}
+
+/// Packets near the limit were turned away whole, with what would have freed memory; and a replica that was gone had no room.
+#[test]
+fn deletes_go_through_under_a_flood_and_a_dead_replica_stops_nobody() {
+    let limited = ["--cluster-shards", "1", "--maxmemory", "90mb"];
+    let mut cluster = TestCluster::start(3, &limited);
+    let mut client = cluster.client(0);
+    client.set_timeout(PATIENCE);
+    let taken = fill(&mut client, "key");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..3)
+        .map(|index| {
+            let (mut client, is_over) = (cluster.client(index), Arc::clone(&is_over));
+            thread::spawn(move || {
+                let value = "x".repeat(20_000);
+                let pipeline: Vec<u8> = (0..200)
+                    .flat_map(|number| request(&["SET", &format!("{index}:{number}"), &value]))
+                    .collect();
+                while !is_over.load(Ordering::Acquire) {
+                    client.send_raw(&pipeline).unwrap();
+                    for _ in 0..200 {
+                        let reply = client.read().unwrap();
+                        let is_refused = reply.error().is_some_and(|text| text.starts_with("OOM"));
+                        assert!(reply == Value::ok() || is_refused, "{reply:?}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for number in 0..taken {
+        for index in 0..3 {
+            let reply = cluster.client(index).cmd(&["DEL", &format!("key:{number}")]);
+            assert!(matches!(reply, Value::Integer(0 | 1)), "a delete was refused: {reply:?}");
+        }
+    }
+    is_over.store(true, Ordering::Release);
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+    // One without room dies: the others go on.
+    let follower = cluster.follower_of("key");
+    assert_eq!(cluster.client(follower).cmd(&["CONFIG", "SET", "maxmemory", "1mb"]), Value::ok());
+    let leader = cluster.leader_of("key");
+    await_room(&cluster, leader, false);
+    cluster.node_mut(follower).kill();
+    await_room(&cluster, leader, true);
 }

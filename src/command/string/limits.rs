@@ -3,7 +3,7 @@
 use crate::resp::ErrorReply;
 
 /// The longest string that APPEND and SETRANGE may make, in bytes: Redis' default `proto-max-bulk-len`.
-pub(super) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+pub(in crate::command) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Refuses a string of `length` and `more` bytes when that is too long.
 pub(super) fn check_length(length: usize, more: usize) -> Result<(), ErrorReply> {

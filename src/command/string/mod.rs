@@ -1,7 +1,7 @@
 //! Commands of strings.
 
 mod expiry;
-mod limits;
+pub(super) mod limits;
 
 mod append;
 mod get;
