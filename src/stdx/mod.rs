@@ -7,6 +7,7 @@ pub mod disk;
 pub mod fs;
 pub mod glob;
 pub mod latest;
+pub mod log_limit;
 pub mod long_double;
 pub mod memory;
 pub mod memory_disk;

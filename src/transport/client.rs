@@ -23,14 +23,16 @@ use super::decode::{Decoder, Frame};
 use super::error::TransportError;
 use super::handshake::{self, Met, refusal_of};
 use super::identity::{Door, Meant, PeerIdentity, Side};
-use super::limits::{ADDRESSES_MAX, CHECKS_PER_IDLE_TIMEOUT, Limits, SWEEP_GRANULARITY};
+use super::limits::{
+    ADDRESSES_MAX, CHECKS_PER_IDLE_TIMEOUT, LOG_INTERVAL, Limits, SWEEP_GRANULARITY,
+};
 use super::link::{self, Ended, Pulse, Receiver, Watch};
-use super::log_limit::LogLimit;
 use super::message::Kind;
 use super::outgoing::{Body, Outgoing};
 use super::stats::{Counters, TransportStats};
 use super::wire::{FrameType, Header, Refusal, WireError};
 use crate::ids::{GroupId, Incarnation, NodeId};
+use crate::stdx::log_limit::LogLimit;
 
 /// Whom to connect to, and as whom.
 #[derive(Clone, Debug)]
@@ -88,7 +90,7 @@ impl PeerClient {
             control,
             task,
             counters: Counters::default(),
-            complaints: LogLimit::default(),
+            complaints: LogLimit::every(LOG_INTERVAL),
         });
         tokio::spawn(keep_connected(Arc::clone(&shared), orders, task_end));
         Self { _handles: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
@@ -394,7 +396,7 @@ impl Shared {
         if matches!(ended, Ended::Renamed) {
             return tracing::debug!(peer = %self.remote, "the connection to a peer is made anew");
         }
-        if let Some(suppressed) = self.complaints.permit(Instant::now()) {
+        if let Some(suppressed) = self.complaints.permit() {
             let cause = ended.source().map(tracing::field::display);
             tracing::warn!(peer = %self.remote, ?addresses, suppressed, cause, "peer connection: {ended}");
         }

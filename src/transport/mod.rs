@@ -27,7 +27,6 @@ mod calls;
 mod decode;
 mod handshake;
 mod link;
-mod log_limit;
 mod outgoing;
 
 #[cfg(test)]

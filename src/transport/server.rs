@@ -13,20 +13,20 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::decode::{Decoder, Frame};
 use super::error::{BindError, TransportError};
 use super::handshake::{self, Met, refusal_of};
 use super::identity::{Door, Sender, Side, Verdict};
-use super::limits::{ACCEPT_PAUSE, CHECKS_PER_IDLE_TIMEOUT, Limits, PROGRESS_BYTES};
+use super::limits::{ACCEPT_PAUSE, CHECKS_PER_IDLE_TIMEOUT, LOG_INTERVAL, Limits, PROGRESS_BYTES};
 use super::link::{self, Ended, Pulse, Receiver, Watch};
-use super::log_limit::LogLimit;
 use super::message::{Handler, Kind, Message};
 use super::outgoing::{Body, Outgoing};
 use super::stats::{Counters, TransportStats};
 use super::wire::{FrameType, Header, WireError};
 use crate::ids::{GroupId, NodeId};
+use crate::stdx::log_limit::LogLimit;
 
 /// Listens for peers. Dropping it closes the listener and every connection.
 #[derive(Debug)]
@@ -76,8 +76,8 @@ impl PeerServer {
             connections_open: AtomicUsize::new(0),
             handshakes: Mutex::default(),
             counters: Counters::default(),
-            complaints: LogLimit::default(),
-            refusals: LogLimit::default(),
+            complaints: LogLimit::every(LOG_INTERVAL),
+            refusals: LogLimit::every(LOG_INTERVAL),
         });
         tokio::spawn(accept_peers(listener, Arc::clone(&shared), orders, task_end));
         Ok(Self { address, control, task, shared })
@@ -211,7 +211,7 @@ impl Shared {
         }
         // A refusal is seldom and matters: the noise of lost connections must not hide it.
         let complaints = if is_refusal { &self.refusals } else { &self.complaints };
-        if let Some(suppressed) = complaints.permit(Instant::now()) {
+        if let Some(suppressed) = complaints.permit() {
             let cause = ended.source().map(tracing::field::display);
             let from = from.map(tracing::field::display);
             tracing::warn!(%peer, from, suppressed, cause, "connection from a peer: {ended}");
