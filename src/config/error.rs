@@ -20,6 +20,8 @@ pub enum Origin {
     CommandLine,
     /// CONFIG SET.
     ConfigSet,
+    /// Lowered to what the machine allows.
+    Machine,
     /// Nowhere: the default.
     Default,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{path}:{line}"),
             Self::CommandLine => f.write_str("command line"),
             Self::ConfigSet => f.write_str("CONFIG SET"),
+            Self::Machine => f.write_str("limits of this machine"),
             Self::Default => f.write_str("defaults"),
         }
     }
@@ -210,6 +213,14 @@ pub enum Rejection {
     /// Named twice in one CONFIG SET.
     #[error("duplicate parameter")]
     Duplicate,
+    /// More clients than this machine has file descriptors for.
+    #[error(
+        "The operating system is not able to handle the specified number of clients, try with {clients_max}"
+    )]
+    TooManyClients {
+        /// How many it has them for.
+        clients_max: u32,
+    },
     /// It does not fit another value.
     #[error("{0}")]
     Conflict(Conflict),

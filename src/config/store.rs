@@ -38,6 +38,8 @@ pub struct Config {
 struct State {
     values: Values,
     options: Arc<Options>,
+    /// What `maxclients` may not exceed on this machine.
+    clients_max: u32,
 }
 
 /// What a CONFIG SET changed.
@@ -76,7 +78,8 @@ impl Config {
 
     fn new(values: Values) -> Result<Self, ConfigError> {
         let options = Arc::new(values.options()?);
-        Ok(Self { state: RwLock::new(State { values, options }), version: AtomicU64::new(0) })
+        let state = State { values, options, clients_max: u32::MAX };
+        Ok(Self { state: RwLock::new(state), version: AtomicU64::new(0) })
     }
 
     /// All values as they are now. A later CONFIG SET does not change what was returned.
@@ -89,6 +92,24 @@ impl Config {
     /// Options read after a version are at least as new as it.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Bounds `maxclients` by what this machine can serve, at least 1: lowers it where it is above, and refuses from now
+    /// on what is. Returns what was asked for when that was lowered.
+    pub fn bound_clients(&self, clients_max: u32) -> Option<u32> {
+        let mut state = self.state.write();
+        state.clients_max = clients_max;
+        let asked = state.options.maxclients;
+        if asked <= clients_max {
+            return None;
+        }
+        if let Some(directive) = find(MAXCLIENTS) {
+            state.values.put(directive, clients_max.to_string(), Origin::Machine);
+        }
+        let options = Options { maxclients: clients_max, ..Options::clone(&state.options) };
+        state.options = Arc::new(options);
+        self.version.fetch_add(1, Ordering::Release);
+        Some(asked)
     }
 
     /// CONFIG GET: names and values that fit any of `patterns`, sorted by name, each once.
@@ -133,13 +154,21 @@ impl Config {
                 name: names[0],
                 reason: Rejection::Conflict(conflict),
             })?;
-            *state = State { values, options: Arc::new(options) };
+            let clients_max = state.clients_max;
+            if names.contains(&MAXCLIENTS) && options.maxclients > clients_max {
+                let reason = Rejection::TooManyClients { clients_max };
+                return Err(ConfigError::Set { name: MAXCLIENTS, reason });
+            }
+            *state = State { values, options: Arc::new(options), clients_max };
             // Inside the lock: who sees this version and then takes the lock finds these options.
             self.version.fetch_add(1, Ordering::Release);
         }
         Ok(Changed { names, options: Arc::clone(&state.options) })
     }
 }
+
+/// The directive that the machine may bound.
+const MAXCLIENTS: &str = "maxclients";
 
 /// The directives that `pattern` names, under the names they are answered with.
 fn matching(pattern: &[u8]) -> Vec<(String, &'static Directive)> {

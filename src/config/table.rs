@@ -155,7 +155,8 @@ pub const DIRECTIVES: &[Directive] = &[
         mutability: Runtime,
         doc: &[
             "How many clients may be connected to this node at one time; one more gets an error.",
-            "Clients that are connected stay when it is lowered.",
+            "Clients that are connected stay when it is lowered. The node lowers it itself, with a warning, where",
+            "the limit of open files (ulimit -n) leaves fewer: the log, peers and operators come first.",
         ],
     },
     Directive {

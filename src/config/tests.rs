@@ -626,6 +626,25 @@ fn config_set_changes_options_for_those_who_ask_again() {
     assert_eq!(config.version(), version + 1);
 }
 
+/// The text is that of redis-server 7.0 with 92 of 1024 descriptors left.
+#[test]
+fn maxclients_is_bounded_by_what_the_machine_can_serve() {
+    let config = flags("--maxclients 500").unwrap();
+    assert_eq!(config.bound_clients(600), None);
+    assert_eq!(get(&config, "maxclients"), "500");
+    assert_eq!(config.bound_clients(92), Some(500));
+    assert_eq!((get(&config, "maxclients").as_str(), config.options().maxclients), ("92", 92));
+    let error = config.set(&[("timeout", "3"), ("maxclients", "93")]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is \
+         not able to handle the specified number of clients, try with 92"
+    );
+    assert_eq!(get(&config, "timeout"), "0", "nothing of it was taken");
+    config.set(&[("maxclients", "91"), ("timeout", "3")]).unwrap();
+    assert_eq!(config.options().maxclients, 91);
+}
+
 #[test]
 fn refused_config_set_changes_nothing_and_says_why_as_redis_does() {
     let failed = "CONFIG SET failed (possibly related to argument";

@@ -12,10 +12,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::node::{Arrival, Node};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::session::{self, Door};
+use crate::stdx::log_limit::LogLimit;
 
 /// Pause after the system refused a connection (no file descriptors, no memory): retrying at once would only
 /// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// That it did is logged at most once in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Whether a port is one socket's, or shared by one socket of each runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +48,18 @@ pub(super) async fn accept(listener: TcpListener, door: Door, node: Arc<Node>) {
         };
         match accepted {
             Ok((stream, peer)) => admit(stream, peer, door, &node),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => pause(&error).await,
         }
     }
+}
+
+/// Pauses after the system refused a connection at any door, and says so now and then.
+pub(super) async fn pause(error: &io::Error) {
+    static COMPLAINTS: LogLimit = LogLimit::every(COMPLAINT_INTERVAL);
+    if let Some(suppressed) = COMPLAINTS.permit() {
+        tracing::warn!(%error, suppressed, "cannot accept a connection");
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Lets one client in.

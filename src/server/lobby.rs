@@ -10,85 +10,107 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::listener;
+use crate::config::Options;
 use crate::node::Progress;
 use crate::resp::{ErrorReply, Limits, Protocol, Reply, RequestDecoder, encode};
 
-/// Clients that may wait at one door at once; more are turned away.
-const WAITING_MAX: usize = 1024;
+/// Clients that may wait at one time, at all doors together, if `maxclients` allows as many; more are turned away.
+const WAITING_MAX: usize = 4096;
 
 /// How long a client may be silent before it is let go, and how long it may take to read an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Pause after the system refused a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// Bytes read from a client at a time.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Answers clients at `listener` until the node may serve; returns those who are still there. `is_open` says whether
-/// anybody may be told what is waited for, or only those who know a password, who cannot be told from others yet.
-pub(super) async fn hold(
-    listener: &TcpListener,
-    progress: &Arc<Progress>,
+/// What all doors have in common while clients wait.
+#[derive(Debug)]
+pub(super) struct Lobby {
+    progress: Arc<Progress>,
+    /// Whether anybody may be told what is waited for, or only those who know a password, who cannot be told from others
+    /// yet.
     is_open: bool,
-) -> Vec<(TcpStream, SocketAddr)> {
-    let mut waiting = JoinSet::new();
-    let mut still_there = Vec::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = progress.finished() => break,
-            Some(gone) = waiting.join_next(), if !waiting.is_empty() => {
-                // Whoever stays, stays until the node is ready; the others have left.
-                still_there.extend(gone.ok().flatten());
-                continue;
-            }
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) if waiting.len() < WAITING_MAX => {
-                waiting.spawn(keep_company(stream, peer, Arc::clone(progress), is_open));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+    /// One for each client that waits: they take descriptors like any other.
+    places: Semaphore,
+}
+
+impl Lobby {
+    /// The lobby of a node that says in `progress` what it waits for.
+    pub(super) fn new(options: &Options, progress: Arc<Progress>) -> Self {
+        let is_open = !options.requirepass.is_set();
+        let places = usize::try_from(options.maxclients).unwrap_or(usize::MAX).min(WAITING_MAX);
+        Self { progress, is_open, places: Semaphore::new(places) }
+    }
+
+    /// Answers clients at `listener` until the node may serve; returns those who are still there.
+    pub(super) async fn hold(
+        self: &Arc<Self>,
+        listener: &TcpListener,
+    ) -> Vec<(TcpStream, SocketAddr)> {
+        let mut waiting = JoinSet::new();
+        let mut still_there = Vec::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.progress.finished() => break,
+                Some(gone) = waiting.join_next(), if !waiting.is_empty() => {
+                    // Whoever stays, stays until the node is ready; the others have left.
+                    still_there.extend(gone.ok().flatten());
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => drop(waiting.spawn(Arc::clone(self).receive(stream, peer))),
+                Err(error) => listener::pause(&error).await,
             }
         }
+        while let Some(ended) = waiting.join_next().await {
+            still_there.extend(ended.ok().flatten());
+        }
+        still_there
     }
-    while let Some(ended) = waiting.join_next().await {
-        still_there.extend(ended.ok().flatten());
+
+    /// Answers one client, if there is a place for it, until the node is ready; `None` once the client has left.
+    async fn receive(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<(TcpStream, SocketAddr)> {
+        let _place = self.places.try_acquire().ok()?;
+        let stream = keep_company(stream, &self.progress, self.is_open).await?;
+        Some((stream, peer))
     }
-    still_there
 }
 
 /// Answers one client until the node is ready, or the client leaves (`None`).
 async fn keep_company(
     mut stream: TcpStream,
-    peer: SocketAddr,
-    progress: Arc<Progress>,
+    progress: &Progress,
     is_open: bool,
-) -> Option<(TcpStream, SocketAddr)> {
+) -> Option<TcpStream> {
     let mut decoder = RequestDecoder::new(Limits::UNAUTHENTICATED);
     let mut input = BytesMut::new();
     loop {
         // Only between two requests: what has arrived of one cannot be handed on.
         if input.is_empty() && progress.waits_for().is_none() {
-            return Some((stream, peer));
+            return Some(stream);
         }
         input.reserve(READ_BYTES);
         let read = tokio::select! {
             biased;
-            () = progress.finished(), if input.is_empty() => return Some((stream, peer)),
+            () = progress.finished(), if input.is_empty() => return Some(stream),
             read = timeout(PATIENCE, stream.read_buf(&mut input)) => read.ok()?.ok()?,
         };
         if read == 0 {
             return None;
         }
-        let (out, is_garbage) = answers(&mut decoder, &mut input, &progress, is_open);
+        let (out, is_garbage) = answers(&mut decoder, &mut input, progress, is_open);
         timeout(PATIENCE, stream.write_all(&out)).await.ok()?.ok()?;
         if is_garbage {
             return None;
@@ -125,7 +147,16 @@ fn answers(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::config::{Config, Start};
+
+    fn lobby(flags: &[&str], progress: &Arc<Progress>) -> Arc<Lobby> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        let Ok(Start::Run(config)) = Config::load(flags) else { panic!("a valid configuration") };
+        Arc::new(Lobby::new(&config.options(), Arc::clone(progress)))
+    }
 
     async fn ask(stream: &mut TcpStream, request: &[u8]) -> String {
         stream.write_all(request).await.unwrap();
@@ -140,8 +171,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let progress = Arc::new(Progress::new());
         let held = {
-            let progress = Arc::clone(&progress);
-            tokio::spawn(async move { hold(&listener, &progress, true).await })
+            let lobby = lobby(&["--maxclients", "2"], &progress);
+            tokio::spawn(async move { lobby.hold(&listener).await })
         };
         let mut stream = TcpStream::connect(address).await.unwrap();
         let reply = ask(&mut stream, b"*1\r\n$4\r\nPING\r\nGET k\r\n").await;
@@ -149,10 +180,14 @@ mod tests {
         let mut other = TcpStream::connect(address).await.unwrap();
         let reply = ask(&mut other, b"*1\r\n$999999999999\r\n").await;
         assert!(reply.starts_with("-ERR Protocol error"), "{reply}");
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut third, b"PING\r\n").await, "-LOADING starting\r\n");
+        let mut fourth = TcpStream::connect(address).await.unwrap();
+        assert_eq!(fourth.read(&mut [0]).await.unwrap(), 0, "there is no place for it");
         progress.finish();
         let still_there = held.await.unwrap();
-        assert_eq!(still_there.len(), 1);
-        assert_eq!(still_there[0].1, stream.local_addr().unwrap());
+        let peers: BTreeSet<SocketAddr> = still_there.iter().map(|(_, peer)| *peer).collect();
+        assert_eq!(peers, [&stream, &third].map(|it| it.local_addr().unwrap()).into());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Opens the doors: sockets, admin HTTP, start and stop.
 //!
 //! The only room that sees the whole house. Reading order: `server` builds it bottom-up and tears it down
-//! top-down; `house` is the node as doors see it; `lobby` answers clients until it may serve, `listener` lets them in;
-//! `admin` answers operators over HTTP;
-//! `ring_command` answers them without a node.
+//! top-down; `descriptors` shares out what the process may open; `house` is the node as doors see it; `lobby` answers
+//! clients until it may serve, `listener` lets them in; `admin` answers operators over HTTP; `ring_command` answers them
+//! without a node.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main file")]
 mod server;
+
+mod descriptors;
 
 mod house;
 

@@ -9,9 +9,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::admin;
+use super::descriptors;
 use super::house::House;
 use super::listener::{self, Sharing};
-use super::lobby;
+use super::lobby::Lobby;
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
 use crate::node::{self, Node, NodeError, NodeOptions, Progress};
@@ -31,6 +32,16 @@ pub enum ServerError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The process may open too few files.
+    #[error(
+        "the limit of {limit} open files is too low to serve anybody: raise it to {least} or more (ulimit -n)"
+    )]
+    Descriptors {
+        /// How many it may open.
+        limit: u64,
+        /// How many it must.
+        least: u64,
     },
     /// The node cannot start.
     #[error(transparent)]
@@ -58,6 +69,7 @@ pub fn run(
 ) -> Result<(), ServerError> {
     let options = config.options();
     let threads = options.io_threads.map_or_else(default_threads, usize::from);
+    descriptors::provide(&config, threads)?;
     let runtime = runtime().map_err(ServerError::Runtime)?;
     let (stop, stopping) = watch::channel(false);
     let mut handles = vec![runtime.handle().clone()];
@@ -131,10 +143,10 @@ async fn serve(
     for listener in admin_listeners {
         tokio::spawn(admin::accept(listener, Arc::clone(&house)));
     }
-    let is_open = !options.requirepass.is_set();
+    let lobby = Arc::new(Lobby::new(&options, Arc::clone(&progress)));
     for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {
         for (listener, door) in listeners {
-            runtime.spawn(serve_door(listener, door, Arc::clone(&house), is_open));
+            runtime.spawn(serve_door(listener, door, Arc::clone(&house), Arc::clone(&lobby)));
         }
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -178,8 +190,8 @@ async fn serve(
 }
 
 /// Serves one door on the runtime of its listener: first the lobby, then the node.
-async fn serve_door(listener: TcpListener, door: Door, house: Arc<House>, is_open: bool) {
-    let waiting = lobby::hold(&listener, house.progress(), is_open).await;
+async fn serve_door(listener: TcpListener, door: Door, house: Arc<House>, lobby: Arc<Lobby>) {
+    let waiting = lobby.hold(&listener).await;
     let node = house.entered().await;
     for (stream, peer) in waiting {
         listener::admit(stream, peer, door, &node);

@@ -56,6 +56,8 @@ struct Machine {
     life: u64,
     is_off: bool,
     is_full: bool,
+    /// How many files and directories cannot be opened for want of a descriptor.
+    lacks: u32,
     operations: u64,
     fault: Option<(u64, Fault)>,
     locked: BTreeSet<u64>,
@@ -125,6 +127,16 @@ impl MemoryDisk {
         self.machine.lock().is_full = is_full;
     }
 
+    /// Has no file descriptor for the next `count` files and directories that are to be opened.
+    pub fn lack_descriptors(&self, count: u32) {
+        self.machine.lock().lacks = count;
+    }
+
+    /// How many of these are still to come.
+    pub fn lacks_descriptors(&self) -> u32 {
+        self.machine.lock().lacks
+    }
+
     /// Loses the power now: of what was not synced nothing stays, or a part that the seed `kept` picks. Every operation
     /// fails from now on, until [`power_on`](Self::power_on), and on files opened before for ever.
     pub fn lose_power(&self, kept: Option<u64>) {
@@ -161,6 +173,7 @@ impl MemoryDisk {
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let mut machine = self.begin()?;
+        machine.take_descriptor()?;
         let (dir, name) = machine.place(path)?;
         let found = machine.dir(dir)?.names.get(&name).copied();
         let inode = match (found, how) {
@@ -198,7 +211,8 @@ impl Disk for MemoryDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let machine = self.begin()?;
+        let mut machine = self.begin()?;
+        machine.take_descriptor()?;
         Ok(machine.dir(machine.find(dir)?)?.names.keys().cloned().collect())
     }
 
@@ -244,6 +258,7 @@ impl Disk for MemoryDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut machine = self.begin()?;
+        machine.take_descriptor()?;
         let inode = machine.find(dir)?;
         machine.dir(inode)?;
         let (covered, rest) =
@@ -271,6 +286,7 @@ impl Default for Machine {
             life: 0,
             is_off: false,
             is_full: false,
+            lacks: 0,
             operations: 0,
             fault: None,
             locked: BTreeSet::new(),
@@ -292,6 +308,16 @@ impl Machine {
             Some(_) | None => {}
         }
         if self.is_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
+    fn take_descriptor(&mut self) -> io::Result<()> {
+        match self.lacks.checked_sub(1) {
+            None => Ok(()),
+            Some(left) => {
+                self.lacks = left;
+                Err(rustix::io::Errno::MFILE.into())
+            }
+        }
     }
 
     fn check_room(&self) -> io::Result<()> {
@@ -597,6 +623,7 @@ impl Drop for MemoryFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::descriptors::is_lack;
     use super::super::disk::read;
     use super::*;
 
@@ -699,6 +726,22 @@ mod tests {
         assert!(disk.stat(path("f")).is_err(), "the power is off");
         assert_eq!(disk.operations(), before + 4);
         assert_eq!(content(&disk)[0], 2);
+    }
+
+    #[test]
+    fn without_descriptors_only_what_is_open_works() {
+        let (disk, file) = disk();
+        disk.lack_descriptors(3);
+        for outcome in [
+            disk.open(path("f"), Open::Read).map(drop),
+            disk.list(path("/")).map(drop),
+            disk.sync_dir(path("/")),
+        ] {
+            assert!(is_lack(&outcome.unwrap_err()));
+            file.sync_data().unwrap();
+        }
+        assert_eq!(disk.lacks_descriptors(), 0);
+        disk.sync_dir(path("/")).unwrap();
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! What std lacks: clocks that tests can move, seeded randomness, disks, Redis' number and glob texts.
+//! What std lacks: clocks that tests can move, seeded randomness, disks, limits of the process, Redis' number and glob texts.
 //!
 //! Knows neither Redis nor Raft.
 
 pub mod clock;
+pub mod descriptors;
 pub mod disk;
 pub mod fs;
 pub mod glob;

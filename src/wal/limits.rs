@@ -1,5 +1,7 @@
 //! What the log refuses or bounds, with units.
 
+use std::time::Duration;
+
 /// Payload (head and body together) of the longest record, in bytes: a 512 MiB value with room for
 /// its keys and envelope. A record that no frame between nodes could carry would stop its group for good.
 pub const RECORD_BYTES_MAX: usize = 544 << 20;
@@ -24,6 +26,12 @@ pub(super) const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
 /// Purged segment files kept for reuse; more are deleted.
 pub(super) const SPARES_MAX: usize = 2;
+
+/// Pause before the log asks again for a file when the system had no descriptor left.
+pub(super) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it asks again, which is for a minute: then it fails, and other nodes take over.
+pub(super) const DESCRIPTOR_RETRIES_MAX: u32 = 1200;
 
 /// Longest chunk and longest meta part of a snapshot file, in bytes. Whatever is longer is cut by its owner.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 4 << 20;

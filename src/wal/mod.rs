@@ -13,6 +13,7 @@ pub mod snapshot_file;
 
 mod cut;
 mod data_dir;
+mod descriptors;
 mod error;
 mod group;
 mod log;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::stdx::disk::{Disk, DiskFile, Open};
 
+use super::descriptors::patiently;
 use super::error::WalError;
 use super::limits::WINDOW_BYTES;
 use super::record::{Head, RECORD_HEAD_BYTES, Salt, is_intact};
@@ -71,7 +72,8 @@ impl Segment {
         if let Some(spare) = &self.spare {
             disk.rename(spare, path).map_err(WalError::io("rename", spare))?;
         }
-        let file = disk.open(path, Open::Write).map_err(WalError::io("open", path))?;
+        let file = patiently(|| disk.open(path, Open::Write));
+        let file = file.map_err(WalError::io("open", path))?;
         file.allocate(self.bytes).map_err(WalError::io("reserve room for", path))?;
         Ok(self.file.get_or_init(|| file).as_ref())
     }

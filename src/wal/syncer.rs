@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::stdx::disk::{Disk, DiskFile, Open, write_durably};
 
+use super::descriptors::patiently;
 use super::error::WalError;
 use super::limits::SPARES_MAX;
 use super::log::{Buffers, Job, Shared, State, Stop, SyncPolicy};
@@ -259,7 +260,7 @@ impl Syncer {
         let shared = &self.shared;
         if job.is_dir_dirty {
             let dir = shared.state.lock().tail.dir.clone();
-            shared.disk.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+            sync_dir(&*shared.disk, &dir)?;
         }
         self.sync_all(&job.segments)?;
         let mut state = shared.state.lock();
@@ -302,7 +303,7 @@ impl Syncer {
         }
         // Before any of them is written anew: a power cut must not bring the old name back with new
         // bytes under it.
-        self.shared.disk.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+        sync_dir(&*self.shared.disk, &dir)?;
         self.shared.state.lock().tail.spares.append(&mut spares);
         Ok(())
     }
@@ -378,6 +379,11 @@ impl Shared {
                     || !state.tail.unsynced.is_empty()
                     || (self.policy == SyncPolicy::Always && !state.tail.batch.is_empty())))
     }
+}
+
+/// A directory is opened to be synced.
+fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    patiently(|| disk.sync_dir(dir)).map_err(WalError::io("sync", dir))
 }
 
 /// The file `synced`: where the last sync ended, as one line of fixed length written in place.

@@ -16,6 +16,7 @@ mod support;
 
 mod cluster;
 mod disk;
+mod doors;
 mod durability;
 mod failover;
 mod golden;

@@ -14,10 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::limits::{
-    ACCEPT_PAUSE, CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
+    CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
 };
 use super::pages::{self, Page};
 use crate::server::house::House;
+use crate::server::listener;
 
 /// Serves operators until the node stops.
 pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>) {
@@ -36,10 +37,7 @@ pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>) 
                     drop(place);
                 });
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept an admin connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => listener::pause(&error).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Connections served at one time; more wait in the kernel.
-pub(super) const CONNECTIONS_MAX: usize = 64;
+pub(in crate::server) const CONNECTIONS_MAX: usize = 64;
 
 /// Bytes of a request's line and headers.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -16,6 +16,3 @@ pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the headers of a request may take to arrive.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Pause after the system refused a connection: retrying at once would only spin.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

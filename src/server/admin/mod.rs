@@ -10,3 +10,4 @@ mod metrics;
 mod pages;
 
 pub(super) use http::accept;
+pub(super) use limits::CONNECTIONS_MAX;

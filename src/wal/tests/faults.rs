@@ -10,6 +10,7 @@ use super::support::{
     G1, G2, TestDisk, append, block_on, copy_dir, done, entries, expected, open, open_on, options,
     payload, segments, try_append,
 };
+use crate::stdx::memory_disk::MemoryDisk;
 use crate::wal::{Record, SyncPolicy, Wal, WalError, cut_to_last_sync};
 
 fn opening_error(dir: &Path) -> Option<WalError> {
@@ -97,6 +98,20 @@ fn a_flipped_bit_in_what_was_synced_is_refused() {
 fn previous_end(segment: &Path) -> usize {
     let bytes = std::fs::read(segment).unwrap();
     usize::try_from(u64::from_le_bytes(bytes[24..32].try_into().unwrap())).unwrap()
+}
+
+/// D1: a thousand idle clients left none, and the log took nothing more for good.
+#[test]
+fn a_log_without_a_descriptor_for_its_next_segment_waits_for_one() {
+    for sync in [SyncPolicy::Always, SyncPolicy::Never] {
+        let disk = MemoryDisk::new();
+        let (wal, _) = open_on(Arc::new(disk.clone()), Path::new("/log"), options(sync, 4096));
+        disk.lack_descriptors(3);
+        append(&wal, G1, 1..=100);
+        wal.sync().unwrap();
+        assert_eq!(disk.lacks_descriptors(), 0, "it came to another segment");
+        assert_eq!(entries(&wal, G1, 1), expected(G1, 1..=100));
+    }
 }
 
 #[test]

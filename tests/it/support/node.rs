@@ -54,6 +54,8 @@ pub(crate) struct TestServer {
     changes: Vec<&'static Change>,
     /// It reads its boot id from a file of its own: see [`TestServer::act_boot`].
     has_own_boot: bool,
+    /// How many files it may have open, from its next start on.
+    descriptors_max: Option<u64>,
 }
 
 impl TestServer {
@@ -77,6 +79,7 @@ impl TestServer {
             is_paused: false,
             changes: Vec::new(),
             has_own_boot: false,
+            descriptors_max: None,
         }
     }
 
@@ -116,6 +119,11 @@ impl TestServer {
         self.change(&WALL_CLOCK, ms);
     }
 
+    /// Lets the process have at most `count` files open, from its next start on.
+    pub(crate) fn limit_descriptors(&mut self, count: u64) {
+        self.descriptors_max = Some(count);
+    }
+
     fn change(&mut self, change: &'static Change, number: i64) {
         if self.changes.iter().all(|known| known.name != change.name) {
             assert!(self.child.is_none(), "it was started with the machine as it is");
@@ -133,11 +141,13 @@ impl TestServer {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let environment = preload::environment(&self.changes, self.folder());
         let boot = self.has_own_boot.then(|| damage::boot_prefix(&self.boot_id_path()));
+        let limit = self.descriptors_max.map(|count| format!("ulimit -n {count}; "));
+        let script = format!("{}trap '' XFSZ; exec \"$0\" \"$@\"", limit.unwrap_or_default());
         let mut before = boot.into_iter().flatten().chain(["/bin/sh".to_owned()]);
         let child = Command::new(before.next().expect("at least the shell"))
             .args(before)
             .envs(environment)
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvorum")])
+            .args(["-c", &script, env!("CARGO_BIN_EXE_kvorum")])
             .args(["--port", &self.port().to_string()])
             .args(["--cluster-port", &self.cluster_port().to_string()])
             .args(["--peer-port", &self.peer_port().to_string()])
