@@ -6,8 +6,8 @@ use crate::stdx::size;
 
 use super::error::Rejection;
 use super::limits::{
-    ADDRESSES_MAX, HOST_BYTES_MAX, NODE_NAME_BYTES_MAX, NODES_BYTES_MAX, PATH_BYTES_MAX,
-    TEXT_BYTES_MAX,
+    ADDRESSES_MAX, HOST_BYTES_MAX, HOSTNAMES_MAX, NODE_NAME_BYTES_MAX, NODES_BYTES_MAX,
+    PATH_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use super::options::BindAddress;
 
@@ -26,6 +26,8 @@ pub enum Kind {
     Nodes,
     /// A host name, or nothing.
     Hostname,
+    /// Host names, `*` for any; or none.
+    Hostnames,
     /// An IP address, or nothing.
     Ip,
     /// Addresses to listen on.
@@ -85,6 +87,7 @@ impl Kind {
             Self::NodeName => node_name(word?),
             Self::Nodes => nodes(words),
             Self::Hostname => hostname(word?),
+            Self::Hostnames => hostnames(words),
             Self::Ip => ip(word?),
             Self::Addresses => addresses(words),
             Self::Port { .. } => number(word?, 0, i64::from(u16::MAX)),
@@ -109,6 +112,7 @@ impl Kind {
             Self::Hostname => {
                 format!("a host name of at most {HOST_BYTES_MAX} of a-z A-Z 0-9 . _ -, or \"\"")
             }
+            Self::Hostnames => format!("at most {HOSTNAMES_MAX} host names, or *, or \"\""),
             Self::Ip => "an IP address, or \"\"".into(),
             Self::Addresses => {
                 format!(
@@ -177,6 +181,17 @@ fn hostname(word: &str) -> Result<String, Rejection> {
         return Err(Rejection::NotHostname);
     }
     at_most(word, HOST_BYTES_MAX)
+}
+
+fn hostnames(words: &[&str]) -> Result<String, Rejection> {
+    let words: Vec<&str> = words.iter().flat_map(|word| word.split_ascii_whitespace()).collect();
+    if words.len() > HOSTNAMES_MAX {
+        return Err(Rejection::TooMany { max: HOSTNAMES_MAX });
+    }
+    for word in words.iter().filter(|word| **word != "*") {
+        hostname(word)?;
+    }
+    Ok(words.join(" "))
 }
 
 fn ip(word: &str) -> Result<String, Rejection> {

@@ -15,6 +15,9 @@ pub(super) const ADDRESSES_MAX: usize = 16;
 /// Bytes of a host name: the longest DNS name.
 pub(super) const HOST_BYTES_MAX: usize = 255;
 
+/// Names of `admin-hosts`.
+pub(super) const HOSTNAMES_MAX: usize = 64;
+
 /// Bytes of a node's name.
 pub(super) const NODE_NAME_BYTES_MAX: usize = 64;
 

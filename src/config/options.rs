@@ -107,6 +107,8 @@ pub struct Options {
     pub peer_port: u16,
     /// `admin-port`; `None` when closed.
     pub admin_port: Option<u16>,
+    /// `admin-hosts`: host names, or `*`.
+    pub admin_hosts: Vec<String>,
     /// `tcp-backlog` in connections.
     pub tcp_backlog: u32,
     /// `tcp-keepalive`; `None` when off.
@@ -165,6 +167,11 @@ impl Options {
             cluster_port: nonzero(values, "cluster-port"),
             peer_port: narrow(values, "peer-port"),
             admin_port: nonzero(values, "admin-port"),
+            admin_hosts: values
+                .named("admin-hosts")
+                .split_ascii_whitespace()
+                .map(str::to_owned)
+                .collect(),
             tcp_backlog: narrow(values, "tcp-backlog"),
             tcp_keepalive: seconds(values, "tcp-keepalive"),
             timeout: seconds(values, "timeout"),

@@ -114,6 +114,20 @@ pub const DIRECTIVES: &[Directive] = &[
         doc: &["The HTTP door for health checks, metrics and the dashboard."],
     },
     Directive {
+        name: "admin-hosts",
+        section: Section::Network,
+        kind: Kind::Hostnames,
+        unit: "",
+        default: DefaultValue::Text(""),
+        mutability: Startup,
+        doc: &[
+            "Further host names under which the admin door is asked, in the Host header of a request.",
+            "Addresses, localhost, cluster-announce-hostname and the hosts of cluster-nodes are answered always,",
+            "and no other name: it may be that of a web page that sends its visitors' browsers here.",
+            "* answers to any name.",
+        ],
+    },
+    Directive {
         name: "tcp-backlog",
         section: Section::Network,
         kind: Kind::Count { min: 0, max: INT_MAX },

@@ -70,6 +70,7 @@ fn repository(path: &str) -> PathBuf {
 fn defaults_are_those_the_documentation_names() {
     let config = flags("").unwrap();
     let expected = [
+        ("admin-hosts", ""),
         ("admin-port", "0"),
         ("appendfsync", "everysec"),
         ("appendonly", "yes"),
@@ -116,6 +117,7 @@ fn default_options_are_the_default_texts() {
         cluster_port: Some(7379),
         peer_port: 16_379,
         admin_port: None,
+        admin_hosts: Vec::new(),
         tcp_backlog: 511,
         tcp_keepalive: Some(Duration::from_mins(5)),
         timeout: None,
@@ -145,7 +147,7 @@ fn default_options_are_the_default_texts() {
 
 #[test]
 fn every_option_follows_its_directive() {
-    let line = "--bind 10.0.0.1 -::1 * -::* --port 1 --cluster-port 2 --peer-port 3 --admin-port 4 \
+    let line = "--bind 10.0.0.1 -::1 * -::* --port 1 --cluster-port 2 --peer-port 3 --admin-port 4 --admin-hosts a.b * \
         --tcp-backlog 5 --tcp-keepalive 0 --timeout 6 --maxclients 7 --requirepass p \
         --proto-max-bulk-len 2mb --node-id b --cluster-nodes a=h:1 b=h:2 --cluster-shards 8 \
         --replication-factor 7 --cluster-secret s --cluster-announce-hostname h.example \
@@ -164,6 +166,7 @@ fn every_option_follows_its_directive() {
         cluster_port: Some(2),
         peer_port: 3,
         admin_port: Some(4),
+        admin_hosts: vec!["a.b".into(), "*".into()],
         tcp_backlog: 5,
         tcp_keepalive: None,
         timeout: Some(Duration::from_secs(6)),
@@ -300,6 +303,8 @@ fn refused_values_say_why_as_redis_does() {
             "argument must be a host name of a-z A-Z 0-9 . _ -",
         ),
         ("cluster-announce-hostname", &[&long], "argument must not be longer than 255 bytes"),
+        ("admin-hosts", &["a b:1"], "argument must be a host name of a-z A-Z 0-9 . _ -"),
+        ("admin-hosts", &[&["h"; 65].join(" ")], "at most 64 arguments are allowed"),
         ("cluster-announce-ip", &["example.org"], "argument must be an IP address"),
         ("databases", &["8"], "there are always 16 databases"),
         (

@@ -18,6 +18,7 @@ use super::listener;
 use crate::config::Options;
 use crate::node::Progress;
 use crate::resp::{ErrorReply, Limits, Protocol, Reply, RequestDecoder, encode};
+use crate::session;
 
 /// Clients that may wait at one time, at all doors together, if `maxclients` allows as many; more are turned away.
 const WAITING_MAX: usize = 4096;
@@ -110,21 +111,37 @@ async fn keep_company(
         if read == 0 {
             return None;
         }
-        let (out, is_garbage) = answers(&mut decoder, &mut input, progress, is_open);
+        let (out, end) = answers(&mut decoder, &mut input, progress, is_open);
         timeout(PATIENCE, stream.write_all(&out)).await.ok()?.ok()?;
-        if is_garbage {
-            return None;
+        match end {
+            End::Incomplete => {}
+            End::Garbage => return None,
+            End::Web => {
+                session::report_web(stream.peer_addr().ok()?);
+                return None;
+            }
         }
     }
 }
 
-/// The answers to all complete requests of `input`, and whether what follows is none.
+/// What follows the complete requests of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The beginning of another, or nothing.
+    Incomplete,
+    /// What is no request; the client has been told.
+    Garbage,
+    /// What a browser says: its body must not be let in afterwards.
+    Web,
+}
+
+/// The answers to all complete requests of `input`, and what follows them.
 fn answers(
     decoder: &mut RequestDecoder,
     input: &mut BytesMut,
     progress: &Progress,
     is_open: bool,
-) -> (Vec<u8>, bool) {
+) -> (Vec<u8>, End) {
     let mut out = Vec::new();
     let reason = progress.waits_for().filter(|_| is_open);
     let error = reason.map_or(ErrorReply::LOADING, |reason| ErrorReply::loading(&reason));
@@ -132,14 +149,17 @@ fn answers(
         match decoder.decode(input) {
             Ok(Some(request)) => {
                 if request.arguments > 0 {
+                    if decoder.argv(input).next().is_some_and(session::is_of_the_web) {
+                        return (out, End::Web);
+                    }
                     encode(&Reply::Error(error.clone()), Protocol::Resp2, &mut out);
                 }
                 input.advance(request.consumed);
             }
-            Ok(None) => return (out, false),
+            Ok(None) => return (out, End::Incomplete),
             Err(error) => {
                 encode(&Reply::Error(ErrorReply::protocol_error(error)), Protocol::Resp2, &mut out);
-                return (out, true);
+                return (out, End::Garbage);
             }
         }
     }
@@ -188,6 +208,16 @@ mod tests {
         let still_there = held.await.unwrap();
         let peers: BTreeSet<SocketAddr> = still_there.iter().map(|(_, peer)| *peer).collect();
         assert_eq!(peers, [&stream, &third].map(|it| it.local_addr().unwrap()).into());
+    }
+
+    #[test]
+    fn a_browser_is_not_let_in_afterwards() {
+        for text in ["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+            let mut decoder = RequestDecoder::new(Limits::AUTHENTICATED);
+            let mut input = BytesMut::from(text);
+            let (out, end) = answers(&mut decoder, &mut input, &Progress::new(), true);
+            assert_eq!((out.is_empty(), end), (text.starts_with("POST"), End::Web));
+        }
     }
 
     #[test]

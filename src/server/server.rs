@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::admin;
+use super::admin::{self, Hosts};
 use super::descriptors;
 use super::house::House;
 use super::listener::{self, Sharing};
@@ -140,8 +140,9 @@ async fn serve(
     let admin_listeners = open(&options, options.admin_port, Sharing::Alone)?;
     let progress = Arc::new(Progress::new());
     let house = Arc::new(House::new(Arc::clone(&progress)));
+    let hosts = Arc::new(Hosts::of(&options));
     for listener in admin_listeners {
-        tokio::spawn(admin::accept(listener, Arc::clone(&house)));
+        tokio::spawn(admin::accept(listener, Arc::clone(&house), Arc::clone(&hosts)));
     }
     let lobby = Arc::new(Lobby::new(&options, Arc::clone(&progress)));
     for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::batch::{Batch, join};
-use super::state::{Door, Session};
+use super::state::{Door, Fate, Session};
 use super::table::{self, Handler};
+use super::web::{is_of_the_web, report_web};
 use crate::command::{self, Context, DataCommand, Flag};
 use crate::ids::ShardId;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, ScanCursor};
@@ -60,6 +61,11 @@ pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, 
                 Handler::Session(run) => run(session, argv),
             }
         }),
+        None if is_of_the_web(argv[0]) => {
+            report_web(session.client.arrival.peer);
+            session.fate = Fate::Close;
+            return;
+        }
         None => Err(ErrorReply::unknown_command(argv.iter().copied())),
     };
     if !session.is_silent {
@@ -308,6 +314,16 @@ mod tests {
             let mut out = Vec::new();
             batch.finish(&mut bench.session, &mut out).await;
             assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
+        }
+    }
+
+    /// Faults, row D3: a page's POST whose body is commands.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_word_of_http_ends_the_connection_unanswered() {
+        for line in ["POST / HTTP/1.1", "Host: x", "host: x"] {
+            let mut bench = Bench::start(&[], Door::Plain).await;
+            assert_eq!(bench.run(line).await, "", "{line}");
+            assert_eq!(bench.session.fate, Fate::Close);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Reading order: `connection` is the loop around the socket; `dispatch` decides what a command is and where it
 //! goes; `batch` carries the commands of one socket read to their shards and the replies back in order;
-//! `state` is what the connection is; `command` holds the commands that concern the connection itself.
+//! `state` is what the connection is; `command` holds the commands that concern the connection itself; `web`
+//! tells browsers from clients.
 
 mod limits;
 
@@ -16,9 +17,12 @@ mod table;
 
 mod command;
 
+mod web;
+
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use connection::serve;
 pub use state::{Door, Session};
 pub use table::specs;
+pub use web::{is_of_the_web, report_web};

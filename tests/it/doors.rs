@@ -38,3 +38,22 @@ fn idle_clients_leave_the_log_its_descriptors() {
     assert!(metrics.contains("\nkvorum_wal_failed 0\n"), "{metrics}");
     drop(idle);
 }
+
+/// Faults, row D3. The same bytes end a connection of redis-server 7.0.15.
+#[test]
+fn what_a_web_page_sends_is_no_command() {
+    let server = TestServer::start(&[]);
+    for door in [server.port(), server.cluster_port()] {
+        for head in ["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+            let mut page = Client::connect(door).unwrap();
+            page.send_raw(format!("{head}SET pwned 1\r\n").as_bytes()).unwrap();
+            if head.starts_with("GET") {
+                let arity = "ERR wrong number of arguments for 'get' command";
+                assert_eq!(page.read().unwrap().error(), Some(arity));
+            }
+            assert!(page.is_closed(), "{head}");
+        }
+    }
+    assert_eq!(server.client().line("GET pwned"), Value::Null);
+    assert_eq!(server.log_tail().matches("possible SECURITY ATTACK").count(), 1);
+}

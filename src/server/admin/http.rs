@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::hosts::Hosts;
 use super::limits::{
     CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
 };
@@ -21,7 +22,7 @@ use crate::server::house::House;
 use crate::server::listener;
 
 /// Serves operators until the node stops.
-pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>) {
+pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>, hosts: Arc<Hosts>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -31,9 +32,9 @@ pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>) 
         };
         match accepted {
             Ok((stream, _)) => {
-                let house = Arc::clone(&house);
+                let (house, hosts) = (Arc::clone(&house), Arc::clone(&hosts));
                 tokio::spawn(async move {
-                    serve(stream, house).await;
+                    serve(stream, house, hosts).await;
                     drop(place);
                 });
             }
@@ -46,8 +47,9 @@ async fn stopped(house: &House) {
     house.entered().await.stopped().await;
 }
 
-async fn serve(stream: TcpStream, house: Arc<House>) {
-    let service = service_fn(move |request| answer(request, Arc::clone(&house)));
+async fn serve(stream: TcpStream, house: Arc<House>, hosts: Arc<Hosts>) {
+    let service =
+        service_fn(move |request| answer(request, Arc::clone(&house), Arc::clone(&hosts)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -66,7 +68,12 @@ async fn serve(stream: TcpStream, house: Arc<House>) {
 async fn answer(
     request: Request<Incoming>,
     house: Arc<House>,
+    hosts: Arc<Hosts>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !is_meant(request.headers(), &hosts) {
+        let text = "the Host header names no host that is known here; admin-hosts says which are\n";
+        return Ok(respond(Page::text(StatusCode::MISDIRECTED_REQUEST, text)));
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let page = Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         let mut response = respond(page);
@@ -75,6 +82,12 @@ async fn answer(
     }
     let uri = request.uri();
     Ok(respond(pages::page(&house, uri.path(), uri.query().unwrap_or("")).await))
+}
+
+/// Whether each Host header says a name that is answered. There may be none: every browser sends one.
+fn is_meant(headers: &HeaderMap, hosts: &Hosts) -> bool {
+    let mut names = headers.get_all(HOST).iter();
+    names.all(|host| host.to_str().is_ok_and(|host| hosts.allow(host)))
 }
 
 fn respond(page: Page) -> Response<Full<Bytes>> {
@@ -100,8 +113,9 @@ mod tests {
         let test = TestNode::start(&[]).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door =
-            tokio::spawn(accept(listener, Arc::new(House::of(Arc::clone(&test.started.node)))));
+        let house = House::of(Arc::clone(&test.started.node));
+        let hosts = Hosts::of(&test.started.node.config().options());
+        let door = tokio::spawn(accept(listener, Arc::new(house), Arc::new(hosts)));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut reply = Vec::new();
@@ -115,15 +129,29 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn one_request_is_answered_and_the_connection_closed() {
-        let reply = exchange(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let reply = exchange(b"GET /healthz HTTP/1.1\r\nHost: localhost:9100\r\n\r\n").await;
         assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
         assert!(reply.ends_with("\r\n\r\nok\n"), "{reply}");
+    }
+
+    /// Faults, row D3: the name of a page whose owner lets it resolve to this address.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_name_of_somebody_else_is_refused() {
+        for hosts in ["Host: evil.example.com\r\n", "Host: localhost\r\nHost: evil.example.com\r\n"]
+        {
+            let request = format!("GET /api/topology HTTP/1.1\r\n{hosts}\r\n");
+            let reply = exchange(request.as_bytes()).await;
+            assert!(reply.starts_with("HTTP/1.1 421 "), "{reply}");
+            assert!(!reply.contains("cluster"), "{reply}");
+        }
+        let reply = exchange(b"GET /healthz HTTP/1.0\r\n\r\n").await;
+        assert!(reply.starts_with("HTTP/1.0 200 "), "{reply}");
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn other_methods_are_refused() {
         let reply =
-            exchange(b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
+            exchange(b"POST /healthz HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 0\r\n\r\n").await;
         assert!(reply.starts_with("HTTP/1.1 405 "), "{reply}");
         assert!(reply.to_lowercase().contains("allow: get, head"), "{reply}");
     }

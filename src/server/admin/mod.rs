@@ -1,13 +1,15 @@
 //! The admin door: health, metrics and the state of shards over HTTP/1.1, for operators and their tools.
 //!
-//! Answers GET alone and changes nothing. `http` is the door, `pages` says what there is, `json` and `metrics`
+//! Answers GET alone and changes nothing. `http` is the door, `hosts` the names it answers to, `pages` says what there is, `json` and `metrics`
 //! how it is written.
 
+mod hosts;
 mod http;
 mod json;
 mod limits;
 mod metrics;
 mod pages;
 
+pub(super) use hosts::Hosts;
 pub(super) use http::accept;
 pub(super) use limits::CONNECTIONS_MAX;
