@@ -99,6 +99,8 @@ impl BindAddress {
 pub struct Options {
     /// `bind`, 1 to 16 addresses.
     pub bind: Vec<BindAddress>,
+    /// `protected-mode`.
+    pub protected_mode: bool,
     /// `port`, the plain door; `None` when closed.
     pub port: Option<u16>,
     /// `cluster-port`, the cluster door; `None` when closed.
@@ -163,6 +165,7 @@ impl Options {
         check_derived_ports(values)?;
         let options = Self {
             bind: values.named("bind").split(' ').filter_map(BindAddress::parse).collect(),
+            protected_mode: values.named("protected-mode") == "yes",
             port: nonzero(values, "port"),
             cluster_port: nonzero(values, "cluster-port"),
             peer_port: narrow(values, "peer-port"),

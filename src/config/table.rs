@@ -67,6 +67,19 @@ pub const DIRECTIVES: &[Directive] = &[
         ],
     },
     Directive {
+        name: "protected-mode",
+        section: Section::Network,
+        kind: Kind::Switch,
+        unit: "",
+        default: DefaultValue::Text("yes"),
+        mutability: Runtime,
+        doc: &[
+            "While it is yes and requirepass is empty, clients are let in from this machine alone, by",
+            "its loopback addresses, wherever bind has the doors listen: others are refused with -DENIED.",
+            "Say no only where everybody who reaches the doors may read and change all keys.",
+        ],
+    },
+    Directive {
         name: "port",
         section: Section::Network,
         kind: Kind::Port { zero: "closed" },

@@ -94,6 +94,7 @@ fn defaults_are_those_the_documentation_names() {
         ("node-id", "n1"),
         ("peer-port", "16379"),
         ("port", "6379"),
+        ("protected-mode", "yes"),
         ("proto-max-bulk-len", "536870912"),
         ("read-consistency", "lease"),
         ("replication-factor", "3"),
@@ -113,6 +114,7 @@ fn default_options_are_the_default_texts() {
     let options = flags("").unwrap().options();
     let expected = Options {
         bind: vec![BindAddress { ip: [127, 0, 0, 1].into(), is_optional: false }],
+        protected_mode: true,
         port: Some(6379),
         cluster_port: Some(7379),
         peer_port: 16_379,
@@ -147,7 +149,7 @@ fn default_options_are_the_default_texts() {
 
 #[test]
 fn every_option_follows_its_directive() {
-    let line = "--bind 10.0.0.1 -::1 * -::* --port 1 --cluster-port 2 --peer-port 3 --admin-port 4 --admin-hosts a.b * \
+    let line = "--bind 10.0.0.1 -::1 * -::* --protected-mode no --port 1 --cluster-port 2 --peer-port 3 --admin-port 4 --admin-hosts a.b * \
         --tcp-backlog 5 --tcp-keepalive 0 --timeout 6 --maxclients 7 --requirepass p \
         --proto-max-bulk-len 2mb --node-id b --cluster-nodes a=h:1 b=h:2 --cluster-shards 8 \
         --replication-factor 7 --cluster-secret s --cluster-announce-hostname h.example \
@@ -162,6 +164,7 @@ fn every_option_follows_its_directive() {
             bind("0.0.0.0", false),
             bind("::", true),
         ],
+        protected_mode: false,
         port: Some(1),
         cluster_port: Some(2),
         peer_port: 3,
@@ -713,6 +716,7 @@ fn runtime_directives_are_those_the_documentation_names() {
         .map(|row| row.name)
         .collect();
     let expected = [
+        "protected-mode",
         "tcp-keepalive",
         "timeout",
         "maxclients",

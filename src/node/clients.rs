@@ -152,6 +152,11 @@ impl Clients {
         Some(ClientGuard { clients: Arc::clone(self), client })
     }
 
+    /// Counts one that was turned away before it could come in.
+    pub fn count_rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Everyone connected, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.connected.lock().values().cloned().collect()

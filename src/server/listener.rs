@@ -9,6 +9,7 @@ use rustix::net::sockopt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use super::protection;
 use crate::node::{Arrival, Node};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::session::{self, Door};
@@ -70,12 +71,17 @@ pub(super) fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let options = node.config().options();
+    if protection::refuses(&options, peer.ip()) {
+        node.clients().count_rejected();
+        tokio::spawn(turn_away(stream, ErrorReply::PROTECTED_MODE));
+        return;
+    }
     if let Err(error) = keep_alive(&stream, options.tcp_keepalive) {
         tracing::debug!(%error, "cannot set TCP keepalive");
     }
     let arrival = Arrival { peer, local, door, since: node.clock().monotonic() };
     let Some(guard) = node.clients().enter(arrival, options.maxclients as usize) else {
-        tokio::spawn(turn_away(stream));
+        tokio::spawn(turn_away(stream, ErrorReply::MAX_CLIENTS));
         return;
     };
     let client = Arc::clone(&guard.client);
@@ -103,9 +109,10 @@ fn keep_alive(stream: &TcpStream, idle: Option<Duration>) -> io::Result<()> {
     Ok(())
 }
 
-async fn turn_away(mut stream: TcpStream) {
+/// Tells a client why it is not let in. That waits for nobody: a fresh connection takes as much at once.
+pub(super) async fn turn_away(mut stream: TcpStream, why: ErrorReply) {
     let mut out = Vec::new();
-    encode(&Reply::Error(ErrorReply::MAX_CLIENTS), Protocol::Resp2, &mut out);
+    encode(&Reply::Error(why), Protocol::Resp2, &mut out);
     if let Err(error) = stream.write_all(&out).await {
         tracing::debug!(%error, "a client turned away did not wait for the reason");
     }
@@ -113,7 +120,38 @@ async fn turn_away(mut stream: TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+    use crate::node::testing::TestNode;
+
+    /// What a client is told that comes from `peer` and says PING.
+    async fn greet(node: &Arc<Node>, peer: [u8; 4]) -> String {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, Sharing::Alone).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        admit(stream, SocketAddr::from((peer, 40_000)), Door::Plain, node);
+        // Whoever is turned away may have no door to speak at any more.
+        let _written = client.write_all(b"PING\r\nQUIT\r\n").await;
+        let mut reply = Vec::new();
+        let _read = client.read_to_end(&mut reply).await;
+        String::from_utf8(reply).unwrap()
+    }
+
+    /// Faults, row D4.
+    #[tokio::test(flavor = "current_thread")]
+    async fn without_a_password_other_machines_are_denied() {
+        let test = TestNode::start(&["--bind", "0.0.0.0"]).await;
+        let node = &test.started.node;
+        assert_eq!(greet(node, [127, 0, 0, 1]).await, "+PONG\r\n+OK\r\n");
+        let denied = greet(node, [192, 0, 2, 1]).await;
+        assert!(denied.starts_with("-DENIED ") && denied.ends_with("\r\n"), "{denied}");
+        assert_eq!((node.clients().count(), node.clients().rejected()), (1, 1));
+        node.set_config(&[(b"protected-mode", b"no")]).unwrap();
+        assert_eq!(greet(node, [192, 0, 2, 1]).await, "+PONG\r\n+OK\r\n");
+        node.set_config(&[(b"protected-mode", b"yes"), (b"requirepass", b"pw")]).unwrap();
+        assert!(greet(node, [192, 0, 2, 1]).await.starts_with("-NOAUTH "));
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn the_kernel_takes_any_keepalive_that_the_configuration_does() {

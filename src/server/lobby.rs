@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::listener;
+use super::{listener, protection};
 use crate::config::Options;
 use crate::node::Progress;
 use crate::resp::{ErrorReply, Limits, Protocol, Reply, RequestDecoder, encode};
@@ -36,16 +36,17 @@ pub(super) struct Lobby {
     /// Whether anybody may be told what is waited for, or only those who know a password, who cannot be told from others
     /// yet.
     is_open: bool,
+    options: Arc<Options>,
     /// One for each client that waits: they take descriptors like any other.
     places: Semaphore,
 }
 
 impl Lobby {
     /// The lobby of a node that says in `progress` what it waits for.
-    pub(super) fn new(options: &Options, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(options: Arc<Options>, progress: Arc<Progress>) -> Self {
         let is_open = !options.requirepass.is_set();
         let places = usize::try_from(options.maxclients).unwrap_or(usize::MAX).min(WAITING_MAX);
-        Self { progress, is_open, places: Semaphore::new(places) }
+        Self { progress, is_open, options, places: Semaphore::new(places) }
     }
 
     /// Answers clients at `listener` until the node may serve; returns those who are still there.
@@ -83,6 +84,10 @@ impl Lobby {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Option<(TcpStream, SocketAddr)> {
+        if protection::refuses(&self.options, peer.ip()) {
+            listener::turn_away(stream, ErrorReply::PROTECTED_MODE).await;
+            return None;
+        }
         let _place = self.places.try_acquire().ok()?;
         let stream = keep_company(stream, &self.progress, self.is_open).await?;
         Some((stream, peer))
@@ -175,7 +180,7 @@ mod tests {
     fn lobby(flags: &[&str], progress: &Arc<Progress>) -> Arc<Lobby> {
         let flags = flags.iter().map(|flag| (*flag).to_owned());
         let Ok(Start::Run(config)) = Config::load(flags) else { panic!("a valid configuration") };
-        Arc::new(Lobby::new(&config.options(), Arc::clone(progress)))
+        Arc::new(Lobby::new(config.options(), Arc::clone(progress)))
     }
 
     async fn ask(stream: &mut TcpStream, request: &[u8]) -> String {

@@ -2,7 +2,7 @@
 //!
 //! The only room that sees the whole house. Reading order: `server` builds it bottom-up and tears it down
 //! top-down; `descriptors` shares out what the process may open; `house` is the node as doors see it; `lobby` answers
-//! clients until it may serve, `listener` lets them in; `admin` answers operators over HTTP; `ring_command` answers them
+//! clients until it may serve, `listener` lets them in, `protection` says whom not; `admin` answers operators over HTTP; `ring_command` answers them
 //! without a node.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main file")]
@@ -17,6 +17,8 @@ mod lobby;
 mod listener;
 
 mod admin;
+
+mod protection;
 
 mod ring_command;
 

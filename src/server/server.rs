@@ -13,6 +13,7 @@ use super::descriptors;
 use super::house::House;
 use super::listener::{self, Sharing};
 use super::lobby::Lobby;
+use super::protection;
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
 use crate::node::{self, Node, NodeError, NodeOptions, Progress};
@@ -124,6 +125,7 @@ async fn serve(
     set_log_level: SetLogLevel,
 ) -> Result<(), ServerError> {
     let options = config.options();
+    protection::warn(&options);
     // Ports before data: a port in use must not cost a recovery first.
     let alone = open_doors(&options, Sharing::Alone)?;
     let mut listeners = Vec::new();
@@ -144,7 +146,7 @@ async fn serve(
     for listener in admin_listeners {
         tokio::spawn(admin::accept(listener, Arc::clone(&house), Arc::clone(&hosts)));
     }
-    let lobby = Arc::new(Lobby::new(&options, Arc::clone(&progress)));
+    let lobby = Arc::new(Lobby::new(Arc::clone(&options), Arc::clone(&progress)));
     for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {
         for (listener, door) in listeners {
             runtime.spawn(serve_door(listener, door, Arc::clone(&house), Arc::clone(&lobby)));
