@@ -195,7 +195,9 @@ pub const DIRECTIVES: &[Directive] = &[
         mutability: Runtime,
         doc: &[
             "The password that clients give with AUTH or HELLO. Empty asks for none.",
-            "CONFIG GET shows it, as in Redis. Passwords are guessed fast: use a long one.",
+            "CONFIG GET shows it, as in Redis. Who has not given it within 10 seconds is disconnected, and",
+            "gives way to others where maxclients is reached. A wrong one is answered after a second;",
+            "but many connections guess side by side: use a long one.",
         ],
     },
     Directive {

@@ -1,6 +1,6 @@
 //! Who is connected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +40,8 @@ pub struct Arrival {
     pub door: Door,
     /// When it came.
     pub since: MonotonicMicros,
+    /// Whether it has to authenticate.
+    pub is_stranger: bool,
 }
 
 /// What CLIENT LIST shows of a client that may change.
@@ -122,22 +124,37 @@ impl Client {
     }
 }
 
+#[derive(Debug, Default)]
+struct Connected {
+    /// Everyone, by id.
+    all: BTreeMap<u64, Arc<Client>>,
+    /// Those of them that have yet to authenticate.
+    strangers: BTreeSet<u64>,
+}
+
 /// The clients of this node.
 #[derive(Debug, Default)]
 pub struct Clients {
-    connected: Mutex<BTreeMap<u64, Arc<Client>>>,
+    connected: Mutex<Connected>,
     next: AtomicU64,
     total: AtomicU64,
     rejected: AtomicU64,
 }
 
 impl Clients {
-    /// Lets a client in, unless there are `max` already. It is counted until the guard is dropped.
+    /// Lets a client in, unless there are `max` already. In a full house the oldest that has not authenticated gives way to
+    /// another, or whoever came first could keep everybody out without knowing the password. It is counted until the guard is dropped.
     pub fn enter(self: &Arc<Self>, arrival: Arrival, max: usize) -> Option<ClientGuard> {
         let mut connected = self.connected.lock();
-        if connected.len() >= max {
+        let mut dismissed = None;
+        if connected.all.len() >= max {
             self.rejected.fetch_add(1, Ordering::Relaxed);
-            return None;
+            if !arrival.is_stranger {
+                // No password is asked: those who came while one was are as good as others.
+                return None;
+            }
+            let oldest = connected.strangers.pop_first()?;
+            dismissed = connected.all.remove(&oldest);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.total.fetch_add(1, Ordering::Relaxed);
@@ -148,7 +165,14 @@ impl Clients {
             last_seen: AtomicU64::new(arrival.since.0),
             task: Mutex::default(),
         });
-        connected.insert(id, Arc::clone(&client));
+        connected.all.insert(id, Arc::clone(&client));
+        if arrival.is_stranger {
+            connected.strangers.insert(id);
+        }
+        drop(connected);
+        if let Some(dismissed) = dismissed {
+            dismissed.close();
+        }
         Some(ClientGuard { clients: Arc::clone(self), client })
     }
 
@@ -157,14 +181,28 @@ impl Clients {
         self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes that the client `id` has to authenticate again.
+    pub fn note_stranger(&self, id: u64) {
+        let mut connected = self.connected.lock();
+        // Whoever was dismissed meanwhile is nobody any more.
+        if connected.all.contains_key(&id) {
+            connected.strangers.insert(id);
+        }
+    }
+
+    /// Notes that the client `id` has authenticated.
+    pub fn note_known(&self, id: u64) {
+        self.connected.lock().strangers.remove(&id);
+    }
+
     /// Everyone connected, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        self.connected.lock().values().cloned().collect()
+        self.connected.lock().all.values().cloned().collect()
     }
 
     /// How many are connected.
     pub fn count(&self) -> usize {
-        self.connected.lock().len()
+        self.connected.lock().all.len()
     }
 
     /// How many came in since the start or [`Self::reset_totals`].
@@ -172,7 +210,7 @@ impl Clients {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// How many were turned away since then.
+    /// How many were turned away, or dismissed for another, since then.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
@@ -194,7 +232,9 @@ pub struct ClientGuard {
 
 impl Drop for ClientGuard {
     fn drop(&mut self) {
-        self.clients.connected.lock().remove(&self.client.id);
+        let mut connected = self.clients.connected.lock();
+        connected.all.remove(&self.client.id);
+        connected.strangers.remove(&self.client.id);
     }
 }
 
@@ -204,7 +244,13 @@ mod tests {
 
     fn arrival() -> Arrival {
         let address = SocketAddr::from(([127, 0, 0, 1], 6379));
-        Arrival { peer: address, local: address, door: Door::Plain, since: MonotonicMicros(7) }
+        Arrival {
+            peer: address,
+            local: address,
+            door: Door::Plain,
+            since: MonotonicMicros(7),
+            is_stranger: false,
+        }
     }
 
     #[test]
@@ -220,6 +266,28 @@ mod tests {
         assert_eq!(second.client.id, 2, "numbers are never used again");
         clients.reset_totals();
         assert_eq!((clients.total(), clients.rejected()), (0, 0));
+    }
+
+    /// Faults, row D5.
+    #[tokio::test(flavor = "current_thread")]
+    async fn in_a_full_house_the_oldest_stranger_gives_way() {
+        let clients = Arc::new(Clients::default());
+        let stranger = Arrival { is_stranger: true, ..arrival() };
+        let mut guards: Vec<_> = (0..3).map(|_| clients.enter(stranger, 3).unwrap()).collect();
+        let task = tokio::spawn(std::future::pending::<()>());
+        guards[1].client.served_by(task.abort_handle());
+        clients.note_known(1);
+        assert!(clients.enter(arrival(), 3).is_none(), "only where a password is asked");
+        guards.push(clients.enter(stranger, 3).unwrap());
+        assert!(task.await.unwrap_err().is_cancelled(), "the second was the oldest stranger");
+        let ids = || clients.all().iter().map(|client| client.id).collect::<Vec<_>>();
+        assert_eq!((ids(), clients.rejected()), (vec![1, 3, 4], 2));
+        clients.note_stranger(2);
+        clients.note_known(3);
+        clients.note_known(4);
+        assert!(clients.enter(stranger, 3).is_none(), "all that are there are known");
+        drop(guards.remove(1));
+        assert_eq!(ids(), [1, 3, 4], "who was dismissed leaves no gap");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Counters {
     commands: AtomicU64,
+    auth_failures: AtomicU64,
 }
 
 impl Counters {
@@ -19,8 +20,19 @@ impl Counters {
         self.commands.load(Ordering::Relaxed)
     }
 
+    /// Counts a wrong password.
+    pub fn count_auth_failure(&self) {
+        self.auth_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wrong passwords, and users there are not, in AUTH and HELLO.
+    pub fn auth_failures(&self) -> u64 {
+        self.auth_failures.load(Ordering::Relaxed)
+    }
+
     /// Counts from 0 again.
     pub fn reset(&self) {
+        self.auth_failures.store(0, Ordering::Relaxed);
         self.commands.store(0, Ordering::Relaxed);
     }
 }

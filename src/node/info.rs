@@ -149,6 +149,7 @@ fn stats(node: &Node, _client: &Client, lines: &mut Lines) {
     lines.put("total_connections_received", node.clients().total());
     lines.put("total_commands_processed", node.counters().commands());
     lines.put("rejected_connections", node.clients().rejected());
+    lines.put("acl_access_denied_auth", node.counters().auth_failures());
     lines.put("evicted_keys", 0);
     lines.put("pubsub_channels", 0);
     lines.put("pubsub_patterns", 0);

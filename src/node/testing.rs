@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::cluster_view::{ClusterView, Member, ShardView};
-use super::{Arrival, Client, ClientGuard, Clients, Door, NodeOptions, Started, start};
+use super::{Arrival, Client, ClientGuard, Door, Node, NodeOptions, Started, start};
 use crate::command::{self, Registry, Row};
 use crate::config::{Config, Start};
 use crate::ids::{NodeId, ShardId};
@@ -77,12 +77,14 @@ pub(crate) fn arrival(door: Door) -> Arrival {
         local: SocketAddr::from(([127, 0, 0, 1], port)),
         door,
         since: crate::stdx::clock::MonotonicMicros(0),
+        is_stranger: false,
     }
 }
 
-/// Another client of `clients`.
-pub(crate) fn enter(clients: &Arc<Clients>, door: Door) -> ClientGuard {
-    clients.enter(arrival(door), 100).unwrap()
+/// Another client of `node`.
+pub(crate) fn enter(node: &Node, door: Door) -> ClientGuard {
+    let arrival = Arrival { is_stranger: node.requires_password(), ..arrival(door) };
+    node.clients().enter(arrival, 100).unwrap()
 }
 
 /// The view of `n1` on a cluster of `n1`, `n2` and `n3`, whose shards are led by `leaders`; `""` is nobody.

@@ -79,7 +79,13 @@ pub(super) fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<
     if let Err(error) = keep_alive(&stream, options.tcp_keepalive) {
         tracing::debug!(%error, "cannot set TCP keepalive");
     }
-    let arrival = Arrival { peer, local, door, since: node.clock().monotonic() };
+    let arrival = Arrival {
+        peer,
+        local,
+        door,
+        since: node.clock().monotonic(),
+        is_stranger: options.requirepass.is_set(),
+    };
     let Some(guard) = node.clients().enter(arrival, options.maxclients as usize) else {
         tokio::spawn(turn_away(stream, ErrorReply::MAX_CLIENTS));
         return;

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::batch::{Batch, Progress};
 use super::dispatch::{Scene, dispatch, look_ahead};
 use super::limits::{
-    BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX, BYTES_KEPT_MAX, READ_BYTES,
-    WRITE_TIMEOUT,
+    AUTH_FAILURE_DELAY, AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX,
+    BATCH_READY_BYTES_MAX, BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
 };
 use super::state::{Fate, Session};
 use crate::keyspace::KEYS_AHEAD_MAX;
@@ -114,6 +114,15 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             let rest = self.take_requests();
+            if self.session.fate == Fate::Pause {
+                // Guesses come one after another, not as many as fit into a read.
+                tokio::time::sleep(AUTH_FAILURE_DELAY).await;
+                self.session.fate = Fate::Stay;
+                // Many guesses fit into one read: they must not last longer than its time.
+                if patience(&self.session) == Some(Duration::ZERO) {
+                    return Ok(());
+                }
+            }
             loop {
                 let progress = self.batch.finish(&mut self.session, &mut self.output).await;
                 self.flush().await?;
@@ -236,14 +245,28 @@ impl Connection {
     }
 
     async fn read(&mut self) -> io::Result<usize> {
-        match self.session.node.idle_timeout() {
-            Duration::ZERO => self.stream.read_buf(&mut self.input).await,
-            idle => match timeout(idle, self.stream.read_buf(&mut self.input)).await {
+        let read = self.stream.read_buf(&mut self.input);
+        match patience(&self.session) {
+            None => read.await,
+            // What has arrived is not even looked at: a stranger that never stops speaking gains no time.
+            Some(Duration::ZERO) => Ok(0),
+            Some(patience) => match timeout(patience, read).await {
                 Ok(read) => read,
                 Err(_) => Ok(0),
             },
         }
     }
+}
+
+/// How long the client may stay if it sends nothing; `None` for ever.
+fn patience(session: &Session) -> Option<Duration> {
+    let idle = Some(session.node.idle_timeout()).filter(|idle| !idle.is_zero());
+    if !session.must_authenticate() {
+        return idle;
+    }
+    let since = session.node.clock().monotonic().since(session.stranger_since);
+    let left = AUTH_TIMEOUT.saturating_sub(Duration::from_micros(since));
+    Some(idle.map_or(left, |idle| idle.min(left)))
 }
 
 /// Writes all of `bytes`, as long as some of them go within `patience` each time: a slow reader is no silent one.

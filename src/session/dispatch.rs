@@ -110,9 +110,7 @@ fn admit(session: &Session, spec: &'static command::Spec, argc: usize) -> Result
 }
 
 fn authorize(session: &Session, spec: &command::Spec) -> Result<(), ErrorReply> {
-    // A password taken back by CONFIG SET is asked of nobody any more.
-    let must_authenticate = !session.authenticated && session.node.requires_password();
-    if must_authenticate && !spec.has(Flag::NoAuth) {
+    if session.must_authenticate() && !spec.has(Flag::NoAuth) {
         return Err(ErrorReply::NOAUTH);
     }
     Ok(())

@@ -21,3 +21,12 @@ pub(super) const BYTES_KEPT_MAX: usize = 16 * 1024;
 /// How long a client may read nothing of its replies before it is disconnected. Counted anew whenever the socket takes
 /// some of them.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a connection may last without authenticating, where a password is required.
+pub(super) const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection waits for the answer to a wrong password, and takes nothing more meanwhile.
+pub(super) const AUTH_FAILURE_DELAY: Duration = Duration::from_secs(1);
+
+/// Wrong passwords are logged at most once in this time.
+pub(super) const AUTH_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);

@@ -7,12 +7,17 @@ pub use crate::node::Door;
 use crate::node::{Client, Node};
 use crate::resp::Protocol;
 use crate::ring::Topology;
+use crate::stdx::clock::MonotonicMicros;
 use crate::stdx::prng::SplitMix64;
 
-/// What the connection does after the replies are out.
+/// What the connection does next; anything but to stay ends the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
+    /// Goes on.
     Stay,
+    /// Waits before the replies go out, then goes on: a password was wrong.
+    Pause,
+    /// Ends after the replies are out.
     Close,
 }
 
@@ -26,6 +31,8 @@ pub struct Session {
     pub(super) protocol: Protocol,
     pub(super) db: DbIndex,
     pub(super) authenticated: bool,
+    /// When it began not to be.
+    pub(super) stranger_since: MonotonicMicros,
     /// READONLY was sent: on the cluster door this node may answer from its replica, however stale.
     pub(super) reads_stale: bool,
     pub(super) fate: Fate,
@@ -41,8 +48,9 @@ pub struct Session {
 impl Session {
     /// A fresh session.
     pub(super) fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
-        let authenticated = !node.requires_password();
+        let authenticated = !client.arrival.is_stranger;
         Self {
+            stranger_since: client.arrival.since,
             door: client.arrival.door,
             client,
             protocol: Protocol::Resp2,
@@ -65,6 +73,18 @@ impl Session {
         }
     }
 
+    /// Who has shown that it knows the password.
+    pub(super) fn become_known(&mut self) {
+        self.authenticated = true;
+        self.node.clients().note_known(self.client.id);
+    }
+
+    /// Whether it has to authenticate before anything else is done for it. A password taken back by CONFIG SET is asked
+    /// of nobody any more.
+    pub(super) fn must_authenticate(&self) -> bool {
+        !self.authenticated && self.node.requires_password()
+    }
+
     /// Random bits for choices that need not agree with anybody's.
     pub(super) fn random(&mut self) -> u64 {
         self.random.next_u64()
@@ -75,6 +95,10 @@ impl Session {
         self.protocol = Protocol::Resp2;
         self.db = DbIndex(0);
         self.authenticated = !self.node.requires_password();
+        if !self.authenticated {
+            self.stranger_since = self.node.clock().monotonic();
+            self.node.clients().note_stranger(self.client.id);
+        }
         self.reads_stale = false;
         self.client.update(|state| {
             state.name.clear();

@@ -25,7 +25,7 @@ impl Bench {
         let data = command::all().map(|command| command.spec);
         let registry = Registry::new(data.chain(crate::node::specs()).chain(super::specs()));
         let test = TestNode::start_with(flags, registry).await;
-        let guard = enter(test.started.node.clients(), door);
+        let guard = enter(&test.started.node, door);
         let session = Session::new(Arc::clone(&test.started.node), Arc::clone(&guard.client));
         Self { session, guard, batch: Batch::default(), _test: test }
     }
@@ -33,7 +33,7 @@ impl Bench {
     /// Leaves and comes again.
     pub(crate) fn reconnect(&mut self) {
         let node = Arc::clone(&self.session.node);
-        self.guard = enter(node.clients(), self.session.door);
+        self.guard = enter(&node, self.session.door);
         self.session = Session::new(node, Arc::clone(&self.guard.client));
     }
 

@@ -1,8 +1,8 @@
 //! What strangers can do at the doors for clients and operators, and what they cannot.
 
-use crate::support::client::{Client, Value};
+use crate::support::client::{Client, Value, request};
 use crate::support::node::{Doors, TestServer};
-use crate::support::{PATIENCE, wait_for};
+use crate::support::{PATIENCE, now_us, wait_for};
 
 /// Faults, row D1.
 #[test]
@@ -56,4 +56,54 @@ fn what_a_web_page_sends_is_no_command() {
     }
     assert_eq!(server.client().line("GET pwned"), Value::Null);
     assert_eq!(server.log_tail().matches("possible SECURITY ATTACK").count(), 1);
+}
+
+/// Faults, row D5.
+#[test]
+fn strangers_lock_nobody_out_and_have_to_leave() {
+    let server = TestServer::start(&["--requirepass", "secret", "--maxclients", "20"]);
+    let mut strangers: Vec<Client> = (0..60).map(|_| server.client()).collect();
+    let mut operator = server.client();
+    assert_eq!(operator.line("AUTH secret"), Value::ok());
+    assert!(operator.line("CLIENT LIST").text().lines().count() <= 20);
+    // They cannot push out whoever is known, nor stay by speaking.
+    strangers.extend((0..60).map(|_| server.client()));
+    let last = strangers.last_mut().unwrap();
+    wait_for("the end of all strangers", PATIENCE, || {
+        let _answer = last.try_cmd(&["PING"]);
+        let info = operator.line("INFO clients").text();
+        if info.contains("connected_clients:1\r\n") { Ok(()) } else { Err(info) }
+    });
+}
+
+/// Faults, row D5: 130,000 guesses a second.
+#[test]
+fn guesses_are_counted_logged_and_slow_and_the_right_password_is_not() {
+    const GUESSES: usize = 500;
+    let server = TestServer::start(&["--requirepass", "secret"]);
+    let mut guesser = server.client();
+    let mut bytes = request(&["AUTH", "guess"]).repeat(GUESSES);
+    bytes.extend(request(&["AUTH", "secret"]));
+    guesser.send_raw(&bytes).unwrap();
+    let mut operator = server.client();
+    let before = now_us();
+    assert_eq!(operator.line("AUTH secret"), Value::ok());
+    let denied = |operator: &mut Client| {
+        let stats = operator.line("INFO stats").text();
+        let count = stats.lines().find_map(|line| line.strip_prefix("acl_access_denied_auth:"));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    for _ in 0..2 {
+        let error = guesser.read().unwrap();
+        assert!(error.error().is_some_and(|text| text.starts_with("WRONGPASS ")), "{error:?}");
+    }
+    let seconds = || (now_us() - before) / 1_000_000 + 2;
+    assert!((2..=seconds()).contains(&denied(&mut operator)));
+    assert_eq!(server.log_tail().matches("a client gave a wrong password").count(), 1);
+    assert!(!server.log_tail().contains("guess"));
+    let metrics = server.admin("/metrics").unwrap();
+    assert!(metrics.contains("\nkvorum_auth_failures_total "), "{metrics}");
+    // What it has sent does not give it more than the ten seconds of any stranger.
+    while guesser.read().is_ok() {}
+    assert!((2..15).contains(&denied(&mut operator)));
 }

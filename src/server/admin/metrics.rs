@@ -20,8 +20,14 @@ pub(super) fn render(node: &Node) -> String {
     text.metric(
         "kvorum_connections_rejected_total",
         "counter",
-        "Clients turned away for maxclients.",
+        "Clients turned away for maxclients or protected mode, or dismissed for another.",
         clients.rejected(),
+    );
+    text.metric(
+        "kvorum_auth_failures_total",
+        "counter",
+        "Wrong passwords.",
+        node.counters().auth_failures(),
     );
     text.metric(
         "kvorum_commands_total",

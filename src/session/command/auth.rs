@@ -1,9 +1,13 @@
 //! AUTH: the password, for the one user there is, `default`.
 
+use std::net::SocketAddr;
+
 use crate::command::{Arg, Arity, Flag, Group, Spec};
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::Session;
+use crate::session::limits::AUTH_FAILURE_LOG_INTERVAL;
+use crate::session::state::{Fate, Session};
 use crate::session::table::{Outcome, Row};
+use crate::stdx::log_limit::LogLimit;
 
 pub(super) const AUTH: Row = Row::new(&SPEC, auth);
 
@@ -30,7 +34,8 @@ fn auth(session: &mut Session, argv: &[&[u8]]) -> Outcome {
     Ok(Reply::OK)
 }
 
-/// Lets the connection in as `user`. A wrong password leaves it as it was.
+/// Lets the connection in as `user`. A wrong password leaves it as it was, is counted and logged, and the connection has to
+/// wait: nobody else does, so that guesses keep no client out that knows it.
 pub(super) fn authenticate(
     session: &mut Session,
     user: &[u8],
@@ -39,10 +44,21 @@ pub(super) fn authenticate(
     let options = session.node.config().options();
     let secret = &options.requirepass;
     if user != b"default" || (secret.is_set() && !secret.matches(password)) {
+        session.node.counters().count_auth_failure();
+        session.fate = Fate::Pause;
+        report_failure(session.client.arrival.peer);
         return Err(ErrorReply::WRONGPASS);
     }
-    session.authenticated = true;
+    session.become_known();
     Ok(())
+}
+
+/// Logs a wrong password: neither it nor the user, as people put the one in the other's place.
+fn report_failure(peer: SocketAddr) {
+    static REPORTS: LogLimit = LogLimit::every(AUTH_FAILURE_LOG_INTERVAL);
+    if let Some(suppressed) = REPORTS.permit() {
+        tracing::warn!(%peer, suppressed, "a client gave a wrong password");
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn hello(session: &mut Session, argv: &[&[u8]]) -> Outcome {
     if let Some((user, password)) = options.credentials {
         authenticate(session, user, password)?;
     }
-    if !session.authenticated && session.node.requires_password() {
+    if session.must_authenticate() {
         return Err(ErrorReply::HELLO_NOAUTH);
     }
     if let Some(name) = options.name {

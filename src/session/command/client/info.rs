@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn clients_are_listed_and_chosen() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let other = enter(bench.session.node.clients(), Door::Cluster);
+        let other = enter(&bench.session.node, Door::Cluster);
         let (mine, theirs) = (bench.session.client.id, other.client.id);
         let count =
             async |bench: &mut Bench, line: &str| bench.run(line).await.matches("id=").count();

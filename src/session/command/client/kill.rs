@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn others_are_told_to_close() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let other = enter(bench.session.node.clients(), Door::Cluster);
+        let other = enter(&bench.session.node, Door::Cluster);
         let task = tokio::spawn(std::future::pending::<()>());
         other.client.served_by(task.abort_handle());
         bench.check(&format!("CLIENT KILL ID {} => :1", other.client.id)).await;
