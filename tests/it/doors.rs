@@ -1,5 +1,8 @@
 //! What strangers can do at the doors for clients and operators, and what they cannot.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use crate::support::client::{Client, Value, request};
 use crate::support::node::{Doors, TestServer};
 use crate::support::{PATIENCE, now_us, wait_for};
@@ -106,4 +109,31 @@ fn guesses_are_counted_logged_and_slow_and_the_right_password_is_not() {
     // What it has sent does not give it more than the ten seconds of any stranger.
     while guesser.read().is_ok() {}
     assert!((2..15).contains(&denied(&mut operator)));
+}
+
+/// Faults, row D7.
+#[test]
+fn the_data_directory_is_its_owners_alone() {
+    let mut server = TestServer::start(&["--wal-sync-mark", "yes"]);
+    assert_eq!(server.client().line("SET k v"), Value::ok());
+    server.terminate();
+    let mut folders = vec![server.dir()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode_of(&folder), 0o700, "{}", folder.display());
+        for item in std::fs::read_dir(&folder).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            assert_eq!(mode_of(&path), 0o600, "{}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files >= 4, "{files}");
+}
+
+fn mode_of(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }

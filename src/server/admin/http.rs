@@ -11,21 +11,18 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::hosts::Hosts;
-use super::limits::{
-    CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX,
-};
+use super::limits::{CONNECTION_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX};
 use super::pages::{self, Page};
+use super::visits::{Asked, Visits};
 use crate::server::house::House;
 use crate::server::listener;
 
 /// Serves operators until the node stops.
 pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>, hosts: Arc<Hosts>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut visits = Visits::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&house) => return,
@@ -33,10 +30,9 @@ pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>, 
         match accepted {
             Ok((stream, _)) => {
                 let (house, hosts) = (Arc::clone(&house), Arc::clone(&hosts));
-                tokio::spawn(async move {
-                    serve(stream, house, hosts).await;
-                    drop(place);
-                });
+                let asked = Asked::default();
+                let serving = tokio::spawn(serve(stream, house, hosts, asked.clone()));
+                visits.add(serving.abort_handle(), asked);
             }
             Err(error) => listener::pause(&error).await,
         }
@@ -47,9 +43,11 @@ async fn stopped(house: &House) {
     house.entered().await.stopped().await;
 }
 
-async fn serve(stream: TcpStream, house: Arc<House>, hosts: Arc<Hosts>) {
-    let service =
-        service_fn(move |request| answer(request, Arc::clone(&house), Arc::clone(&hosts)));
+async fn serve(stream: TcpStream, house: Arc<House>, hosts: Arc<Hosts>, asked: Asked) {
+    let service = service_fn(move |request| {
+        asked.note();
+        answer(request, Arc::clone(&house), Arc::clone(&hosts))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -101,21 +99,29 @@ fn respond(page: Page) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
 
+    use super::super::limits::CONNECTIONS_MAX;
     use super::*;
     use crate::node::testing::TestNode;
 
-    /// Sends `request` to a fresh door and returns all it answers.
-    async fn exchange(request: &[u8]) -> String {
-        let test = TestNode::start(&[]).await;
+    /// A door of the node, and where it is.
+    async fn open(test: &TestNode) -> (JoinHandle<()>, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let house = House::of(Arc::clone(&test.started.node));
         let hosts = Hosts::of(&test.started.node.config().options());
-        let door = tokio::spawn(accept(listener, Arc::new(house), Arc::new(hosts)));
+        (tokio::spawn(accept(listener, Arc::new(house), Arc::new(hosts))), address)
+    }
+
+    /// Sends `request` to a fresh door and returns all it answers.
+    async fn exchange(request: &[u8]) -> String {
+        let test = TestNode::start(&[]).await;
+        let (door, address) = open(&test).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut reply = Vec::new();
@@ -132,6 +138,27 @@ mod tests {
         let reply = exchange(b"GET /healthz HTTP/1.1\r\nHost: localhost:9100\r\n\r\n").await;
         assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
         assert!(reply.ends_with("\r\n\r\nok\n"), "{reply}");
+    }
+
+    /// Faults, row D7: `/healthz` waited for five seconds.
+    #[tokio::test(flavor = "current_thread")]
+    async fn silent_connections_delay_nobody() {
+        let test = TestNode::start(&[]).await;
+        let (door, address) = open(&test).await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut reply = String::new();
+        let reading = stream.read_to_string(&mut reply);
+        let _read = tokio::time::timeout(HEAD_TIMEOUT / 2, reading).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+        let closed = silent[0].read(&mut [0]).await;
+        assert!(matches!(closed, Ok(0) | Err(_)), "the oldest gave way");
+        test.started.node.stop();
+        door.await.unwrap();
     }
 
     /// Faults, row D3: the name of a page whose owner lets it resolve to this address.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Connections served at one time; more wait in the kernel.
+/// Connections served at one time; for another one the oldest gives way that has yet to ask.
 pub(in crate::server) const CONNECTIONS_MAX: usize = 64;
 
 /// Bytes of a request's line and headers.

@@ -1,6 +1,6 @@
 //! The admin door: health, metrics and the state of shards over HTTP/1.1, for operators and their tools.
 //!
-//! Answers GET alone and changes nothing. `http` is the door, `hosts` the names it answers to, `pages` says what there is, `json` and `metrics`
+//! Answers GET alone and changes nothing. `http` is the door, `hosts` the names it answers to, `visits` who is there, `pages` says what there is, `json` and `metrics`
 //! how it is written.
 
 mod hosts;
@@ -9,6 +9,7 @@ mod json;
 mod limits;
 mod metrics;
 mod pages;
+mod visits;
 
 pub(super) use hosts::Hosts;
 pub(super) use http::accept;
