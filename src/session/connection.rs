@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -20,6 +20,7 @@ use super::state::{Fate, Session};
 use crate::keyspace::KEYS_AHEAD_MAX;
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
+use crate::stdx::socket::send_now;
 
 /// Serves one client until it leaves or is made to.
 ///
@@ -225,7 +226,7 @@ impl Connection {
             Err(error) => return Err(error),
         };
         if written < self.output.len() {
-            write_patiently(&mut self.stream, &self.output[written..], WRITE_TIMEOUT).await?;
+            write_patiently(&self.stream, &self.output[written..], WRITE_TIMEOUT).await?;
         }
         self.output.clear();
         self.output.shrink_to(BYTES_KEPT_MAX);
@@ -269,16 +270,23 @@ fn patience(session: &Session) -> Option<Duration> {
     Some(idle.map_or(left, |idle| idle.min(left)))
 }
 
-/// Writes all of `bytes`, as long as some of them go within `patience` each time: a slow reader is no silent one.
+/// Writes all of `bytes`, as long as the client reads some of them within `patience` each time: a slow reader is no silent
+/// one.
 async fn write_patiently(
-    stream: &mut (impl AsyncWrite + Unpin),
+    stream: &TcpStream,
     mut bytes: &[u8],
     patience: Duration,
 ) -> io::Result<()> {
     while !bytes.is_empty() {
-        match timeout(patience, stream.write(bytes)).await?? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => bytes = &bytes[written..],
+        let taken = match timeout(patience, stream.writable()).await {
+            Ok(writable) => writable.and_then(|()| stream.try_write(bytes)),
+            // Much must be read before the socket is writable again, and that may take longer than this.
+            Err(too_long) => send_now(stream, bytes).map_err(|_| too_long.into()),
+        };
+        match taken {
+            Ok(taken) => bytes = &bytes[taken..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -295,34 +303,44 @@ fn limits(session: &Session) -> resp::Limits {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
-    /// Long beside a step of the reader below, short beside all of them.
-    const PATIENCE: Duration = Duration::from_millis(500);
+    /// More than the buffers of both ends hold.
+    const BYTES: usize = 24 * 1024 * 1024;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, reader)
+    }
 
     /// Faults, row D6: 30 MB at 300 KB/s, cut after a minute.
     #[tokio::test(flavor = "current_thread")]
     async fn a_reader_that_goes_on_is_not_cut_however_long_it_takes() {
-        let (mut writer, mut reader) = tokio::io::duplex(64);
-        let writing =
-            tokio::spawn(
-                async move { write_patiently(&mut writer, &[7; 40 * 64], PATIENCE).await },
-            );
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let (writer, mut reader) = pair().await;
         let started = tokio::time::Instant::now();
-        let mut read = vec![0; 64];
-        for _ in 0..40 {
-            reader.read_exact(&mut read).await.unwrap();
+        let writing = tokio::spawn(async move {
+            let written = write_patiently(&writer, &vec![7; BYTES], PATIENCE).await;
+            (written, started.elapsed())
+        });
+        let mut piece = vec![0; 256 * 1024];
+        for _ in 0..BYTES / piece.len() {
+            reader.read_exact(&mut piece).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(started.elapsed() > PATIENCE, "it took longer than a silent client may");
-        writing.await.unwrap().unwrap();
+        let (written, took) = writing.await.unwrap();
+        written.unwrap();
+        assert!(took > PATIENCE, "longer than a silent client may: {took:?}");
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_client_that_reads_nothing_more_is_cut() {
-        let (mut writer, mut reader) = tokio::io::duplex(64);
+        let (writer, mut reader) = pair().await;
         let writing = tokio::spawn(async move {
-            write_patiently(&mut writer, &[7; 1024], Duration::from_millis(50)).await
+            write_patiently(&writer, &vec![7; BYTES], Duration::from_millis(50)).await
         });
         reader.read_exact(&mut [0; 100]).await.unwrap();
         assert_eq!(writing.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);

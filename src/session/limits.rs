@@ -18,8 +18,8 @@ pub(super) const BATCH_READY_BYTES_MAX: usize = 1024 * 1024;
 /// something large once.
 pub(super) const BYTES_KEPT_MAX: usize = 16 * 1024;
 
-/// How long a client may read nothing of its replies before it is disconnected. Counted anew whenever the socket takes
-/// some of them.
+/// How long a client may read nothing of its replies before it is disconnected. Counted anew whenever it reads some
+/// of them.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a connection may last without authenticating, where a password is required.

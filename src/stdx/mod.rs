@@ -1,4 +1,4 @@
-//! What std lacks: clocks that tests can move, seeded randomness, disks, limits of the process, Redis' number and glob texts.
+//! What std lacks: clocks that tests can move, seeded randomness, disks, limits of the process, sockets, Redis' number and glob texts.
 //!
 //! Knows neither Redis nor Raft.
 
@@ -15,3 +15,4 @@ pub mod memory_disk;
 pub mod num;
 pub mod prng;
 pub mod size;
+pub mod socket;

@@ -1,0 +1,46 @@
+//! What tokio does not ask of a socket.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::SendFlags;
+
+/// Sends what of `bytes` the kernel takes at once; how many bytes that were.
+///
+/// The kernel calls a socket writable when a third of its buffer is free. This asks for any room at all.
+///
+/// # Errors
+/// `WouldBlock` when there is none.
+pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn room_is_found_once_the_peer_has_read_something() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let bytes = vec![7; 64 * 1024];
+        let mut sent = 0;
+        let full = loop {
+            match send_now(&sender, &bytes) {
+                Ok(count) => sent += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        // The kernel's own transport is under way beside this thread: reading goes on until it has made room.
+        let mut buffer = vec![0; 64 * 1024];
+        while send_now(&sender, &bytes).is_err() {
+            assert!(sent > 0, "all was read, and there is no room");
+            sent = sent.saturating_sub(peer.read(&mut buffer).unwrap());
+        }
+    }
+}
