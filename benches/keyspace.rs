@@ -15,6 +15,7 @@ use kvorum::ids::DbIndex;
 use kvorum::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Str};
 use kvorum::slot::Slot;
 use kvorum::stdx::clock::{Clock, SystemClock, UnixMillis};
+use kvorum::stdx::hash_key::HashKey;
 use kvorum::stdx::prng::SplitMix64;
 use mimalloc::MiMalloc;
 
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     }
     println!("{:>10} {:>8} {:>14} {:>10}", "keys", "command", "one by one", "ahead");
     for keys in [FEW, keys] {
-        let mut keyspace = Keyspace::new(0..=Slot::COUNT - 1);
+        let mut keyspace = Keyspace::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]));
         (0..keys).for_each(|number| set(&mut keyspace, &name(number)));
         for (command, run) in [("SET", set as Run), ("GET", get as Run)] {
             let [plain, ahead] = [false, true].map(|looks_ahead| {

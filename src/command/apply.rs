@@ -100,6 +100,7 @@ mod tests {
     use crate::ids::DbIndex;
     use crate::keyspace::At;
     use crate::stdx::clock::UnixMillis;
+    use crate::stdx::hash_key::HashKey;
 
     fn context() -> Context {
         Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1)
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_read_gives_the_same_reply_through_either_entrance() {
-        let mut keyspace = Keyspace::new(0..=16_383);
+        let mut keyspace = Keyspace::new(0..=16_383, HashKey::new([1, 2]));
         let (set, get) = (lookup(b"SET").unwrap(), lookup(b"get").unwrap());
         assert_eq!(run(set, &mut keyspace, &[b"SET", b"k", b"v"], &context()), Reply::OK);
         let reply = run_read(get, &keyspace, &[b"GET", b"k"], &context()).into_owned();
@@ -119,7 +120,7 @@ mod tests {
     #[should_panic(expected = "set changes keys and must go through the log")]
     fn a_write_never_runs_as_a_read() {
         let set = lookup(b"set").unwrap();
-        let keyspace = Keyspace::new(0..=16_383);
+        let keyspace = Keyspace::new(0..=16_383, HashKey::new([1, 2]));
         drop(run_read(set, &keyspace, &[b"SET", b"k", b"v"], &context()));
     }
 

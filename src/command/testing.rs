@@ -23,6 +23,7 @@ use crate::keyspace::{At, Keyspace};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash_key::HashKey;
 
 /// The time at which every test starts, in Unix ms: 2023-11-14 22:13:20 UTC.
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -66,7 +67,7 @@ pub(crate) struct Bench {
 
 impl Default for Bench {
     fn default() -> Self {
-        let keyspace = Keyspace::new(0..=Slot::COUNT - 1);
+        let keyspace = Keyspace::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]));
         Self { keyspace, now: START, db: DbIndex(0), seed: 1 }
     }
 }

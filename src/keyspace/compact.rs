@@ -11,6 +11,7 @@
 
 use super::Entry;
 use super::table::KeyHash;
+use crate::stdx::hash_key::HashKey;
 
 /// A cell: 0 when it is free, else 8 bits of the hash above 24 bits of the entry's place plus one.
 type Cell = u32;
@@ -93,8 +94,13 @@ impl CompactTable {
     }
 
     /// Adds an entry whose key is not there yet.
-    pub(super) fn insert_new(&mut self, hash: KeyHash, entry: Entry) -> &mut Entry {
-        self.make_room();
+    pub(super) fn insert_new(
+        &mut self,
+        hash_key: HashKey,
+        hash: KeyHash,
+        entry: Entry,
+    ) -> &mut Entry {
+        self.make_room(hash_key);
         let place = self.entries.len();
         self.put(hash, place);
         self.entries.push(entry);
@@ -102,11 +108,11 @@ impl CompactTable {
     }
 
     /// Takes an entry out. The last one moves to its place.
-    pub(super) fn remove(&mut self, found: Found) -> Entry {
+    pub(super) fn remove(&mut self, hash_key: HashKey, found: Found) -> Entry {
         self.bury(found.cell);
         let last = self.entries.len() - 1;
         if found.place != last {
-            let hash = KeyHash::of(self.entries[last].key());
+            let hash = KeyHash::of(self.entries[last].key(), hash_key);
             let cell = self.cell_at(hash, last);
             self.cells[cell] = content_of(tag_of(hash), found.place);
         }
@@ -114,16 +120,20 @@ impl CompactTable {
     }
 
     /// Takes out all entries for which `goes` says so.
-    pub(super) fn extract_if(&mut self, mut goes: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
+    pub(super) fn extract_if(
+        &mut self,
+        hash_key: HashKey,
+        mut goes: impl FnMut(&Entry) -> bool,
+    ) -> Vec<Entry> {
         let taken: Vec<Entry> = self.entries.extract_if(.., |entry| goes(entry)).collect();
-        self.rebuild();
+        self.rebuild(hash_key);
         taken
     }
 
     /// Gives back what more than `capacity` entries need.
-    pub(super) fn shrink_to(&mut self, capacity: usize) {
+    pub(super) fn shrink_to(&mut self, hash_key: HashKey, capacity: usize) {
         self.entries.shrink_to(capacity);
-        self.rebuild();
+        self.rebuild(hash_key);
     }
 
     /// The first cell to look at: reading it brings the index near. What it says is of no use.
@@ -146,19 +156,19 @@ impl CompactTable {
     }
 
     /// Makes room for one more entry.
-    fn make_room(&mut self) {
+    fn make_room(&mut self, hash_key: HashKey) {
         assert!(self.entries.len() < ENTRIES_MAX, "a segment is cut long before");
         if self.entries.len() == self.entries.capacity() {
             // Half as much again: entries are large, and most tables stay as they are for long.
             self.entries.reserve_exact((self.entries.len() / 2).max(CELLS_MIN / 2));
         }
         if (self.used as usize + 1) * 4 > self.cells.len() * 3 {
-            self.rebuild();
+            self.rebuild(hash_key);
         }
     }
 
     /// Makes the index anew, without graves and with room for as many entries again, at least one.
-    fn rebuild(&mut self) {
+    fn rebuild(&mut self, hash_key: HashKey) {
         let cells = ((self.entries.len() + 1) * 2).next_power_of_two().max(CELLS_MIN);
         if self.entries.is_empty() && self.entries.capacity() == 0 {
             self.cells = Box::default();
@@ -169,7 +179,7 @@ impl CompactTable {
         }
         self.used = 0;
         for place in 0..self.entries.len() {
-            let hash = KeyHash::of(self.entries[place].key());
+            let hash = KeyHash::of(self.entries[place].key(), hash_key);
             self.put(hash, place);
         }
     }
@@ -234,6 +244,7 @@ fn place_of(content: Cell) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::testing::HASH_KEY;
     use crate::keyspace::{Str, Value};
     use crate::stdx::prng::SplitMix64;
 
@@ -246,7 +257,7 @@ mod tests {
         assert_eq!(table.cells.len() - free, table.used as usize);
         assert!(table.cells.is_empty() || free * 4 >= table.cells.len(), "searches end");
         for (place, entry) in table.iter().enumerate() {
-            let found = table.find(KeyHash::of(entry.key()), entry.key()).unwrap();
+            let found = table.find(KeyHash::of(entry.key(), HASH_KEY), entry.key()).unwrap();
             assert_eq!(found.place, place);
         }
     }
@@ -260,17 +271,17 @@ mod tests {
             // Grows to some two thousand keys, shrinks to a few, and again.
             let keys = if step / 10_000 % 2 == 0 { 3000 } else { 30 };
             let key = random.below(keys).to_string().into_bytes();
-            let hash = KeyHash::of(&key);
+            let hash = KeyHash::of(&key, HASH_KEY);
             let found = table.find(hash, &key);
             assert_eq!(found.is_some(), model.contains(&key), "{step}");
             match found {
                 Some(found) if random.below(2) == 0 || keys == 30 => {
-                    assert_eq!(table.remove(found).key(), key);
+                    assert_eq!(table.remove(HASH_KEY, found).key(), key);
                     model.remove(&key);
                 }
                 Some(found) => assert_eq!(table.get(found).key(), key),
                 None => {
-                    assert_eq!(table.insert_new(hash, entry(&key)).key(), key);
+                    assert_eq!(table.insert_new(HASH_KEY, hash, entry(&key)).key(), key);
                     model.insert(key);
                 }
             }
@@ -287,16 +298,16 @@ mod tests {
         let mut table = CompactTable::default();
         let keys: Vec<Vec<u8>> = (0..500).map(|n: u32| n.to_string().into_bytes()).collect();
         for key in &keys {
-            table.insert_new(KeyHash::of(key), entry(key));
+            table.insert_new(HASH_KEY, KeyHash::of(key, HASH_KEY), entry(key));
         }
         for key in &keys {
-            let found = table.find(KeyHash::of(key), key).unwrap();
-            table.remove(found);
+            let found = table.find(KeyHash::of(key, HASH_KEY), key).unwrap();
+            table.remove(HASH_KEY, found);
         }
         assert_eq!((table.len(), table.used), (0, 0));
-        table.shrink_to(0);
+        table.shrink_to(HASH_KEY, 0);
         assert_eq!((table.cells.len(), table.capacity()), (0, 0));
-        assert!(table.find(KeyHash::of(b"7"), b"7").is_none());
+        assert!(table.find(KeyHash::of(b"7", HASH_KEY), b"7").is_none());
     }
 
     #[test]
@@ -304,24 +315,27 @@ mod tests {
         let mut table = CompactTable::default();
         for n in 0..1000_u32 {
             let key = n.to_string().into_bytes();
-            table.insert_new(KeyHash::of(&key), entry(&key));
+            table.insert_new(HASH_KEY, KeyHash::of(&key, HASH_KEY), entry(&key));
         }
         let odd = |entry: &Entry| entry.key().last().is_some_and(|digit| digit % 2 == 1);
-        assert_eq!(table.extract_if(odd).len(), 500);
+        assert_eq!(table.extract_if(HASH_KEY, odd).len(), 500);
         assert_eq!(table.len(), 500);
         check(&table);
-        assert!(table.find(KeyHash::of(b"7"), b"7").is_none());
+        assert!(table.find(KeyHash::of(b"7", HASH_KEY), b"7").is_none());
     }
 
     #[test]
     fn looking_ahead_is_harmless_on_any_table() {
         let mut table = CompactTable::default();
-        assert_eq!((table.touch(KeyHash::of(b"a")), table.glance(KeyHash::of(b"a"))), (0, 0));
-        table.insert_new(KeyHash::of(b"a"), entry(b"a"));
-        assert_ne!(table.touch(KeyHash::of(b"a")), 0);
-        assert_eq!(table.glance(KeyHash::of(b"a")), table.entries[0].glance());
-        let found = table.find(KeyHash::of(b"a"), b"a").unwrap();
-        table.remove(found);
-        assert_eq!(table.glance(KeyHash::of(b"a")), 0);
+        assert_eq!(
+            (table.touch(KeyHash::of(b"a", HASH_KEY)), table.glance(KeyHash::of(b"a", HASH_KEY))),
+            (0, 0)
+        );
+        table.insert_new(HASH_KEY, KeyHash::of(b"a", HASH_KEY), entry(b"a"));
+        assert_ne!(table.touch(KeyHash::of(b"a", HASH_KEY)), 0);
+        assert_eq!(table.glance(KeyHash::of(b"a", HASH_KEY)), table.entries[0].glance());
+        let found = table.find(KeyHash::of(b"a", HASH_KEY), b"a").unwrap();
+        table.remove(HASH_KEY, found);
+        assert_eq!(table.glance(KeyHash::of(b"a", HASH_KEY)), 0);
     }
 }

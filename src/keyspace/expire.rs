@@ -69,11 +69,12 @@ fn key_of(entry: &Entry) -> Bin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::testing::HASH_KEY;
     use crate::keyspace::{At, Str, Value};
     use crate::slot::Slot;
 
     fn keyspace_of(deadlines: &[(&str, u8, u64)]) -> Keyspace {
-        let mut keyspace = Keyspace::new(0..=Slot::COUNT - 1);
+        let mut keyspace = Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY);
         for &(key, db, deadline) in deadlines {
             let at = At { db: DbIndex(db), now: UnixMillis(0) };
             let deadline = (deadline != 0).then_some(UnixMillis(deadline));

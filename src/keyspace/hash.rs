@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Bin;
 use super::codec::{self, DecodeError};
-use super::dense::{Dense, Keyed};
+use super::dense::{Dense, Keyed, MemberKey};
 use super::digest;
 use super::packed::{self, Packed};
 
@@ -27,7 +27,7 @@ const FORM_TABLE: u8 = 1;
 
 /// A Redis hash.
 #[derive(Clone, Debug)]
-pub struct Hash(Form);
+pub struct Hash(Form, MemberKey);
 
 #[derive(Clone, Debug)]
 enum Form {
@@ -47,16 +47,10 @@ impl Keyed for Pair {
     }
 }
 
-impl Default for Hash {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Hash {
     /// An empty hash; allocates nothing.
-    pub const fn new() -> Self {
-        Self(Form::Packed(Packed::new()))
+    pub(super) const fn new(key: MemberKey) -> Self {
+        Self(Form::Packed(Packed::new()), key)
     }
 
     /// How many fields there are.
@@ -209,12 +203,12 @@ impl Hash {
     /// # Errors
     /// [`DecodeError::Duplicate`] for a field that occurs twice, [`DecodeError::Invalid`] for a packed hash
     /// beyond its limits, and whatever else is wrong with the bytes.
-    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(bytes: &mut &[u8], key: MemberKey) -> Result<Self, DecodeError> {
         let form = codec::take_u8(bytes)?;
         let count = codec::take_count(bytes, 2)?;
         let mut hash = match form {
-            FORM_PACKED => Self::new(),
-            FORM_TABLE => Self(Form::Table(Dense::with_capacity(count))),
+            FORM_PACKED => Self::new(key),
+            FORM_TABLE => Self(Form::Table(Dense::with_capacity(key, count)), key),
             other => return Err(DecodeError::UnknownFormat(other)),
         };
         for _ in 0..count {
@@ -231,7 +225,7 @@ impl Hash {
 
     fn make_table(&mut self) -> &mut Dense<Pair> {
         if let Form::Packed(run) = &self.0 {
-            let mut table = Dense::with_capacity(run.len() / 2 + 1);
+            let mut table = Dense::with_capacity(self.1, run.len() / 2 + 1);
             for (field, value) in pairs(run) {
                 table.insert_with(field, || Pair { field: field.into(), value: value.into() });
             }
@@ -301,7 +295,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::seeded;
+    use crate::keyspace::testing::{KEY, seeded};
 
     /// The order of a hash, as a vector defines it.
     type Model = Vec<(Vec<u8>, Vec<u8>)>;
@@ -387,7 +381,7 @@ mod tests {
         /// The order is that of a vector with `push` and `swap_remove`, whichever form the hash has.
         #[test]
         fn a_hash_behaves_as_a_vector_of_pairs(steps in prop::collection::vec(step(), 1..150)) {
-            let (mut hash, mut model) = (Hash::new(), Vec::new());
+            let (mut hash, mut model) = (Hash::new(KEY), Vec::new());
             for step in steps {
                 apply(&mut hash, &mut model, step);
                 prop_assert_eq!(hash.len(), model.len());
@@ -405,14 +399,14 @@ mod tests {
         fn a_restored_hash_goes_on_like_the_original(
             before in prop::collection::vec(step(), 0..80), after in prop::collection::vec(step(), 0..40)
         ) {
-            let (mut hash, mut model) = (Hash::new(), Vec::new());
+            let (mut hash, mut model) = (Hash::new(KEY), Vec::new());
             for step in before {
                 apply(&mut hash, &mut model, step);
             }
             let mut bytes = Vec::new();
             hash.encode(&mut bytes);
             let mut rest = &bytes[..];
-            let mut copy = Hash::decode(&mut rest).unwrap();
+            let mut copy = Hash::decode(&mut rest, KEY).unwrap();
             prop_assert!(rest.is_empty());
             let mut copy_model = model.clone();
             for step in after {
@@ -426,7 +420,7 @@ mod tests {
 
         #[test]
         fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..40)) {
-            if let Ok(hash) = Hash::decode(&mut &bytes[..]) {
+            if let Ok(hash) = Hash::decode(&mut &bytes[..], KEY) {
                 prop_assert_eq!(hash.iter().count(), hash.len());
             }
         }
@@ -444,13 +438,13 @@ mod tests {
             (&packed_too_long, DecodeError::Invalid("a packed hash is beyond its limits")),
         ];
         for (bytes, error) in rows {
-            assert_eq!(Hash::decode(&mut &bytes[..]).err(), Some(error), "{bytes:?}");
+            assert_eq!(Hash::decode(&mut &bytes[..], KEY).err(), Some(error), "{bytes:?}");
         }
     }
 
     #[test]
     fn the_form_changes_at_the_limits_of_redis() {
-        let mut hash = Hash::new();
+        let mut hash = Hash::new(KEY);
         for number in 0..PACKED_FIELDS_MAX {
             hash.insert(number.to_string().as_bytes(), &[b'v'; PACKED_BYTES_MAX]);
         }
@@ -465,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_small_hash_is_scanned_at_once_and_a_large_one_in_steps() {
-        let mut hash = Hash::new();
+        let mut hash = Hash::new(KEY);
         hash.insert(b"f", b"v");
         let mut seen = 0;
         assert_eq!(hash.scan(0, 1, &mut |_, _| seen += 1), 0);

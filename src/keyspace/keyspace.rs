@@ -9,9 +9,11 @@ use smallvec::SmallVec;
 use crate::ids::DbIndex;
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash_key::HashKey;
 
 use super::codec::DecodeError;
 use super::database::{Database, Graveyard};
+use super::dense::MemberKey;
 use super::snapshot::Snapshot;
 use super::table::{Counts, KeyHash, SlotMut, SlotTable};
 use super::{Entry, Value};
@@ -39,6 +41,8 @@ pub struct At {
 /// **Invariant:** entries change only through the `SlotMut` of one private function, `slot_mut`.
 pub struct Keyspace {
     pub(super) slots: RangeInclusive<u16>,
+    pub(super) hash_key: HashKey,
+    pub(super) member_key: MemberKey,
     pub(super) databases: [Option<Database>; DATABASES],
     pub(super) snapshot: Option<Box<Snapshot>>,
     pub(super) snapshots_begun: u32,
@@ -51,21 +55,31 @@ struct Place {
     hash: KeyHash,
 }
 
-impl Place {
-    fn of(key: &[u8]) -> Self {
-        Self { slot: Slot::of(key), hash: KeyHash::of(key) }
-    }
-}
-
 impl Keyspace {
-    /// An empty keyspace for the keys of `slots`.
+    /// An empty keyspace for the keys of `slots`, which are hashed under `hash_key`: all replicas need the same one,
+    /// for ever, since the order in which keys are listed and picked comes from it.
     ///
     /// # Panics
     /// When the range is empty or goes beyond the last slot.
-    pub fn new(slots: RangeInclusive<u16>) -> Self {
+    pub fn new(slots: RangeInclusive<u16>, hash_key: HashKey) -> Self {
         assert!(!slots.is_empty(), "a keyspace has at least one slot");
         assert!(*slots.end() < Slot::COUNT, "slots end at 16383");
-        Self { slots, databases: Default::default(), snapshot: None, snapshots_begun: 0 }
+        Self {
+            slots,
+            hash_key,
+            member_key: MemberKey::of(hash_key),
+            databases: Default::default(),
+            snapshot: None,
+            snapshots_begun: 0,
+        }
+    }
+
+    fn place(&self, key: &[u8]) -> Place {
+        Place { slot: Slot::of(key), hash: self.hash_of(key) }
+    }
+
+    fn hash_of(&self, key: &[u8]) -> KeyHash {
+        KeyHash::of(key, self.hash_key)
     }
 
     /// The slots whose keys may be stored here.
@@ -91,7 +105,7 @@ impl Keyspace {
         }
         let places: SmallVec<[(&SlotTable, KeyHash); KEYS_AHEAD_MAX]> = keys
             .take(KEYS_AHEAD_MAX)
-            .filter_map(|(db, slot, key)| Some((self.table(db, slot)?, KeyHash::of(key))))
+            .filter_map(|(db, slot, key)| Some((self.table(db, slot)?, self.hash_of(key))))
             .collect();
         let touched = places.iter().map(|(table, hash)| table.touch(*hash));
         black_box(touched.fold(0, u64::wrapping_add));
@@ -111,7 +125,7 @@ impl Keyspace {
 
     /// The entry of `key`, to be changed. An expired one is dropped first.
     pub fn entry_mut(&mut self, at: At, key: &[u8]) -> Option<&mut Entry> {
-        self.slot_mut(at.db, Place::of(key))?.entry_mut(key, at.now)
+        self.slot_mut(at.db, self.place(key))?.entry_mut(key, at.now)
     }
 
     /// Puts `value` under `key`, in the place of whatever is there, which is returned to be dropped where
@@ -127,18 +141,18 @@ impl Keyspace {
         expire_at: Option<UnixMillis>,
     ) -> Option<Entry> {
         let entry = Entry::new(key, value, expire_at);
-        self.slot_or_create(at.db, Place::of(key)).insert(entry)
+        self.slot_or_create(at.db, self.place(key)).insert(entry)
     }
 
     /// Takes the entry of `key` out. An expired one is dropped and not returned.
     pub fn remove(&mut self, at: At, key: &[u8]) -> Option<Entry> {
-        let removed = self.slot_mut(at.db, Place::of(key))?.remove(key)?;
+        let removed = self.slot_mut(at.db, self.place(key))?.remove(key)?;
         (!removed.is_expired(at.now)).then_some(removed)
     }
 
     /// Gives `key` a deadline, or takes it away. `false` when there is no such key.
     pub fn set_expiry(&mut self, at: At, key: &[u8], expire_at: Option<UnixMillis>) -> bool {
-        self.slot_mut(at.db, Place::of(key))
+        self.slot_mut(at.db, self.place(key))
             .is_some_and(|slot| slot.set_expiry(key, at.now, expire_at))
     }
 
@@ -219,7 +233,7 @@ impl Keyspace {
     }
 
     pub(super) fn entry_even_expired(&self, db: DbIndex, key: &[u8]) -> Option<&Entry> {
-        let place = Place::of(key);
+        let place = self.place(key);
         self.table(db, place.slot)?.find(place.hash, key)
     }
 
@@ -238,7 +252,7 @@ impl Keyspace {
 
     /// Removes the entry of `key` whatever its deadline.
     pub(super) fn remove_even_expired(&mut self, db: DbIndex, key: &[u8]) -> Option<Entry> {
-        self.slot_mut(db, Place::of(key))?.remove(key)
+        self.slot_mut(db, self.place(key))?.remove(key)
     }
 
     /// The live entry of `key`, or a new one of `make()`.
@@ -246,14 +260,16 @@ impl Keyspace {
         &mut self,
         at: At,
         key: &[u8],
-        make: fn() -> Value,
+        make: fn(MemberKey) -> Value,
     ) -> &mut Entry {
-        self.slot_or_create(at.db, Place::of(key)).or_insert_with(key, at.now, make)
+        let member_key = self.member_key;
+        let slot = self.slot_or_create(at.db, self.place(key));
+        slot.or_insert_with(key, at.now, || make(member_key))
     }
 
     /// Adds an entry of a snapshot whose slot was checked.
     pub(super) fn load_entry(&mut self, db: DbIndex, entry: Entry) -> Result<(), DecodeError> {
-        let place = Place::of(entry.key());
+        let place = self.place(entry.key());
         let slot = self.slot_or_create(db, place);
         if slot.table.find(place.hash, entry.key()).is_some() {
             return Err(DecodeError::Duplicate("key"));
@@ -270,7 +286,8 @@ impl Keyspace {
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.keep(db, place.slot, table.segment_mut(place.hash));
         }
-        Some(SlotMut { counts: &mut database.counts, table, hash: place.hash })
+        let (hash, hash_key) = (place.hash, self.hash_key);
+        Some(SlotMut { counts: &mut database.counts, table, hash, hash_key })
     }
 
     fn slot_or_create(&mut self, db: DbIndex, place: Place) -> SlotMut<'_> {
@@ -295,12 +312,13 @@ impl fmt::Debug for Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::testing::HASH_KEY;
     use crate::keyspace::{List, Str, WrongType};
 
     const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
 
     fn keyspace() -> Keyspace {
-        Keyspace::new(0..=Slot::COUNT - 1)
+        Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY)
     }
 
     fn text(text: &str) -> Value {
@@ -399,7 +417,7 @@ mod tests {
     #[test]
     fn what_cannot_be_here_is_simply_missing() {
         let slot = Slot::of(b"k").number();
-        let mut keyspace = Keyspace::new(slot..=slot);
+        let mut keyspace = Keyspace::new(slot..=slot, HASH_KEY);
         drop(keyspace.insert(AT, b"k", text("v"), None));
         let elsewhere = [(DbIndex(16), &b"k"[..]), (DbIndex(255), b"k"), (DbIndex(0), b"other")];
         for (db, key) in elsewhere {
@@ -421,7 +439,7 @@ mod tests {
     #[should_panic(expected = "only in the shard of its slot")]
     fn a_key_of_another_shard_is_never_stored() {
         let slot = Slot::of(b"k").number();
-        drop(Keyspace::new(slot..=slot).insert(AT, b"other", text("v"), None));
+        drop(Keyspace::new(slot..=slot, HASH_KEY).insert(AT, b"other", text("v"), None));
     }
 
     #[test]
@@ -437,7 +455,7 @@ mod tests {
             (0, b"k", "v", Some(UnixMillis(500))),
         ];
         for (db, key, value, expire_at) in changes {
-            let mut other = Keyspace::new(0..=Slot::COUNT - 1);
+            let mut other = Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY);
             drop(other.insert(At { db: DbIndex(db), ..AT }, key, text(value), expire_at));
             assert_ne!(other.digest(), digest, "{db} {key:?} {value} {expire_at:?}");
             assert_eq!(other.digest(), other.digest_of(DbIndex(db)));

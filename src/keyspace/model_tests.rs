@@ -11,6 +11,7 @@ use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
 use super::snapshot::SnapshotProgress;
+use super::testing::HASH_KEY;
 use super::{At, Keyspace, ScanCursor, Str, StreamId, Value};
 
 /// What one key holds: the string's bytes and the deadline, 0 for none.
@@ -179,7 +180,7 @@ fn step(keyspace: &mut Keyspace, snapshot: &mut Option<Snapshot>, budget_bytes: 
         return;
     };
     if keyspace.snapshot_step(budget_bytes, bytes) == SnapshotProgress::Done {
-        let mut loaded = Keyspace::new(keyspace.slots());
+        let mut loaded = Keyspace::new(keyspace.slots(), HASH_KEY);
         loaded.load_chunk(bytes).unwrap();
         assert_eq!(loaded.digest(), *digest, "a snapshot has the state at its beginning");
         *snapshot = None;
@@ -240,7 +241,7 @@ fn scan_all(keyspace: &Keyspace, at: At, count: usize) -> BTreeSet<Vec<u8>> {
 
 /// The digest depends on what is there alone: the model, replayed in order, has the same.
 fn rebuilt_digest(model: &Model) -> u64 {
-    let mut keyspace = Keyspace::new(SLOTS);
+    let mut keyspace = Keyspace::new(SLOTS, HASH_KEY);
     for ((db, key), held) in &model.keys {
         if model.is_live(held) {
             let deadline = (held.1 != 0).then_some(UnixMillis(held.1));
@@ -304,7 +305,7 @@ proptest! {
 
     #[test]
     fn keyspace_behaves_as_a_sorted_map(ops in proptest::collection::vec(op(), 1..600)) {
-        let mut keyspace = Keyspace::new(SLOTS);
+        let mut keyspace = Keyspace::new(SLOTS, HASH_KEY);
         let mut model = Model { now: 1000, ..Model::default() };
         let mut snapshot = None;
         for op in ops {
@@ -323,7 +324,7 @@ proptest! {
         begin in 0..400_usize,
         budget_bytes in 1..2000_usize,
     ) {
-        let mut keyspace = Keyspace::new(SLOTS);
+        let mut keyspace = Keyspace::new(SLOTS, HASH_KEY);
         let mut snapshot = None;
         for (number, edit) in edits.into_iter().enumerate() {
             if number == begin && keyspace.begin_snapshot() {
@@ -344,7 +345,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..80),
         head in any::<bool>(),
     ) {
-        let mut keyspace = Keyspace::new(SLOTS);
+        let mut keyspace = Keyspace::new(SLOTS, HASH_KEY);
         let bytes = if head { [&[super::FORMAT, 0][..], &bytes].concat() } else { bytes };
         let is_loaded = keyspace.load_chunk(&bytes).is_ok();
         prop_assert!(!is_loaded || keyspace.len(DbIndex(0)) > 0 || bytes.is_empty());

@@ -1,8 +1,8 @@
 //! Listing keys: SCAN, KEYS, RANDOMKEY and the keys of a slot.
 //!
 //! The order is that of slots, and within a slot of positions (the low 48 bits of the key's hash). It
-//! belongs to the keys, not to the tables, so a cursor means the same after growth, a restart or on another
-//! replica, and a key that is present all the time is returned.
+//! belongs to the keys and to the cluster's hash key, not to the tables, so a cursor means the same after growth, a
+//! restart or on another replica, and a key that is present all the time is returned.
 
 use crate::ids::DbIndex;
 use crate::slot::Slot;
@@ -102,7 +102,8 @@ impl Keyspace {
 
     /// At most `limit` keys of `slot`, in scan order, expired ones included.
     pub fn keys_in_slot(&self, db: DbIndex, slot: Slot, limit: usize) -> Vec<&[u8]> {
-        let entries = self.table(db, slot).into_iter().flat_map(|table| table.ordered_from(0));
+        let entries =
+            self.table(db, slot).into_iter().flat_map(|table| table.ordered_from(0, self.hash_key));
         entries.take(limit).map(|(_, entry)| entry.key()).collect()
     }
 
@@ -124,7 +125,7 @@ impl Keyspace {
         for table in &self.database(db)?.tables {
             let len = table.len();
             if skipped < len {
-                return table.nth(skipped);
+                return table.nth(skipped, self.hash_key);
             }
             skipped -= len;
         }
@@ -141,7 +142,8 @@ impl Keyspace {
         slots.flat_map(move |slot| {
             let from = if slot == cursor.slot() { cursor.position() } else { 0 };
             let table = self.table(db, slot).filter(|table| !table.is_empty());
-            let entries = table.into_iter().flat_map(move |table| table.ordered_from(from));
+            let entries =
+                table.into_iter().flat_map(move |table| table.ordered_from(from, self.hash_key));
             entries.map(move |(position, entry)| (slot, position, entry))
         })
     }
@@ -163,6 +165,7 @@ fn below(random: u64, len: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use crate::keyspace::testing::HASH_KEY;
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
@@ -172,7 +175,7 @@ mod tests {
     const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
 
     fn keyspace() -> Keyspace {
-        Keyspace::new(0..=Slot::COUNT - 1)
+        Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY)
     }
 
     fn insert(keyspace: &mut Keyspace, key: &str, expire_at: Option<UnixMillis>) {
@@ -280,7 +283,7 @@ mod tests {
     #[test]
     fn a_shard_scans_its_own_slots() {
         let slot = Slot::of(b"a").number();
-        let mut keyspace = Keyspace::new(slot..=slot + 1);
+        let mut keyspace = Keyspace::new(slot..=slot + 1, HASH_KEY);
         insert(&mut keyspace, "a", None);
         assert_eq!(step(&keyspace, ScanCursor::START, 10), (vec!["a".to_owned()], None));
         assert_eq!(step(&keyspace, ScanCursor::at_slot(Slot::of(b"a")), 10).0.len(), 1);

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Bin;
 use super::codec::{self, DecodeError};
-use super::dense::{Dense, Keyed};
+use super::dense::{Dense, Keyed, MemberKey};
 use super::digest;
 use super::packed::{self, Packed};
 use crate::stdx::num;
@@ -37,7 +37,7 @@ const FORM_TABLE: u8 = 2;
 
 /// A Redis set.
 #[derive(Clone, Debug)]
-pub struct Set(Form);
+pub struct Set(Form, MemberKey);
 
 #[derive(Clone, Debug)]
 enum Form {
@@ -53,16 +53,10 @@ impl Keyed for Bin {
     }
 }
 
-impl Default for Set {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Set {
     /// An empty set; allocates nothing.
-    pub const fn new() -> Self {
-        Self(Form::Integers(Vec::new()))
+    pub(super) const fn new(key: MemberKey) -> Self {
+        Self(Form::Integers(Vec::new()), key)
     }
 
     /// How many members there are.
@@ -219,13 +213,15 @@ impl Set {
     /// # Errors
     /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a form beyond
     /// its limits, and whatever else is wrong with the bytes.
-    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(bytes: &mut &[u8], key: MemberKey) -> Result<Self, DecodeError> {
         let form = codec::take_u8(bytes)?;
         let count = codec::take_count(bytes, 1)?;
         let mut set = match form {
-            FORM_INTEGERS => return decode_integers(bytes, count),
-            FORM_PACKED => Self(Form::Packed(Packed::new())),
-            FORM_TABLE => Self(Form::Table(Dense::with_capacity(count))),
+            FORM_INTEGERS => {
+                return decode_integers(bytes, count).map(|it| Self(Form::Integers(it), key));
+            }
+            FORM_PACKED => Self(Form::Packed(Packed::new()), key),
+            FORM_TABLE => Self(Form::Table(Dense::with_capacity(key, count)), key),
             other => return Err(DecodeError::UnknownFormat(other)),
         };
         for _ in 0..count {
@@ -262,7 +258,7 @@ impl Set {
 
     fn make_table(&mut self) -> &mut Dense<Bin> {
         if !matches!(self.0, Form::Table(_)) {
-            let mut table = Dense::with_capacity(self.len() + 1);
+            let mut table = Dense::with_capacity(self.1, self.len() + 1);
             for member in self.iter() {
                 table.insert_with(&member, || Bin::from_slice(&member));
             }
@@ -326,7 +322,7 @@ fn encode_integers(numbers: &[i64], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_integers(bytes: &mut &[u8], count: usize) -> Result<Set, DecodeError> {
+fn decode_integers(bytes: &mut &[u8], count: usize) -> Result<Vec<i64>, DecodeError> {
     if count > INTEGERS_MAX {
         return Err(DecodeError::Invalid("a set of integers is beyond its limit"));
     }
@@ -341,7 +337,7 @@ fn decode_integers(bytes: &mut &[u8], count: usize) -> Result<Set, DecodeError> 
             },
         });
     }
-    Ok(Set(Form::Integers(numbers)))
+    Ok(numbers)
 }
 
 fn text(number: i64) -> Cow<'static, [u8]> {
@@ -353,7 +349,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::seeded;
+    use crate::keyspace::testing::{KEY, seeded};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -439,7 +435,7 @@ mod tests {
 
         #[test]
         fn a_set_holds_what_was_put_in(steps in prop::collection::vec(step(), 1..120)) {
-            let (mut set, mut model) = (Set::new(), Vec::new());
+            let (mut set, mut model) = (Set::new(KEY), Vec::new());
             let mut sorted = std::collections::BTreeSet::new();
             for step in steps {
                 match &step {
@@ -465,14 +461,14 @@ mod tests {
         fn a_restored_set_goes_on_like_the_original(
             before in prop::collection::vec(step(), 0..60), after in prop::collection::vec(step(), 0..30)
         ) {
-            let (mut set, mut model) = (Set::new(), Vec::new());
+            let (mut set, mut model) = (Set::new(KEY), Vec::new());
             for step in before {
                 apply(&mut set, &mut model, step);
             }
             let mut bytes = Vec::new();
             set.encode(&mut bytes);
             let mut rest = &bytes[..];
-            let mut copy = Set::decode(&mut rest).unwrap();
+            let mut copy = Set::decode(&mut rest, KEY).unwrap();
             prop_assert!(rest.is_empty());
             let mut copy_model = model.clone();
             for step in after {
@@ -486,7 +482,7 @@ mod tests {
 
         #[test]
         fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..40)) {
-            if let Ok(set) = Set::decode(&mut &bytes[..]) {
+            if let Ok(set) = Set::decode(&mut &bytes[..], KEY) {
                 prop_assert_eq!(set.iter().count(), set.len());
             }
         }
@@ -506,13 +502,13 @@ mod tests {
             (&[FORM_TABLE, 2, 1, b'm', 1, b'm'], DecodeError::Duplicate("member")),
         ];
         for (bytes, error) in rows {
-            assert_eq!(Set::decode(&mut &bytes[..]).err(), Some(error), "{bytes:?}");
+            assert_eq!(Set::decode(&mut &bytes[..], KEY).err(), Some(error), "{bytes:?}");
         }
     }
 
     #[test]
     fn the_form_changes_at_the_limits_of_redis() {
-        let mut set = Set::new();
+        let mut set = Set::new(KEY);
         for number in 0..INTEGERS_MAX {
             set.insert(number.to_string().as_bytes());
         }
@@ -520,7 +516,7 @@ mod tests {
         set.insert(b"1000");
         assert_eq!(set.encoding_name(), "hashtable");
 
-        let mut set = Set::new();
+        let mut set = Set::new(KEY);
         for number in 0..PACKED_MEMBERS_MAX - 1 {
             set.insert(number.to_string().as_bytes());
         }
@@ -529,7 +525,7 @@ mod tests {
         set.insert(b"b");
         assert_eq!(set.encoding_name(), "hashtable");
 
-        let mut set = Set::new();
+        let mut set = Set::new(KEY);
         set.insert(&[b'm'; PACKED_BYTES_MAX + 1]);
         assert_eq!(set.encoding_name(), "hashtable");
     }

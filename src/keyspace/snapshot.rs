@@ -43,9 +43,11 @@
 use crate::ids::DbIndex;
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash_key::HashKey;
 
 use super::codec::{self, DecodeError};
 use super::database::{Database, Graveyard};
+use super::dense::MemberKey;
 use super::keyspace::DATABASES;
 use super::string::StrForm;
 use super::table::{Segment, SlotTable};
@@ -84,6 +86,8 @@ pub(super) struct Snapshot {
     number: u32,
     /// How many entries of that segment it has, in scan order.
     part: usize,
+    /// What the scan order comes from.
+    hash_key: HashKey,
     sources: [Source; DATABASES],
     /// The database and the table in it at which the next step looks first.
     database: usize,
@@ -122,6 +126,7 @@ impl Keyspace {
         let snapshot = Snapshot {
             number,
             part: 0,
+            hash_key: self.hash_key,
             sources,
             database: 0,
             table: 0,
@@ -270,7 +275,7 @@ impl Loader {
         let Some((mut entry, rest)) = rest.split_at_checked(length) else { return Ok(false) };
         let (db, slot) = (record.db, record.slot);
         record.is_empty = false;
-        let loaded = take_entry(&mut entry)?;
+        let loaded = take_entry(&mut entry, keyspace.member_key)?;
         if !entry.is_empty() {
             return Err(DecodeError::TrailingBytes);
         }
@@ -312,7 +317,7 @@ impl Snapshot {
         let is_live = matches!(self.sources.get(usize::from(db.0)), Some(Source::Live));
         if is_live && segment.saved_in != self.number {
             let has = self.entries_of(segment);
-            put_record(&mut self.kept, db, slot, segment, has, usize::MAX);
+            put_record(&mut self.kept, (db, slot), segment, self.hash_key, has, usize::MAX);
             segment.saved_in = self.number;
         }
     }
@@ -369,7 +374,7 @@ impl Snapshot {
                         return SnapshotProgress::More;
                     }
                     let has = if segment.saved_in == self.number + 1 { self.part } else { 0 };
-                    match put_record(out, db, slot, segment, has, limit) {
+                    match put_record(out, (db, slot), segment, self.hash_key, has, limit) {
                         None => segment.saved_in = self.number,
                         Some(part) => {
                             segment.saved_in = self.number + 1;
@@ -396,9 +401,9 @@ impl Snapshot {
 /// unless that was the end.
 fn put_record(
     out: &mut Vec<u8>,
-    db: DbIndex,
-    slot: Slot,
+    (db, slot): (DbIndex, Slot),
     segment: &Segment,
+    hash_key: HashKey,
     skipped: usize,
     limit: usize,
 ) -> Option<usize> {
@@ -408,7 +413,8 @@ fn put_record(
     out.extend([FORMAT, db.0]);
     codec::put_varint(out, u64::from(slot.number()));
     let mut stopped = None;
-    for (number, (_, entry)) in segment.ordered_from(0).into_iter().enumerate().skip(skipped) {
+    let entries = segment.ordered_from(0, hash_key);
+    for (number, (_, entry)) in entries.into_iter().enumerate().skip(skipped) {
         // One at least, so that there is progress.
         if number > skipped && out.len() >= limit {
             stopped = Some(number);
@@ -464,7 +470,7 @@ fn type_code(value: &Value) -> u8 {
     }
 }
 
-fn take_entry(bytes: &mut &[u8]) -> Result<Entry, DecodeError> {
+fn take_entry(bytes: &mut &[u8], member_key: MemberKey) -> Result<Entry, DecodeError> {
     let code = codec::take_u8(bytes)?;
     let key = codec::take_bytes(bytes)?;
     let deadline = codec::take_varint(bytes)?;
@@ -473,9 +479,9 @@ fn take_entry(bytes: &mut &[u8]) -> Result<Entry, DecodeError> {
         INTEGER => Value::from(Str::decode(StrForm::Integer, bytes)?),
         EDITED => Value::from(Str::decode(StrForm::Edited, bytes)?),
         LIST => Value::from(List::decode(bytes)?),
-        HASH => Value::from(Hash::decode(bytes)?),
-        SET => Value::from(Set::decode(bytes)?),
-        ZSET => Value::from(ZSet::decode(bytes)?),
+        HASH => Value::from(Hash::decode(bytes, member_key)?),
+        SET => Value::from(Set::decode(bytes, member_key)?),
+        ZSET => Value::from(ZSet::decode(bytes, member_key)?),
         STREAM => Value::from(Stream::decode(bytes)?),
         unknown => return Err(DecodeError::UnknownType(unknown)),
     };
@@ -487,6 +493,7 @@ fn take_entry(bytes: &mut &[u8]) -> Result<Entry, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use crate::keyspace::testing::HASH_KEY;
     use std::fmt::Write as _;
 
     use super::*;
@@ -495,7 +502,7 @@ mod tests {
     const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
 
     fn keyspace() -> Keyspace {
-        Keyspace::new(0..=Slot::COUNT - 1)
+        Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY)
     }
 
     fn set(keyspace: &mut Keyspace, db: u8, key: &str, text: &str) {
@@ -517,7 +524,7 @@ mod tests {
     /// Only the slot of the tag `{t}`, so that a thousand of them are quickly made.
     fn slot_of_t() -> Keyspace {
         let slot = Slot::of(b"{t}").number();
-        Keyspace::new(slot..=slot)
+        Keyspace::new(slot..=slot, HASH_KEY)
     }
 
     fn loaded(bytes: &[u8]) -> Keyspace {
@@ -561,9 +568,9 @@ mod tests {
         assert!(keyspace.set_expiry(at, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
         let expected = [
             "02 02 937c",
-            "15 00 07 7b747d74657874 80d095ffbc31 05 68656c6c6f",
             "0c 02 06 7b747d726177 00 02 3132",
             "0e 01 09 7b747d6e756d626572 00 d704",
+            "15 00 07 7b747d74657874 80d095ffbc31 05 68656c6c6f",
             "00",
         ];
         let expected = expected.concat().replace(' ', "");
@@ -579,10 +586,10 @@ mod tests {
         }
         let expected = [
             "02 00 937c",
-            "0d 05 06 7b747d736574 00 01 01 016d",
             "10 04 07 7b747d68617368 00 00 01 0166 0176",
-            "16 06 07 7b747d7a736574 00 00 01 016d 000000000000f83f",
             "0f 03 07 7b747d6c697374 00 02 0161 0162",
+            "0d 05 06 7b747d736574 00 01 01 016d",
+            "16 06 07 7b747d7a736574 00 00 01 016d 000000000000f83f",
             "00",
         ];
         let expected = expected.concat().replace(' ', "");
@@ -660,7 +667,7 @@ mod tests {
         for (bytes, error) in rows {
             assert_eq!(keyspace().load_chunk(&bytes), Err(error), "{bytes:?}");
         }
-        let other_shard = Keyspace::new(0..=slot_of_a - 1).load_chunk(&good);
+        let other_shard = Keyspace::new(0..=slot_of_a - 1, HASH_KEY).load_chunk(&good);
         assert_eq!(other_shard, Err(DecodeError::Invalid("a slot of another shard")));
     }
 

@@ -8,9 +8,8 @@
 //! are cut by its highest bits, hash tables place by its lowest, and their tags use the bits above it, so none of
 //! the three spoils another.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash_key::HashKey;
 
 use super::compact::CompactTable;
 use super::{Entry, Value};
@@ -24,13 +23,14 @@ pub(super) const SEGMENT_ENTRIES_MAX: usize = 1792;
 /// A table of at most this capacity is kept when its entries go: it is the smallest there is.
 const KEPT_CAPACITY_MAX: usize = 4;
 
-/// The hash of a key, taken once per command. The same on every node: SCAN cursors depend on it.
+/// The hash of a key under the cluster's [`HashKey`], taken once per command. The same on every node and after every
+/// restart: SCAN cursors and what is picked by rank depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyHash(u64);
 
 impl KeyHash {
-    pub(super) fn of(key: &[u8]) -> Self {
-        Self(xxh3_64(key))
+    pub(super) fn of(key: &[u8], hash_key: HashKey) -> Self {
+        Self(hash_key.hash(key))
     }
 
     pub(super) fn position(self) -> u64 {
@@ -98,10 +98,10 @@ impl Segment {
     }
 
     /// The entries at `from` or after it, in the order of positions; keys break ties.
-    pub(super) fn ordered_from(&self, from: u64) -> Vec<(u64, &Entry)> {
+    pub(super) fn ordered_from(&self, from: u64, hash_key: HashKey) -> Vec<(u64, &Entry)> {
         let mut entries: Vec<(u64, &Entry)> = self
             .unordered()
-            .map(|entry| (KeyHash::of(entry.key()).position(), entry))
+            .map(|entry| (KeyHash::of(entry.key(), hash_key).position(), entry))
             .filter(|&(position, _)| position >= from)
             .collect();
         entries.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.key().cmp(y.key())));
@@ -115,22 +115,22 @@ impl Segment {
     }
 
     /// Moves what lies at `middle` or after it to a new segment.
-    fn cut(&mut self, middle: u64) -> Self {
+    fn cut(&mut self, middle: u64, hash_key: HashKey) -> Self {
         let mut upper =
             Self { saved_in: self.saved_in, earliest: self.earliest, ..Self::default() };
-        let moved = self.entries.extract_if(|entry| KeyHash::of(entry.key()).position() >= middle);
-        for entry in moved {
+        let goes = |entry: &Entry| KeyHash::of(entry.key(), hash_key).position() >= middle;
+        for entry in self.entries.extract_if(hash_key, goes) {
             upper.expires += u32::from(entry.expire_at().is_some());
-            upper.entries.insert_new(KeyHash::of(entry.key()), entry);
+            upper.entries.insert_new(hash_key, KeyHash::of(entry.key(), hash_key), entry);
         }
         self.expires -= upper.expires;
         upper
     }
 
-    fn shrink_if_sparse(&mut self) {
+    fn shrink_if_sparse(&mut self, hash_key: HashKey) {
         let capacity = self.entries.capacity();
         if capacity > KEPT_CAPACITY_MAX && self.entries.len() * 8 < capacity {
-            self.entries.shrink_to(self.entries.len() * 2);
+            self.entries.shrink_to(hash_key, self.entries.len() * 2);
         }
     }
 }
@@ -188,16 +188,20 @@ impl SlotTable {
     }
 
     /// The entries at `from` or after it in the order of positions, segment by segment.
-    pub(super) fn ordered_from(&self, from: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        let skipped = self.index_of(from);
-        self.segments().skip(skipped).flat_map(move |(_, segment)| segment.ordered_from(from))
+    pub(super) fn ordered_from(
+        &self,
+        from: u64,
+        hash_key: HashKey,
+    ) -> impl Iterator<Item = (u64, &Entry)> {
+        let segments = self.segments().skip(self.index_of(from));
+        segments.flat_map(move |(_, segment)| segment.ordered_from(from, hash_key))
     }
 
     /// The entry with `skipped` others before it in the order of positions.
-    pub(super) fn nth(&self, mut skipped: usize) -> Option<&Entry> {
+    pub(super) fn nth(&self, mut skipped: usize, hash_key: HashKey) -> Option<&Entry> {
         for (_, segment) in self.segments() {
             if skipped < segment.len() {
-                return segment.ordered_from(0).get(skipped).map(|&(_, entry)| entry);
+                return segment.ordered_from(0, hash_key).get(skipped).map(|&(_, entry)| entry);
             }
             skipped -= segment.len();
         }
@@ -220,31 +224,31 @@ impl SlotTable {
     }
 
     /// The segment to insert into, cut before when it is full.
-    fn segment_with_room(&mut self, hash: KeyHash) -> &mut Segment {
+    fn segment_with_room(&mut self, hash: KeyHash, hash_key: HashKey) -> &mut Segment {
         if self.segment_mut(hash).len() >= SEGMENT_ENTRIES_MAX {
-            self.cut(self.index_of(hash.position()));
+            self.cut(self.index_of(hash.position()), hash_key);
         }
         self.segment_mut(hash)
     }
 
-    fn cut(&mut self, index: usize) {
+    fn cut(&mut self, index: usize, hash_key: HashKey) {
         let begin = if index == 0 { 0 } else { self.more[index - 1].0 };
         let end = self.more.get(index).map_or(1 << POSITION_BITS, |&(from, _)| from);
         let middle = begin + (end - begin) / 2;
-        // Keys of one position cannot be told apart: such a segment grows on. Nobody has found many.
+        // Keys of one position cannot be told apart: such a segment grows on. Without the hash key nobody can find many.
         if middle == begin {
             return;
         }
         let segment = if index == 0 { &mut self.first } else { &mut self.more[index - 1].1 };
-        let upper = segment.cut(middle);
+        let upper = segment.cut(middle, hash_key);
         self.more.insert(index, (middle, upper));
     }
 
     /// Gives memory back after a removal at `hash`. An empty segment's range joins the one before it.
-    fn shrink(&mut self, hash: KeyHash) {
+    fn shrink(&mut self, hash: KeyHash, hash_key: HashKey) {
         let index = self.index_of(hash.position());
         let segment = self.segment_mut(hash);
-        segment.shrink_if_sparse();
+        segment.shrink_if_sparse(hash_key);
         if index > 0 && segment.len() == 0 {
             drop(self.more.remove(index - 1));
         }
@@ -259,12 +263,14 @@ pub(super) struct SlotMut<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) table: &'a mut SlotTable,
     pub(super) hash: KeyHash,
+    /// The key of all hashes of the keyspace: a table that changes looks at other keys too.
+    pub(super) hash_key: HashKey,
 }
 
 impl<'a> SlotMut<'a> {
     /// The live entry of `key`. An expired one is dropped.
     pub(super) fn entry_mut(self, key: &[u8], now: UnixMillis) -> Option<&'a mut Entry> {
-        let Self { counts, table, hash } = self;
+        let Self { counts, table, hash, hash_key } = self;
         let segment = table.segment_mut(hash);
         let found = segment.entries.find(hash, key)?;
         if !segment.entries.get(found).is_expired(now) {
@@ -272,7 +278,7 @@ impl<'a> SlotMut<'a> {
         }
         // Memory is given back by the next removal: a second look at the table here would cost every
         // command a probe.
-        drop(segment.entries.remove(found));
+        drop(segment.entries.remove(hash_key, found));
         counts.len -= 1;
         forget_deadline(counts, &mut segment.expires);
         None
@@ -283,13 +289,13 @@ impl<'a> SlotMut<'a> {
         self,
         key: &[u8],
         now: UnixMillis,
-        make: fn() -> Value,
+        make: impl FnOnce() -> Value,
     ) -> &'a mut Entry {
-        let Self { counts, table, hash } = self;
-        let segment = table.segment_with_room(hash);
+        let Self { counts, table, hash, hash_key } = self;
+        let segment = table.segment_with_room(hash, hash_key);
         let Some(found) = segment.entries.find(hash, key) else {
             counts.len += 1;
-            return segment.entries.insert_new(hash, Entry::new(key, make(), None));
+            return segment.entries.insert_new(hash_key, hash, Entry::new(key, make(), None));
         };
         let entry = segment.entries.get_mut(found);
         if entry.is_expired(now) {
@@ -301,14 +307,14 @@ impl<'a> SlotMut<'a> {
 
     /// Puts `entry` in the place of whatever its key holds, which it returns.
     pub(super) fn insert(self, entry: Entry) -> Option<Entry> {
-        let Self { counts, table, hash } = self;
-        let segment = table.segment_with_room(hash);
+        let Self { counts, table, hash, hash_key } = self;
+        let segment = table.segment_with_room(hash, hash_key);
         if let Some(at) = entry.expire_at() {
             note_deadline(counts, segment, at);
         }
         let Some(found) = segment.entries.find(hash, entry.key()) else {
             counts.len += 1;
-            segment.entries.insert_new(hash, entry);
+            segment.entries.insert_new(hash_key, hash, entry);
             return None;
         };
         let replaced = std::mem::replace(segment.entries.get_mut(found), entry);
@@ -320,23 +326,23 @@ impl<'a> SlotMut<'a> {
 
     /// Takes the entry of `key` out, expired or not.
     pub(super) fn remove(self, key: &[u8]) -> Option<Entry> {
-        let Self { counts, table, hash } = self;
+        let Self { counts, table, hash, hash_key } = self;
         let segment = table.segment_mut(hash);
         let found = segment.entries.find(hash, key)?;
-        let removed = segment.entries.remove(found);
+        let removed = segment.entries.remove(hash_key, found);
         counts.len -= 1;
         if removed.expire_at().is_some() {
             forget_deadline(counts, &mut segment.expires);
         }
-        table.shrink(hash);
+        table.shrink(hash, hash_key);
         Some(removed)
     }
 
     /// Gives the entry of `key` another deadline, or none. `false` when there is no live entry.
     pub(super) fn set_expiry(self, key: &[u8], now: UnixMillis, at: Option<UnixMillis>) -> bool {
-        let Self { counts, table, hash } = self;
-        let Some(entry) =
-            (SlotMut { counts: &mut *counts, table: &mut *table, hash }).entry_mut(key, now)
+        let Self { counts, table, hash, hash_key } = self;
+        let Some(entry) = (SlotMut { counts: &mut *counts, table: &mut *table, hash, hash_key })
+            .entry_mut(key, now)
         else {
             return false;
         };
@@ -370,6 +376,7 @@ fn forget_deadline(counts: &mut Counts, expires_of_segment: &mut u32) {
 mod tests {
     use super::*;
     use crate::keyspace::Str;
+    use crate::keyspace::testing::{HASH_KEY, colliding};
 
     const NOW: UnixMillis = UnixMillis(100);
 
@@ -381,7 +388,9 @@ mod tests {
 
     impl Ground {
         fn slot(&mut self, key: &[u8]) -> SlotMut<'_> {
-            SlotMut { counts: &mut self.counts, table: &mut self.table, hash: KeyHash::of(key) }
+            let hash = KeyHash::of(key, HASH_KEY);
+            let Self { counts, table } = self;
+            SlotMut { counts, table, hash, hash_key: HASH_KEY }
         }
 
         fn insert(&mut self, key: &str, expire_at: Option<UnixMillis>) {
@@ -390,7 +399,7 @@ mod tests {
         }
 
         fn holds(&self, key: &str) -> bool {
-            self.table.find(KeyHash::of(key.as_bytes()), key.as_bytes()).is_some()
+            self.table.find(KeyHash::of(key.as_bytes(), HASH_KEY), key.as_bytes()).is_some()
         }
 
         fn check(&self) {
@@ -404,7 +413,7 @@ mod tests {
                 assert!(deadlines.clone().all(|at| at >= segment.earliest()));
                 expires += deadlines.count();
                 let positions =
-                    segment.unordered().map(|entry| KeyHash::of(entry.key()).position());
+                    segment.unordered().map(|entry| KeyHash::of(entry.key(), HASH_KEY).position());
                 assert!(positions.clone().all(|position| (from..end).contains(&position)));
             }
             assert_eq!(self.table.len(), self.counts.len);
@@ -436,21 +445,41 @@ mod tests {
         assert!(ground.table.first.entries.capacity() <= KEPT_CAPACITY_MAX);
     }
 
+    /// faults.md B1: keys that xxh3 cannot tell apart made one segment that was never cut.
+    #[test]
+    fn keys_made_to_collide_do_not() {
+        let mut ground = Ground::default();
+        for number in 0..10_000 {
+            let key = colliding(number);
+            drop(ground.slot(&key).insert(Entry::new(&key, Value::from(Str::new()), None)));
+        }
+        ground.check();
+        assert!(ground.table.segments().all(|(_, segment)| segment.len() <= SEGMENT_ENTRIES_MAX));
+        let mut positions: Vec<u64> =
+            ground.table.ordered_from(0, HASH_KEY).map(|(position, _)| position).collect();
+        positions.dedup();
+        assert_eq!(positions.len(), 10_000);
+    }
+
     #[test]
     fn positions_order_entries_across_segments() {
         let mut ground = Ground::default();
         (0..5000).for_each(|number| ground.insert(&number.to_string(), None));
-        let all: Vec<u64> = ground.table.ordered_from(0).map(|(position, _)| position).collect();
+        let all: Vec<u64> =
+            ground.table.ordered_from(0, HASH_KEY).map(|(position, _)| position).collect();
         assert_eq!(all.len(), 5000);
         assert!(all.is_sorted());
         for skipped in [0, 1, 777, 2500, 4998, 4999] {
-            let rest: Vec<u64> =
-                ground.table.ordered_from(all[skipped]).map(|(position, _)| position).collect();
+            let rest: Vec<u64> = ground
+                .table
+                .ordered_from(all[skipped], HASH_KEY)
+                .map(|(position, _)| position)
+                .collect();
             assert_eq!(rest, all[skipped..]);
-            let nth = ground.table.nth(skipped).unwrap();
-            assert_eq!(KeyHash::of(nth.key()).position(), all[skipped]);
+            let nth = ground.table.nth(skipped, HASH_KEY).unwrap();
+            assert_eq!(KeyHash::of(nth.key(), HASH_KEY).position(), all[skipped]);
         }
-        assert!(ground.table.nth(5000).is_none());
+        assert!(ground.table.nth(5000, HASH_KEY).is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::dense::MemberKey;
 use super::digest::feed_bytes;
 use super::{Hash, List, Set, Str, Stream, ZSet};
 
@@ -68,7 +69,7 @@ impl Value {
 /// A type that a key can hold: how to find it in a [`Value`] and how to become one.
 pub(super) trait Stored: Sized {
     /// A value as a command creates it for a missing key.
-    fn empty() -> Value;
+    fn empty(member_key: MemberKey) -> Value;
     fn of(value: &Value) -> Result<&Self, WrongType>;
     fn of_mut(value: &mut Value) -> Result<&mut Self, WrongType>;
 }
@@ -77,8 +78,8 @@ pub(super) trait Stored: Sized {
 macro_rules! stored {
     ($($type:ident => $empty:expr;)*) => {$(
         impl Stored for $type {
-            fn empty() -> Value {
-                Value::$type($empty)
+            fn empty(member_key: MemberKey) -> Value {
+                $empty(member_key).into()
             }
 
             fn of(value: &Value) -> Result<&Self, WrongType> {
@@ -99,10 +100,10 @@ macro_rules! stored {
 }
 
 stored! {
-    Str => Str::new();
-    List => Box::default();
-    Hash => Box::default();
-    Set => Box::default();
-    ZSet => Box::default();
-    Stream => Box::default();
+    Str => |_| Str::new();
+    List => |_| List::new();
+    Hash => Hash::new;
+    Set => Set::new;
+    ZSet => ZSet::new;
+    Stream => |_| Stream::new();
 }

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Bin;
 use super::codec::{self, DecodeError};
-use super::dense::{Dense, Keyed};
+use super::dense::{Dense, Keyed, MemberKey};
 use super::digest;
 use super::ranked::{Item, Ranked, RankedRange};
 
@@ -39,7 +39,7 @@ const ENCODED_BYTES_MIN: usize = 9;
 
 /// A Redis sorted set.
 #[derive(Clone, Debug)]
-pub struct ZSet(Form);
+pub struct ZSet(Form, MemberKey);
 
 #[derive(Clone, Debug)]
 enum Form {
@@ -95,16 +95,10 @@ fn order(left: (f64, &[u8]), right: (f64, &[u8])) -> Ordering {
     left.0.partial_cmp(&right.0).unwrap_or(Ordering::Equal).then_with(|| left.1.cmp(right.1))
 }
 
-impl Default for ZSet {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl ZSet {
     /// An empty sorted set; allocates nothing.
-    pub const fn new() -> Self {
-        Self(Form::Sorted(Vec::new()))
+    pub(super) const fn new(key: MemberKey) -> Self {
+        Self(Form::Sorted(Vec::new()), key)
     }
 
     /// How many members there are.
@@ -151,7 +145,7 @@ impl ZSet {
                     insert_sorted(sorted, Scored::new(packed_score, member));
                     return Insertion::Added;
                 }
-                None => self.0 = Form::Table(Box::new(Table::of_sorted(sorted))),
+                None => self.0 = Form::Table(Box::new(Table::of_sorted(sorted, self.1))),
             }
         }
         match &mut self.0 {
@@ -300,14 +294,15 @@ impl ZSet {
     /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a score that is
     /// not a number and for a small set out of order or beyond its limits, and whatever else is wrong with
     /// the bytes.
-    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(bytes: &mut &[u8], key: MemberKey) -> Result<Self, DecodeError> {
         let form = codec::take_u8(bytes)?;
         let count = codec::take_count(bytes, ENCODED_BYTES_MIN)?;
         match form {
-            FORM_SORTED => decode_sorted(bytes, count).map(|sorted| Self(Form::Sorted(sorted))),
-            FORM_TABLE => {
-                Table::decode(bytes, count).map(|table| Self(Form::Table(Box::new(table))))
+            FORM_SORTED => {
+                decode_sorted(bytes, count).map(|sorted| Self(Form::Sorted(sorted), key))
             }
+            FORM_TABLE => Table::decode(bytes, count, key)
+                .map(|table| Self(Form::Table(Box::new(table)), key)),
             other => Err(DecodeError::UnknownFormat(other)),
         }
     }
@@ -344,8 +339,8 @@ impl ZSet {
 }
 
 impl Table {
-    fn of_sorted(sorted: &mut Vec<Scored>) -> Self {
-        let mut members = Dense::with_capacity(sorted.len() + 1);
+    fn of_sorted(sorted: &mut Vec<Scored>, key: MemberKey) -> Self {
+        let mut members = Dense::with_capacity(key, sorted.len() + 1);
         for scored in sorted.drain(..) {
             let member = scored.member.clone();
             members.insert_with(&member, || scored);
@@ -366,8 +361,8 @@ impl Table {
         Self { order: Ranked::build(&items), members }
     }
 
-    fn decode(bytes: &mut &[u8], count: usize) -> Result<Self, DecodeError> {
-        let mut members = Dense::with_capacity(count);
+    fn decode(bytes: &mut &[u8], count: usize, key: MemberKey) -> Result<Self, DecodeError> {
+        let mut members = Dense::with_capacity(key, count);
         for _ in 0..count {
             let (member, score) = take_member(bytes)?;
             if !members.insert_with(member, || Scored::new(score, member)).1 {
@@ -546,7 +541,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::seeded;
+    use crate::keyspace::testing::{KEY, seeded};
 
     type Model = Vec<(f64, Vec<u8>)>;
 
@@ -636,7 +631,7 @@ mod tests {
     }
 
     fn after(steps: Vec<Step>) -> (ZSet, Model) {
-        let (mut zset, mut model) = (ZSet::new(), Vec::new());
+        let (mut zset, mut model) = (ZSet::new(KEY), Vec::new());
         for step in steps {
             apply(&mut zset, &mut model, step);
         }
@@ -711,7 +706,7 @@ mod tests {
             low in prop::collection::vec(any::<u8>(), 0..4),
             high in prop::collection::vec(any::<u8>(), 0..4),
         ) {
-            let mut zset = ZSet::new();
+            let mut zset = ZSet::new(KEY);
             for member in members.iter().rev() {
                 zset.insert(member, 0.0);
             }
@@ -731,7 +726,7 @@ mod tests {
             let mut bytes = Vec::new();
             zset.encode(&mut bytes);
             let mut rest = &bytes[..];
-            let mut copy = ZSet::decode(&mut rest).unwrap();
+            let mut copy = ZSet::decode(&mut rest, KEY).unwrap();
             prop_assert!(rest.is_empty());
             let mut copy_model = model.clone();
             for step in later {
@@ -746,7 +741,7 @@ mod tests {
 
         #[test]
         fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..60)) {
-            if let Ok(zset) = ZSet::decode(&mut &bytes[..]) {
+            if let Ok(zset) = ZSet::decode(&mut &bytes[..], KEY) {
                 prop_assert_eq!(zset.iter().count(), zset.len());
             }
         }
@@ -754,7 +749,7 @@ mod tests {
 
     #[test]
     fn negative_zero_is_zero_in_a_small_set_and_never_set_over_zero() {
-        let mut zset = ZSet::new();
+        let mut zset = ZSet::new(KEY);
         assert_eq!(zset.insert(b"a", -0.0), Insertion::Added);
         assert_eq!(zset.score(b"a").map(f64::to_bits), Some(0));
         assert_eq!(zset.insert(&[b'm'; SORTED_BYTES_MAX + 1], 1.0), Insertion::Added);
@@ -796,13 +791,13 @@ mod tests {
             (encoded(FORM_SORTED, &[(&b"a"[..], 1.0); SORTED_MEMBERS_MAX + 1]), beyond),
         ];
         for (bytes, error) in rows {
-            assert_eq!(ZSet::decode(&mut &bytes[..]).err(), Some(error), "{bytes:?}");
+            assert_eq!(ZSet::decode(&mut &bytes[..], KEY).err(), Some(error), "{bytes:?}");
         }
     }
 
     #[test]
     fn the_form_changes_at_the_limits_of_redis() {
-        let mut zset = ZSet::new();
+        let mut zset = ZSet::new(KEY);
         for number in 0..128_u8 {
             zset.insert(&[number], f64::from(number));
         }
@@ -810,7 +805,7 @@ mod tests {
         zset.insert(b"one more", 0.5);
         assert_eq!(zset.encoding_name(), "skiplist");
         assert_eq!(zset.rank(b"one more"), Some(1));
-        let mut zset = ZSet::new();
+        let mut zset = ZSet::new(KEY);
         zset.insert(&[b'm'; SORTED_BYTES_MAX + 1], 1.0);
         assert_eq!(zset.encoding_name(), "skiplist");
     }

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
 use crate::ring::{Doors, Topology};
+use crate::stdx::hash_key::HashKey;
 
 /// The version of the encoded form; another is refused.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// Voters of the meta group at most: more would only slow its few decisions.
 pub const META_VOTERS_MAX: usize = 5;
@@ -83,6 +84,7 @@ pub struct Cluster {
     gone: BTreeSet<Incarnation>,
     ended: BTreeSet<RaftId>,
     next_raft_id: u64,
+    hash_key: HashKey,
 }
 
 /// A cluster as it travels and lies on disk; the order of the fields is the format.
@@ -97,6 +99,7 @@ struct Encoded {
     gone: BTreeSet<Incarnation>,
     ended: BTreeSet<RaftId>,
     next_raft_id: u64,
+    hash_key: [u64; 2],
 }
 
 /// Bytes that do not describe a cluster.
@@ -111,7 +114,8 @@ pub enum ClusterError {
 }
 
 impl Cluster {
-    /// A cluster that begins now: `topology` on the directories in `holders`, which must name every node of it.
+    /// A cluster that begins now: `topology` on the directories in `holders`, which must name every node of it, with
+    /// keys hashed under `hash_key`.
     ///
     /// Raft ids are given out in the order of groups and placements, so the same input makes the same cluster.
     ///
@@ -120,6 +124,7 @@ impl Cluster {
     pub fn begin(
         topology: Topology,
         holders: &BTreeMap<NodeId, (Incarnation, Session)>,
+        hash_key: HashKey,
     ) -> Result<Self, ClusterError> {
         let member = |node: &NodeId| {
             let (incarnation, session) = holders
@@ -139,6 +144,7 @@ impl Cluster {
             gone: BTreeSet::new(),
             ended: BTreeSet::new(),
             next_raft_id: 1,
+            hash_key,
         };
         let mut homes = vec![(GroupId::META, cluster.first_meta_voters())];
         let placements = cluster.topology.placements();
@@ -176,6 +182,12 @@ impl Cluster {
     /// Which cluster.
     pub fn id(&self) -> ClusterId {
         ClusterId(self.topology.cluster_id())
+    }
+
+    /// The key under which the shards hash their keys: the same on every replica, since the order of SCAN comes from it,
+    /// and a secret from clients. Drawn when the cluster begins, and never changed.
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key
     }
 
     /// The behaviour every member knows: only entries of this level may be proposed.
@@ -461,6 +473,7 @@ impl From<Cluster> for Encoded {
             gone: cluster.gone,
             ended: cluster.ended,
             next_raft_id: cluster.next_raft_id,
+            hash_key: cluster.hash_key.words(),
         }
     }
 }
@@ -481,6 +494,7 @@ impl TryFrom<Encoded> for Cluster {
             gone: encoded.gone,
             ended: encoded.ended,
             next_raft_id: encoded.next_raft_id,
+            hash_key: HashKey::new(encoded.hash_key),
         };
         cluster.validate()?;
         Ok(cluster)
@@ -528,6 +542,17 @@ mod tests {
         let ids: Vec<_> = begun.groups().values().flat_map(|it| it.replicas.keys()).collect();
         assert_eq!(ids.len(), 9);
         assert_eq!(begun.assigned_to(Incarnation(1)).len(), 3, "meta and two shards");
+    }
+
+    /// Another key would be another order of SCAN on the node that read it.
+    #[test]
+    fn the_hash_key_stays_through_changes_and_the_record() {
+        let changed = admitted();
+        let record = Command::Create(Box::new(changed.clone())).encode();
+        let read = Command::decode(&record).unwrap().created().unwrap();
+        assert_eq!(read, changed);
+        assert_eq!(read.hash_key(), HashKey::new([3, 4]));
+        assert!(!format!("{read:?}").contains("[3, 4]"), "a secret is not shown");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::cluster::Cluster;
 use crate::ids::{Incarnation, NodeId, Session};
 use crate::ring::{Node, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT};
+use crate::stdx::hash_key::HashKey;
 
 /// The node called `n` and a number.
 pub(crate) fn node(number: u64) -> NodeId {
@@ -43,5 +44,5 @@ pub(crate) fn cluster(topology: Topology) -> Cluster {
     let holders: BTreeMap<_, _> = (1..=count)
         .map(|number| (node(number), (Incarnation(u128::from(number)), first_session())))
         .collect();
-    Cluster::begin(topology, &holders).unwrap()
+    Cluster::begin(topology, &holders, HashKey::new([3, 4])).unwrap()
 }

@@ -14,6 +14,7 @@
 //! the Raft thesis §4.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::start::NodeError;
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
 use crate::meta::{self, Cluster, Command, JoinRequest};
 use crate::ring::{Node as RingNode, Topology};
+use crate::stdx::hash_key::HashKey;
 use crate::transport::{LocalIdentity, PeerClient, PeerIdentity, Peers};
 use crate::wal::{DataDir, Wal};
 
@@ -71,7 +73,7 @@ impl Newcomer<'_> {
                 None if self.is_founder() => {
                     if let Some(holders) = self.empty_directories() {
                         let id = ClusterId(random().max(1));
-                        let cluster = Cluster::begin(draw(id)?, &holders)?;
+                        let cluster = Cluster::begin(draw(id)?, &holders, draw_hash_key())?;
                         self.adopt(&Arc::new(cluster)).await?;
                     }
                 }
@@ -209,6 +211,12 @@ impl Newcomer<'_> {
         let why = why.unwrap_or_else(|| "waiting for a leader of the meta group".to_owned());
         self.progress.say(&format!("readmission: {why}"));
     }
+}
+
+/// A key that nobody can guess: std's own come from the operating system. Not from this node's other random numbers,
+/// which can be told from ids that everybody may see.
+fn draw_hash_key() -> HashKey {
+    HashKey::new([0, 1].map(|word| RandomState::new().hash_one(word)))
 }
 
 /// The name of a node that is waited for, and what stands between it and this one, where it is more than silence.

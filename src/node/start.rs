@@ -379,6 +379,7 @@ impl Ground {
             Shard::new(ShardOptions {
                 shard,
                 slots: topology.slots_of(shard),
+                hash_key: cluster.hash_key(),
                 node: self.myself.node,
                 incarnation: self.myself.incarnation,
                 session: self.myself.session,

@@ -31,6 +31,7 @@ use crate::raft::{
 use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash_key::HashKey;
 
 /// Version of the head of a snapshot: `version u8 | now u64 (Unix ms) | history u64 | index u64 | session table`, then the
 /// keyspace's stream.
@@ -73,9 +74,9 @@ struct BegunSnapshot {
 }
 
 impl State {
-    fn new(slots: RangeInclusive<u16>) -> Self {
+    fn new(slots: RangeInclusive<u16>, hash_key: HashKey) -> Self {
         Self {
-            keyspace: Keyspace::new(slots),
+            keyspace: Keyspace::new(slots, hash_key),
             sessions: SessionTable::default(),
             now: UnixMillis(0),
             history: 0,
@@ -101,15 +102,24 @@ pub struct StateHash {
 /// The state machine of a shard.
 pub(super) struct ShardMachine {
     slots: RangeInclusive<u16>,
+    hash_key: HashKey,
     state: RwLock<State>,
     listener: Arc<dyn AppliedPackets>,
     snapshots_begun: AtomicU64,
 }
 
 impl ShardMachine {
-    pub(super) fn new(slots: RangeInclusive<u16>, listener: Arc<dyn AppliedPackets>) -> Self {
-        let state = RwLock::new(State::new(slots.clone()));
-        Self { state, slots, listener, snapshots_begun: AtomicU64::new(0) }
+    pub(super) fn new(
+        slots: RangeInclusive<u16>,
+        hash_key: HashKey,
+        listener: Arc<dyn AppliedPackets>,
+    ) -> Self {
+        let state = RwLock::new(State::new(slots.clone(), hash_key));
+        Self { state, slots, hash_key, listener, snapshots_begun: AtomicU64::new(0) }
+    }
+
+    fn empty_state(&self) -> State {
+        State::new(self.slots.clone(), self.hash_key)
     }
 
     /// Runs `read` on the applied state. Its `now` is the later of `clock` (the shard's time as this node continues
@@ -135,7 +145,7 @@ impl ShardMachine {
 
     /// Forgets everything: the replica it belonged to has ended.
     pub(super) fn clear(&self) {
-        let old = std::mem::replace(&mut *self.state.write(), State::new(self.slots.clone()));
+        let old = std::mem::replace(&mut *self.state.write(), self.empty_state());
         drop(old);
     }
 
@@ -269,7 +279,7 @@ impl StateMachine for ShardMachine {
         self: Arc<Self>,
         chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
     ) -> io::Result<Restored> {
-        let state = load(chunks, State::new(self.slots.clone()))?;
+        let state = load(chunks, self.empty_state())?;
         Ok(Box::new(move || {
             let old = std::mem::replace(&mut *self.state.write(), state);
             drop(old);
@@ -536,7 +546,8 @@ mod tests {
     }
 
     fn machine_with(value: &[u8]) -> Arc<ShardMachine> {
-        let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::new(Nobody));
+        let machine =
+            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::new(Nobody));
         {
             let mut state = machine.state.write();
             for number in 0..3 {
@@ -576,7 +587,8 @@ mod tests {
     #[test]
     fn reads_in_the_log_have_little_to_say() {
         let heard = Arc::new(Heard::default());
-        let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::clone(&heard) as _);
+        let machine =
+            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::clone(&heard) as _);
         let value = vec![b'x'; REPLIES_SOFT_MAX / 4];
         let mut reads = Vec::new();
         for _ in 0..5 {
@@ -715,7 +727,8 @@ mod tests {
     #[test]
     fn replies_are_those_of_submissions_also_when_a_packet_comes_again() {
         let heard = Arc::new(Heard::default());
-        let machine = ShardMachine::new(0..=Slot::COUNT - 1, Arc::clone(&heard) as _);
+        let machine =
+            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::clone(&heard) as _);
         let mut set = body(&[b"SET", b"a", b"1"]);
         let mut incr = body(&[b"INCR", b"a"]);
         let first = [&set[..], &incr].concat();

@@ -35,6 +35,7 @@ use crate::raft::{
 use crate::resp::ErrorReply;
 use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
+use crate::stdx::hash_key::HashKey;
 use crate::stdx::memory::Budget;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{Message, PeerClient, Peers, Responder, Sender};
@@ -56,6 +57,8 @@ pub struct ShardOptions {
     pub shard: ShardId,
     /// Its slots.
     pub slots: RangeInclusive<u16>,
+    /// The cluster's key for the hashes of keys.
+    pub hash_key: HashKey,
     /// This node.
     pub node: NodeId,
     /// Its data directory.
@@ -150,6 +153,7 @@ impl Shard {
         let front = Arc::new(Front::new(options.node, options.incarnation, options.session));
         let machine = Arc::new(ShardMachine::new(
             options.slots.clone(),
+            options.hash_key,
             Arc::clone(&front) as Arc<dyn machine::AppliedPackets>,
         ));
         Arc::new(Self {
@@ -1072,6 +1076,7 @@ mod tests {
         Shard::new(ShardOptions {
             shard: ShardId(0),
             slots: 0..=16383,
+            hash_key: HashKey::new([1, 2]),
             node: HERE,
             incarnation: Incarnation(1),
             session: Session { number: 1, random: 1 },

@@ -1,4 +1,5 @@
-//! What std lacks: clocks that tests can move, seeded randomness, disks, limits of the process, sockets, Redis' number and glob texts.
+//! What std lacks: clocks that tests can move, seeded randomness, a keyed hash, disks, limits of the process, sockets, Redis'
+//! number and glob texts.
 //!
 //! Knows neither Redis nor Raft.
 
@@ -7,6 +8,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod fs;
 pub mod glob;
+pub mod hash_key;
 pub mod latest;
 pub mod log_limit;
 pub mod long_double;

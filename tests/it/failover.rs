@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::support::client::{Client, Value};
 use crate::support::cluster::{FAULT, TestCluster};
+use crate::support::damage::{Damage, damage};
 use crate::support::load::{Outcome, Wanderer};
 use crate::support::proxy::Link;
 use crate::support::{PATIENCE, is_long, let_pass, now_us, rounds, us, wait_for};
@@ -44,6 +45,41 @@ fn a_killed_leader_costs_a_short_pause_and_no_error() {
     eprintln!("pauses: median {} ms, longest {} ms", median / 1000, longest / 1000);
     assert!(longest <= longest_pause_us(), "{pauses:?} µs");
     assert!(!is_long() || median <= 800_000, "{pauses:?} µs");
+    cluster.assert_replicas_agree();
+}
+
+/// Keys are hashed under a secret, and the order of SCAN comes from it: all nodes have the same one, also a node whose
+/// disk is new.
+#[test]
+fn a_scan_goes_on_at_another_leader_and_after_a_restart() {
+    const KEYS: usize = 300;
+    let mut cluster = TestCluster::start(3, &[]);
+    let mut client = cluster.client(0);
+    for key in 0..KEYS {
+        assert_eq!(client.cmd(&["SET", &format!("{{a}}{key}"), "v"]), Value::ok());
+    }
+    let (mut seen, mut cursor, mut step) = (std::collections::BTreeSet::new(), "0".to_owned(), 0);
+    loop {
+        let index = step % cluster.len();
+        let answer = cluster.client(index).cmd(&["SCAN", &cursor, "COUNT", "100"]);
+        cursor = answer.array()[0].text();
+        for key in answer.array()[1].array() {
+            assert!(seen.insert(key.text()), "{key:?} came twice");
+        }
+        if cursor == "0" {
+            break;
+        }
+        let leader = cluster.leader_of("{a}");
+        cluster.node_mut(leader).kill();
+        if step == 0 {
+            damage(cluster.node(leader), Damage::Everything);
+        }
+        cluster.node_mut(leader).restart();
+        cluster.await_serving();
+        step += 1;
+    }
+    assert!(step >= 2, "{step}");
+    assert_eq!(seen.len(), KEYS);
     cluster.assert_replicas_agree();
 }
 
