@@ -3,27 +3,81 @@
 //! A due key is invisible to every command already; removing it is a replicated purge that the leader
 //! proposes from [`Keyspace::due_keys`]. Each segment and each database knows a time before which nothing in
 //! it is due, so asking costs nothing while nothing is.
+//!
+//! A look goes over a bounded number of entries, for it holds up all commands, and the next one goes on behind it: one
+//! [`Sweep`] after the other over all databases. What one look found the next does not find again in the same sweep, so it
+//! need not wait until that is removed.
 
 use crate::ids::DbIndex;
 use crate::stdx::clock::UnixMillis;
 
 use super::database::Database;
 use super::keyspace::DATABASES;
-use super::table::{NEVER, SlotTable};
+use super::table::NEVER;
 use super::{Bin, Entry, Keyspace};
 
+/// Entries and segments that one look visits, about: a millisecond's work.
+const VISITS_MAX: usize = 32 * 1024;
+
+/// Where the next look goes on. Not part of the logical state: it only ever decides what is proposed.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    db: usize,
+    table: usize,
+    /// The position within the slot from which on segments are still to be visited.
+    position: u64,
+    /// The earliest deadline of the database, as far as it was visited; `None` before that was begun.
+    earliest: Option<UnixMillis>,
+}
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct DueKeys {
+    /// Keys whose deadline has come.
+    pub keys: Vec<(DbIndex, Bin)>,
+    /// Whether the look came to the end of everything; else another one finds more, or goes on looking.
+    pub is_all: bool,
+}
+
+/// A look under way.
+#[derive(Debug)]
+struct Look {
+    now: UnixMillis,
+    keys_max: usize,
+    visits_left: usize,
+    keys: Vec<(DbIndex, Bin)>,
+}
+
+impl Look {
+    fn is_over(&self) -> bool {
+        self.visits_left == 0 || self.keys.len() >= self.keys_max
+    }
+
+    fn visit(&mut self, count: usize) {
+        self.visits_left = self.visits_left.saturating_sub(count);
+    }
+}
+
 impl Keyspace {
-    /// At most `limit` keys whose deadline has come at `now`, in no particular order.
+    /// Keys whose deadline has come at `now`, in no particular order: some `keys_max` of them, and at most a segment's
+    /// more. Goes on where the look before it ended.
     ///
     /// Needs `&mut self` to sharpen its bounds; the logical state stays as it is.
-    pub fn due_keys(&mut self, now: UnixMillis, limit: usize) -> Vec<(DbIndex, Bin)> {
-        let mut due = Vec::new();
-        for (db, database) in (0..DbIndex::COUNT).map(DbIndex).zip(&mut self.databases) {
-            if let Some(database) = database {
-                database.collect_due(db, now, limit, &mut due);
+    pub fn due_keys(&mut self, now: UnixMillis, keys_max: usize) -> DueKeys {
+        let mut look = Look { now, keys_max, visits_left: VISITS_MAX, keys: Vec::new() };
+        let sweep = &mut self.sweep;
+        for (db, database) in
+            (0..DbIndex::COUNT).map(DbIndex).zip(&mut self.databases).skip(sweep.db)
+        {
+            if let Some(database) = database
+                && !database.sweep(db, sweep, &mut look)
+            {
+                return DueKeys { keys: look.keys, is_all: false };
             }
+            *sweep = Sweep { db: sweep.db + 1, ..Sweep::default() };
         }
-        due
+        *sweep = Sweep::default();
+        DueKeys { keys: look.keys, is_all: true }
     }
 
     /// Removes `key` when its deadline has come at `now`; says whether it did.
@@ -36,29 +90,37 @@ impl Keyspace {
 const _: () = assert!(DATABASES == DbIndex::COUNT as usize);
 
 impl Database {
-    fn collect_due(
-        &mut self,
-        db: DbIndex,
-        now: UnixMillis,
-        limit: usize,
-        due: &mut Vec<(DbIndex, Bin)>,
-    ) {
-        if self.counts.earliest > now {
-            return;
-        }
-        let mut earliest = NEVER;
-        for segment in self.tables.iter_mut().flat_map(SlotTable::segments_mut) {
-            if segment.earliest() <= now {
-                if due.len() >= limit {
-                    return;
-                }
-                let expired = segment.unordered().filter(|entry| entry.is_expired(now));
-                due.extend(expired.take(limit - due.len()).map(|entry| (db, key_of(entry))));
-                segment.tighten_earliest();
+    /// Goes on with the sweep until the look is over; whether the database was done before that.
+    fn sweep(&mut self, db: DbIndex, sweep: &mut Sweep, look: &mut Look) -> bool {
+        if sweep.earliest.is_none() {
+            if self.counts.earliest > look.now {
+                return true;
             }
-            earliest = earliest.min(segment.earliest());
+            // Deadlines that are set while the sweep is under way lower it again, wherever they are.
+            self.counts.earliest = NEVER;
         }
-        self.counts.earliest = earliest;
+        let mut earliest = sweep.earliest.unwrap_or(NEVER);
+        for (index, table) in self.tables.iter_mut().enumerate().skip(sweep.table) {
+            let from = sweep.position;
+            for (begin, segment) in table.segments_mut().filter(|(begin, _)| *begin >= from) {
+                if look.is_over() {
+                    *sweep =
+                        Sweep { table: index, position: begin, earliest: Some(earliest), ..*sweep };
+                    return false;
+                }
+                look.visit(1);
+                if segment.earliest() <= look.now {
+                    look.visit(segment.len());
+                    let expired = segment.unordered().filter(|entry| entry.is_expired(look.now));
+                    look.keys.extend(expired.map(|entry| (db, key_of(entry))));
+                    segment.tighten_earliest();
+                }
+                earliest = earliest.min(segment.earliest());
+            }
+            sweep.position = 0;
+        }
+        self.counts.earliest = self.counts.earliest.min(earliest);
+        true
     }
 }
 
@@ -69,7 +131,8 @@ fn key_of(entry: &Entry) -> Bin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::testing::HASH_KEY;
+    use crate::keyspace::table::SEGMENT_ENTRIES_MAX;
+    use crate::keyspace::testing::{HASH_KEY, all_due};
     use crate::keyspace::{At, Str, Value};
     use crate::slot::Slot;
 
@@ -83,8 +146,8 @@ mod tests {
         keyspace
     }
 
-    fn due(keyspace: &mut Keyspace, now: u64, limit: usize) -> Vec<(u8, String)> {
-        let due = keyspace.due_keys(UnixMillis(now), limit).into_iter();
+    fn due(keyspace: &mut Keyspace, now: u64) -> Vec<(u8, String)> {
+        let due = all_due(keyspace, UnixMillis(now)).into_iter();
         let mut due: Vec<_> =
             due.map(|(db, key)| (db.0, String::from_utf8(key.to_vec()).unwrap())).collect();
         due.sort();
@@ -94,13 +157,11 @@ mod tests {
     #[test]
     fn keys_are_due_at_their_deadline() {
         let mut keyspace = keyspace_of(&[("a", 0, 10), ("b", 3, 20), ("{a}c", 0, 30), ("d", 0, 0)]);
-        assert_eq!(due(&mut keyspace, 9, 10), []);
-        assert_eq!(due(&mut keyspace, 10, 10), [(0, "a".to_owned())]);
-        assert_eq!(due(&mut keyspace, 20, 10), [(0, "a".to_owned()), (3, "b".to_owned())]);
-        assert_eq!(due(&mut keyspace, 30, 10).len(), 3);
-        assert_eq!(due(&mut keyspace, 30, 2).len(), 2);
-        assert_eq!(due(&mut keyspace, 30, 0), []);
-        assert_eq!(due(&mut keyspace, u64::MAX, 10).len(), 3);
+        assert_eq!(due(&mut keyspace, 9), []);
+        assert_eq!(due(&mut keyspace, 10), [(0, "a".to_owned())]);
+        assert_eq!(due(&mut keyspace, 20), [(0, "a".to_owned()), (3, "b".to_owned())]);
+        assert_eq!(due(&mut keyspace, 30).len(), 3);
+        assert_eq!(due(&mut keyspace, u64::MAX).len(), 3);
     }
 
     #[test]
@@ -109,13 +170,13 @@ mod tests {
         assert!(!keyspace.purge(DbIndex(0), b"a", UnixMillis(9)), "not yet due");
         assert!(keyspace.purge(DbIndex(0), b"a", UnixMillis(10)));
         assert!(!keyspace.purge(DbIndex(0), b"missing", UnixMillis(10)));
-        assert_eq!(due(&mut keyspace, 499, 10), [], "this look sharpens the bound");
-        assert_eq!(due(&mut keyspace, 500, 10).len(), 1);
+        assert_eq!(due(&mut keyspace, 499), [], "this look sharpens the bound");
+        assert_eq!(due(&mut keyspace, 500).len(), 1);
         let at = At { db: DbIndex(0), now: UnixMillis(20) };
         assert!(keyspace.set_expiry(at, b"{a}b", Some(UnixMillis(30))));
-        assert_eq!(due(&mut keyspace, 30, 10).len(), 1, "an earlier deadline lowers it again");
+        assert_eq!(due(&mut keyspace, 30).len(), 1, "an earlier deadline lowers it again");
         assert!(keyspace.set_expiry(at, b"{a}b", None));
-        assert_eq!(due(&mut keyspace, u64::MAX, 10), []);
+        assert_eq!(due(&mut keyspace, u64::MAX), []);
     }
 
     #[test]
@@ -124,6 +185,61 @@ mod tests {
         let at = At { db: DbIndex(0), now: UnixMillis(1) };
         drop(keyspace.insert(at, b"a", Value::from(Str::new()), Some(UnixMillis(0))));
         assert!(keyspace.get(at, b"a").is_none());
-        assert_eq!(due(&mut keyspace, 1, 10).len(), 1);
+        assert_eq!(due(&mut keyspace, 1).len(), 1);
+    }
+
+    /// faults.md B3: each look visited all that might be due, under the lock that all commands need.
+    #[test]
+    fn a_look_is_bounded_and_the_next_one_goes_on_behind_it() {
+        const KEYS: usize = 4 * VISITS_MAX;
+        let mut keyspace = keyspace_of(&[]);
+        let at = At { db: DbIndex(2), now: UnixMillis(1) };
+        for number in 0..KEYS {
+            let key = format!("{{a}}{number}");
+            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), Some(UnixMillis(9))));
+        }
+        let (mut found, mut looks) = (std::collections::BTreeSet::new(), 0);
+        loop {
+            let due = keyspace.due_keys(UnixMillis(9), 1000);
+            assert!(due.keys.len() < 1000 + SEGMENT_ENTRIES_MAX);
+            looks += 1;
+            for (_, key) in due.keys {
+                assert!(found.insert(key), "found again before it could be removed");
+            }
+            if due.is_all {
+                break;
+            }
+        }
+        assert_eq!(found.len(), KEYS);
+        // With later deadlines by now, all of it is looked through for nothing, bit by bit.
+        for key in &found {
+            assert!(keyspace.set_expiry(at, key, Some(UnixMillis(50))));
+        }
+        let mut looks_for_nothing = 0;
+        while !keyspace.due_keys(UnixMillis(49), 1000).is_all {
+            looks_for_nothing += 1;
+        }
+        assert!(looks > KEYS / (1000 + SEGMENT_ENTRIES_MAX), "{looks}");
+        assert!(
+            looks_for_nothing >= KEYS / (VISITS_MAX + SEGMENT_ENTRIES_MAX),
+            "{looks_for_nothing}"
+        );
+        assert_eq!(due(&mut keyspace, 50).len(), KEYS);
+    }
+
+    #[test]
+    fn a_deadline_set_behind_a_look_is_found_by_the_next_sweep() {
+        let keys: Vec<String> = (0..3000).map(|number| format!("{{a}}{number}")).collect();
+        let mut keyspace = keyspace_of(&[]);
+        let at = At { db: DbIndex(0), now: UnixMillis(1) };
+        for key in &keys {
+            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), Some(UnixMillis(5))));
+        }
+        assert!(!keyspace.due_keys(UnixMillis(5), 1).is_all);
+        for key in &keys {
+            assert!(keyspace.set_expiry(at, key.as_bytes(), Some(UnixMillis(20))));
+        }
+        assert!(due(&mut keyspace, 19).is_empty());
+        assert_eq!(due(&mut keyspace, 20).len(), keys.len());
     }
 }

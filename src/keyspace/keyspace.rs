@@ -14,6 +14,7 @@ use crate::stdx::hash_key::HashKey;
 use super::codec::DecodeError;
 use super::database::{Database, Graveyard};
 use super::dense::MemberKey;
+use super::expire::Sweep;
 use super::snapshot::Snapshot;
 use super::table::{Counts, KeyHash, SlotMut, SlotTable};
 use super::{Entry, Value};
@@ -46,6 +47,8 @@ pub struct Keyspace {
     pub(super) databases: [Option<Database>; DATABASES],
     pub(super) snapshot: Option<Box<Snapshot>>,
     pub(super) snapshots_begun: u32,
+    /// How far the look for due keys has come.
+    pub(super) sweep: Sweep,
 }
 
 /// Where a key lives within a database: computed once per command.
@@ -71,6 +74,7 @@ impl Keyspace {
             databases: Default::default(),
             snapshot: None,
             snapshots_begun: 0,
+            sweep: Sweep::default(),
         }
     }
 
@@ -209,7 +213,8 @@ impl Keyspace {
     }
 
     /// A digest of the whole logical state: databases, keys, values, deadlines. The history of
-    /// the tables does not show; unequal states differ but for a chance of 2⁻⁶⁴. Visits every key.
+    /// the tables does not show; unequal states differ but for a chance of 2⁻⁶⁴. Visits every key at once; see
+    /// [`Keyspace::begin_digest`].
     pub fn digest(&self) -> u64 {
         let digests = (0..DbIndex::COUNT).map(|db| self.digest_of(DbIndex(db)));
         digests.fold(0, u64::wrapping_add)
@@ -219,9 +224,7 @@ impl Keyspace {
     pub fn digest_of(&self, db: DbIndex) -> u64 {
         let tables = self.database(db).into_iter().flat_map(|database| &database.tables);
         let segments = tables.flat_map(SlotTable::segments);
-        let entries = segments.flat_map(|(_, segment)| segment.unordered());
-        // A sum does not depend on the order of its terms, so neither does the digest on that of the tables.
-        entries.map(|entry| entry.digest(db)).fold(0, u64::wrapping_add)
+        segments.map(|(_, segment)| segment.digest(db)).fold(0, u64::wrapping_add)
     }
 
     fn flush_into(&mut self, index: usize, graveyard: &mut Graveyard) {

@@ -41,6 +41,7 @@ mod snapshot;
 
 pub use database::Graveyard;
 pub use entry::Entry;
+pub use expire::DueKeys;
 pub use hash::{Hash, HashIter};
 pub use keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 pub use list::{End, List, ListRange};

@@ -95,6 +95,18 @@ pub(super) struct Snapshot {
     /// Records of segments that changed before their turn came, and how much of them is handed on already.
     kept: Vec<u8>,
     handed_on: usize,
+    /// Where only a digest of the state is wanted: the sum so far, and nothing is written.
+    digest: Option<u64>,
+}
+
+/// What became of a segment that a snapshot did not have.
+enum Visit {
+    /// It has the segment now.
+    Whole,
+    /// It has that many of its entries.
+    Part(usize),
+    /// The step is over.
+    Over,
 }
 
 /// Where the keys of a database that are still to be written are found.
@@ -112,6 +124,17 @@ impl Keyspace {
     /// Begins a snapshot of the state as it is now. `false`, and nothing is done, when one is under way.
     #[must_use = "false means that an earlier snapshot is still under way"]
     pub fn begin_snapshot(&mut self) -> bool {
+        self.begin(None)
+    }
+
+    /// Begins to find out [`Keyspace::digest`] of the state as it is now, which goes on changing meanwhile. It is a
+    /// snapshot of which only the digest is kept, and ended early by [`Keyspace::abort_snapshot`] like any.
+    #[must_use = "false means that a snapshot is under way"]
+    pub fn begin_digest(&mut self) -> bool {
+        self.begin(Some(0))
+    }
+
+    fn begin(&mut self, digest: Option<u64>) -> bool {
         if self.snapshot.is_some() {
             return false;
         }
@@ -132,6 +155,7 @@ impl Keyspace {
             table: 0,
             kept: Vec::new(),
             handed_on: 0,
+            digest,
         };
         self.snapshot = Some(Box::new(snapshot));
         true
@@ -158,11 +182,45 @@ impl Keyspace {
         if !snapshot.hand_on(limit, out) {
             return SnapshotProgress::More;
         }
-        let progress = snapshot.write(*self.slots.start(), &mut self.databases, limit, out);
+        let hash_key = snapshot.hash_key;
+        let visit = |home: (DbIndex, Slot), segment: &Segment, has| {
+            if out.len() >= limit {
+                return Visit::Over;
+            }
+            match put_record(out, home, segment, hash_key, has, limit) {
+                None => Visit::Whole,
+                Some(part) => Visit::Part(part),
+            }
+        };
+        let progress = snapshot.walk(*self.slots.start(), &mut self.databases, visit);
         if progress == SnapshotProgress::Done {
             self.snapshot = None;
         }
         progress
+    }
+
+    /// Goes over some `entries_max` more entries, and at most a segment's more; the digest, once that was all.
+    ///
+    /// `None` also when no digest is under way.
+    pub fn digest_step(&mut self, entries_max: usize) -> Option<u64> {
+        let snapshot = self.snapshot.as_mut()?;
+        let (mut sum, mut left) = (snapshot.digest?, entries_max.max(1));
+        let visit = |(db, _): (DbIndex, Slot), segment: &Segment, _| {
+            if left == 0 {
+                return Visit::Over;
+            }
+            // An empty segment takes its time too.
+            left = left.saturating_sub(segment.len().max(1));
+            sum = sum.wrapping_add(segment.digest(db));
+            Visit::Whole
+        };
+        let progress = snapshot.walk(*self.slots.start(), &mut self.databases, visit);
+        snapshot.digest = Some(sum);
+        if progress == SnapshotProgress::More {
+            return None;
+        }
+        self.snapshot = None;
+        Some(sum)
     }
 
     /// Ends a snapshot before it is complete. What was flushed meanwhile is returned to be freed.
@@ -315,11 +373,16 @@ impl Snapshot {
     /// Keeps `segment` aside, as far as it was not written yet, when it is about to change.
     pub(super) fn keep(&mut self, db: DbIndex, slot: Slot, segment: &mut Segment) {
         let is_live = matches!(self.sources.get(usize::from(db.0)), Some(Source::Live));
-        if is_live && segment.saved_in != self.number {
+        if !is_live || segment.saved_in == self.number {
+            return;
+        }
+        if let Some(digest) = &mut self.digest {
+            *digest = digest.wrapping_add(segment.digest(db));
+        } else {
             let has = self.entries_of(segment);
             put_record(&mut self.kept, (db, slot), segment, self.hash_key, has, usize::MAX);
-            segment.saved_in = self.number;
         }
+        segment.saved_in = self.number;
     }
 
     /// How many entries of a segment that it does not have whole this snapshot has.
@@ -351,12 +414,13 @@ impl Snapshot {
         None
     }
 
-    fn write(
+    /// Shows `visit` where they live the segments that this snapshot does not have, and how many of their entries it has,
+    /// until that says that the step is over.
+    fn walk(
         &mut self,
         first_slot: u16,
         live: &mut [Option<Database>; DATABASES],
-        limit: usize,
-        out: &mut Vec<u8>,
+        mut visit: impl FnMut((DbIndex, Slot), &Segment, usize) -> Visit,
     ) -> SnapshotProgress {
         for (db, live) in (0..DbIndex::COUNT).map(DbIndex).zip(live).skip(self.database) {
             let source = &mut self.sources[self.database];
@@ -369,18 +433,17 @@ impl Snapshot {
             for (slot, table) in
                 (first_slot..Slot::COUNT).filter_map(Slot::new).zip(tables).skip(self.table)
             {
-                for segment in table.segments_mut().filter(|it| it.saved_in != self.number) {
-                    if out.len() >= limit {
-                        return SnapshotProgress::More;
-                    }
+                let segments = table.segments_mut().map(|(_, segment)| segment);
+                for segment in segments.filter(|it| it.saved_in != self.number) {
                     let has = if segment.saved_in == self.number + 1 { self.part } else { 0 };
-                    match put_record(out, (db, slot), segment, self.hash_key, has, limit) {
-                        None => segment.saved_in = self.number,
-                        Some(part) => {
+                    match visit((db, slot), segment, has) {
+                        Visit::Whole => segment.saved_in = self.number,
+                        Visit::Part(part) => {
                             segment.saved_in = self.number + 1;
                             self.part = part;
                             return SnapshotProgress::More;
                         }
+                        Visit::Over => return SnapshotProgress::More,
                     }
                 }
                 if is_flushed {
@@ -843,5 +906,33 @@ mod tests {
     fn an_empty_keyspace_is_no_bytes() {
         assert!(saved(&mut keyspace()).is_empty());
         assert!(loaded(&[]).is_empty());
+    }
+
+    /// faults.md B2: the digest of a state that goes on changing, and none of the steps is long.
+    #[test]
+    fn a_digest_is_that_of_the_state_at_its_beginning() {
+        let mut keyspace = every_type();
+        for number in 0..20_000 {
+            set(&mut keyspace, 0, &format!("{{t}}{number}"), "v");
+            set(&mut keyspace, 3, &format!("{{t}}{number}"), "v");
+        }
+        let digest = keyspace.digest();
+        assert!(keyspace.begin_digest());
+        assert!(!keyspace.begin_snapshot() && !keyspace.begin_digest(), "one at a time");
+        let (mut steps, mut found) = (0, None);
+        while found.is_none() {
+            // Before and behind the place that the walk has reached; one database goes as a whole.
+            set(&mut keyspace, 0, &format!("{{t}}{}", steps * 37), "w");
+            set(&mut keyspace, 3, &format!("{{t}}{}", steps * 91), "w");
+            if steps == 2 {
+                assert!(keyspace.flush_db(DbIndex(3)).is_empty(), "the walk took it");
+            }
+            found = keyspace.digest_step(100);
+            steps += 1;
+        }
+        assert_eq!(found, Some(digest));
+        assert_ne!(keyspace.digest(), digest);
+        assert!(steps > 8, "{steps}");
+        assert!(!keyspace.is_snapshot_running() && keyspace.digest_step(100).is_none());
     }
 }

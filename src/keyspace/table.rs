@@ -8,6 +8,7 @@
 //! are cut by its highest bits, hash tables place by its lowest, and their tags use the bits above it, so none of
 //! the three spoils another.
 
+use crate::ids::DbIndex;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
 
@@ -97,6 +98,11 @@ impl Segment {
         self.entries.iter()
     }
 
+    /// The sum of the entries' digests: it does not depend on their order, so neither on the table's history.
+    pub(super) fn digest(&self, db: DbIndex) -> u64 {
+        self.unordered().map(|entry| entry.digest(db)).fold(0, u64::wrapping_add)
+    }
+
     /// The entries at `from` or after it, in the order of positions; keys break ties.
     pub(super) fn ordered_from(&self, from: u64, hash_key: HashKey) -> Vec<(u64, &Entry)> {
         let mut entries: Vec<(u64, &Entry)> = self
@@ -182,9 +188,10 @@ impl SlotTable {
         std::iter::once((0, &self.first)).chain(self.more.iter().map(|(from, rest)| (*from, rest)))
     }
 
-    /// The segments to be marked or tightened. Entries change through [`SlotMut`] alone.
-    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
-        std::iter::once(&mut self.first).chain(self.more.iter_mut().map(|(_, rest)| rest))
+    /// As [`Self::segments`], to be marked or tightened. Entries change through [`SlotMut`] alone.
+    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = (u64, &mut Segment)> {
+        let more = self.more.iter_mut().map(|(from, rest)| (*from, rest));
+        std::iter::once((0, &mut self.first)).chain(more)
     }
 
     /// The entries at `from` or after it in the order of positions, segment by segment.

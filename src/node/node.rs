@@ -66,6 +66,8 @@ pub struct Node {
     config_changes: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
     failure: Mutex<Option<NodeError>>,
+    /// Held by who has replicas hashed.
+    hashing: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Node {
@@ -95,6 +97,7 @@ impl Node {
             looks_ahead: AtomicBool::new(false),
             budget: parts.budget,
             registry: parts.registry,
+            hashing: tokio::sync::Mutex::new(()),
             run_seed: parts.seed,
             random: AtomicU64::new(parts.seed),
             config_changes: watch::Sender::new(0),
@@ -112,6 +115,12 @@ impl Node {
     /// last tick.
     pub fn looks_ahead(&self) -> bool {
         self.looks_ahead.load(Ordering::Relaxed)
+    }
+
+    /// The turn to have this node's replicas hashed, until it is dropped; `None` while somebody else has it. Hashing takes
+    /// some of the time in which commands could be applied, so it is not to be had several times over.
+    pub fn turn_to_hash(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.hashing.try_lock().ok()
     }
 
     /// What memory this node may take.

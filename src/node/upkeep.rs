@@ -70,7 +70,7 @@ async fn tick(node: Arc<Node>) {
         timer.tick().await;
         ticks = ticks.wrapping_add(1);
         for shard in node.shards() {
-            shard.tick().await;
+            shard.tick();
         }
         node.note_size();
         node.budget().set(node.config().options().maxmemory);

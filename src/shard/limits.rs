@@ -115,8 +115,18 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Room of a shard, in bytes, below which nodes that do not lead it ask how much it is at every tick.
 pub(super) const TIGHT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Keys one purge proposal removes at most.
-pub(super) const PURGE_KEYS_MAX: usize = 512;
+/// Keys one purge proposal removes, about. As many as are removed in a millisecond or two: more per wait for the log would
+/// only make commands wait longer behind them.
+pub(super) const PURGE_KEYS_MAX: usize = 2048;
+
+/// Entries that one step toward the hash of a replica goes over, about: half a millisecond's work, in which nobody writes.
+pub(super) const HASH_STEP_ENTRIES: usize = 1024;
+
+/// Pause between two of these steps, so that the thread of the shard is not held up at every turn.
+pub(super) const HASH_PAUSE: Duration = Duration::from_millis(1);
+
+/// Pauses for which a hash waits for a snapshot to end, or begins anew, before it is refused: ten seconds or so.
+pub(super) const HASH_WAITS_MAX: usize = 10_000;
 
 /// Log bytes of one shard after which a snapshot is taken, unless its last snapshot was larger.
 pub(super) const SNAPSHOT_LOG_BYTES: u64 = 64 * 1024 * 1024;

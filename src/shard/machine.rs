@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::limits::{REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
+use super::limits::{HASH_STEP_ENTRIES, HASH_WAITS_MAX, REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
 use super::proposal::{
     self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
@@ -24,7 +24,7 @@ use super::session_snapshot::{Stream, TableWriter, malformed};
 use crate::command::{self, Context, DataCommand};
 use crate::ids::{DbIndex, Incarnation, Session};
 use crate::keyspace::codec::DecodeError;
-use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Loader};
+use crate::keyspace::{At, DueKeys, KEYS_AHEAD_MAX, Keyspace, Loader};
 use crate::raft::{
     EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
@@ -63,6 +63,8 @@ struct State {
     index: u64,
     /// The snapshot being taken of this state. It goes with the state: who takes it learns that it is gone.
     snapshot: Option<BegunSnapshot>,
+    /// Whose digest is being found out. A snapshot that begins takes its place.
+    digest: Option<SnapshotTicket>,
 }
 
 /// A snapshot being taken.
@@ -82,6 +84,7 @@ impl State {
             history: 0,
             index: 0,
             snapshot: None,
+            digest: None,
         }
     }
 }
@@ -98,6 +101,11 @@ pub struct StateHash {
     /// Number of keys over all databases, expired ones not yet purged included.
     pub keys: usize,
 }
+
+/// The hashes of a replica were not found out: a snapshot was under way all the time, or they were for somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shard is busy with a snapshot or with another hash; ask again")]
+pub struct HashRefused;
 
 /// The state machine of a shard.
 pub(super) struct ShardMachine {
@@ -154,13 +162,9 @@ impl ShardMachine {
         self.state.read().now
     }
 
-    /// Keys past their deadline at `now`, at most `limit`.
-    pub(super) fn due_keys(
-        &self,
-        now: UnixMillis,
-        limit: usize,
-    ) -> Vec<(DbIndex, crate::keyspace::Bin)> {
-        self.state.write().keyspace.due_keys(now, limit)
+    /// Keys past their deadline at `now`, some `keys_max`; see [`Keyspace::due_keys`].
+    pub(super) fn due_keys(&self, now: UnixMillis, keys_max: usize) -> DueKeys {
+        self.state.write().keyspace.due_keys(now, keys_max)
     }
 
     /// The sessions that have not ended, as far as the shard knows.
@@ -173,15 +177,52 @@ impl ShardMachine {
         self.state.read().sessions.size()
     }
 
-    /// The replica's hashes. Walks all keys: for operators and tests.
-    pub(super) fn hash(&self) -> StateHash {
-        let state = self.state.read();
-        StateHash {
-            index: state.index,
-            history: state.history,
-            keyspace: state.keyspace.digest(),
-            keys: (0..DbIndex::COUNT).map(|db| state.keyspace.len(DbIndex(db))).sum(),
+    /// The replica's hashes, all of one state, at the time of the call or later. Walks all keys, some
+    /// [`HASH_STEP_ENTRIES`] at a time; `pause` lets others have the state between two steps, and while it must wait: a
+    /// snapshot goes before. For operators and tests.
+    ///
+    /// # Errors
+    /// [`HashRefused`] when there was no end of the waiting.
+    pub(super) fn hash(&self, mut pause: impl FnMut()) -> Result<StateHash, HashRefused> {
+        let mut waits = 0;
+        'anew: while waits < HASH_WAITS_MAX {
+            let Some((ticket, begun)) = self.begin_hash() else {
+                waits += 1;
+                pause();
+                continue;
+            };
+            loop {
+                let mut state = self.state.write();
+                if state.digest != Some(ticket) {
+                    waits += 1;
+                    continue 'anew;
+                }
+                if let Some(keyspace) = state.keyspace.digest_step(HASH_STEP_ENTRIES) {
+                    state.digest = None;
+                    return Ok(StateHash { keyspace, ..begun });
+                }
+                drop(state);
+                pause();
+            }
         }
+        Err(HashRefused)
+    }
+
+    /// All of the hashes but that of the keyspace, and by what name that is being found out.
+    fn begin_hash(&self) -> Option<(SnapshotTicket, StateHash)> {
+        let mut state = self.state.write();
+        if !state.keyspace.begin_digest() {
+            return None;
+        }
+        let ticket = self.draw_ticket();
+        state.digest = Some(ticket);
+        let keys = (0..DbIndex::COUNT).map(|db| state.keyspace.len(DbIndex(db))).sum();
+        let (index, history) = (state.index, state.history);
+        Some((ticket, StateHash { index, history, keyspace: 0, keys }))
+    }
+
+    fn draw_ticket(&self) -> SnapshotTicket {
+        SnapshotTicket(self.snapshots_begun.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -222,7 +263,7 @@ impl StateMachine for ShardMachine {
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
-        let ticket = SnapshotTicket(self.snapshots_begun.fetch_add(1, Ordering::Relaxed));
+        let ticket = self.draw_ticket();
         let mut state = self.state.write();
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
         for number in [state.now.0, state.history, state.index] {
@@ -231,7 +272,8 @@ impl StateMachine for ShardMachine {
         let head = TableWriter::new(head, &state.sessions);
         state.snapshot = Some(BegunSnapshot { ticket, head });
         if !state.keyspace.begin_snapshot() {
-            // The builder of an earlier one is gone: openraft has one at a time.
+            // The builder of an earlier one is gone, for openraft has one at a time; or it is a hash, which can wait.
+            state.digest = None;
             drop(state.keyspace.abort_snapshot());
             let begun = state.keyspace.begin_snapshot();
             debug_assert!(begun, "nothing is under way any more");
@@ -548,16 +590,63 @@ mod tests {
     fn machine_with(value: &[u8]) -> Arc<ShardMachine> {
         let machine =
             ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::new(Nobody));
-        {
-            let mut state = machine.state.write();
-            for number in 0..3 {
-                let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
-                let command = known(Commands::new(&body).next().unwrap());
-                let context = Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1);
-                run(&mut state.keyspace, command, &context, &mut Replies::default());
-            }
-        }
+        set_keys(&machine, 3, value);
         Arc::new(machine)
+    }
+
+    fn set_keys(machine: &ShardMachine, keys: usize, value: &[u8]) {
+        let mut state = machine.state.write();
+        for number in 0..keys {
+            let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
+            let command = known(Commands::new(&body).next().unwrap());
+            let context = Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1);
+            run(&mut state.keyspace, command, &context, &mut Replies::default());
+        }
+    }
+
+    fn hash_of(machine: &ShardMachine) -> StateHash {
+        machine.hash(|| ()).unwrap()
+    }
+
+    /// faults.md B2: whoever wrote waited until all keys had been walked over.
+    #[test]
+    fn a_hash_is_of_one_state_and_lets_others_write_meanwhile() {
+        let machine = machine_with(b"v");
+        set_keys(&machine, 8 * HASH_STEP_ENTRIES, b"v");
+        let before = hash_of(&machine);
+        let stamp = Stamp { now: UnixMillis(1), seed: 1 };
+        let mut pauses = 0;
+        let hash = machine.hash(|| {
+            pauses += 1;
+            let session = Session { number: 1, random: 1 };
+            let id = PacketId { incarnation: Incarnation(1), session, sequence: pauses };
+            let set = body(&[b"SET", format!("{{a}}{}", pauses * 7).as_bytes(), b"w"]);
+            let packet = Packet { id, floor: 1, commands: 1, body: set.into() };
+            let entry = proposal::encode_batch(stamp, &[packet]);
+            let position = EntryPosition { term: 1, index: pauses };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap();
+        });
+        assert!(pauses >= 4, "{pauses}");
+        assert_eq!(hash, Ok(before));
+        assert_ne!(hash_of(&machine), before);
+    }
+
+    #[test]
+    fn a_hash_yields_to_a_snapshot_and_waits_for_its_end() {
+        let machine = machine_with(b"v");
+        let before = hash_of(&machine);
+        assert!(machine.begin_hash().is_some());
+        let ticket = machine.begin_snapshot();
+        assert_eq!(machine.hash(|| ()), Err(HashRefused));
+        let mut waits = 0;
+        let hash = machine.hash(|| {
+            waits += 1;
+            if waits == 3 {
+                let mut out = Vec::new();
+                while machine.snapshot_step(ticket, 1000, &mut out) == SnapshotProgress::More {}
+            }
+        });
+        assert_eq!(hash, Ok(before));
     }
 
     fn stream_of(machine: &ShardMachine) -> Vec<u8> {
@@ -575,7 +664,7 @@ mod tests {
             let other = machine_with(b"other");
             let mut pieces = bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece)));
             Arc::clone(&other).prepare(&mut pieces).unwrap()();
-            assert_eq!(other.hash(), machine.hash(), "pieces of {length}");
+            assert_eq!(hash_of(&other), hash_of(&machine), "pieces of {length}");
         }
         for length in [0, 5, 9, 20, bytes.len() - 1] {
             let mut cut = std::iter::once(Ok(Bytes::copy_from_slice(&bytes[..length])));
@@ -675,7 +764,7 @@ mod tests {
     #[test]
     fn an_entry_that_is_not_known_is_not_applied_in_part_and_stops_the_replica() {
         let machine = machine_with(b"v");
-        let before = machine.hash();
+        let before = hash_of(&machine);
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let set = body(&[b"SET", b"{a}9", b"v"]);
         let two = |second: &[u8]| {
@@ -704,12 +793,12 @@ mod tests {
             let error =
                 machine.apply(position, Origin::Elsewhere, &bytes.into()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
-            assert_eq!(machine.hash(), before, "{why}");
+            assert_eq!(hash_of(&machine), before, "{why}");
         }
         machine
             .apply(EntryPosition { term: 1, index: 7 }, Origin::Elsewhere, &good.into())
             .unwrap();
-        assert_eq!(machine.hash().keys, before.keys + 1);
+        assert_eq!(hash_of(&machine).keys, before.keys + 1);
     }
 
     /// What a listener hears.

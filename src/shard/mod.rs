@@ -23,7 +23,7 @@ mod wire;
 
 pub use front::Lane;
 pub use limits::REPLY_BYTES_MAX;
-pub use machine::StateHash;
+pub use machine::{HashRefused, StateHash};
 pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,
 };

@@ -9,25 +9,28 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::front::{Attempt, Departure, Front, Lane, ReadDeparture};
 use super::limits::{
-    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, LEADER_LOOK_INTERVAL,
-    LINGER_TURNS, LOG_KEPT_BYTES, PACKET_BYTES_SOFT_MAX, PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX,
-    READ_LEADERS_LOST_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES, TIGHT_BYTES,
+    ENTRIES_IN_FLIGHT_MAX, FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, HASH_PAUSE,
+    LEADER_LOOK_INTERVAL, LINGER_TURNS, LOG_KEPT_BYTES, PACKET_BYTES_SOFT_MAX,
+    PACKETS_IN_FLIGHT_MAX, PURGE_KEYS_MAX, READ_LEADERS_LOST_MAX, RETRY_PAUSE, SNAPSHOT_LOG_BYTES,
+    TIGHT_BYTES,
 };
-use super::machine::{self, ShardMachine, StateHash};
+use super::machine::{self, HashRefused, ShardMachine, StateHash};
 use super::proposal::{self, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
 use super::session::SessionsSize;
 use super::time::{ShardTime, Stamps};
 use super::wire::{self, Answer, kind};
 use crate::ids::{DbIndex, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{DueKeys, Keyspace};
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, ProposalFate, Settled, StartError, Stopped,
     Timekeeper, TransferOutcome, TransferRefusal,
@@ -92,6 +95,8 @@ pub struct Shard {
     /// An entry that closes sessions is under way.
     is_closing: AtomicBool,
     is_asking_for_room: AtomicBool,
+    /// Keys past their deadline are being removed.
+    is_purging: AtomicBool,
     reads_in_flight: AtomicUsize,
     time: Arc<ShardTime>,
     stamps: Stamps,
@@ -130,6 +135,9 @@ struct Carried {
     foreign: Vec<(PacketId, u64)>,
     /// Or it closes sessions.
     closes: bool,
+    /// Or it purges: who purges waits for this to go.
+    #[expect(dead_code, reason = "only its end is waited for")]
+    done: Option<oneshot::Sender<()>>,
 }
 
 /// Why a try at reads has no replies.
@@ -164,6 +172,7 @@ impl Shard {
             growth_in_flight: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             is_asking_for_room: AtomicBool::new(false),
+            is_purging: AtomicBool::new(false),
             reads_in_flight: AtomicUsize::new(0),
             time: Arc::new(ShardTime::new(Arc::clone(&options.clock))),
             stamps: Stamps::default(),
@@ -390,9 +399,14 @@ impl Shard {
         self.machine.sessions_size()
     }
 
-    /// Hashes of this replica's state; walks all keys.
-    pub fn state_hash(&self) -> Option<StateHash> {
-        self.replica.get().map(|_| self.machine.hash())
+    /// Hashes of this replica's state; walks all keys, step by step, and sleeps between the steps: not on a runtime.
+    /// `None` without a replica.
+    ///
+    /// # Errors
+    /// [`HashRefused`] when a snapshot or another hash was under way for too long.
+    pub fn state_hash(&self) -> Result<Option<StateHash>, HashRefused> {
+        let hash = self.replica.get().map(|_| self.machine.hash(|| thread::sleep(HASH_PAUSE)));
+        hash.transpose()
     }
 
     /// Takes a message about this shard from a peer.
@@ -893,7 +907,7 @@ impl Shard {
     }
 
     /// What is due regularly, some ten times a second: overdue answers, the course of time, keys past their deadline.
-    pub async fn tick(self: &Arc<Self>) {
+    pub fn tick(self: &Arc<Self>) {
         let now = Instant::now();
         self.front.expire(now);
         if self.front.confirm(now) {
@@ -913,7 +927,7 @@ impl Shard {
             if replica.group.is_served() {
                 self.time.steer();
             }
-            self.purge_due_keys().await;
+            self.purge_due_keys();
         }
     }
 
@@ -939,24 +953,51 @@ impl Shard {
         });
     }
 
-    /// As leader: proposes the removal of keys past their deadline.
-    async fn purge_due_keys(self: &Arc<Self>) {
-        if self.entries_in_flight.load(Ordering::Acquire) >= ENTRIES_IN_FLIGHT_MAX {
+    /// As leader: begins to remove keys past their deadline, unless that is under way.
+    fn purge_due_keys(self: &Arc<Self>) {
+        if self.is_purging.load(Ordering::Acquire) {
             return;
         }
-        let now = self.time.now().max(self.machine.now());
-        let keys = self.machine.due_keys(now, PURGE_KEYS_MAX);
-        if !keys.is_empty() {
-            let stamp = self.next_stamp();
-            let purge = proposal::encode_purge(stamp, &keys);
-            if self
-                .propose(purge, Carried { stamp: stamp.now, ..Carried::default() })
-                .await
-                .is_err()
-            {
-                tracing::debug!(shard = %self.id(), "nothing is purged by a stopped replica");
-            }
+        let due = self.look_for_due_keys();
+        if due.is_all && due.keys.is_empty() {
+            return;
         }
+        self.is_purging.store(true, Ordering::Release);
+        let shard = Arc::clone(self);
+        tokio::spawn(async move {
+            shard.purge(due).await;
+            shard.is_purging.store(false, Ordering::Release);
+        });
+    }
+
+    /// Removes what is `due`, and what else is, until a sweep has been everywhere: at whatever rate keys expire, as long
+    /// as the log takes their removal. One purge is under way at a time, beside the entries of clients: its keys are
+    /// many, so that a wait for the disk is worth it, and few enough to be applied between two heartbeats.
+    async fn purge(self: &Arc<Self>, mut due: DueKeys) {
+        loop {
+            if !due.keys.is_empty() {
+                let stamp = self.next_stamp();
+                let purge = proposal::encode_purge(stamp, &due.keys);
+                let (done, is_done) = oneshot::channel();
+                let carried = Carried { stamp: stamp.now, done: Some(done), ..Carried::default() };
+                if self.propose(purge, carried).await.is_err() {
+                    tracing::debug!(shard = %self.id(), "nothing is purged by a stopped replica");
+                    return;
+                }
+                // Nothing is ever sent: its other end goes with the proposal.
+                drop(is_done.await);
+            }
+            if due.is_all || self.leadership() != Leadership::Here {
+                return;
+            }
+            tokio::task::yield_now().await;
+            due = self.look_for_due_keys();
+        }
+    }
+
+    fn look_for_due_keys(&self) -> DueKeys {
+        let now = self.time.now().max(self.machine.now());
+        self.machine.due_keys(now, PURGE_KEYS_MAX)
     }
 
     /// As leader: has the shard close the sessions that have ended for good. `last_ended` knows the number of a directory's

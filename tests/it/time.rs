@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use kvorum::stdx::prng::SplitMix64;
 
-use crate::support::client::Value;
+use crate::support::client::{Value, request};
 use crate::support::cluster::TestCluster;
 use crate::support::locks::Locks;
+use crate::support::node::TestServer;
+use crate::support::shards::parse;
 use crate::support::{PATIENCE, is_long, let_pass, now_us, rounds, seed, us, wait_for};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -210,4 +212,31 @@ fn a_key_seen_expired_stays_so_whatever_was_on_its_way() {
         }
     }
     eprintln!("{expired} were seen expired before the renewal was answered");
+}
+
+/// faults.md B3: a purge removed at most 512 keys ten times a second, so a store whose keys lived for 200 ms grew without end.
+#[test]
+fn keys_are_removed_as_fast_as_they_expire() {
+    const KEYS: u64 = 20_000;
+    const BATCH: u64 = 500;
+    let server = TestServer::start(&["--io-threads", "1"]);
+    let mut client = server.client();
+    for first in (0..KEYS).step_by(BATCH.try_into().unwrap()) {
+        let set = |key| request(&["SET", &format!("key{key}"), "v", "PX", "3000"]);
+        let batch: Vec<u8> = (first..first + BATCH).flat_map(set).collect();
+        client.send_raw(&batch).unwrap();
+        for _ in 0..BATCH {
+            assert_eq!(client.read().unwrap(), Value::ok());
+        }
+    }
+    let index = || parse(&server.admin("/api/shards?hash=1").unwrap()).unwrap()[0].index;
+    let (before, left) = (index(), client.line("DBSIZE").integer());
+    wait_for("an empty store", PATIENCE, || match client.line("DBSIZE").integer() {
+        0 => Ok(()),
+        keys => Err(format!("{keys} keys")),
+    });
+    // By entries of the log, not by time: few say it all, so many keys go with each.
+    let entries = index() - before;
+    eprintln!("{left} keys went in {entries} entries");
+    assert!(entries <= KEYS / 512 / 2, "{left} keys in {entries} entries");
 }

@@ -5,7 +5,7 @@
 //! | `/healthz` | 200 while the process serves |
 //! | `/readyz` | 200 when every shard has a leader that can be reached and the log and all replicas work, else 503 and why |
 //! | `/metrics` | for Prometheus |
-//! | `/api/shards` | the shards with a replica here; with `?hash=1` their state hashes, which walks all keys |
+//! | `/api/shards` | the shards with a replica here; with `?hash=1` their state hashes, which walks all keys: for one caller at a time, others get 503 |
 //! | `/api/leader?key=KEY` | who leads the shard of a key |
 //! | `/api/topology` | nodes and placement |
 
@@ -19,7 +19,7 @@ use crate::ids::{DbIndex, GroupId, NodeId};
 use crate::node::Node;
 use crate::ring::Topology;
 use crate::server::house::House;
-use crate::shard::{Shard, StateHash};
+use crate::shard::{HashRefused, Shard, StateHash};
 use crate::slot::Slot;
 
 /// One answer.
@@ -33,6 +33,10 @@ pub(super) struct Page {
 impl Page {
     pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Self {
         Self { status, kind: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    fn refused(why: HashRefused) -> Self {
+        Self::text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
     }
 
     fn json(body: String) -> Self {
@@ -66,7 +70,13 @@ async fn page_of(node: &Arc<Node>, path: &str, query: &str) -> Page {
             body: metrics::render(node),
         },
         "/api/shards" => {
-            Page::json(shards(node, parameter(query, "hash") == Some(b"1".to_vec())).await)
+            let with_hashes = parameter(query, "hash") == Some(b"1".to_vec());
+            let turn = if with_hashes { node.turn_to_hash() } else { None };
+            if with_hashes && turn.is_none() {
+                return Page::refused(HashRefused);
+            }
+            let page = shards(node, with_hashes).await;
+            page.map_or_else(Page::refused, Page::json)
         }
         "/api/leader" => match parameter(query, "key") {
             Some(key) => Page::json(leader(node, &key)),
@@ -103,12 +113,12 @@ fn leader(node: &Node, key: &[u8]) -> String {
     Object::new().with("slot", slot).with("shard", shard.0).with_option("leader", leader).end()
 }
 
-async fn shards(node: &Arc<Node>, with_hashes: bool) -> String {
+async fn shards(node: &Arc<Node>, with_hashes: bool) -> Result<String, HashRefused> {
     let mut items = Vec::new();
     for shard in node.shards() {
         let Some(status) = shard.status() else { continue };
         // Walking all keys takes its time: not on a runtime that serves clients.
-        let hash = if with_hashes { state_hash(Arc::clone(shard)).await } else { None };
+        let hash = if with_hashes { state_hash(Arc::clone(shard)).await? } else { None };
         let topology = node.topology();
         let leader = shard.leader().map(|id| quoted(&name_of(&topology, id)));
         let slots = shard.slots();
@@ -141,11 +151,11 @@ async fn shards(node: &Arc<Node>, with_hashes: bool) -> String {
         }
         items.push(item.end());
     }
-    array(items)
+    Ok(array(items))
 }
 
-async fn state_hash(shard: Arc<Shard>) -> Option<StateHash> {
-    tokio::task::spawn_blocking(move || shard.state_hash()).await.ok().flatten()
+async fn state_hash(shard: Arc<Shard>) -> Result<Option<StateHash>, HashRefused> {
+    tokio::task::spawn_blocking(move || shard.state_hash()).await.unwrap_or(Ok(None))
 }
 
 fn count_keys(node: &Node, shard: &Shard) -> usize {
@@ -254,6 +264,11 @@ mod tests {
             "{body}"
         );
         assert!(!body.contains("history") && body.contains("\"keys\":0"), "{body}");
+        let turn = node.turn_to_hash().unwrap();
+        let refused = get("/api/shards", "hash=1").await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "one at a time");
+        assert!(refused.body.contains("ask again"), "{}", refused.body);
+        drop(turn);
         let body = get("/api/shards", "hash=1").await.body;
         assert_eq!(body.matches("\"history\":\"").count(), 2, "{body}");
         let body = get("/api/topology", "").await.body;
