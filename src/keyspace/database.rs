@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::Entry;
 use super::table::{Counts, SlotTable};
 
 /// The keys of one database. Allocated when its first key arrives, so unused databases cost nothing.
@@ -19,7 +20,7 @@ impl Database {
     }
 }
 
-/// Databases that were flushed and wait to be freed.
+/// Databases that were flushed, and large values that went: they wait to be freed.
 ///
 /// Freeing millions of values takes seconds. Whoever flushes decides where: dropping this on another thread
 /// keeps the shard answering.
@@ -27,17 +28,32 @@ impl Database {
 #[derive(Default)]
 pub struct Graveyard {
     databases: Vec<Database>,
+    entries: Vec<Entry>,
 }
 
 impl Graveyard {
     /// How many keys wait to be freed.
     pub fn len(&self) -> usize {
-        self.databases.iter().map(|database| database.counts.len).sum()
+        let flushed: usize = self.databases.iter().map(|database| database.counts.len).sum();
+        flushed + self.entries.len()
     }
 
     /// Whether dropping it is cheap.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Takes an entry that has gone. A small one is freed at once: that takes less than to hand it on.
+    pub(super) fn bury_entry(&mut self, entry: Entry) {
+        if entry.value.is_large() {
+            self.entries.push(entry);
+        }
+    }
+
+    /// Takes all that `other` holds.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.databases.extend(other.databases);
+        self.entries.extend(other.entries);
     }
 
     pub(super) fn bury(&mut self, database: Option<Database>) {

@@ -83,7 +83,8 @@ impl Keyspace {
     /// Removes `key` when its deadline has come at `now`; says whether it did.
     pub fn purge(&mut self, db: DbIndex, key: &[u8], now: UnixMillis) -> bool {
         let is_due = self.entry_even_expired(db, key).is_some_and(|entry| entry.is_expired(now));
-        is_due && self.remove_even_expired(db, key).is_some()
+        let removed = if is_due { self.remove_even_expired(db, key) } else { None };
+        self.discard(removed)
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Keyspace {
     pub(super) snapshots_begun: u32,
     /// How far the look for due keys has come.
     pub(super) sweep: Sweep,
+    /// What has gone and takes long to free.
+    graveyard: Graveyard,
 }
 
 /// Where a key lives within a database: computed once per command.
@@ -75,6 +77,7 @@ impl Keyspace {
             snapshot: None,
             snapshots_begun: 0,
             sweep: Sweep::default(),
+            graveyard: Graveyard::default(),
         }
     }
 
@@ -146,6 +149,29 @@ impl Keyspace {
     ) -> Option<Entry> {
         let entry = Entry::new(key, value, expire_at);
         self.slot_or_create(at.db, self.place(key)).insert(entry)
+    }
+
+    /// As [`Keyspace::insert`]; what it replaces is [discarded](Self::discard).
+    pub fn put(&mut self, at: At, key: &[u8], value: Value, expire_at: Option<UnixMillis>) {
+        let replaced = self.insert(at, key, value, expire_at);
+        self.discard(replaced);
+    }
+
+    /// Drops `entry`, or keeps it for [`Keyspace::take_graveyard`] where that takes long; whether there was one.
+    pub fn discard(&mut self, entry: Option<Entry>) -> bool {
+        let Some(entry) = entry else { return false };
+        self.graveyard.bury_entry(entry);
+        true
+    }
+
+    /// Keeps what was flushed for [`Keyspace::take_graveyard`].
+    pub fn bury(&mut self, flushed: Graveyard) {
+        self.graveyard.absorb(flushed);
+    }
+
+    /// What has gone since the last call and is yet to be freed: by whoever does not hold up others by that.
+    pub fn take_graveyard(&mut self) -> Graveyard {
+        std::mem::take(&mut self.graveyard)
     }
 
     /// Takes the entry of `key` out. An expired one is dropped and not returned.

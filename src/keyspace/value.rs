@@ -52,6 +52,20 @@ impl Value {
         }
     }
 
+    /// Whether freeing it takes long: it has many parts. (One piece of memory goes at once, however long it is.)
+    pub(super) fn is_large(&self) -> bool {
+        const PARTS_SMALL_MAX: usize = 4096;
+        let parts = match self {
+            Self::Str(_) => 1,
+            Self::List(list) => list.len(),
+            Self::Hash(hash) => hash.len(),
+            Self::Set(set) => set.len(),
+            Self::ZSet(zset) => zset.len(),
+            Self::Stream(stream) => stream.len(),
+        };
+        parts > PARTS_SMALL_MAX
+    }
+
     /// Feeds the type and the value: the same bytes for equal values whatever their history.
     pub fn digest(&self, hasher: &mut Xxh3) {
         feed_bytes(hasher, self.type_name().as_bytes());

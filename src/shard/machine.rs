@@ -24,7 +24,7 @@ use super::session_snapshot::{Stream, TableWriter, malformed};
 use crate::command::{self, Context, DataCommand};
 use crate::ids::{DbIndex, Incarnation, Session};
 use crate::keyspace::codec::DecodeError;
-use crate::keyspace::{At, DueKeys, KEYS_AHEAD_MAX, Keyspace, Loader};
+use crate::keyspace::{At, DueKeys, Graveyard, KEYS_AHEAD_MAX, Keyspace, Loader};
 use crate::raft::{
     EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
@@ -235,8 +235,8 @@ impl StateMachine for ShardMachine {
     ) -> Result<(), UnknownEntry> {
         // All of it before any of it: an entry is applied whole or not at all.
         let (stamp, proposal) = decode_known(origin, bytes).map_err(UnknownEntry::because)?;
-        let mut state = self.state.write();
-        let state = &mut *state;
+        let mut guard = self.state.write();
+        let state = &mut *guard;
         state.index = position.index;
         state.history = xxh3_64_with_seed(bytes, state.history);
         state.now = state.now.max(stamp.now);
@@ -259,6 +259,9 @@ impl StateMachine for ShardMachine {
                 }
             }
         }
+        let buried = state.keyspace.take_graveyard();
+        drop(guard);
+        free_elsewhere(buried);
         Ok(())
     }
 
@@ -326,6 +329,18 @@ impl StateMachine for ShardMachine {
             let old = std::mem::replace(&mut *self.state.write(), state);
             drop(old);
         }))
+    }
+}
+
+/// Frees what has gone where nobody waits: neither for the state nor, with heartbeats to send, for this thread.
+fn free_elsewhere(buried: Graveyard) {
+    if buried.is_empty() {
+        return;
+    }
+    match tokio::runtime::Handle::try_current() {
+        // Nothing comes of it, so nobody waits for its end but the runtime itself.
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(buried))),
+        Err(_) => drop(buried),
     }
 }
 
@@ -647,6 +662,34 @@ mod tests {
             }
         });
         assert_eq!(hash, Ok(before));
+    }
+
+    /// faults.md B4: it was freed in apply, under the lock.
+    #[test]
+    fn what_takes_long_to_free_is_not_freed_by_the_command() {
+        let machine = machine_with(b"v");
+        let mut state = machine.state.write();
+        let at = At { db: DbIndex(0), now: UnixMillis(1) };
+        let mut run_line = |argv: &[&[u8]]| {
+            let body = body(argv);
+            let command = known(Commands::new(&body).next().unwrap());
+            run(&mut state.keyspace, command, &Context::new(at, 1), &mut Replies::default());
+            state.keyspace.take_graveyard().len()
+        };
+        let members: Vec<Vec<u8>> = (0..5000).map(|it: u32| it.to_le_bytes().to_vec()).collect();
+        let add: Vec<&[u8]> =
+            [&b"SADD"[..], b"{a}s"].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
+        for ends in [
+            &[&b"DEL"[..], b"{a}s"][..],
+            &[b"UNLINK", b"{a}s"],
+            &[b"SET", b"{a}s", b"v"],
+            &[b"PEXPIREAT", b"{a}s", b"0"],
+        ] {
+            assert_eq!(run_line(&[b"DEL", b"{a}s"]), 0, "what is small is freed at once");
+            assert_eq!(run_line(&add), 0);
+            assert_eq!(run_line(ends), 1, "{ends:?}");
+        }
+        assert_eq!(run_line(&[b"FLUSHALL"]), 3);
     }
 
     fn stream_of(machine: &ShardMachine) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! DEL and UNLINK: remove keys.
 //!
-//! UNLINK promises to free big values elsewhere; here both do the same.
+//! UNLINK promises to free big values elsewhere; here both do.
 
 use crate::command::prelude::*;
 
@@ -30,8 +30,12 @@ const UNLINK_SPEC: Spec = Spec {
 };
 
 fn del(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let keys = args.rest().iter();
-    Ok(Reply::count(keys.filter(|key| keyspace.remove(context.at, key).is_some()).count()))
+    let mut count = 0;
+    for key in args.rest() {
+        let removed = keyspace.remove(context.at, key);
+        count += usize::from(keyspace.discard(removed));
+    }
+    Ok(Reply::count(count))
 }
 
 #[cfg(test)]

@@ -98,7 +98,8 @@ fn set_deadline(
         return Ok(Reply::Integer(0));
     }
     if deadline <= context.now() {
-        drop(keyspace.remove(context.at, key));
+        let removed = keyspace.remove(context.at, key);
+        keyspace.discard(removed);
     } else {
         keyspace.set_expiry(context.at, key, Some(deadline));
     }

@@ -39,13 +39,15 @@ const ALL_SPEC: Spec = Spec {
 
 fn flushdb(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     parse_mode(args)?;
-    drop(keyspace.flush_db(context.db()));
+    let flushed = keyspace.flush_db(context.db());
+    keyspace.bury(flushed);
     Ok(Reply::OK)
 }
 
 fn flushall(keyspace: &mut Keyspace, args: &mut Args, _context: &Context) -> Outcome<'static> {
     parse_mode(args)?;
-    drop(keyspace.flush_all());
+    let flushed = keyspace.flush_all();
+    keyspace.bury(flushed);
     Ok(Reply::OK)
 }
 

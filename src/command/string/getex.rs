@@ -53,7 +53,8 @@ fn getex(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome
         let deadline = expiry.deadline(context.now(), "getex")?;
         // Only a time since 1970 can already be over; the key goes then.
         if expiry.is_absolute() && deadline <= context.now() {
-            drop(keyspace.remove(context.at, key));
+            let removed = keyspace.remove(context.at, key);
+            keyspace.discard(removed);
         } else {
             keyspace.set_expiry(context.at, key, Some(deadline));
         }

@@ -65,7 +65,7 @@ fn decrby(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcom
 
 fn add(increment: i64, key: &[u8], keyspace: &mut Keyspace, context: &Context) -> Outcome<'static> {
     let Some(string) = keyspace.string_mut(context.at, key)? else {
-        drop(keyspace.insert(context.at, key, Str::from_i64(increment).into(), None));
+        keyspace.put(context.at, key, Str::from_i64(increment).into(), None);
         return Ok(Reply::Integer(increment));
     };
     let number = string.as_i64().ok_or(ErrorReply::NOT_INTEGER)?;

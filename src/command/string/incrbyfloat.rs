@@ -29,7 +29,7 @@ fn incrbyfloat(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> O
     let value = Str::from_bytes(&sum);
     match string {
         Some(string) => *string = value,
-        None => drop(keyspace.insert(context.at, key, value.into(), None)),
+        None => keyspace.put(context.at, key, value.into(), None),
     }
     Ok(Reply::from(sum))
 }

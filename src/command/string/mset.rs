@@ -31,7 +31,7 @@ const IF_MISSING_SPEC: Spec = Spec {
 
 fn mset(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     for (key, value) in args.pairs()? {
-        drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), None));
+        keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
     }
     Ok(Reply::OK)
 }
@@ -42,7 +42,7 @@ fn msetnx(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcom
         return Ok(Reply::Integer(0));
     }
     for (key, value) in pairs {
-        drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), None));
+        keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
     }
     Ok(Reply::Integer(1))
 }

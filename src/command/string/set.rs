@@ -48,7 +48,7 @@ const SPEC: Spec = Spec {
 fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     let (key, value) = (args.next_key()?, args.next_bytes()?);
     if args.is_empty() {
-        drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), None));
+        keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
         return Ok(Reply::OK);
     }
     let options = Options::parse(args)?;
@@ -71,7 +71,7 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
         return Ok(old.unwrap_or(Reply::Null));
     }
     let kept = found.filter(|_| options.keeps_deadline).and_then(Entry::expire_at);
-    drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), deadline.or(kept)));
+    keyspace.put(context.at, key, Str::from_bytes(value).into(), deadline.or(kept));
     Ok(old.unwrap_or(Reply::OK))
 }
 

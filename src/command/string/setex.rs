@@ -48,7 +48,7 @@ fn set_for(
 ) -> Outcome<'static> {
     let (key, time, value) = (args.next_key()?, args.next_bytes()?, args.next_bytes()?);
     let deadline = Expiry::new(form, time).deadline(context.now(), args.command_name())?;
-    drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), Some(deadline)));
+    keyspace.put(context.at, key, Str::from_bytes(value).into(), Some(deadline));
     Ok(Reply::OK)
 }
 

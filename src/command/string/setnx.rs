@@ -23,7 +23,7 @@ fn setnx(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome
     if keyspace.entry(context.at, key).is_some() {
         return Ok(Reply::Integer(0));
     }
-    drop(keyspace.insert(context.at, key, Str::from_bytes(value).into(), None));
+    keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
     Ok(Reply::Integer(1))
 }
 
