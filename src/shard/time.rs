@@ -15,9 +15,14 @@
 //! **Time never goes back**, from read to write to read, nor from one leader to the next.
 //! - A read is given the time at which the leader was known to lead, or earlier, and no later one than the oldest stamp
 //!   that is proposed and not applied ([`Stamps`]): what applies after the read is stamped later than it.
-//! - The next leader answers 75 ms later at least (lease 500 ms after the *arrival* of the message that the old one's
-//!   425 ms are counted from), or was told to stand by a message that took as long as those that brought the time. So its
-//!   clock may be behind by as long as a message takes, up to 75 ms, and shows no earlier time.
+//! - The next leader's time is at least that, however late messages were. A read at R rests on a message sent at s, by the
+//!   leader's own time, at which a majority was heard: R ≤ s + 425 ms. One of them votes for the next leader, 500 ms at
+//!   the earliest after a message of s or later came, and its clock then says s + 500 ms at least, for it was set to s when
+//!   that came. Of all words asked for the last counts, so the next leader goes by this one or a later one. Who is handed the
+//!   lead was told so by a message that took as long as those that brought the time, after the last read.
+//!
+//! How late it may be is another matter: where the only word of a leader that somebody heard was late by a second, because
+//! that process stood still, and the leader is gone, its successor is behind by that second, and locks live so much longer.
 
 use std::fmt;
 use std::sync::Arc;

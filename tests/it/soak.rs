@@ -187,7 +187,9 @@ fn histories_hold_under_any_faults_in_any_order() {
         // A cluster of its own for each part, so that a key's history begins with nothing.
         let mut cluster = TestCluster::start_for_soak(3, &DIRECTIVES);
         let recording = Recording::start(&cluster.ports(), CLIENTS, prng.below(u64::MAX));
-        let locks = Locks::start(&cluster.ports(), prng.below(u64::MAX));
+        // Processes stand still and links are silent for seconds, and what is heard afterwards is as late.
+        let late = Duration::from_secs(8);
+        let locks = Locks::start(&cluster.ports(), prng.below(u64::MAX), late);
         let part_end = end.min(now_us() + us(PART));
         while now_us() < part_end {
             let_pass(millis(&mut prng, 100, 500));

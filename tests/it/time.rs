@@ -137,7 +137,8 @@ fn judge_locks(directives: &[&str]) {
     let seed = seed();
     let mut prng = SplitMix64::new(seed);
     let mut cluster = start([0, HOUR_MS, -HOUR_MS], directives);
-    let locks = Locks::start(&cluster.ports(), seed);
+    let late = Duration::from_millis(if is_long() { 30 } else { 1000 });
+    let locks = Locks::start(&cluster.ports(), seed, late);
     let end = now_us() + us(Duration::from_secs(if is_long() { 120 } else { 15 }));
     while now_us() < end {
         let_pass(Duration::from_millis(300 + prng.below(900)));

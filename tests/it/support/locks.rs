@@ -13,19 +13,13 @@ use kvorum::stdx::prng::SplitMix64;
 
 use super::client::Value;
 use super::load::{Outcome, Wanderer};
-use super::{is_long, let_pass, now_us};
+use super::{let_pass, now_us, us};
 
 const KEYS: u64 = 3;
 
 /// By how much a lock may live shorter than 99 % of its TTL, in µs: stamps are whole milliseconds, and a follower that
 /// becomes leader may have kept to a time that is as much ahead as a leader slews between two heartbeats.
 const EARLY_US: u64 = 5_000;
-
-/// By how much a lock may live longer than 101 % of its TTL, in µs: what a follower hears is late by the way of the message,
-/// which is long where this machine runs other tests too.
-fn late_us() -> u64 {
-    if is_long() { 20_000 } else { 500_000 }
-}
 
 /// A try to take a lock. Times are in µs.
 #[derive(Clone, Debug)]
@@ -44,8 +38,8 @@ impl Grant {
     }
 
     /// From then on it is held no more.
-    fn latest_end(&self) -> Option<u64> {
-        Some(self.known? + self.ttl_us * 101 / 100 + late_us())
+    fn latest_end(&self, late_us: u64) -> Option<u64> {
+        Some(self.known? + self.ttl_us * 101 / 100 + late_us)
     }
 
     /// Whether it is held during all of `look`.
@@ -83,12 +77,14 @@ type Books = BTreeMap<String, Book>;
 #[derive(Debug)]
 pub(crate) struct Locks {
     is_over: Arc<AtomicBool>,
+    late_us: u64,
     clients: Vec<JoinHandle<Books>>,
 }
 
 impl Locks {
-    /// Starts two clients at each of `ports`: one takes locks and one looks.
-    pub(crate) fn start(ports: &[u16], seed: u64) -> Self {
+    /// Starts two clients at each of `ports`: one takes locks and one looks. A lock may live longer than 101 % of its TTL by
+    /// `late`: by how long it takes a follower to hear of the time.
+    pub(crate) fn start(ports: &[u16], seed: u64, late: Duration) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();
         for index in 0..ports.len() {
@@ -111,7 +107,7 @@ impl Locks {
                 }));
             }
         }
-        Self { is_over, clients }
+        Self { is_over, late_us: us(late), clients }
     }
 
     /// Stops the clients and judges what they saw. How many grants and looks there were.
@@ -130,7 +126,7 @@ impl Locks {
             }
         }
         books.iter_mut().for_each(|(key, book)| {
-            if let Err(why) = judge(book) {
+            if let Err(why) = judge(book, self.late_us) {
                 panic!("{key}: {why}");
             }
         });
@@ -167,12 +163,12 @@ fn look(wanderer: &mut Wanderer, prng: &mut SplitMix64, key: &str, books: &mut B
     books.entry(key.to_owned()).or_default().looks.push(Look { asked, known, seen });
 }
 
-fn judge(book: &mut Book) -> Result<(), String> {
+fn judge(book: &mut Book, late_us: u64) -> Result<(), String> {
     book.grants.sort_by_key(|grant| grant.asked);
     book.looks.sort_by_key(|look| look.asked);
     judge_grants(&book.grants)?;
     for look in &book.looks {
-        judge_look(&book.grants, look)?;
+        judge_look(&book.grants, look, late_us)?;
     }
     judge_returns(book)
 }
@@ -194,7 +190,7 @@ fn judge_grants(grants: &[Grant]) -> Result<(), String> {
     Ok(())
 }
 
-fn judge_look(grants: &[Grant], look: &Look) -> Result<(), String> {
+fn judge_look(grants: &[Grant], look: &Look, late_us: u64) -> Result<(), String> {
     let held = grants.iter().find(|grant| grant.is_held_during(look));
     match (&look.seen, held) {
         (Seen::Holder(None) | Seen::Left(None), Some(held)) => {
@@ -202,7 +198,7 @@ fn judge_look(grants: &[Grant], look: &Look) -> Result<(), String> {
         }
         (Seen::Holder(Some(token)), _) => {
             let grant = grants.iter().find(|grant| grant.token == *token);
-            match grant.and_then(Grant::latest_end) {
+            match grant.and_then(|grant| grant.latest_end(late_us)) {
                 Some(end) if look.asked > end => {
                     Err(format!("{grant:?} outlives its deadline: {look:?}"))
                 }
@@ -216,7 +212,7 @@ fn judge_look(grants: &[Grant], look: &Look) -> Result<(), String> {
                 let least = grant.ttl_us.saturating_sub(passed * 101 / 100 + EARLY_US);
                 let most = grant.known.map_or(u64::MAX, |known| {
                     let passed = look.asked.saturating_sub(known) * 99 / 100;
-                    (grant.ttl_us + late_us()).saturating_sub(passed)
+                    (grant.ttl_us + late_us).saturating_sub(passed)
                 });
                 grant.asked <= look.known && (least..=most).contains(&left_us)
             };
@@ -270,7 +266,7 @@ mod tests {
     }
 
     fn verdict(grants: &[Grant], looks: &[Look]) -> Result<(), String> {
-        judge(&mut Book { grants: grants.to_vec(), looks: looks.to_vec() })
+        judge(&mut Book { grants: grants.to_vec(), looks: looks.to_vec() }, 20_000)
     }
 
     #[test]
@@ -288,9 +284,9 @@ mod tests {
             (vec![a.clone(), grant("b", 1300)], vec![], "two holders"),
             (vec![a.clone()], vec![look(1300, Seen::Holder(None))], "gone while held"),
             (vec![a.clone()], vec![look(1300, Seen::Left(None))], "gone while held"),
-            (vec![a.clone()], vec![look(2100, holder("a"))], "outlives"),
+            (vec![a.clone()], vec![look(1430, holder("a"))], "outlives"),
             (vec![a.clone()], vec![look(1100, Seen::Left(Some(100)))], "so long to live"),
-            (vec![a.clone()], vec![look(1350, Seen::Left(Some(799)))], "so long to live"),
+            (vec![a.clone()], vec![look(1350, Seen::Left(Some(90)))], "so long to live"),
             (vec![a], vec![look(1401, Seen::Holder(None)), look(1403, holder("a"))], "and is back"),
         ];
         for (grants, looks, what) in wrong {
