@@ -19,6 +19,10 @@ use super::{Bin, Entry, Keyspace};
 /// Entries and segments that one look visits, about: a millisecond's work.
 const VISITS_MAX: usize = 32 * 1024;
 
+/// Bytes of keys that one look takes, about: they all go into one entry of the log, which takes no larger one than the
+/// largest command.
+const KEY_BYTES_MAX: usize = 1024 * 1024;
+
 /// Where the next look goes on. Not part of the logical state: it only ever decides what is proposed.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -45,12 +49,25 @@ struct Look {
     now: UnixMillis,
     keys_max: usize,
     visits_left: usize,
+    bytes_left: usize,
     keys: Vec<(DbIndex, Bin)>,
 }
 
 impl Look {
     fn is_over(&self) -> bool {
-        self.visits_left == 0 || self.keys.len() >= self.keys_max
+        self.visits_left == 0 || self.bytes_left == 0 || self.keys.len() >= self.keys_max
+    }
+
+    /// Takes the keys of `expired`; whether that was all of them.
+    fn take<'a>(&mut self, db: DbIndex, expired: impl Iterator<Item = &'a Entry>) -> bool {
+        for entry in expired {
+            if self.bytes_left == 0 {
+                return false;
+            }
+            self.bytes_left = self.bytes_left.saturating_sub(entry.key().len());
+            self.keys.push((db, key_of(entry)));
+        }
+        true
     }
 
     fn visit(&mut self, count: usize) {
@@ -60,11 +77,12 @@ impl Look {
 
 impl Keyspace {
     /// Keys whose deadline has come at `now`, in no particular order: some `keys_max` of them, and at most a segment's
-    /// more. Goes on where the look before it ended.
+    /// more; fewer where they are long. Goes on where the look before it ended.
     ///
     /// Needs `&mut self` to sharpen its bounds; the logical state stays as it is.
     pub fn due_keys(&mut self, now: UnixMillis, keys_max: usize) -> DueKeys {
-        let mut look = Look { now, keys_max, visits_left: VISITS_MAX, keys: Vec::new() };
+        let (visits_left, bytes_left) = (VISITS_MAX, KEY_BYTES_MAX);
+        let mut look = Look { now, keys_max, visits_left, bytes_left, keys: Vec::new() };
         let sweep = &mut self.sweep;
         for (db, database) in
             (0..DbIndex::COUNT).map(DbIndex).zip(&mut self.databases).skip(sweep.db)
@@ -104,16 +122,22 @@ impl Database {
         for (index, table) in self.tables.iter_mut().enumerate().skip(sweep.table) {
             let from = sweep.position;
             for (begin, segment) in table.segments_mut().filter(|(begin, _)| *begin >= from) {
+                let rest =
+                    Sweep { table: index, position: begin, earliest: Some(earliest), ..*sweep };
                 if look.is_over() {
-                    *sweep =
-                        Sweep { table: index, position: begin, earliest: Some(earliest), ..*sweep };
+                    *sweep = rest;
                     return false;
                 }
                 look.visit(1);
                 if segment.earliest() <= look.now {
                     look.visit(segment.len());
-                    let expired = segment.unordered().filter(|entry| entry.is_expired(look.now));
-                    look.keys.extend(expired.map(|entry| (db, key_of(entry))));
+                    let now = look.now;
+                    let expired = segment.unordered().filter(|entry| entry.is_expired(now));
+                    if !look.take(db, expired) {
+                        // Here again, when these are gone.
+                        *sweep = rest;
+                        return false;
+                    }
                     segment.tighten_earliest();
                 }
                 earliest = earliest.min(segment.earliest());
@@ -178,6 +202,33 @@ mod tests {
         assert_eq!(due(&mut keyspace, 30).len(), 1, "an earlier deadline lowers it again");
         assert!(keyspace.set_expiry(at, b"{a}b", None));
         assert_eq!(due(&mut keyspace, u64::MAX), []);
+    }
+
+    /// All in one entry, they were more than the log takes, on every leader anew.
+    #[test]
+    fn long_keys_are_taken_a_few_at_a_time_and_none_is_forgotten() {
+        let long = |number: usize| format!("{{a}}{number:03}{}", "x".repeat(300_000));
+        let mut keyspace = keyspace_of(&[]);
+        let at = At { db: DbIndex(0), now: UnixMillis(0) };
+        for number in 0..40 {
+            let key = long(number);
+            let deadline = Some(UnixMillis(10));
+            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), deadline));
+        }
+        let mut removed = 0;
+        loop {
+            let due = keyspace.due_keys(UnixMillis(10), 2048);
+            let bytes: usize = due.keys.iter().map(|(_, key)| key.len()).sum();
+            assert!(bytes <= KEY_BYTES_MAX + 300_006, "{bytes} bytes in one entry");
+            for (db, key) in &due.keys {
+                removed += usize::from(keyspace.purge(*db, key, UnixMillis(10)));
+            }
+            if due.is_all {
+                break;
+            }
+        }
+        assert_eq!(removed, 40);
+        assert_eq!(due(&mut keyspace, 1_000_000), []);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Node {
     stopping: watch::Sender<bool>,
     failure: Mutex<Option<NodeError>>,
     /// Held by who has replicas hashed.
-    hashing: tokio::sync::Mutex<()>,
+    hashing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl fmt::Debug for Node {
@@ -97,7 +97,7 @@ impl Node {
             looks_ahead: AtomicBool::new(false),
             budget: parts.budget,
             registry: parts.registry,
-            hashing: tokio::sync::Mutex::new(()),
+            hashing: Arc::default(),
             run_seed: parts.seed,
             random: AtomicU64::new(parts.seed),
             config_changes: watch::Sender::new(0),
@@ -119,8 +119,8 @@ impl Node {
 
     /// The turn to have this node's replicas hashed, until it is dropped; `None` while somebody else has it. Hashing takes
     /// some of the time in which commands could be applied, so it is not to be had several times over.
-    pub fn turn_to_hash(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        self.hashing.try_lock().ok()
+    pub fn turn_to_hash(&self) -> Option<Arc<tokio::sync::OwnedMutexGuard<()>>> {
+        Arc::clone(&self.hashing).try_lock_owned().ok().map(Arc::new)
     }
 
     /// What memory this node may take.

@@ -26,6 +26,9 @@ const WAITING_MAX: usize = 4096;
 /// How long a client may be silent before it is let go, and how long it may take to read an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long the door waits, once the node is ready, for those in the middle of a request; then they are cut.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Bytes read from a client at a time.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -72,9 +75,13 @@ impl Lobby {
                 Err(error) => listener::pause(&error).await,
             }
         }
-        while let Some(ended) = waiting.join_next().await {
-            still_there.extend(ended.ok().flatten());
-        }
+        // Who is in the middle of a request keeps nobody else waiting: the node serves.
+        let rest = async {
+            while let Some(ended) = waiting.join_next().await {
+                still_there.extend(ended.ok().flatten());
+            }
+        };
+        drop(timeout(FAREWELL, rest).await);
         still_there
     }
 

@@ -267,6 +267,7 @@ impl StateMachine for ShardMachine {
 
     fn begin_snapshot(&self) -> SnapshotTicket {
         let ticket = self.draw_ticket();
+        let mut buried = Graveyard::default();
         let mut state = self.state.write();
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
         for number in [state.now.0, state.history, state.index] {
@@ -277,10 +278,12 @@ impl StateMachine for ShardMachine {
         if !state.keyspace.begin_snapshot() {
             // The builder of an earlier one is gone, for openraft has one at a time; or it is a hash, which can wait.
             state.digest = None;
-            drop(state.keyspace.abort_snapshot());
+            buried = state.keyspace.abort_snapshot();
             let begun = state.keyspace.begin_snapshot();
             debug_assert!(begun, "nothing is under way any more");
         }
+        drop(state);
+        free_elsewhere(buried);
         ticket
     }
 

@@ -13,11 +13,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::hosts::Hosts;
-use super::limits::{CONNECTION_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX};
+use super::limits::{CONNECTION_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, LOG_INTERVAL};
 use super::pages::{self, Page};
 use super::visits::{Asked, Visits};
 use crate::server::house::House;
 use crate::server::listener;
+use crate::stdx::log_limit::LogLimit;
 
 /// Serves operators until the node stops.
 pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>, hosts: Arc<Hosts>) {
@@ -68,7 +69,14 @@ async fn answer(
     house: Arc<House>,
     hosts: Arc<Hosts>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if !is_meant(request.headers(), &hosts) {
+    // Whether the node lives and serves may be asked under any name: it says nothing of what is stored.
+    let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+    if !is_probe && !is_meant(request.headers(), &hosts) {
+        static REFUSALS: LogLimit = LogLimit::every(LOG_INTERVAL);
+        if let Some(suppressed) = REFUSALS.permit() {
+            let host = request.headers().get(HOST);
+            tracing::warn!(?host, suppressed, "refused an admin request: see admin-hosts");
+        }
         let text = "the Host header names no host that is known here; admin-hosts says which are\n";
         return Ok(respond(Page::text(StatusCode::MISDIRECTED_REQUEST, text)));
     }

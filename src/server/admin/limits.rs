@@ -16,3 +16,6 @@ pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the headers of a request may take to arrive.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One kind of complaint is logged at most once in this time.
+pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use tokio::sync::OwnedMutexGuard;
 
 use super::json::{Object, array, quoted};
 use super::metrics;
@@ -75,7 +76,7 @@ async fn page_of(node: &Arc<Node>, path: &str, query: &str) -> Page {
             if with_hashes && turn.is_none() {
                 return Page::refused(HashRefused);
             }
-            let page = shards(node, with_hashes).await;
+            let page = shards(node, turn).await;
             page.map_or_else(Page::refused, Page::json)
         }
         "/api/leader" => match parameter(query, "key") {
@@ -113,12 +114,18 @@ fn leader(node: &Node, key: &[u8]) -> String {
     Object::new().with("slot", slot).with("shard", shard.0).with_option("leader", leader).end()
 }
 
-async fn shards(node: &Arc<Node>, with_hashes: bool) -> Result<String, HashRefused> {
+async fn shards(
+    node: &Arc<Node>,
+    turn: Option<Arc<OwnedMutexGuard<()>>>,
+) -> Result<String, HashRefused> {
     let mut items = Vec::new();
     for shard in node.shards() {
         let Some(status) = shard.status() else { continue };
         // Walking all keys takes its time: not on a runtime that serves clients.
-        let hash = if with_hashes { state_hash(Arc::clone(shard)).await? } else { None };
+        let hash = match &turn {
+            Some(turn) => state_hash(Arc::clone(shard), Arc::clone(turn)).await?,
+            None => None,
+        };
         let topology = node.topology();
         let leader = shard.leader().map(|id| quoted(&name_of(&topology, id)));
         let slots = shard.slots();
@@ -154,8 +161,17 @@ async fn shards(node: &Arc<Node>, with_hashes: bool) -> Result<String, HashRefus
     Ok(array(items))
 }
 
-async fn state_hash(shard: Arc<Shard>) -> Result<Option<StateHash>, HashRefused> {
-    tokio::task::spawn_blocking(move || shard.state_hash()).await.unwrap_or(Ok(None))
+/// The turn ends with the work: whoever asked may be gone before.
+async fn state_hash(
+    shard: Arc<Shard>,
+    turn: Arc<OwnedMutexGuard<()>>,
+) -> Result<Option<StateHash>, HashRefused> {
+    let hashing = tokio::task::spawn_blocking(move || {
+        let hash = shard.state_hash();
+        drop(turn);
+        hash
+    });
+    hashing.await.unwrap_or(Ok(None))
 }
 
 fn count_keys(node: &Node, shard: &Shard) -> usize {
