@@ -390,7 +390,6 @@ impl Ground {
                 },
                 peers: self.peers.clone(),
                 clock: Arc::clone(&options.clock),
-                budget: Arc::clone(&self.budget),
                 seed: self.seed ^ u64::from(shard.0).rotate_left(32),
             })
         };

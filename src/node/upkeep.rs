@@ -86,9 +86,7 @@ async fn tick(node: Arc<Node>) {
             for shard in node.shards() {
                 shard.snapshot_if_due(LOG_BYTES_MAX).await;
                 if let Some(cluster) = &cluster {
-                    shard
-                        .close_sessions(|incarnation| cluster.last_ended_session(incarnation))
-                        .await;
+                    shard.close_sessions(|incarnation| cluster.last_ended_session(incarnation));
                 }
             }
         }

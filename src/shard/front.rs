@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use super::limits::{
     CONFIRM_BYTES_MIN, CONFIRM_PAUSE, ENTRY_BYTES_MAX, INBOX_AGE_MAX, INBOX_BYTES_MAX,
     OUTBOX_BYTES_MAX, PACKET_BYTES_SOFT_MAX, PACKET_REPLY_BYTES, PIPELINE_BYTES_MIN,
-    REQUEST_DEADLINE, SIGN_OF_LIFE_INTERVAL, SUBMISSION_BYTES_MAX, UNCONFIRMED_BYTES_MAX,
+    REQUEST_DEADLINE, RETRY_PAUSE, SIGN_OF_LIFE_INTERVAL, SUBMISSION_BYTES_MAX,
+    UNCONFIRMED_BYTES_MAX,
 };
 use super::machine::{AppliedPackets, growth};
 use super::proposal::{Framed, Packet, PacketBuffer, PacketId};
@@ -215,6 +216,15 @@ impl Front {
     /// It is `room` now.
     pub(super) fn note_room(&self, room: u64) {
         self.room.store(room, Ordering::Relaxed);
+    }
+
+    /// Wakes the shard's proposer in a moment: to ask again at once would find nothing changed.
+    pub(super) fn wake_later(self: &Arc<Self>) {
+        let front = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            front.wake.notify_one();
+        });
     }
 
     /// Queues `count` encoded commands; `cell` gets their replies, or one error for all.

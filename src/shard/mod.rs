@@ -1,8 +1,9 @@
 //! A Raft group that serves a keyspace: the one room where the data wing and the consensus wing meet.
 //!
-//! Reading order: a [`Shard`] takes commands; its `front` gathers them into packets; the proposer makes log
-//! entries of packets (`proposal` has the bytes); the `machine` applies entries on every replica; `session`
-//! makes a packet sent twice apply once (`session_snapshot` has its bytes); `reply` carries the answers back.
+//! Reading order: a [`Shard`] takes commands; its `front` gathers them into packets; `seat` knows whether this node leads.
+//! There the `proposer` makes log entries of packets (`proposal` has the bytes); elsewhere they go to the leader by
+//! `forward`, and `reads` by a way of their own. The `machine` applies entries on every replica; `session` makes a packet
+//! sent twice apply once (`session_snapshot` has its bytes); `reply` carries the answers back; `upkeep` does what is due.
 //!
 //! **Invariant:** nothing outside the log changes the keyspace. Expired keys are hidden by comparing clocks and
 //! removed by a purge entry.
@@ -12,14 +13,22 @@ mod limits;
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
 mod shard;
 
+mod forward;
 mod front;
 mod machine;
 mod proposal;
+mod proposer;
+mod reads;
 mod reply;
+mod seat;
 mod session;
 mod session_snapshot;
 mod time;
+mod upkeep;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use front::Lane;
 pub use limits::REPLY_BYTES_MAX;

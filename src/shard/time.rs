@@ -126,6 +126,7 @@ pub(super) struct ShardTime {
     course: Latest<6>,
     /// The latest stamp applied here, in ms since the Unix epoch: no time is earlier.
     applied: AtomicU64,
+    stamps: Stamps,
 }
 
 impl fmt::Debug for ShardTime {
@@ -138,7 +139,7 @@ impl ShardTime {
     /// A time that is not known yet.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let course = Latest::new(Course::default().words());
-        Self { clock, course, applied: AtomicU64::new(0) }
+        Self { clock, course, applied: AtomicU64::new(0), stamps: Stamps::default() }
     }
 
     /// Forgets it all: the replica has ended, and the next one here may be of a group that has lost some.
@@ -162,6 +163,23 @@ impl ShardTime {
         let course = self.course();
         let time = if course.is_known() { course.time(signed(clock.0)) } else { 0 };
         UnixMillis(unsigned(time / 1000))
+    }
+
+    /// The latest time that a read may be given whose right was vouched for at `clock` or later: no later than any stamp
+    /// on its way.
+    pub(super) fn for_read(&self, clock: MonotonicMicros) -> UnixMillis {
+        self.at(clock).min(self.stamps.oldest())
+    }
+
+    /// The stamp of an entry that this node, leading, is about to propose. On its way until [`Self::settle`].
+    pub(super) fn stamp(&self) -> UnixMillis {
+        self.lead();
+        self.stamps.issue(self)
+    }
+
+    /// The entry stamped `stamp` is applied here, or will not be by this leadership.
+    pub(super) fn settle(&self, stamp: UnixMillis) {
+        self.stamps.settle(stamp);
     }
 
     /// The clock that [`Self::at`] goes by.
@@ -323,7 +341,7 @@ impl Timekeeper for ShardTime {
 
 /// The stamps of entries that are proposed and not applied.
 #[derive(Debug)]
-pub(super) struct Stamps {
+struct Stamps {
     pending: Mutex<SmallVec<[UnixMillis; 8]>>,
     /// None of them is earlier; `u64::MAX` while there are none.
     oldest: AtomicU64,
@@ -337,7 +355,7 @@ impl Default for Stamps {
 
 impl Stamps {
     /// The stamp of a new entry, pending from now on.
-    pub(super) fn issue(&self, time: &ShardTime) -> UnixMillis {
+    fn issue(&self, time: &ShardTime) -> UnixMillis {
         let mut pending = self.pending.lock();
         if pending.is_empty() {
             // Before the clock is read: whoever does not see this has read its clock before.
@@ -351,7 +369,7 @@ impl Stamps {
     }
 
     /// The entry stamped `stamp` is applied here, or will not be by this leadership.
-    pub(super) fn settle(&self, stamp: UnixMillis) {
+    fn settle(&self, stamp: UnixMillis) {
         let mut pending = self.pending.lock();
         if let Some(at) = pending.iter().position(|it| *it == stamp) {
             pending.remove(at);
@@ -361,7 +379,7 @@ impl Stamps {
     }
 
     /// No entry that is yet to be applied is stamped earlier. To be asked after the clock that a read goes by was read.
-    pub(super) fn oldest(&self) -> UnixMillis {
+    fn oldest(&self) -> UnixMillis {
         UnixMillis(self.oldest.load(Ordering::SeqCst))
     }
 }
@@ -563,17 +581,17 @@ mod tests {
     #[test]
     fn no_read_is_later_than_a_stamp_on_its_way() {
         let (clock, time) = leader(NOON.0);
-        let stamps = Stamps::default();
-        assert_eq!(stamps.oldest(), UnixMillis(u64::MAX));
-        let first = stamps.issue(&time);
+        let first = time.stamp();
         clock.advance(Duration::from_millis(10));
-        let second = stamps.issue(&time);
+        let second = time.stamp();
         assert_eq!((first, second), (NOON, UnixMillis(NOON.0 + 10)));
-        assert_eq!(stamps.oldest(), first);
-        stamps.settle(first);
-        assert_eq!(stamps.oldest(), second);
-        stamps.settle(second);
-        assert_eq!(stamps.oldest(), UnixMillis(u64::MAX));
+        clock.advance(Duration::from_millis(10));
+        let read = || time.for_read(time.monotonic());
+        assert_eq!(read(), first);
+        time.settle(first);
+        assert_eq!(read(), second);
+        time.settle(second);
+        assert_eq!(read(), UnixMillis(NOON.0 + 20));
     }
 
     #[test]

@@ -1,0 +1,226 @@
+//! What is due at a shard regularly: overdue answers, the course of time, purges, the end of sessions, snapshots.
+//!
+//! Owns nothing of the shard but whose turn it is: of each kind of work one piece is under way at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+
+use super::front::Front;
+use super::limits::{LOG_KEPT_BYTES, PURGE_KEYS_MAX, SNAPSHOT_LOG_BYTES, TIGHT_BYTES};
+use super::machine::ShardMachine;
+use super::proposal;
+use super::proposer::Proposer;
+use super::reads::Reads;
+use super::seat::Seat;
+use super::shard::{Ground, ShardOptions};
+use super::time::ShardTime;
+use crate::ids::{Incarnation, ShardId};
+use crate::keyspace::DueKeys;
+use crate::raft::Leadership;
+
+/// The regular work of one shard on this node.
+pub(super) struct Upkeep {
+    shard: ShardId,
+    seat: Arc<Seat>,
+    front: Arc<Front>,
+    machine: Arc<ShardMachine>,
+    time: Arc<ShardTime>,
+    proposer: Arc<Proposer>,
+    reads: Arc<Reads>,
+    asking: Turns,
+    purging: Turns,
+    closing: Turns,
+}
+
+/// Lets one of a kind of work be under way at a time.
+#[derive(Debug, Default)]
+struct Turns(Arc<AtomicBool>);
+
+/// The turn of one piece of work, which ends with it, however it ends.
+#[derive(Debug)]
+struct Turn(Arc<AtomicBool>);
+
+impl Turns {
+    /// A turn, unless one is under way.
+    fn take(&self) -> Option<Turn> {
+        let is_free = !self.0.swap(true, Ordering::AcqRel);
+        is_free.then(|| Turn(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Upkeep {
+    /// The upkeep of a shard, with nothing under way.
+    pub(super) fn new(
+        options: &ShardOptions,
+        ground: &Ground,
+        proposer: Arc<Proposer>,
+        reads: Arc<Reads>,
+    ) -> Self {
+        let Ground { seat, front, machine, time } = ground.clone();
+        let (asking, purging, closing) = (Turns::default(), Turns::default(), Turns::default());
+        let shard = options.shard;
+        Self { shard, seat, front, machine, time, proposer, reads, asking, purging, closing }
+    }
+
+    /// What is due some ten times a second: overdue answers, the course of time, keys past their deadline.
+    pub(super) fn tick(self: &Arc<Self>) {
+        let now = Instant::now();
+        self.front.expire(now);
+        if self.front.confirm(now) {
+            self.front.wake.notify_one();
+        }
+        if self.seat.leader().is_some_and(|leader| self.front.must_follow(leader)) {
+            // Whoever waits for the old leader would wake nobody.
+            self.front.wake.notify_one();
+        }
+        self.ask_for_room();
+        let Some(replica) = self.seat.replica() else { return };
+        self.time.pass(self.machine.now());
+        if replica.group.leadership() == Leadership::Here {
+            self.proposer.look_for_room(&replica);
+            self.time.lead();
+            // Who is cut off from its followers would lead them astray.
+            if replica.group.is_served() {
+                self.time.steer();
+            }
+            self.purge_due_keys();
+        }
+    }
+
+    /// Elsewhere than at the leader: asks it for the room that is left while that is little. Commands are refused
+    /// meanwhile, so no answer to one would tell.
+    fn ask_for_room(&self) {
+        let is_due = self.front.take_refusal() || self.front.room() < TIGHT_BYTES;
+        if !is_due || self.seat.leads() {
+            return;
+        }
+        let Some(turn) = self.asking.take() else { return };
+        let reads = Arc::clone(&self.reads);
+        tokio::spawn(async move {
+            reads.ask_for_room().await;
+            drop(turn);
+        });
+    }
+
+    /// As leader: begins to remove keys past their deadline, unless that is under way.
+    fn purge_due_keys(self: &Arc<Self>) {
+        let Some(turn) = self.purging.take() else { return };
+        let due = self.look_for_due_keys();
+        if due.is_all && due.keys.is_empty() {
+            return;
+        }
+        let upkeep = Arc::clone(self);
+        tokio::spawn(async move {
+            upkeep.purge(due).await;
+            drop(turn);
+        });
+    }
+
+    /// Removes what is `due`, and what else is, until a sweep has been everywhere: at whatever rate keys expire, as long
+    /// as the log takes their removal. One purge is under way at a time, beside the entries of clients: its keys are
+    /// many, so that a wait for the disk is worth it, and few enough to be applied between two heartbeats.
+    async fn purge(&self, mut due: DueKeys) {
+        loop {
+            if !due.keys.is_empty() {
+                let purge = |stamp| proposal::encode_purge(stamp, &due.keys);
+                if self.proposer.propose_apart(purge).await.is_err() {
+                    tracing::debug!(shard = %self.shard, "nothing is purged by a stopped replica");
+                    return;
+                }
+            }
+            if due.is_all || !self.seat.leads() {
+                return;
+            }
+            tokio::task::yield_now().await;
+            due = self.look_for_due_keys();
+        }
+    }
+
+    fn look_for_due_keys(&self) -> DueKeys {
+        let now = self.time.now().max(self.machine.now());
+        self.machine.due_keys(now, PURGE_KEYS_MAX)
+    }
+
+    /// As leader: has the shard close the sessions that have ended for good. `last_ended` knows the number of a directory's
+    /// last one that has, or `None`. Looked at again and again until the entry is applied.
+    pub(super) fn close_sessions(&self, last_ended: impl Fn(Incarnation) -> Option<u64>) {
+        if !self.seat.leads() {
+            return;
+        }
+        let Some(turn) = self.closing.take() else { return };
+        let open = self.machine.open_sessions().into_iter();
+        let ended: Vec<(Incarnation, u64)> = open
+            .filter_map(|(incarnation, session)| {
+                let upto = last_ended(incarnation).filter(|upto| session.number <= *upto)?;
+                Some((incarnation, upto))
+            })
+            .collect();
+        if ended.is_empty() {
+            return;
+        }
+        tracing::info!(shard = %self.shard, sessions = ended.len(), "closes sessions that have ended");
+        let (shard, proposer) = (self.shard, Arc::clone(&self.proposer));
+        tokio::spawn(async move {
+            let close = |stamp| proposal::encode_close(stamp, &ended);
+            if proposer.propose_apart(close).await.is_err() {
+                tracing::debug!(%shard, "nothing is closed by a stopped replica");
+            }
+            drop(turn);
+        });
+    }
+
+    /// Starts a snapshot when the log since the last one has outgrown it, or when this shard's log alone keeps
+    /// the node's oldest log segment alive; purges what a snapshot covers, but for its last part.
+    pub(super) async fn snapshot_if_due(&self, log_bytes_max: u64) {
+        let Some(replica) = self.seat.working_replica() else { return };
+        let (group, wal) = (replica.group.id(), &replica.wal);
+        let covered = replica.group.snapshot_covers();
+        let log_bytes = wal.group_bytes_after(group, covered);
+        // First: under endless writes the next snapshot is always due.
+        if let Some(upto) = wal.purgeable(group, covered, LOG_KEPT_BYTES) {
+            replica.group.purge(upto).await;
+        }
+        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes())
+            || replica.group.is_snapshot_damaged()
+        {
+            replica.group.snapshot().await;
+        } else if wal.live_bytes() > log_bytes_max && wal.pinned_by() == Some(group) {
+            replica.group.release_log().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_piece_of_a_kind_of_work_is_under_way_at_a_time() {
+        let turns = Turns::default();
+        let first = turns.take();
+        assert!(first.is_some() && turns.take().is_none());
+        drop(first);
+        assert!(turns.take().is_some());
+    }
+
+    /// Else no key would expire any more on a node where a purge has failed.
+    #[test]
+    fn a_turn_ends_with_a_panic_too() {
+        let turns = Turns::default();
+        let turn = turns.take();
+        let ended = std::thread::spawn(move || {
+            let _turn = turn;
+            panic!("as the test wants");
+        });
+        assert!(ended.join().is_err());
+        assert!(turns.take().is_some());
+    }
+}
