@@ -92,6 +92,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// After one, it is unknown which names a power cut would leave.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Whether whoever writes to a file may soon be made to wait until other bytes are on the disk. Asked often: no look at
+    /// the disk itself.
+    fn is_crowded(&self) -> bool {
+        false
+    }
 }
 
 /// An open file. Closed when dropped, and then its lock is free.

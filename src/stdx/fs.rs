@@ -79,6 +79,33 @@ impl Disk for SystemDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+
+    fn is_crowded(&self) -> bool {
+        // Where the kernel does not say, nobody knows.
+        std::fs::read_to_string(VMSTAT).is_ok_and(|text| nears_throttling(&text))
+    }
+}
+
+/// Where Linux tells how many pages are yet to be written, and from how many on it makes writers wait.
+const VMSTAT: &str = "/proc/vmstat";
+
+/// Whether so many pages are dirty or being written that writers will soon be made to wait. The kernel begins with that
+/// half-way between the number at which it begins to write and the one that it allows; three quarters of that is soon.
+fn nears_throttling(vmstat: &str) -> bool {
+    let [mut dirty, mut writeback, mut background, mut threshold] = [0_u64; 4];
+    for line in vmstat.lines() {
+        let Some((name, number)) = line.split_once(' ') else { continue };
+        let field = match name {
+            "nr_dirty" => &mut dirty,
+            "nr_writeback" => &mut writeback,
+            "nr_dirty_background_threshold" => &mut background,
+            "nr_dirty_threshold" => &mut threshold,
+            _ => continue,
+        };
+        *field = number.parse().unwrap_or(0);
+    }
+    let free_run = background.saturating_add(threshold) / 2;
+    free_run > 0 && dirty.saturating_add(writeback) > free_run / 4 * 3
 }
 
 /// Makes `options` read and write, create files for their owner alone, and follow no symbolic link in the last part of the
@@ -137,5 +164,32 @@ impl DiskFile for SystemFile {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_crowded_before_the_kernel_makes_writers_wait() {
+        let text = |dirty: u64, writeback: u64| {
+            format!(
+                "nr_free_pages 5\nnr_dirty {dirty}\nnr_writeback {writeback}\n\
+                 nr_dirty_threshold 1200\nnr_dirty_background_threshold 400\nnr_x 1\n"
+            )
+        };
+        assert!(!nears_throttling(&text(300, 300)));
+        assert!(nears_throttling(&text(301, 300)));
+        assert!(nears_throttling(&text(0, 900)));
+        assert!(!nears_throttling(""), "a kernel that does not say");
+        assert!(!nears_throttling("nr_dirty many\n"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_says_how_much_it_lets_be_dirty() {
+        let text = std::fs::read_to_string(VMSTAT).unwrap();
+        assert!(text.contains("\nnr_dirty_threshold ") && text.contains("\nnr_dirty "));
     }
 }

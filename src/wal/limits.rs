@@ -21,6 +21,10 @@ pub(super) const RUN_BYTES: u64 = 256 << 10;
 /// The disk is read in pieces of at least this many bytes.
 pub(super) const WINDOW_BYTES: usize = 256 << 10;
 
+/// The most that who appends writes to the page cache itself, in bytes: the kernel makes a writer wait at most once in so
+/// many.
+pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
+
 /// A buffer that one huge record stretched beyond this many bytes is given back.
 pub(super) const BUFFER_KEPT_BYTES: usize = 4 << 20;
 

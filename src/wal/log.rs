@@ -4,8 +4,8 @@
 //! the log's thread takes what has gathered, writes it at once, syncs once and completes everyone who
 //! waited: **group commit**. With the other policies the caller writes to the page cache itself, which
 //! costs less than waking a thread, and is done; but not while a sync is under way, nor where a segment
-//! has to be made: then it might wait for the disk, with everyone behind it who wants the lock, and the
-//! writer does it (`writer.rs`), beside the sync.
+//! has to be made or the disk is crowded (`haste.rs`): then it might wait for the disk, with everyone
+//! behind it who wants the lock, and the writer does it (`writer.rs`), beside the sync.
 //!
 //! **Invariants:** the lock is never held across a sync, a read of the disk, the making of a file or a
 //! callback. One writes at a time, so that all before `State::written` is in the files. A failed
@@ -29,12 +29,14 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::ids::{GroupId, Incarnation, RaftId, Session};
+use crate::stdx::clock::BootInstant;
 use crate::stdx::disk::{Disk, DiskFile};
 use crate::stdx::fs::SystemDisk;
 
 use super::data_dir::lock_dir;
 use super::error::WalError;
 use super::group::GroupState;
+use super::haste::Haste;
 use super::limits::{MARKER_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
 use super::opening::{BootId, Opening};
 use super::record::{Kind, Position, RECORD_HEAD_BYTES};
@@ -242,6 +244,7 @@ pub(super) struct State {
     pub(super) is_due: bool,
     /// A purge may have freed segments.
     pub(super) is_purged: bool,
+    haste: Haste,
     pub(super) stop: Option<Stop>,
 }
 
@@ -595,6 +598,13 @@ impl Wal {
         state.tail.marked < state.tail.content || state.tail.synced < state.tail.end
     }
 
+    /// Whether an append of `bytes` would be written by its caller, were the disk idle.
+    #[cfg(test)]
+    pub(super) fn writes_at_once(&self, bytes: usize) -> bool {
+        let shared = &self.handle.shared;
+        shared.state.lock().haste.allows(bytes, BootInstant::now(), shared.disk.as_ref())
+    }
+
     /// Whether all that was encoded is in the files.
     #[cfg(test)]
     pub(super) fn is_written(&self) -> bool {
@@ -673,6 +683,7 @@ impl Shared {
             is_due: false,
             // What became free before a crash is given free now.
             is_purged: true,
+            haste: Haste::default(),
             stop: None,
         };
         Self {
@@ -719,12 +730,28 @@ impl Shared {
             // The one left behind is synced in the background.
             self.work.notify_one();
         }
-        if is_free && state.tail.active().is_made() {
-            self.write_out(state)?;
+        if is_free && state.tail.active().is_made() && self.write_in_haste(state)? {
             return Ok((value, Fate::Written));
         }
         self.to_write.notify_one();
         Ok((value, Fate::Gathered))
+    }
+
+    /// Writes the batch on the caller's thread, unless that may take long; whether it did.
+    fn write_in_haste(&self, state: &mut State) -> Result<bool, Arc<WalError>> {
+        let disk = self.disk.as_ref();
+        if self.worker == Worker::Steps {
+            // In a simulation the disk alone decides, and no clock.
+            let may = !disk.is_crowded();
+            return if may { self.write_out(state).map(|()| true) } else { Ok(false) };
+        }
+        let begun = BootInstant::now();
+        if !state.haste.allows(state.tail.batch.bytes(), begun, disk) {
+            return Ok(false);
+        }
+        self.write_out(state)?;
+        state.haste.note(begun, BootInstant::now());
+        Ok(true)
     }
 
     /// Writes the batch on the caller's thread, under the lock.

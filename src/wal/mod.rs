@@ -16,6 +16,7 @@ mod data_dir;
 mod descriptors;
 mod error;
 mod group;
+mod haste;
 mod log;
 mod opening;
 mod record;

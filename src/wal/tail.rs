@@ -45,6 +45,11 @@ impl Batch {
         self.pieces.is_empty()
     }
 
+    /// How much there is to write.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Writes all pieces, in order, and empties the batch; makes the files of segments that begin with it. Returns the number
     /// of writes.
     pub(super) fn write(&mut self, disk: &dyn Disk) -> Result<u64, WalError> {

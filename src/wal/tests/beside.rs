@@ -112,6 +112,29 @@ fn nobody_waits_for_a_segment_to_be_made() {
     }
 }
 
+/// A caller that wrote itself would stand at the gate for ever.
+#[test]
+fn nobody_writes_what_the_kernel_may_make_wait() {
+    for policy in POLICIES {
+        for (is_crowded, bytes) in [(true, 10), (false, 1 << 17)] {
+            let (_dir, disk, wal) = log(policy);
+            append(&wal, G1, 1..=1);
+            disk.is_crowded.store(is_crowded, Ordering::SeqCst);
+            // It has been asked just now, and is not asked again at once.
+            let is_noticed = || !wal.writes_at_once(10);
+            while is_crowded && !is_noticed() {
+                std::thread::yield_now();
+            }
+            let gate = disk.write_gate.lock();
+            let (done, outcome) = done();
+            wal.append(G1, &[Record { index: 2, head: b"", body: &vec![7; bytes] }], done);
+            assert!(outcome.try_recv().is_err());
+            drop(gate);
+            outcome.recv_timeout(PATIENCE).unwrap().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_write_that_fails_fails_everyone_who_waits_for_it() {
     for policy in POLICIES {

@@ -157,6 +157,8 @@ pub(super) struct Faults {
     pub(super) fails_write: AtomicBool,
     pub(super) fails_sync: AtomicBool,
     pub(super) fails_allocate: AtomicBool,
+    /// What the disk says of itself.
+    pub(super) is_crowded: AtomicBool,
     pub(super) syncs: AtomicU64,
     /// Syncs that came to the gate.
     pub(super) syncs_begun: AtomicU64,
@@ -249,6 +251,10 @@ impl Disk for TestDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         SystemDisk.sync_dir(dir)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.is_crowded.load(Ordering::SeqCst)
     }
 }
 
