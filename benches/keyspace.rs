@@ -22,7 +22,7 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-const AT: At = At { db: DbIndex(0), now: UnixMillis(1) };
+const AT: At = At::new(DbIndex(0), UnixMillis(1));
 
 /// Keys that fit into the caches nearest to a processor.
 const FEW: u64 = 1000;

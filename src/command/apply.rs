@@ -103,7 +103,7 @@ mod tests {
     use crate::stdx::hash_key::HashKey;
 
     fn context() -> Context {
-        Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1)
+        Context::new(At::new(DbIndex(0), UnixMillis(1)), 1)
     }
 
     #[test]

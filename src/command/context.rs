@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn context(seed: u64) -> Context {
-        Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, seed)
+        Context::new(At::new(DbIndex(0), UnixMillis(1)), seed)
     }
 
     #[test]

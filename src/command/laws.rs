@@ -164,7 +164,7 @@ fn commands_of_strings_refuse_other_types() {
     for command in strings.filter(|command| !WITHOUT_TYPE.contains(&command.spec.name)) {
         let name = command.spec.name;
         let mut bench = Bench::default();
-        let at = At { db: bench.db, now: bench.now };
+        let at = At::new(bench.db, bench.now);
         bench.keyspace.insert(at, b"k", Value::List(Box::new(List::new())), None);
         let line: &[&str] = match command.spec.arity.number() {
             2 | -2 => &[name, "k"],

@@ -94,7 +94,7 @@ impl Bench {
     /// Runs one argv whatever its length.
     pub(crate) fn run_unchecked(&mut self, command: &DataCommand, argv: &[&[u8]]) -> Wire {
         self.seed += 1;
-        let context = Context::new(At { db: self.db, now: self.now }, self.seed);
+        let context = Context::new(At::new(self.db, self.now), self.seed);
         match command.execute {
             Execute::Read(_) => Wire::of(&run_read(command, &self.keyspace, argv, &context)),
             Execute::Write(_) => Wire::of(&run(command, &mut self.keyspace, argv, &context)),

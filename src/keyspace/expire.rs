@@ -164,7 +164,7 @@ mod tests {
     fn keyspace_of(deadlines: &[(&str, u8, u64)]) -> Keyspace {
         let mut keyspace = Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY);
         for &(key, db, deadline) in deadlines {
-            let at = At { db: DbIndex(db), now: UnixMillis(0) };
+            let at = At::new(DbIndex(db), UnixMillis(0));
             let deadline = (deadline != 0).then_some(UnixMillis(deadline));
             drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), deadline));
         }
@@ -197,7 +197,7 @@ mod tests {
         assert!(!keyspace.purge(DbIndex(0), b"missing", UnixMillis(10)));
         assert_eq!(due(&mut keyspace, 499), [], "this look sharpens the bound");
         assert_eq!(due(&mut keyspace, 500).len(), 1);
-        let at = At { db: DbIndex(0), now: UnixMillis(20) };
+        let at = At::new(DbIndex(0), UnixMillis(20));
         assert!(keyspace.set_expiry(at, b"{a}b", Some(UnixMillis(30))));
         assert_eq!(due(&mut keyspace, 30).len(), 1, "an earlier deadline lowers it again");
         assert!(keyspace.set_expiry(at, b"{a}b", None));
@@ -209,7 +209,7 @@ mod tests {
     fn long_keys_are_taken_a_few_at_a_time_and_none_is_forgotten() {
         let long = |number: usize| format!("{{a}}{number:03}{}", "x".repeat(300_000));
         let mut keyspace = keyspace_of(&[]);
-        let at = At { db: DbIndex(0), now: UnixMillis(0) };
+        let at = At::new(DbIndex(0), UnixMillis(0));
         for number in 0..40 {
             let key = long(number);
             let deadline = Some(UnixMillis(10));
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_deadline_at_the_epoch_has_passed() {
         let mut keyspace = keyspace_of(&[]);
-        let at = At { db: DbIndex(0), now: UnixMillis(1) };
+        let at = At::new(DbIndex(0), UnixMillis(1));
         drop(keyspace.insert(at, b"a", Value::from(Str::new()), Some(UnixMillis(0))));
         assert!(keyspace.get(at, b"a").is_none());
         assert_eq!(due(&mut keyspace, 1).len(), 1);
@@ -245,7 +245,7 @@ mod tests {
     fn a_look_is_bounded_and_the_next_one_goes_on_behind_it() {
         const KEYS: usize = 4 * VISITS_MAX;
         let mut keyspace = keyspace_of(&[]);
-        let at = At { db: DbIndex(2), now: UnixMillis(1) };
+        let at = At::new(DbIndex(2), UnixMillis(1));
         for number in 0..KEYS {
             let key = format!("{{a}}{number}");
             drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), Some(UnixMillis(9))));
@@ -283,7 +283,7 @@ mod tests {
     fn a_deadline_set_behind_a_look_is_found_by_the_next_sweep() {
         let keys: Vec<String> = (0..3000).map(|number| format!("{{a}}{number}")).collect();
         let mut keyspace = keyspace_of(&[]);
-        let at = At { db: DbIndex(0), now: UnixMillis(1) };
+        let at = At::new(DbIndex(0), UnixMillis(1));
         for key in &keys {
             drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), Some(UnixMillis(5))));
         }

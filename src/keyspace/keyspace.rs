@@ -32,6 +32,22 @@ pub struct At {
     pub db: DbIndex,
     /// The time by which deadlines are judged.
     pub now: UnixMillis,
+    /// The slot of every key that is asked for, where the caller knows it already: it takes as long to find out as all
+    /// the rest of a small read.
+    pub slot: Option<Slot>,
+}
+
+impl At {
+    /// In `db` at `now`, for keys of any slot.
+    pub const fn new(db: DbIndex, now: UnixMillis) -> Self {
+        Self { db, now, slot: None }
+    }
+
+    /// The same, for keys of `slot` alone.
+    #[must_use]
+    pub const fn within(self, slot: Option<Slot>) -> Self {
+        Self { slot, ..self }
+    }
 }
 
 /// The databases of one shard, over a contiguous range of slots.
@@ -81,8 +97,9 @@ impl Keyspace {
         }
     }
 
-    fn place(&self, key: &[u8]) -> Place {
-        Place { slot: Slot::of(key), hash: self.hash_of(key) }
+    fn place(&self, slot: Option<Slot>, key: &[u8]) -> Place {
+        debug_assert!(slot.is_none_or(|slot| slot == Slot::of(key)), "a key of another slot");
+        Place { slot: slot.unwrap_or_else(|| Slot::of(key)), hash: self.hash_of(key) }
     }
 
     fn hash_of(&self, key: &[u8]) -> KeyHash {
@@ -127,12 +144,14 @@ impl Keyspace {
 
     /// The entry of `key`.
     pub fn entry(&self, at: At, key: &[u8]) -> Option<&Entry> {
-        self.entry_even_expired(at.db, key).filter(|entry| !entry.is_expired(at.now))
+        let place = self.place(at.slot, key);
+        let entry = self.table(at.db, place.slot)?.find(place.hash, key)?;
+        (!entry.is_expired(at.now)).then_some(entry)
     }
 
     /// The entry of `key`, to be changed. An expired one is dropped first.
     pub fn entry_mut(&mut self, at: At, key: &[u8]) -> Option<&mut Entry> {
-        self.slot_mut(at.db, self.place(key))?.entry_mut(key, at.now)
+        self.slot_mut(at.db, self.place(at.slot, key))?.entry_mut(key, at.now)
     }
 
     /// Puts `value` under `key`, in the place of whatever is there, which is returned to be dropped where
@@ -148,7 +167,7 @@ impl Keyspace {
         expire_at: Option<UnixMillis>,
     ) -> Option<Entry> {
         let entry = Entry::new(key, value, expire_at);
-        self.slot_or_create(at.db, self.place(key)).insert(entry)
+        self.slot_or_create(at.db, self.place(at.slot, key)).insert(entry)
     }
 
     /// As [`Keyspace::insert`]; what it replaces is [discarded](Self::discard).
@@ -176,13 +195,13 @@ impl Keyspace {
 
     /// Takes the entry of `key` out. An expired one is dropped and not returned.
     pub fn remove(&mut self, at: At, key: &[u8]) -> Option<Entry> {
-        let removed = self.slot_mut(at.db, self.place(key))?.remove(key)?;
+        let removed = self.slot_mut(at.db, self.place(at.slot, key))?.remove(key)?;
         (!removed.is_expired(at.now)).then_some(removed)
     }
 
     /// Gives `key` a deadline, or takes it away. `false` when there is no such key.
     pub fn set_expiry(&mut self, at: At, key: &[u8], expire_at: Option<UnixMillis>) -> bool {
-        self.slot_mut(at.db, self.place(key))
+        self.slot_mut(at.db, self.place(at.slot, key))
             .is_some_and(|slot| slot.set_expiry(key, at.now, expire_at))
     }
 
@@ -262,7 +281,7 @@ impl Keyspace {
     }
 
     pub(super) fn entry_even_expired(&self, db: DbIndex, key: &[u8]) -> Option<&Entry> {
-        let place = self.place(key);
+        let place = self.place(None, key);
         self.table(db, place.slot)?.find(place.hash, key)
     }
 
@@ -281,7 +300,7 @@ impl Keyspace {
 
     /// Removes the entry of `key` whatever its deadline.
     pub(super) fn remove_even_expired(&mut self, db: DbIndex, key: &[u8]) -> Option<Entry> {
-        self.slot_mut(db, self.place(key))?.remove(key)
+        self.slot_mut(db, self.place(None, key))?.remove(key)
     }
 
     /// The live entry of `key`, or a new one of `make()`.
@@ -292,13 +311,13 @@ impl Keyspace {
         make: fn(MemberKey) -> Value,
     ) -> &mut Entry {
         let member_key = self.member_key;
-        let slot = self.slot_or_create(at.db, self.place(key));
+        let slot = self.slot_or_create(at.db, self.place(at.slot, key));
         slot.or_insert_with(key, at.now, || make(member_key))
     }
 
     /// Adds an entry of a snapshot whose slot was checked.
     pub(super) fn load_entry(&mut self, db: DbIndex, entry: Entry) -> Result<(), DecodeError> {
-        let place = self.place(entry.key());
+        let place = self.place(None, entry.key());
         let slot = self.slot_or_create(db, place);
         if slot.table.find(place.hash, entry.key()).is_some() {
             return Err(DecodeError::Duplicate("key"));
@@ -344,7 +363,7 @@ mod tests {
     use crate::keyspace::testing::HASH_KEY;
     use crate::keyspace::{List, Str, WrongType};
 
-    const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
+    const AT: At = At::new(DbIndex(0), UnixMillis(100));
 
     fn keyspace() -> Keyspace {
         Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY)

@@ -80,7 +80,7 @@ fn key_of(number: u16) -> Vec<u8> {
 
 impl Model {
     fn at(&self, db: u8) -> At {
-        At { db: DbIndex(db), now: UnixMillis(self.now) }
+        At::new(DbIndex(db), UnixMillis(self.now))
     }
 
     fn is_live(&self, held: &Held) -> bool {
@@ -273,7 +273,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 fn change(keyspace: &mut Keyspace, edit: Edit) {
-    let (at, key) = (At { db: DbIndex(0), now: UnixMillis(1) }, key_of(edit.key));
+    let (at, key) = (At::new(DbIndex(0), UnixMillis(1)), key_of(edit.key));
     let Edit { element, number, removes, .. } = edit;
     match (edit.key / 2 % 5, removes) {
         (0, false) => keyspace.list_or_create(at, &key).unwrap().push_back(&element),

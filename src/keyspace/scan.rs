@@ -172,7 +172,7 @@ mod tests {
     use crate::keyspace::{Str, Value};
     use crate::stdx::clock::UnixMillis;
 
-    const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
+    const AT: At = At::new(DbIndex(0), UnixMillis(100));
 
     fn keyspace() -> Keyspace {
         Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY)

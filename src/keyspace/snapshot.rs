@@ -562,7 +562,7 @@ mod tests {
     use super::*;
     use crate::keyspace::At;
 
-    const AT: At = At { db: DbIndex(0), now: UnixMillis(100) };
+    const AT: At = At::new(DbIndex(0), UnixMillis(100));
 
     fn keyspace() -> Keyspace {
         Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY)

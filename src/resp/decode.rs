@@ -115,6 +115,9 @@ fn shown(byte: u8) -> char {
     }
 }
 
+// A header of three digits announces nothing that a stranger may not send.
+const _: () = assert!(UNAUTHENTICATED_BULK_BYTES_MAX >= 999);
+
 /// `$0`, CR LF, CR LF: the shortest argument.
 const BULK_FRAMED_BYTES_MIN: usize = 6;
 
@@ -151,6 +154,12 @@ impl RequestDecoder {
     pub fn decode(&mut self, buffer: &[u8]) -> Result<Option<Decoded>, ProtocolError> {
         if let Stage::Done(_) = self.stage {
             self.begin();
+        }
+        if self.stage == Stage::Begin
+            && let Some(consumed) = self.decode_short(buffer)
+        {
+            self.stage = Stage::Done(Form::Multibulk);
+            return Ok(Some(Decoded { consumed, arguments: self.arguments.len() }));
         }
         let form = match (self.stage, buffer.first()) {
             (Stage::Begin, Some(b'*')) => self.decode_count(buffer)?.then_some(Form::Multibulk),
@@ -213,6 +222,37 @@ impl RequestDecoder {
         if self.arguments.capacity() > ARGUMENTS_KEPT_MAX {
             self.arguments.shrink_to(ARGUMENTS_KEPT_MAX);
         }
+    }
+
+    /// Reads a request that is like most: all of it there, and no number of more than three digits. Returns its bytes. `None`
+    /// sends the caller the long way, from the beginning; that way is taken once for a request, so this is too.
+    #[inline]
+    fn decode_short(&mut self, buffer: &[u8]) -> Option<usize> {
+        let (count, mut position) = short_header(buffer, b'*')?;
+        let count_max = if self.is_unauthenticated() {
+            UNAUTHENTICATED_ARGUMENTS_MAX
+        } else {
+            self.limits.arguments_max
+        };
+        if count == 0 || count > count_max {
+            return None;
+        }
+        self.arguments.reserve(count.min(ARGUMENTS_KEPT_MAX));
+        for _ in 0..count {
+            let argument = short_argument(buffer, position);
+            let Some(argument) = argument.filter(|it| it.len() <= self.limits.bulk_bytes_max)
+            else {
+                self.arguments.clear();
+                return None;
+            };
+            position = argument.end + CR_LF.len();
+            self.arguments.push(argument);
+        }
+        if position > self.limits.request_bytes_max {
+            self.arguments.clear();
+            return None;
+        }
+        Some(position)
     }
 
     /// Reads `*<count>` and what of the arguments is there; true when all of them are.
@@ -385,6 +425,32 @@ impl RequestDecoder {
 struct LineErrors {
     too_big: ProtocolError,
     invalid: ProtocolError,
+}
+
+/// The number in a line of `sign`, one to three digits, and CR LF, and the line's length.
+#[inline]
+fn short_header(line: &[u8], sign: u8) -> Option<(usize, usize)> {
+    let value = |digit: &u8| usize::from(digit - b'0');
+    let (begin, header) = match line {
+        [begin, a @ b'0'..=b'9', b'\r', b'\n', ..] => (begin, (value(a), 4)),
+        [begin, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            (begin, (value(a) * 10 + value(b), 5))
+        }
+        [begin, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            (begin, (value(a) * 100 + value(b) * 10 + value(c), 6))
+        }
+        _ => return None,
+    };
+    (*begin == sign).then_some(header)
+}
+
+/// Where the argument stands whose header is at `position`, when that is short and the argument is there and ended.
+#[inline]
+fn short_argument(buffer: &[u8], position: usize) -> Option<Range<usize>> {
+    let (length, header) = short_header(buffer.get(position..)?, b'$')?;
+    let begin = position + header;
+    let end = begin + length;
+    (buffer.get(end..end + CR_LF.len())? == CR_LF).then_some(begin..end)
 }
 
 /// Digits that the quick way reads: no such number overflows.

@@ -8,8 +8,8 @@ use crate::slot::Slot;
 /// Where a command goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// All its keys live in one shard.
-    One(ShardId),
+    /// All its keys live in one shard; of a single key the slot.
+    One(ShardId, Option<Slot>),
     /// Its keys live in several: cut it with [`super::cut`].
     Many,
     /// It concerns every shard.
@@ -25,7 +25,10 @@ pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Rout
     // Most commands have one key, right after their name.
     if let Some(position) = command.spec.only_key_position() {
         return match argv.get(position) {
-            Some(key) => Route::One(topology.shard_of(Slot::of(key))),
+            Some(key) => {
+                let slot = Slot::of(key);
+                Route::One(topology.shard_of(slot), Some(slot))
+            }
             None => Route::Anywhere,
         };
     }
@@ -41,5 +44,5 @@ pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Rout
     let Ok(positions) = command.spec.key_positions(argv) else { return Route::Anywhere };
     let mut shards = positions.iter().map(|&position| topology.shard_of(Slot::of(argv[position])));
     let Some(first) = shards.next() else { return Route::Anywhere };
-    if shards.all(|shard| shard == first) { Route::One(first) } else { Route::Many }
+    if shards.all(|shard| shard == first) { Route::One(first, None) } else { Route::Many }
 }

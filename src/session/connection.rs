@@ -157,17 +157,40 @@ impl Connection {
         rest
     }
 
-    /// Takes the next few requests of the input from `from` on; returns where the next begins. A few at once, so that
-    /// the keys that reads among them want are fetched together.
+    /// Takes the next request of the input from `from` on, or a few; returns where the next begins.
     fn take_some(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
-        let Self { session, batch, decoder, input, .. } = self;
         // Whoever is not authenticated yet has other limits after the next request than before it.
-        let looks_ahead = session.authenticated && session.node.looks_ahead();
-        let requests_max = if looks_ahead { KEYS_AHEAD_MAX } else { 1 };
+        if self.session.authenticated && self.session.node.looks_ahead() {
+            self.take_together(scene, from)
+        } else {
+            self.take_one(scene, from)
+        }
+    }
+
+    fn take_one(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
+        let Self { session, batch, decoder, input, .. } = self;
+        let bytes = &input[from..];
+        let decoded = match decoder.decode(bytes) {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return (from, Rest::Incomplete),
+            Err(error) => return self.refuse(error, from),
+        };
+        let end = from + decoded.consumed;
+        if decoded.arguments > 0 {
+            let Some(ranges) = decoder.ranges() else { return self.take_inline(scene, from, end) };
+            let argv: Argv<'_> = ranges.iter().map(|range| &bytes[range.clone()]).collect();
+            take(session, batch, decoder, scene, &argv);
+        }
+        (end, Rest::More)
+    }
+
+    /// A few at once, so that the keys that reads among them want are fetched together.
+    fn take_together(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
+        let Self { session, batch, decoder, input, .. } = self;
         let mut requests = Requests::new();
         let mut end = from;
         let outcome = loop {
-            if requests.len() == requests_max {
+            if requests.len() == KEYS_AHEAD_MAX {
                 break Ok(Next::Requests);
             }
             let bytes = &input[end..];
@@ -197,22 +220,30 @@ impl Connection {
                 return (request.end, Rest::More);
             }
         }
+        drop(requests);
         match outcome {
             Ok(Next::Requests) => (end, Rest::More),
             Ok(Next::Incomplete) => (end, Rest::Incomplete),
-            Ok(Next::Inline(begin)) => {
-                let words: SmallVec<[Vec<u8>; 8]> =
-                    decoder.argv(&input[begin..]).map(<[u8]>::to_vec).collect();
-                let argv: Argv<'_> = words.iter().map(Vec::as_slice).collect();
-                take(session, batch, decoder, scene, &argv);
-                (end, Rest::More)
-            }
-            Err(error) => {
-                let error = resp::Reply::Error(ErrorReply::protocol_error(error));
-                resp::encode(&error, session.protocol, &mut batch.ready);
-                (end, Rest::Garbage)
-            }
+            Ok(Next::Inline(begin)) => self.take_inline(scene, begin, end),
+            Err(error) => self.refuse(error, end),
         }
+    }
+
+    /// Takes the request in plain text at `begin` that was just decoded and ends at `end`.
+    fn take_inline(&mut self, scene: &Scene, begin: usize, end: usize) -> (usize, Rest) {
+        let Self { session, batch, decoder, input, .. } = self;
+        let words: SmallVec<[Vec<u8>; 8]> =
+            decoder.argv(&input[begin..]).map(<[u8]>::to_vec).collect();
+        let argv: Argv<'_> = words.iter().map(Vec::as_slice).collect();
+        take(session, batch, decoder, scene, &argv);
+        (end, Rest::More)
+    }
+
+    /// Says what is wrong with the bytes at `end`.
+    fn refuse(&mut self, error: resp::ProtocolError, end: usize) -> (usize, Rest) {
+        let error = resp::Reply::Error(ErrorReply::protocol_error(error));
+        resp::encode(&error, self.session.protocol, &mut self.batch.ready);
+        (end, Rest::Garbage)
     }
 
     async fn flush(&mut self) -> io::Result<()> {

@@ -42,12 +42,26 @@ impl Scene {
     }
 }
 
+/// A data command with its words, and the slot of its keys where the way there has told it.
+#[derive(Clone, Copy, Debug)]
+struct Invocation<'a> {
+    command: &'static DataCommand,
+    argv: &'a [&'a [u8]],
+    slot: Option<Slot>,
+}
+
+impl Invocation<'_> {
+    fn spec(&self) -> &'static command::Spec {
+        self.command.spec
+    }
+}
+
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
 pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, argv: &[&[u8]]) {
     batch.count();
     if let Some(command) = command::lookup(argv[0]).filter(|it| it.spec.level <= scene.level) {
         match admit(session, command.spec, argv.len()) {
-            Ok(()) => send(session, batch, scene, command, argv),
+            Ok(()) => send(session, batch, scene, Invocation { command, argv, slot: None }),
             Err(error) => reply(session, batch, &Reply::Error(error)),
         }
         return;
@@ -117,19 +131,14 @@ fn authorize(session: &Session, spec: &command::Spec) -> Result<(), ErrorReply> 
 }
 
 /// Sends a data command to its shards, or answers it from local state.
-fn send(
-    session: &mut Session,
-    batch: &mut Batch,
-    scene: &Scene,
-    command: &'static DataCommand,
-    argv: &[&[u8]],
-) {
+fn send(session: &mut Session, batch: &mut Batch, scene: &Scene, invocation: Invocation<'_>) {
     let (node, topology) = (&scene.node, &*scene.topology);
+    let Invocation { command, argv, .. } = invocation;
     match router::route(topology, command, argv) {
-        Route::One(shard) => send_one(session, batch, scene, command, node.shard(shard), argv),
-        Route::Anywhere => {
-            send_one(session, batch, scene, command, node.shard(ShardId(0)), argv);
+        Route::One(shard, slot) => {
+            send_one(session, batch, scene, node.shard(shard), Invocation { slot, ..invocation });
         }
+        Route::Anywhere => send_one(session, batch, scene, node.shard(ShardId(0)), invocation),
         Route::Many if session.door == Door::Cluster => {
             reply(session, batch, &Reply::Error(ErrorReply::CROSSSLOT));
         }
@@ -159,37 +168,37 @@ fn send_one(
     session: &mut Session,
     batch: &mut Batch,
     scene: &Scene,
-    command: &'static DataCommand,
     shard: &Shard,
-    argv: &[&[u8]],
+    invocation: Invocation<'_>,
 ) {
-    if command.is_write() {
-        if let Some(moved) = redirect(session, scene, command, shard, argv) {
+    if invocation.command.is_write() {
+        if let Some(moved) = redirect(session, scene, shard, invocation) {
             return reply(session, batch, &Reply::Error(moved));
         }
-        if lacks_room(command, shard, argv) {
+        if lacks_room(shard, invocation.spec(), invocation.argv) {
             return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
         }
+        let Invocation { argv, .. } = invocation;
         return batch.push(shard.id(), Lane::Write, session.protocol, session.db, argv);
     }
     let joins = batch.is_queued(shard.id());
     if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
         let max = REPLY_BYTES_MAX;
-        if run_here(session, &mut batch.ready, scene, command, shard, argv, max).is_err() {
+        if run_here(session, &mut batch.ready, scene, shard, invocation, max).is_err() {
             reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
         }
         return;
     }
-    if let Some(moved) = redirect(session, scene, command, shard, argv) {
+    if let Some(moved) = redirect(session, scene, shard, invocation) {
         return reply(session, batch, &Reply::Error(moved));
     }
-    batch.push(shard.id(), Lane::Read, session.protocol, session.db, argv);
+    batch.push(shard.id(), Lane::Read, session.protocol, session.db, invocation.argv);
 }
 
 /// Whether the command may need more memory than the shard has left. The leader looks again.
-fn lacks_room(command: &DataCommand, shard: &Shard, argv: &[&[u8]]) -> bool {
+fn lacks_room(shard: &Shard, spec: &command::Spec, argv: &[&[u8]]) -> bool {
     let room = shard.room();
-    let lacks = room < u64::MAX && command::growth(command.spec, argv) > room;
+    let lacks = room < u64::MAX && command::growth(spec, argv) > room;
     if lacks {
         shard.note_refusal();
     }
@@ -205,14 +214,14 @@ fn run_here(
     session: &mut Session,
     out: &mut Vec<u8>,
     scene: &Scene,
-    command: &'static DataCommand,
     shard: &Shard,
-    argv: &[&[u8]],
+    invocation: Invocation<'_>,
     bytes_max: usize,
 ) -> Result<(), TooLong> {
+    let Invocation { command, argv, slot } = invocation;
     let seed = session.random();
     shard.read(scene.clock, |keyspace, now| {
-        let context = Context::new(At { db: session.db, now }, seed);
+        let context = Context::new(At::new(session.db, now).within(slot), seed);
         let reply = command::run_read(command, keyspace, argv, &context);
         encode_within(&reply, session.protocol, bytes_max, out)
     })
@@ -222,21 +231,21 @@ fn run_here(
 fn redirect(
     session: &Session,
     scene: &Scene,
-    command: &'static DataCommand,
     shard: &Shard,
-    argv: &[&[u8]],
+    invocation: Invocation<'_>,
 ) -> Option<ErrorReply> {
     if session.door == Door::Plain {
         return None;
     }
-    let key = argv.get(command.spec.first_key_position()?)?;
+    let key = *invocation.argv.get(invocation.spec().first_key_position()?)?;
     let leader = shard.leader()?;
     if leader == session.node.id() {
         return None;
     }
     // A leader whose doors are not known yet is reached by forwarding.
     let doors = scene.topology.node(leader)?.doors.as_ref()?;
-    Some(ErrorReply::moved(Slot::of(key).number(), &doors.host, doors.cluster_port))
+    let slot = invocation.slot.unwrap_or_else(|| Slot::of(key));
+    Some(ErrorReply::moved(slot.number(), &doors.host, doors.cluster_port))
 }
 
 fn send_plan(
@@ -261,7 +270,8 @@ fn send_plan(
         for piece in &plan.pieces {
             let mut out = Vec::new();
             let shard = node.shard(piece.shard);
-            if run_here(session, &mut out, scene, command, shard, &piece.argv, left).is_err() {
+            let piece = Invocation { command, argv: &piece.argv, slot: None };
+            if run_here(session, &mut out, scene, shard, piece, left).is_err() {
                 return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
             }
             left = left.saturating_sub(out.len());
@@ -270,7 +280,9 @@ fn send_plan(
         let random = session.random();
         return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
     }
-    if plan.pieces.iter().any(|piece| lacks_room(command, node.shard(piece.shard), &piece.argv)) {
+    let lacks_room =
+        |piece: &router::Piece<'_>| lacks_room(node.shard(piece.shard), command.spec, &piece.argv);
+    if plan.pieces.iter().any(lacks_room) {
         return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
     }
     let lane = if command.is_write() { Lane::Write } else { Lane::Read };

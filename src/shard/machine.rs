@@ -420,7 +420,7 @@ fn apply_packet(
                     if is_over {
                         continue;
                     }
-                    let at = At { db: command.1.db, now: stamp.now };
+                    let at = At::new(command.1.db, stamp.now);
                     let context = Context::new(at, seed);
                     is_over = !run(&mut state.keyspace, command, &context, &mut replies);
                 }
@@ -561,7 +561,7 @@ pub(super) fn run_reads(
             continue;
         }
         seed = seed.wrapping_add(SEED_STEP);
-        let context = Context::new(At { db: command.db, now }, seed);
+        let context = Context::new(At::new(command.db, now), seed);
         let reply = match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
                 command::run_read(found, keyspace, &command.argv, &context)
@@ -617,7 +617,7 @@ mod tests {
         for number in 0..keys {
             let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
             let command = known(Commands::new(&body).next().unwrap());
-            let context = Context::new(At { db: DbIndex(0), now: UnixMillis(1) }, 1);
+            let context = Context::new(At::new(DbIndex(0), UnixMillis(1)), 1);
             run(&mut state.keyspace, command, &context, &mut Replies::default());
         }
     }
@@ -672,7 +672,7 @@ mod tests {
     fn what_takes_long_to_free_is_not_freed_by_the_command() {
         let machine = machine_with(b"v");
         let mut state = machine.state.write();
-        let at = At { db: DbIndex(0), now: UnixMillis(1) };
+        let at = At::new(DbIndex(0), UnixMillis(1));
         let mut run_line = |argv: &[&[u8]]| {
             let body = body(argv);
             let command = known(Commands::new(&body).next().unwrap());
