@@ -451,10 +451,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
-        let mut log = LogStore::open(GroupId(1), wal, None, Arc::default()).unwrap();
+        let mut log = LogStore::open(GroupId(1), wal.clone(), None, Arc::default()).unwrap();
         let payload = || openraft::EntryPayload::Normal(Proposal(vec![7; 200_000].into()));
         let entry = |index| Entry { log_id: LogId::new_term_index(2, index), payload: payload() };
         log.append((0..20).map(entry), IOFlushed::noop()).await.unwrap();
+        // What is not on the disk yet is kept.
+        wal.sync().unwrap();
         let kept = |log: &LogStore| log.shared.tail.lock().bytes;
         let now = Instant::now();
         log.rest(now);
