@@ -45,10 +45,9 @@ impl Forward {
         }
     }
 
-    fn send(self: &Arc<Self>, peer: &PeerClient, departure: Departure) {
-        let Departure { id, attempt, floor, framed, .. } = departure;
-        let packet = framed.packet(id, floor);
-        self.front.keep(id.sequence, framed);
+    fn send(self: &Arc<Self>, peer: &PeerClient, departure: Departure<'_>) {
+        let (attempt, packet) = departure.into_packet();
+        let sequence = attempt.sequence;
         let timeout = forward_timeout(packet.body.len());
         let answer =
             peer.call_with(self.group, kind::SUBMIT, timeout, |out| wire::put_packet(&packet, out));
@@ -58,7 +57,7 @@ impl Forward {
                 Ok(body) => match wire::take_answer(body) {
                     Some(Answer::Applied(room, replies)) => {
                         forward.front.note_room(room);
-                        forward.front.complete(id.sequence, replies.submissions(), &replies);
+                        forward.front.complete(sequence, replies.submissions(), &replies);
                         return forward.front.wake.notify_one();
                     }
                     Some(Answer::NotLeader(leader)) => {
@@ -66,11 +65,11 @@ impl Forward {
                         false
                     }
                     Some(Answer::Stale) => {
-                        forward.front.give_up(id.sequence, &ErrorReply::SESSION_ENDED);
+                        forward.front.give_up(sequence, &ErrorReply::SESSION_ENDED);
                         return forward.front.wake.notify_one();
                     }
                     Some(Answer::Refused) => {
-                        forward.front.give_up(id.sequence, &ErrorReply::PACKET_REFUSED);
+                        forward.front.give_up(sequence, &ErrorReply::PACKET_REFUSED);
                         return forward.front.wake.notify_one();
                     }
                     Some(Answer::Full(room)) => {

@@ -1,9 +1,10 @@
 //! A Raft group that serves a keyspace: the one room where the data wing and the consensus wing meet.
 //!
-//! Reading order: a [`Shard`] takes commands; its `front` gathers them into packets; `seat` knows whether this node leads.
-//! There the `proposer` makes log entries of packets (`proposal` has the bytes); elsewhere they go to the leader by
-//! `forward`, and `reads` by a way of their own. The `machine` applies entries on every replica; `session` makes a packet
-//! sent twice apply once (`session_snapshot` has its bytes); `reply` carries the answers back; `upkeep` does what is due.
+//! Reading order: a [`Shard`] takes commands; its `front` gathers them into packets (`outbox`; those of other nodes
+//! come to the `inbox`); `seat` knows whether this node leads. There the `proposer` makes log entries of packets
+//! (`proposal` has the bytes); elsewhere they go to the leader by `forward`, and `reads` by a way of their own. The
+//! `machine` applies entries on every replica; `session` makes a packet sent twice apply once (`session_snapshot` has
+//! its bytes); `reply` carries the answers back; `upkeep` does what is due.
 //!
 //! **Invariant:** nothing outside the log changes the keyspace. Expired keys are hidden by comparing clocks and
 //! removed by a purge entry.
@@ -15,7 +16,9 @@ mod shard;
 
 mod forward;
 mod front;
+mod inbox;
 mod machine;
+mod outbox;
 mod proposal;
 mod proposer;
 mod reads;
@@ -30,9 +33,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use front::Lane;
 pub use limits::REPLY_BYTES_MAX;
 pub use machine::{HashRefused, StateHash};
+pub use outbox::Lane;
 pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,
 };

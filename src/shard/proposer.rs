@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::front::{Attempt, Departure, Front};
+use super::front::{Departure, Front};
 use super::limits::{ENTRIES_IN_FLIGHT_MAX, LINGER_TURNS, PACKET_BYTES_SOFT_MAX};
 use super::machine;
+use super::outbox::Attempt;
 use super::proposal::{self, Packet, PacketId, Stamp};
 use super::seat::{Replica, Seat};
 use super::shard::{Ground, ShardOptions};
@@ -174,16 +175,15 @@ impl Proposer {
             let stamp = self.next_stamp();
             carried.stamp = stamp.now;
             let entry = match own {
-                Some(Departure { id, attempt, floor, framed, .. }) if packets.is_empty() => {
+                Some(departure) if packets.is_empty() => {
+                    let (attempt, entry) = departure.into_entry(stamp);
                     carried.own = Some(attempt);
-                    let (framed, entry) = framed.into_batch(id, floor, stamp);
-                    self.front.keep(id.sequence, framed);
                     entry
                 }
-                Some(Departure { id, attempt, floor, framed, .. }) => {
+                Some(departure) => {
+                    let (attempt, packet) = departure.into_packet();
                     carried.own = Some(attempt);
-                    packets.push(framed.packet(id, floor));
-                    self.front.keep(id.sequence, framed);
+                    packets.push(packet);
                     proposal::encode_batch(stamp, &packets)
                 }
                 None => proposal::encode_batch(stamp, &packets),
@@ -197,12 +197,12 @@ impl Proposer {
 
     /// Notes what an entry of these packets may add to what is stored, and turns away those for which there is no room:
     /// other nodes' were judged when they came, but others came before them.
-    fn admit_growth(
+    fn admit_growth<'f>(
         &self,
-        own: Option<Departure>,
+        own: Option<Departure<'f>>,
         foreign: &mut Vec<(Packet, Responder)>,
         carried: &mut Carried,
-    ) -> Option<Departure> {
+    ) -> Option<Departure<'f>> {
         let room = self.seat.replica().map_or(u64::MAX, |replica| self.look_for_room(&replica));
         if room == u64::MAX {
             return own;
@@ -225,10 +225,10 @@ impl Proposer {
         }
         let departure = own?;
         // What may be in the log already is not kept out of it.
-        if departure.may_be_applied || fits(machine::growth(&departure.framed.body())) {
+        if departure.may_be_applied() || fits(departure.growth()) {
             return Some(departure);
         }
-        self.front.refuse(departure.attempt, &ErrorReply::OUT_OF_MEMORY);
+        departure.refuse(&ErrorReply::OUT_OF_MEMORY);
         None
     }
 

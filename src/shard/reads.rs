@@ -129,7 +129,7 @@ impl Reads {
     }
 
     async fn answer(&self, mut reads: ReadDeparture) {
-        let body = reads.framed.body();
+        let body = reads.body();
         let mut asked = None;
         let mut lost = Vec::new();
         while reads.expire(Instant::now()).is_some() {

@@ -16,9 +16,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::forward::Forward;
-use super::front::{Front, Lane};
+use super::front::Front;
 use super::limits::HASH_PAUSE;
 use super::machine::{self, HashRefused, ShardMachine, StateHash};
+use super::outbox::Lane;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::reply::ReplyCell;

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::front::Lane;
 use super::limits::{FORWARD_TIMEOUT, PACKETS_IN_FLIGHT_MAX};
+use super::outbox::Lane;
 use super::proposal::{self, Packet, PacketBuffer, PacketId, Stamp, put_command};
 use super::reply::{Replies, ReplyCell};
 use super::shard::{ReadConsistency, Shard, ShardOptions};
