@@ -21,15 +21,4 @@ pub use cluster::{
 pub use meta::Meta;
 pub use plan::next_plan;
 
-/// The messages of this room. Codes are part of the wire format: append only.
-pub mod kind {
-    use crate::transport::Kind;
-
-    /// A [`Change`](super::Change) for the meta leader; answered with nothing once it is applied there.
-    pub const PROPOSE: Kind = Kind(48);
-    /// Asks for the cluster as the other node has it; answered with [`Change::Create`](super::Change) of it.
-    pub const FETCH: Kind = Kind(49);
-    /// An empty directory asks to be let into a cluster that exists: a [`JoinRequest`](super::JoinRequest); answered
-    /// with a sentence.
-    pub const JOIN: Kind = Kind(51);
-}
+pub use crate::transport::kinds::meta as kind;
