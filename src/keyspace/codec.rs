@@ -1,9 +1,8 @@
 //! The small words of the snapshot format: varints, byte strings and fixed-width numbers.
 //!
 //! Everything that leaves a value for the disk or the wire is spelled with these functions, so there is one
-//! place that decides how. Reading never trusts a length: a byte string must be present before it is
-//! copied, a count must fit into the bytes that follow it, and a varint has exactly one spelling, so equal
-//! values have equal bytes.
+//! place that decides how. Reading never trusts a length or a count: nothing is reserved by it but in proportion to
+//! what has come ([`words`](super::words)). A varint has exactly one spelling, so equal values have equal bytes.
 //!
 //! | word | bytes |
 //! | --- | --- |
@@ -50,38 +49,53 @@ pub enum DecodeError {
     TrailingBytes,
 }
 
+/// Where words go: to memory, or into a hash.
+pub trait Sink {
+    /// Takes the next bytes of a word.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// Appends `number` as a varint.
-pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub fn put_varint<S: Sink>(out: &mut S, mut number: u64) {
+    let (mut word, mut length) = ([0; VARINT_BYTES_MAX], 0);
     while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
+        word[length] = number.to_le_bytes()[0] | 0x80;
+        length += 1;
         number >>= 7;
     }
-    out.push(number.to_le_bytes()[0]);
+    word[length] = number.to_le_bytes()[0];
+    out.put(&word[..=length]);
 }
 
 /// Appends `length` as a varint.
-pub fn put_length(out: &mut Vec<u8>, length: usize) {
+pub fn put_length<S: Sink>(out: &mut S, length: usize) {
     put_varint(out, length as u64);
 }
 
 /// Appends `number` as a zigzag varint.
-pub fn put_signed(out: &mut Vec<u8>, number: i64) {
+pub fn put_signed<S: Sink>(out: &mut S, number: i64) {
     put_varint(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
 /// Appends the length of `bytes` and `bytes`.
-pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes<S: Sink>(out: &mut S, bytes: &[u8]) {
     put_length(out, bytes.len());
-    out.extend_from_slice(bytes);
+    out.put(bytes);
 }
 
 /// Appends `number` in 8 bytes.
-pub fn put_u64(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
+pub fn put_u64<S: Sink>(out: &mut S, number: u64) {
+    out.put(&number.to_le_bytes());
 }
 
 /// Appends the bits of `number` in 8 bytes.
-pub fn put_f64(out: &mut Vec<u8>, number: f64) {
+pub fn put_f64<S: Sink>(out: &mut S, number: f64) {
     put_u64(out, number.to_bits());
 }
 
@@ -126,30 +140,29 @@ pub fn take_signed(bytes: &mut &[u8]) -> Result<i64, DecodeError> {
     Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
 }
 
-/// Takes a count of things that take at least `bytes_each_min` bytes each (at least 1 is assumed).
-///
-/// The answer is safe to reserve memory by in proportion to the bytes at hand: that many things can really
-/// follow.
+/// Takes how many things follow. Nothing may be reserved by it: the things need not come.
 ///
 /// # Errors
-/// As [`take_varint`], and [`DecodeError::Truncated`] when so many cannot follow.
-pub fn take_count(bytes: &mut &[u8], bytes_each_min: usize) -> Result<usize, DecodeError> {
-    let count = usize::try_from(take_varint(bytes)?).map_err(|_| DecodeError::TooLong)?;
-    if count > bytes.len() / bytes_each_min.max(1) {
-        return Err(DecodeError::Truncated);
-    }
-    Ok(count)
+/// As [`take_varint`]; [`DecodeError::TooLong`] beyond the address space.
+pub fn take_count(bytes: &mut &[u8]) -> Result<usize, DecodeError> {
+    usize::try_from(take_varint(bytes)?).map_err(|_| DecodeError::TooLong)
+}
+
+/// Takes the length of a byte string that follows.
+///
+/// # Errors
+/// As [`take_varint`]; [`DecodeError::TooLong`] beyond [`BYTES_LENGTH_MAX`].
+pub fn take_length(bytes: &mut &[u8]) -> Result<usize, DecodeError> {
+    let length = take_count(bytes)?;
+    if length > BYTES_LENGTH_MAX { Err(DecodeError::TooLong) } else { Ok(length) }
 }
 
 /// Takes a byte string without copying it.
 ///
 /// # Errors
-/// As [`take_varint`]; [`DecodeError::TooLong`] beyond [`BYTES_LENGTH_MAX`].
+/// As [`take_length`]; [`DecodeError::Truncated`] when less follows.
 pub fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
-    let length = usize::try_from(take_varint(bytes)?).map_err(|_| DecodeError::TooLong)?;
-    if length > BYTES_LENGTH_MAX {
-        return Err(DecodeError::TooLong);
-    }
+    let length = take_length(bytes)?;
     let (taken, rest) = bytes.split_at_checked(length).ok_or(DecodeError::Truncated)?;
     *bytes = rest;
     Ok(taken)
@@ -247,10 +260,7 @@ mod tests {
         let mut huge = Vec::new();
         put_varint(&mut huge, u64::MAX);
         assert_eq!(take_bytes(&mut &huge[..]), Err(DecodeError::TooLong));
-        assert_eq!(take_count(&mut &huge[..], 1), Err(DecodeError::Truncated));
-        assert_eq!(take_count(&mut &[2, 0, 0, 0, 0][..], 2), Ok(2));
-        assert_eq!(take_count(&mut &[3, 0, 0, 0, 0][..], 2), Err(DecodeError::Truncated));
-        assert_eq!(take_count(&mut &[1, 0][..], 0), Ok(1));
+        assert_eq!(take_count(&mut &huge[..]), Ok(usize::MAX));
         assert_eq!(take_u64(&mut &[0; 7][..]), Err(DecodeError::Truncated));
     }
 }

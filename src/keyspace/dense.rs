@@ -22,6 +22,9 @@ use hashbrown::hash_table::Entry;
 
 use crate::stdx::hash_key::HashKey;
 
+/// The least room that is made for entries that are announced.
+const ROOM_MIN: usize = 128;
+
 /// Something that is found by a key.
 pub(super) trait Keyed {
     /// The key. Never changes while the entry is in a table.
@@ -108,6 +111,38 @@ impl<E: Keyed> Dense<E> {
     /// # Panics
     /// At 2³² entries, which take more than 100 GB.
     pub(super) fn insert_with(&mut self, key: &[u8], make: impl FnOnce() -> E) -> (usize, bool) {
+        let (position, is_new) = self.find_or_place(key);
+        if is_new {
+            self.entries.push(make());
+        }
+        (position, is_new)
+    }
+
+    /// Adds `entry` unless its key is there; whether it was not.
+    ///
+    /// # Panics
+    /// As [`Dense::insert_with`].
+    pub(super) fn insert(&mut self, entry: E) -> bool {
+        let (_, is_new) = self.find_or_place(entry.key());
+        if is_new {
+            self.entries.push(entry);
+        }
+        is_new
+    }
+
+    /// Makes room for the next of `more` entries, which need not come: room for at most as many again as there are, and
+    /// none beyond the last.
+    pub(super) fn make_room(&mut self, more: usize) {
+        if self.entries.len() < self.entries.capacity() {
+            return;
+        }
+        let more = more.min(self.entries.len().max(ROOM_MIN));
+        self.entries.reserve_exact(more);
+        self.places.reserve(more, |place| spread(place.hash));
+    }
+
+    /// The position of the entry with `key`, or the one that such an entry is about to be pushed to.
+    fn find_or_place(&mut self, key: &[u8]) -> (usize, bool) {
         let hash = self.key.short_hash(key);
         let is_same = |place: &Place| place.is(hash, key, &self.entries);
         match self.places.entry(spread(hash), is_same, |place| spread(place.hash)) {
@@ -116,7 +151,6 @@ impl<E: Keyed> Dense<E> {
                 let position = u32::try_from(self.entries.len())
                     .expect("a table of 2^32 entries exceeds the memory of its machine");
                 entry.insert(Place { hash, position });
-                self.entries.push(make());
                 (position as usize, true)
             }
         }
@@ -273,6 +307,21 @@ mod tests {
             (0..10_000).map(|number| KEY.short_hash(&colliding(number))).collect();
         // A random function of 32 bits makes about one pair in a hundred such rounds.
         assert!(hashes.len() > 9_990, "{} hashes of 10,000", hashes.len());
+    }
+
+    #[test]
+    fn room_is_made_as_entries_come_and_fits_in_the_end() {
+        const COUNT: u16 = 20_000;
+        let mut table: Dense<Vec<u8>> = Dense::with_capacity(KEY, 0);
+        for key in 0..COUNT {
+            table.make_room(usize::from(COUNT - key));
+            assert!(table.entries.capacity() <= (2 * table.len()).max(ROOM_MIN));
+            assert!(table.insert(key.to_le_bytes().to_vec()));
+        }
+        assert_eq!(table.entries.capacity(), usize::from(COUNT));
+        table.make_room(usize::MAX);
+        assert_eq!(table.entries.capacity(), 2 * usize::from(COUNT));
+        assert!(!table.insert(7_u16.to_le_bytes().to_vec()) && table.len() == usize::from(COUNT));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::ids::DbIndex;
 use crate::stdx::clock::UnixMillis;
 
-use super::digest::{feed_bytes, feed_u64};
+use super::codec::{self, Sink};
+use super::parts::{Cursor, Elements, Spelling};
 use super::{Bin, Value};
 
 /// A key with its value and, perhaps, a deadline.
@@ -27,7 +28,12 @@ const _: () = assert!(size_of::<Entry>() == 64);
 impl Entry {
     /// A new entry. A deadline at the epoch itself is kept as one millisecond after it.
     pub(super) fn new(key: &[u8], value: Value, expire_at: Option<UnixMillis>) -> Self {
-        Self { key: Bin::from_slice(key), value, deadline: deadline_of(expire_at) }
+        Self::with_key(Bin::from_slice(key), value, expire_at)
+    }
+
+    /// As [`Entry::new`], without a copy of the key.
+    pub(super) fn with_key(key: Bin, value: Value, expire_at: Option<UnixMillis>) -> Self {
+        Self { key, value, deadline: deadline_of(expire_at) }
     }
 
     /// The key.
@@ -53,11 +59,26 @@ impl Entry {
     /// The digest of the key in `db`, its value and its deadline.
     pub(super) fn digest(&self, db: DbIndex) -> u64 {
         let mut hasher = Xxh3::new();
-        hasher.update(&[db.0]);
-        feed_bytes(&mut hasher, &self.key);
-        feed_u64(&mut hasher, self.deadline);
-        self.value.digest(&mut hasher);
+        hasher.put(&[db.0]);
+        self.put(Spelling::Digest, &mut Cursor::default(), &mut hasher);
         hasher.digest()
+    }
+
+    /// Writes what `cursor` says is not written yet, as far as there is room; whether that was all. The format is that of
+    /// [`snapshot`](super::snapshot).
+    pub(super) fn put<S: Elements>(
+        &self,
+        spelling: Spelling,
+        cursor: &mut Cursor,
+        sink: &mut S,
+    ) -> bool {
+        let head = |sink: &mut S| {
+            sink.put(&[self.value.type_code(spelling)]);
+            codec::put_bytes(sink, &self.key);
+            codec::put_varint(sink, self.deadline);
+            self.value.put_head(spelling, sink);
+        };
+        cursor.put_head(sink, head) && self.value.put_elements(cursor, sink)
     }
 
     pub(super) fn set_expire_at(&mut self, expire_at: Option<UnixMillis>) {

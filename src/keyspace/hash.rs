@@ -7,13 +7,12 @@
 //!
 //! Source: Redis docs, "Memory optimization" (`hash-max-listpack-entries`, `hash-max-listpack-value`).
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::Bin;
-use super::codec::{self, DecodeError};
+use super::codec::{self, DecodeError, Sink};
 use super::dense::{Dense, Keyed, MemberKey};
-use super::digest;
 use super::packed::{self, Packed};
+use super::parts::{Cursor, Elements};
+use super::words::{Words, into_bin};
 
 /// The most fields of a packed hash.
 const PACKED_FIELDS_MAX: usize = 128;
@@ -24,6 +23,8 @@ const PACKED_BYTES_MAX: usize = 64;
 const FORM_PACKED: u8 = 0;
 /// The snapshot's code of the table form.
 const FORM_TABLE: u8 = 1;
+
+const BEYOND_LIMITS: DecodeError = DecodeError::Invalid("a packed hash is beyond its limits");
 
 /// A Redis hash.
 #[derive(Clone, Debug)]
@@ -175,52 +176,28 @@ impl Hash {
         }
     }
 
-    /// Feeds the fields and values to `hasher`, in the order of the hash, which replicas share.
-    pub fn digest(&self, hasher: &mut Xxh3) {
-        digest::feed_count(hasher, self.len());
-        for (field, value) in self {
-            digest::feed_bytes(hasher, field);
-            digest::feed_bytes(hasher, value);
-        }
-    }
-
-    /// Appends the snapshot's form: the code of the form, the number of fields, then each field and its
-    /// value.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match &self.0 {
+    /// Writes the code of the form and the number of fields.
+    pub(super) fn put_head<S: Sink>(&self, sink: &mut S) {
+        sink.put(&[match &self.0 {
             Form::Packed(_) => FORM_PACKED,
             Form::Table(_) => FORM_TABLE,
-        });
-        codec::put_length(out, self.len());
-        for (field, value) in self {
-            codec::put_bytes(out, field);
-            codec::put_bytes(out, value);
-        }
+        }]);
+        codec::put_length(sink, self.len());
     }
 
-    /// Reads what [`Hash::encode`] wrote.
-    ///
-    /// # Errors
-    /// [`DecodeError::Duplicate`] for a field that occurs twice, [`DecodeError::Invalid`] for a packed hash
-    /// beyond its limits, and whatever else is wrong with the bytes.
-    pub(super) fn decode(bytes: &mut &[u8], key: MemberKey) -> Result<Self, DecodeError> {
-        let form = codec::take_u8(bytes)?;
-        let count = codec::take_count(bytes, 2)?;
-        let mut hash = match form {
-            FORM_PACKED => Self::new(key),
-            FORM_TABLE => Self(Form::Table(Dense::with_capacity(key, count)), key),
-            other => return Err(DecodeError::UnknownFormat(other)),
+    /// Writes elements, each a field and its value in the order of the hash: those from `cursor` on, as far as there is
+    /// room; whether those were all.
+    pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
+        let pairs = match &self.0 {
+            Form::Packed(run) => FormIter::Packed(run.iter_from(2 * cursor.element)),
+            Form::Table(table) => FormIter::Table(table.as_slice()[cursor.element..].iter()),
         };
-        for _ in 0..count {
-            let field = codec::take_bytes(bytes)?;
-            if !hash.insert(field, codec::take_bytes(bytes)?) {
-                return Err(DecodeError::Duplicate("field"));
-            }
-        }
-        if form == FORM_PACKED && matches!(hash.0, Form::Table(_)) {
-            return Err(DecodeError::Invalid("a packed hash is beyond its limits"));
-        }
-        Ok(hash)
+        HashIter(pairs).all(|(field, value)| {
+            cursor.put_element(sink, |sink| {
+                codec::put_bytes(sink, field);
+                codec::put_bytes(sink, value);
+            })
+        })
     }
 
     fn make_table(&mut self) -> &mut Dense<Pair> {
@@ -235,6 +212,72 @@ impl Hash {
             Form::Table(table) => table,
             Form::Packed(_) => unreachable!("the form was made a table"),
         }
+    }
+}
+
+/// A hash that is read from a snapshot.
+#[derive(Debug)]
+pub(super) struct HashLoading {
+    hash: Hash,
+    left: usize,
+    /// Of the next pair, when only that has come.
+    field: Option<Bin>,
+}
+
+impl HashLoading {
+    /// One of `count` fields in `form`.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnknownFormat`], and [`DecodeError::Invalid`] for a packed hash beyond its limits.
+    pub(super) fn new(form: u8, count: usize, key: MemberKey) -> Result<Self, DecodeError> {
+        let hash = match form {
+            FORM_PACKED if count > PACKED_FIELDS_MAX => return Err(BEYOND_LIMITS),
+            FORM_PACKED => Hash::new(key),
+            FORM_TABLE => Hash(Form::Table(Dense::with_capacity(key, 0)), key),
+            other => return Err(DecodeError::UnknownFormat(other)),
+        };
+        Ok(Self { hash, left: count, field: None })
+    }
+
+    /// Reads fields.
+    ///
+    /// # Errors
+    /// [`DecodeError::Duplicate`] for a field that occurs twice, and whatever else is wrong with the bytes;
+    /// [`DecodeError::Truncated`] until all have come.
+    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
+        while self.left > 0 {
+            let field = match self.field.take() {
+                Some(field) => field,
+                None => into_bin(words.bytes()?),
+            };
+            let value = match words.bytes() {
+                Ok(value) => value,
+                Err(error) => {
+                    self.field = Some(field);
+                    return Err(error);
+                }
+            };
+            let is_new = match &mut self.hash.0 {
+                Form::Packed(_) if field.len().max(value.len()) > PACKED_BYTES_MAX => {
+                    return Err(BEYOND_LIMITS);
+                }
+                Form::Packed(_) => self.hash.insert(&field, &value),
+                Form::Table(table) => {
+                    table.make_room(self.left);
+                    table.insert(Pair { field, value: into_bin(value) })
+                }
+            };
+            if !is_new {
+                return Err(DecodeError::Duplicate("field"));
+            }
+            self.left -= 1;
+        }
+        Ok(())
+    }
+
+    /// The hash, when all has come.
+    pub(super) fn finish(self) -> Hash {
+        self.hash
     }
 }
 
@@ -295,7 +338,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::{KEY, seeded};
+    use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
+    use crate::keyspace::value::type_code::HASH;
 
     /// The order of a hash, as a vector defines it.
     type Model = Vec<(Vec<u8>, Vec<u8>)>;
@@ -369,12 +413,6 @@ mod tests {
         hash.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect()
     }
 
-    fn digest_of(hash: &Hash) -> u64 {
-        let mut hasher = Xxh3::new();
-        hash.digest(&mut hasher);
-        hasher.digest()
-    }
-
     proptest! {
         #![proptest_config(seeded(100))]
 
@@ -403,11 +441,7 @@ mod tests {
             for step in before {
                 apply(&mut hash, &mut model, step);
             }
-            let mut bytes = Vec::new();
-            hash.encode(&mut bytes);
-            let mut rest = &bytes[..];
-            let mut copy = Hash::decode(&mut rest, KEY).unwrap();
-            prop_assert!(rest.is_empty());
+            let mut copy = restored(&hash);
             let mut copy_model = model.clone();
             for step in after {
                 apply(&mut hash, &mut model, step.clone());
@@ -415,12 +449,12 @@ mod tests {
             }
             prop_assert_eq!(contents(&hash), contents(&copy));
             prop_assert_eq!(hash.encoding_name(), copy.encoding_name());
-            prop_assert_eq!(digest_of(&hash), digest_of(&copy));
+            prop_assert_eq!(digest_of(&hash.into()), digest_of(&copy.into()));
         }
 
         #[test]
         fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..40)) {
-            if let Ok(hash) = Hash::decode(&mut &bytes[..], KEY) {
+            if let Ok(hash) = load::<Hash>(HASH, &bytes) {
                 prop_assert_eq!(hash.iter().count(), hash.len());
             }
         }
@@ -438,7 +472,7 @@ mod tests {
             (&packed_too_long, DecodeError::Invalid("a packed hash is beyond its limits")),
         ];
         for (bytes, error) in rows {
-            assert_eq!(Hash::decode(&mut &bytes[..], KEY).err(), Some(error), "{bytes:?}");
+            assert_eq!(load::<Hash>(HASH, bytes).err(), Some(error), "{bytes:?}");
         }
     }
 

@@ -332,7 +332,7 @@ impl Keyspace {
         let database = self.databases.get_mut(usize::from(db.0))?.as_mut()?;
         let table = database.tables.get_mut(usize::from(index))?;
         if let Some(snapshot) = &mut self.snapshot {
-            snapshot.keep(db, place.slot, table.segment_mut(place.hash));
+            snapshot.keep(db, place.slot, place.hash, table);
         }
         let (hash, hash_key) = (place.hash, self.hash_key);
         Some(SlotMut { counts: &mut database.counts, table, hash, hash_key })

@@ -15,11 +15,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use xxhash_rust::xxh3::Xxh3;
-
-use super::codec::{self, DecodeError};
-use super::digest;
+use super::codec::{self, DecodeError, Sink};
 use super::packed::{self, Packed};
+use super::parts::{Cursor, Elements};
+use super::words::Words;
 
 /// The size of a run in bytes; an element that is larger has a run of its own.
 const CHUNK_BYTES_MAX: usize = 4096;
@@ -256,29 +255,23 @@ impl List {
         removed
     }
 
-    /// Feeds the elements to `hasher`: equal lists, whatever their history, feed equal bytes.
-    pub fn digest(&self, hasher: &mut Xxh3) {
-        digest::feed_count(hasher, self.len);
-        self.iter().for_each(|element| digest::feed_bytes(hasher, element));
+    /// Writes the number of elements.
+    pub(super) fn put_head<S: Sink>(&self, sink: &mut S) {
+        codec::put_length(sink, self.len);
     }
 
-    /// Appends the snapshot's form: the number of elements, then the elements.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        codec::put_length(out, self.len);
-        self.iter().for_each(|element| codec::put_bytes(out, element));
-    }
-
-    /// Reads what [`List::encode`] wrote.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the bytes.
-    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
-        let count = codec::take_count(bytes, 1)?;
-        let mut list = Self::new();
-        for _ in 0..count {
-            list.push_back(codec::take_bytes(bytes)?);
+    /// Writes elements, those from `cursor` on, as far as there is room; whether those were all.
+    pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
+        while let Some(chunk) = self.chunks.get(cursor.run) {
+            for element in chunk.iter().skip(cursor.element) {
+                if !cursor.put_element(sink, |sink| codec::put_bytes(sink, element)) {
+                    return false;
+                }
+            }
+            cursor.run += 1;
+            cursor.element = 0;
         }
-        Ok(list)
+        true
     }
 
     /// The chunk that holds the element at `index`, which exists, and the element's place in it.
@@ -360,6 +353,37 @@ impl List {
     }
 }
 
+/// A list that is read from a snapshot.
+#[derive(Debug)]
+pub(super) struct ListLoading {
+    list: List,
+    left: usize,
+}
+
+impl ListLoading {
+    /// One of `count` elements.
+    pub(super) fn new(count: usize) -> Self {
+        Self { list: List::new(), left: count }
+    }
+
+    /// Reads elements.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes; [`DecodeError::Truncated`] until all have come.
+    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
+        while self.left > 0 {
+            self.list.push_back(&words.bytes()?);
+            self.left -= 1;
+        }
+        Ok(())
+    }
+
+    /// The list, when all has come.
+    pub(super) fn finish(self) -> List {
+        self.list
+    }
+}
+
 /// Elements of a list between two indexes, from head to tail.
 #[derive(Clone, Debug)]
 pub struct ListRange<'a> {
@@ -426,7 +450,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::seeded;
+    use crate::keyspace::testing::{digest_of, restored, seeded};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -536,12 +560,6 @@ mod tests {
         }
     }
 
-    fn digest_of(list: &List) -> u64 {
-        let mut hasher = Xxh3::new();
-        list.digest(&mut hasher);
-        hasher.digest()
-    }
-
     proptest! {
         #![proptest_config(seeded(100))]
 
@@ -569,16 +587,9 @@ mod tests {
             for step in steps {
                 apply(&mut list, &mut model, step);
             }
-            let mut bytes = Vec::new();
-            list.encode(&mut bytes);
-            let mut rest = &bytes[..];
-            let copy = List::decode(&mut rest).unwrap();
-            prop_assert!(rest.is_empty());
+            let copy = restored(&list);
             prop_assert!(copy.iter().eq(list.iter()));
-            prop_assert_eq!(digest_of(&copy), digest_of(&list));
-            for cut in 0..bytes.len().min(50) {
-                prop_assert!(List::decode(&mut &bytes[..cut]).is_err());
-            }
+            prop_assert_eq!(digest_of(&copy.into()), digest_of(&list.into()));
         }
     }
 

@@ -10,8 +10,10 @@
 
 pub mod codec;
 
+mod parts;
+mod words;
+
 mod dense;
-mod digest;
 mod hash;
 mod list;
 mod packed;
@@ -36,6 +38,7 @@ mod keyspace;
 mod typed;
 
 mod expire;
+mod loader;
 mod scan;
 mod snapshot;
 
@@ -45,14 +48,17 @@ pub use expire::DueKeys;
 pub use hash::{Hash, HashIter};
 pub use keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 pub use list::{End, List, ListRange};
+pub use loader::Loader;
 pub use scan::ScanCursor;
 pub use set::{Set, SetIter};
-pub use snapshot::{FORMAT, Loader, SnapshotProgress};
+pub use snapshot::{FORMAT, SnapshotProgress};
 pub use stream::{AppendError, Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
 pub use string::Str;
 pub use value::{Bin, Value, WrongType};
 pub use zset::{Insertion, ZSet, ZSetRange};
 
+#[cfg(test)]
+mod large_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

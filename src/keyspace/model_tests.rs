@@ -12,7 +12,7 @@ use crate::stdx::clock::UnixMillis;
 
 use super::snapshot::SnapshotProgress;
 use super::testing::{HASH_KEY, all_due};
-use super::{At, Keyspace, ScanCursor, Str, StreamId, Value};
+use super::{At, Keyspace, Loader, ScanCursor, Str, StreamId, Value};
 
 /// What one key holds: the string's bytes and the deadline, 0 for none.
 type Held = (Vec<u8>, u64);
@@ -34,6 +34,7 @@ enum Op {
     FlushDb { db: u8 },
     FlushAll,
     BeginSnapshot,
+    BeginDigest,
     Step { budget_bytes: u16 },
     Abort,
 }
@@ -43,7 +44,9 @@ fn op() -> impl Strategy<Value = Op> {
     let bytes = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..50),
         any::<i64>().prop_map(|number| number.to_string().into_bytes()),
+        proptest::collection::vec(any::<u8>(), 50..600),
     ];
+    let budget_bytes = prop_oneof![0..64_u16, 0..1024_u16, any::<u16>()];
     let ttl = proptest::option::of(1..60_u8);
     prop_oneof![
         40 => (db.clone(), key.clone(), bytes.clone(), ttl.clone())
@@ -57,7 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => db.prop_map(|db| Op::FlushDb { db }),
         1 => Just(Op::FlushAll),
         3 => Just(Op::BeginSnapshot),
-        10 => any::<u16>().prop_map(|budget_bytes| Op::Step { budget_bytes }),
+        1 => Just(Op::BeginDigest),
+        10 => budget_bytes.prop_map(|budget_bytes| Op::Step { budget_bytes }),
         1 => Just(Op::Abort),
     ]
 }
@@ -98,8 +102,8 @@ impl Model {
     }
 }
 
-/// A snapshot under way: the digest of the state it must have, and its bytes so far.
-type Snapshot = (u64, Vec<u8>);
+/// A snapshot under way: the digest of the state it must have, and its bytes so far, unless it is only for the digest.
+type Snapshot = (u64, Option<Vec<u8>>);
 
 fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapshot>, op: Op) {
     match op {
@@ -161,7 +165,12 @@ fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapsho
         }
         Op::BeginSnapshot => {
             if keyspace.begin_snapshot() {
-                *snapshot = Some((keyspace.digest(), Vec::new()));
+                *snapshot = Some((keyspace.digest(), Some(Vec::new())));
+            }
+        }
+        Op::BeginDigest => {
+            if keyspace.begin_digest() {
+                *snapshot = Some((keyspace.digest(), None));
             }
         }
         Op::Step { budget_bytes } => step(keyspace, snapshot, usize::from(budget_bytes)),
@@ -179,9 +188,25 @@ fn step(keyspace: &mut Keyspace, snapshot: &mut Option<Snapshot>, budget_bytes: 
         assert!(nothing.is_empty());
         return;
     };
-    if keyspace.snapshot_step(budget_bytes, bytes) == SnapshotProgress::Done {
+    let Some(bytes) = bytes else {
+        if let Some(found) = keyspace.digest_step(budget_bytes) {
+            assert_eq!(found, *digest, "a digest is that of the state at its beginning");
+            *snapshot = None;
+        }
+        return;
+    };
+    let before = bytes.len();
+    let progress = keyspace.snapshot_step(budget_bytes, bytes);
+    // A record's head and end.
+    assert!(bytes.len() - before <= budget_bytes.max(1) + 6);
+    assert!(bytes.len() > before || progress == SnapshotProgress::Done);
+    if progress == SnapshotProgress::Done {
         let mut loaded = Keyspace::new(keyspace.slots(), HASH_KEY);
-        loaded.load_chunk(bytes).unwrap();
+        let mut pieces = Loader::default();
+        for piece in bytes.chunks(budget_bytes.max(1)) {
+            pieces.load(&mut loaded, piece).unwrap();
+        }
+        pieces.finish().unwrap();
         assert_eq!(loaded.digest(), *digest, "a snapshot has the state at its beginning");
         *snapshot = None;
     }
@@ -261,6 +286,15 @@ struct Edit {
     element: Vec<u8>,
     number: u32,
     removes: bool,
+    whole: Option<Whole>,
+}
+
+/// What is done with the value as a whole instead.
+#[derive(Clone, Copy, Debug)]
+enum Whole {
+    Delete,
+    Rename(u16),
+    Flush,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -268,13 +302,36 @@ fn edit() -> impl Strategy<Value = Edit> {
         4 => (0..300_u16).prop_map(|number| number.to_string().into_bytes()),
         1 => proptest::collection::vec(any::<u8>(), 0..100),
     ];
-    (0..30_u16, element, any::<u32>(), proptest::bool::weighted(0.3))
-        .prop_map(|(key, element, number, removes)| Edit { key, element, number, removes })
+    let whole = prop_oneof![
+        2 => Just(Whole::Delete),
+        4 => (0..10_u16).prop_map(Whole::Rename),
+        1 => Just(Whole::Flush),
+    ];
+    let whole = proptest::option::weighted(0.02, whole);
+    let removes = proptest::bool::weighted(0.3);
+    (0..30_u16, element, any::<u32>(), removes, whole).prop_map(
+        |(key, element, number, removes, whole)| Edit { key, element, number, removes, whole },
+    )
 }
 
 fn change(keyspace: &mut Keyspace, edit: Edit) {
     let (at, key) = (At::new(DbIndex(0), UnixMillis(1)), key_of(edit.key));
     let Edit { element, number, removes, .. } = edit;
+    match edit.whole {
+        None => {}
+        Some(Whole::Delete) => return drop(keyspace.remove(at, &key)),
+        Some(Whole::Rename(other)) => {
+            // Keys ten apart hold the same type.
+            let Some(entry) = keyspace.remove(at, &key) else { return };
+            return drop(keyspace.insert(
+                at,
+                &key_of(edit.key % 10 + other / 5 * 10),
+                entry.value,
+                None,
+            ));
+        }
+        Some(Whole::Flush) => return drop(keyspace.flush_db(at.db)),
+    }
     match (edit.key / 2 % 5, removes) {
         (0, false) => keyspace.list_or_create(at, &key).unwrap().push_back(&element),
         (0, true) => drop(keyspace.list_or_create(at, &key).unwrap().pop_front()),
@@ -324,16 +381,20 @@ proptest! {
     fn snapshots_hold_values_of_every_type_as_they_were(
         edits in proptest::collection::vec(edit(), 1..800),
         begin in 0..400_usize,
-        budget_bytes in 1..2000_usize,
+        budget_bytes in prop_oneof![1..100_usize, 1..2000_usize],
+        is_digest in proptest::bool::weighted(0.3),
     ) {
         let mut keyspace = Keyspace::new(SLOTS, HASH_KEY);
         let mut snapshot = None;
         for (number, edit) in edits.into_iter().enumerate() {
-            if number == begin && keyspace.begin_snapshot() {
-                snapshot = Some((keyspace.digest(), Vec::new()));
+            if number == begin {
+                let begun =
+                    if is_digest { keyspace.begin_digest() } else { keyspace.begin_snapshot() };
+                assert!(begun);
+                snapshot = Some((keyspace.digest(), (!is_digest).then(Vec::new)));
             }
             change(&mut keyspace, edit);
-            if snapshot.is_some() && number.is_multiple_of(16) {
+            if snapshot.is_some() && number.is_multiple_of(4) {
                 step(&mut keyspace, &mut snapshot, budget_bytes);
             }
         }

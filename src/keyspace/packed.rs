@@ -66,6 +66,15 @@ impl Packed {
         Iter { bytes: &self.bytes[self.start..], count: self.count }
     }
 
+    /// The elements from the one at `index` on, which may be the end. Linear in those before.
+    pub(super) fn iter_from(&self, index: usize) -> Iter<'_> {
+        let mut elements = self.iter();
+        for _ in 0..index {
+            elements.next();
+        }
+        elements
+    }
+
     /// The elements of an empty run.
     pub(super) const fn no_elements<'a>() -> Iter<'a> {
         Iter { bytes: &[], count: 0 }

@@ -12,13 +12,12 @@
 
 use std::borrow::Cow;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::Bin;
-use super::codec::{self, DecodeError};
+use super::codec::{self, DecodeError, Sink};
 use super::dense::{Dense, Keyed, MemberKey};
-use super::digest;
 use super::packed::{self, Packed};
+use super::parts::{Cursor, Elements};
+use super::words::{Words, into_bin};
 use crate::stdx::num;
 
 /// The most members of a set of integers.
@@ -34,6 +33,8 @@ const FORM_INTEGERS: u8 = 0;
 const FORM_PACKED: u8 = 1;
 /// The snapshot's code of the table form.
 const FORM_TABLE: u8 = 2;
+
+const BEYOND_LIMITS: DecodeError = DecodeError::Invalid("a packed set is beyond its limits");
 
 /// A Redis set.
 #[derive(Clone, Debug)]
@@ -185,54 +186,27 @@ impl Set {
         }
     }
 
-    /// Feeds the members to `hasher`, in the order of the set, which replicas share.
-    pub fn digest(&self, hasher: &mut Xxh3) {
-        digest::feed_count(hasher, self.len());
-        self.iter().for_each(|member| digest::feed_bytes(hasher, &member));
-    }
-
-    /// Appends the snapshot's form: the code of the form, the number of members, then each member; of
-    /// integers the first and then the distance of each to the one before.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match &self.0 {
+    /// Writes the code of the form and the number of members.
+    pub(super) fn put_head<S: Sink>(&self, sink: &mut S) {
+        sink.put(&[match &self.0 {
             Form::Integers(_) => FORM_INTEGERS,
             Form::Packed(_) => FORM_PACKED,
             Form::Table(_) => FORM_TABLE,
-        });
-        codec::put_length(out, self.len());
-        match &self.0 {
-            Form::Integers(numbers) => encode_integers(numbers, out),
-            Form::Packed(_) | Form::Table(_) => {
-                self.iter().for_each(|member| codec::put_bytes(out, &member));
-            }
-        }
+        }]);
+        codec::put_length(sink, self.len());
     }
 
-    /// Reads what [`Set::encode`] wrote.
-    ///
-    /// # Errors
-    /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a form beyond
-    /// its limits, and whatever else is wrong with the bytes.
-    pub(super) fn decode(bytes: &mut &[u8], key: MemberKey) -> Result<Self, DecodeError> {
-        let form = codec::take_u8(bytes)?;
-        let count = codec::take_count(bytes, 1)?;
-        let mut set = match form {
-            FORM_INTEGERS => {
-                return decode_integers(bytes, count).map(|it| Self(Form::Integers(it), key));
-            }
-            FORM_PACKED => Self(Form::Packed(Packed::new()), key),
-            FORM_TABLE => Self(Form::Table(Dense::with_capacity(key, count)), key),
-            other => return Err(DecodeError::UnknownFormat(other)),
-        };
-        for _ in 0..count {
-            if !set.insert(codec::take_bytes(bytes)?) {
-                return Err(DecodeError::Duplicate("member"));
+    /// Writes elements: the members in the order of the set, of integers the first and then the distance of each to the one
+    /// before. Those from `cursor` on, as far as there is room; whether those were all.
+    pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
+        match &self.0 {
+            Form::Integers(numbers) => put_integers(numbers, cursor, sink),
+            Form::Packed(run) => put_members(run.iter_from(cursor.element), cursor, sink),
+            Form::Table(table) => {
+                let members = table.as_slice()[cursor.element..].iter();
+                put_members(members.map(|member| &**member), cursor, sink)
             }
         }
-        if form == FORM_PACKED && matches!(set.0, Form::Table(_)) {
-            return Err(DecodeError::Invalid("a packed set is beyond its limits"));
-        }
-        Ok(set)
     }
 
     fn remove_at(&mut self, index: usize) {
@@ -314,30 +288,103 @@ impl<'a> Iterator for SetIter<'a> {
 
 impl ExactSizeIterator for SetIter<'_> {}
 
-fn encode_integers(numbers: &[i64], out: &mut Vec<u8>) {
-    let Some(&first) = numbers.first() else { return };
-    codec::put_signed(out, first);
-    for pair in numbers.windows(2) {
-        codec::put_varint(out, pair[1].wrapping_sub(pair[0]).cast_unsigned());
+fn put_members<'a, S: Elements>(
+    mut members: impl Iterator<Item = &'a [u8]>,
+    cursor: &mut Cursor,
+    sink: &mut S,
+) -> bool {
+    members.all(|member| cursor.put_element(sink, |sink| codec::put_bytes(sink, member)))
+}
+
+fn put_integers<S: Elements>(numbers: &[i64], cursor: &mut Cursor, sink: &mut S) -> bool {
+    while let Some(&number) = numbers.get(cursor.element) {
+        let before = cursor.element.checked_sub(1).map(|before| numbers[before]);
+        let is_written = cursor.put_element(sink, |sink| match before {
+            None => codec::put_signed(sink, number),
+            Some(before) => codec::put_varint(sink, number.wrapping_sub(before).cast_unsigned()),
+        });
+        if !is_written {
+            return false;
+        }
+    }
+    true
+}
+
+/// A set that is read from a snapshot.
+#[derive(Debug)]
+pub(super) struct SetLoading {
+    set: Set,
+    left: usize,
+}
+
+impl SetLoading {
+    /// One of `count` members in `form`.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnknownFormat`], and [`DecodeError::Invalid`] for a form beyond its limits.
+    pub(super) fn new(form: u8, count: usize, key: MemberKey) -> Result<Self, DecodeError> {
+        let form = match form {
+            FORM_INTEGERS if count > INTEGERS_MAX => {
+                return Err(DecodeError::Invalid("a set of integers is beyond its limit"));
+            }
+            FORM_INTEGERS => Form::Integers(Vec::new()),
+            FORM_PACKED if count > PACKED_MEMBERS_MAX => return Err(BEYOND_LIMITS),
+            FORM_PACKED => Form::Packed(Packed::new()),
+            FORM_TABLE => Form::Table(Dense::with_capacity(key, 0)),
+            other => return Err(DecodeError::UnknownFormat(other)),
+        };
+        Ok(Self { set: Set(form, key), left: count })
+    }
+
+    /// Reads members.
+    ///
+    /// # Errors
+    /// [`DecodeError::Duplicate`] for a member that occurs twice, and whatever else is wrong with the bytes;
+    /// [`DecodeError::Truncated`] until all have come.
+    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
+        while self.left > 0 {
+            let is_new = match &mut self.set.0 {
+                Form::Integers(numbers) => {
+                    let last = numbers.last().copied();
+                    let number = words.small(|bytes| take_integer(bytes, last))?;
+                    numbers.push(number);
+                    true
+                }
+                Form::Packed(_) => {
+                    let member = words.bytes()?;
+                    if member.len() > PACKED_BYTES_MAX {
+                        return Err(BEYOND_LIMITS);
+                    }
+                    self.set.insert(&member)
+                }
+                Form::Table(table) => {
+                    let member = words.bytes()?;
+                    table.make_room(self.left);
+                    table.insert(into_bin(member))
+                }
+            };
+            if !is_new {
+                return Err(DecodeError::Duplicate("member"));
+            }
+            self.left -= 1;
+        }
+        Ok(())
+    }
+
+    /// The set, when all has come.
+    pub(super) fn finish(self) -> Set {
+        self.set
     }
 }
 
-fn decode_integers(bytes: &mut &[u8], count: usize) -> Result<Vec<i64>, DecodeError> {
-    if count > INTEGERS_MAX {
-        return Err(DecodeError::Invalid("a set of integers is beyond its limit"));
+/// Takes the integer of a set that follows `last`.
+fn take_integer(bytes: &mut &[u8], last: Option<i64>) -> Result<i64, DecodeError> {
+    let Some(last) = last else { return codec::take_signed(bytes) };
+    match codec::take_varint(bytes)? {
+        0 => Err(DecodeError::Duplicate("member")),
+        distance => i64::checked_add_unsigned(last, distance)
+            .ok_or(DecodeError::Invalid("an integer of a set exceeds 64 bits")),
     }
-    let mut numbers = Vec::with_capacity(count);
-    for _ in 0..count {
-        numbers.push(match numbers.last() {
-            None => codec::take_signed(bytes)?,
-            Some(&last) => match codec::take_varint(bytes)? {
-                0 => return Err(DecodeError::Duplicate("member")),
-                distance => i64::checked_add_unsigned(last, distance)
-                    .ok_or(DecodeError::Invalid("an integer of a set exceeds 64 bits"))?,
-            },
-        });
-    }
-    Ok(numbers)
 }
 
 fn text(number: i64) -> Cow<'static, [u8]> {
@@ -349,7 +396,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::{KEY, seeded};
+    use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
+    use crate::keyspace::value::type_code::SET;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -424,12 +472,6 @@ mod tests {
         set.iter().map(Cow::into_owned).collect()
     }
 
-    fn digest_of(set: &Set) -> u64 {
-        let mut hasher = Xxh3::new();
-        set.digest(&mut hasher);
-        hasher.digest()
-    }
-
     proptest! {
         #![proptest_config(seeded(100))]
 
@@ -465,11 +507,7 @@ mod tests {
             for step in before {
                 apply(&mut set, &mut model, step);
             }
-            let mut bytes = Vec::new();
-            set.encode(&mut bytes);
-            let mut rest = &bytes[..];
-            let mut copy = Set::decode(&mut rest, KEY).unwrap();
-            prop_assert!(rest.is_empty());
+            let mut copy = restored(&set);
             let mut copy_model = model.clone();
             for step in after {
                 apply(&mut set, &mut model, step.clone());
@@ -477,12 +515,12 @@ mod tests {
             }
             prop_assert_eq!(contents(&set), contents(&copy));
             prop_assert_eq!(set.encoding_name(), copy.encoding_name());
-            prop_assert_eq!(digest_of(&set), digest_of(&copy));
+            prop_assert_eq!(digest_of(&set.into()), digest_of(&copy.into()));
         }
 
         #[test]
         fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..40)) {
-            if let Ok(set) = Set::decode(&mut &bytes[..], KEY) {
+            if let Ok(set) = load::<Set>(SET, &bytes) {
                 prop_assert_eq!(set.iter().count(), set.len());
             }
         }
@@ -502,7 +540,7 @@ mod tests {
             (&[FORM_TABLE, 2, 1, b'm', 1, b'm'], DecodeError::Duplicate("member")),
         ];
         for (bytes, error) in rows {
-            assert_eq!(Set::decode(&mut &bytes[..], KEY).err(), Some(error), "{bytes:?}");
+            assert_eq!(load::<Set>(SET, bytes).err(), Some(error), "{bytes:?}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! Where blocks are cut is part of the state: approximate trimming removes whole blocks only. So the
 //! snapshot spells them out.
 //!
-//! Consumer groups will join the snapshot as a further format version; [`Stream::decode`] refuses versions it
+//! Consumer groups will join the snapshot as a further format version; [`StreamLoading`] refuses versions it
 //! does not know.
 //!
 //! | entry | bytes |
@@ -24,23 +24,23 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
-use xxhash_rust::xxh3::Xxh3;
 
-use super::codec::{self, DecodeError};
-use super::digest;
+use super::codec::{self, DecodeError, Sink};
 use super::packed::{self, Packed};
+use super::parts::{Cursor, Elements};
+use super::words::Words;
 
 /// The most entries of a block, removed ones included.
 const BLOCK_ENTRIES_MAX: usize = 100;
 /// The size in bytes from which on a block takes no further entry.
 const BLOCK_BYTES_MAX: usize = 4096;
 
-/// The most bytes of an entry: 1 GiB, as in Redis, and well below what a snapshot can hold in one piece.
+/// The most bytes of an entry: 1 GiB, as in Redis, and well below what a snapshot can hold as one element.
 const ENTRY_BYTES_MAX: usize = 1 << 30;
 const _: () = assert!(ENTRY_BYTES_MAX <= codec::BYTES_LENGTH_MAX, "a snapshot can be read back");
 
 /// The version of the snapshot's format.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The id of an entry: a time and a number within that millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,18 +92,13 @@ impl StreamId {
         Some(Self { ms: self.ms.checked_add(ms)?, seq })
     }
 
-    fn encode(self, out: &mut Vec<u8>) {
-        codec::put_varint(out, self.ms);
-        codec::put_varint(out, self.seq);
+    fn put<S: Sink>(self, sink: &mut S) {
+        codec::put_varint(sink, self.ms);
+        codec::put_varint(sink, self.seq);
     }
 
-    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+    fn take(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
         Ok(Self { ms: codec::take_varint(bytes)?, seq: codec::take_varint(bytes)? })
-    }
-
-    fn feed(self, hasher: &mut Xxh3) {
-        digest::feed_u64(hasher, self.ms);
-        digest::feed_u64(hasher, self.seq);
     }
 }
 
@@ -331,72 +326,40 @@ impl Stream {
         removed
     }
 
-    /// Feeds the whole state to `hasher`, the cut into blocks included.
-    pub fn digest(&self, hasher: &mut Xxh3) {
-        let mut bytes = Vec::new();
-        self.encode_head(&mut bytes);
-        hasher.update(&bytes);
-        for (&base, block) in &self.blocks {
-            base.feed(hasher);
-            digest::feed_count(hasher, block.added);
-            for run in [&block.names, &block.entries] {
-                digest::feed_count(hasher, run.len());
-                run.iter().for_each(|element| digest::feed_bytes(hasher, element));
-            }
-        }
+    /// Writes version, last ids and counters.
+    pub(super) fn put_head<S: Sink>(&self, sink: &mut S) {
+        sink.put(&[FORMAT]);
+        self.last_id.put(sink);
+        self.max_deleted_id.put(sink);
+        codec::put_varint(sink, self.entries_added);
+        codec::put_length(sink, self.blocks.len());
     }
 
-    /// Appends the snapshot's form: version, counters and last ids, then the blocks with their entries.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        self.encode_head(out);
-        for (base, block) in &self.blocks {
-            base.encode(out);
-            codec::put_length(out, block.added);
-            for run in [&block.names, &block.entries] {
-                codec::put_length(out, run.len());
-                run.iter().for_each(|element| codec::put_bytes(out, element));
+    /// Writes elements, of each block its counts, its names and its entries: those from `cursor` on, as far as there is
+    /// room; whether those were all.
+    pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
+        for (&base, block) in self.blocks.range(cursor.block..) {
+            cursor.block = base;
+            let counts = |sink: &mut S| {
+                base.put(sink);
+                codec::put_length(sink, block.added);
+                codec::put_length(sink, block.names.len());
+                codec::put_length(sink, block.entries.len());
+            };
+            if cursor.element == 0 && !cursor.put_element(sink, counts) {
+                return false;
             }
-        }
-    }
-
-    fn encode_head(&self, out: &mut Vec<u8>) {
-        out.push(FORMAT);
-        self.last_id.encode(out);
-        self.max_deleted_id.encode(out);
-        codec::put_varint(out, self.entries_added);
-        codec::put_length(out, self.blocks.len());
-    }
-
-    /// Reads what [`Stream::encode`] wrote.
-    ///
-    /// # Errors
-    /// [`DecodeError::UnknownFormat`] for another version; [`DecodeError::Invalid`] for entries out of order,
-    /// beyond the last id, or in blocks that contradict themselves; and whatever else is wrong with the bytes.
-    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
-        let format = codec::take_u8(bytes)?;
-        if format != FORMAT {
-            return Err(DecodeError::UnknownFormat(format));
-        }
-        let mut stream = Self::new();
-        let last_id = StreamId::decode(bytes)?;
-        let max_deleted_id = StreamId::decode(bytes)?;
-        let entries_added = codec::take_varint(bytes)?;
-        // A block takes a base of two bytes, three counts and at least one entry.
-        for _ in 0..codec::take_count(bytes, 6)? {
-            let base = StreamId::decode(bytes)?;
-            let (block, last) = Block::decode(bytes, base)?;
-            if base <= stream.last_id {
-                return Err(DecodeError::Invalid("the blocks of a stream are out of order"));
+            let written = cursor.element - 1;
+            let names = block.names.iter_from(written.min(block.names.len()));
+            let entries = block.entries.iter_from(written.saturating_sub(block.names.len()));
+            for element in names.chain(entries) {
+                if !cursor.put_element(sink, |sink| codec::put_bytes(sink, element)) {
+                    return false;
+                }
             }
-            stream.len += block.entries.len();
-            stream.last_id = last;
-            stream.blocks.insert(base, block);
+            cursor.element = 0;
         }
-        if stream.last_id > last_id {
-            return Err(DecodeError::Invalid("a stream has an entry beyond its last id"));
-        }
-        stream.set_counters(last_id, max_deleted_id, entries_added);
-        Ok(stream)
+        true
     }
 }
 
@@ -425,35 +388,135 @@ impl Block {
     fn entries(&self, base: StreamId) -> impl DoubleEndedIterator<Item = StreamEntry<'_>> {
         self.entries.iter().map(move |payload| {
             read_entry(payload, base, &self.names)
-                .expect("append wrote, or decode has read, every payload")
+                .expect("append wrote, or loading has read, every payload")
+        })
+    }
+}
+
+/// A stream that is read from a snapshot.
+#[derive(Debug)]
+pub(super) struct StreamLoading {
+    /// With what has come of its blocks; the last id is that of their last entry.
+    stream: Stream,
+    last_id: StreamId,
+    max_deleted_id: StreamId,
+    entries_added: u64,
+    /// The blocks of which nothing has come.
+    left: usize,
+    block: Option<BlockLoading>,
+}
+
+#[derive(Debug)]
+struct BlockLoading {
+    base: StreamId,
+    block: Block,
+    names_left: usize,
+    entries_left: usize,
+    last: Option<StreamId>,
+}
+
+impl StreamLoading {
+    /// Takes the head of a stream.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnknownFormat`] for another version.
+    pub(super) fn take(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let format = codec::take_u8(bytes)?;
+        if format != FORMAT {
+            return Err(DecodeError::UnknownFormat(format));
+        }
+        Ok(Self {
+            stream: Stream::new(),
+            last_id: StreamId::take(bytes)?,
+            max_deleted_id: StreamId::take(bytes)?,
+            entries_added: codec::take_varint(bytes)?,
+            left: codec::take_count(bytes)?,
+            block: None,
         })
     }
 
-    /// Reads a block, and the id of its last entry.
-    fn decode(bytes: &mut &[u8], base: StreamId) -> Result<(Self, StreamId), DecodeError> {
-        // Not `take_count`: all but one of the entries may have been removed.
-        let added =
-            usize::try_from(codec::take_varint(bytes)?).map_err(|_| DecodeError::TooLong)?;
-        let mut block = Self { added, ..Self::default() };
-        for _ in 0..codec::take_count(bytes, 1)? {
-            block.names.push_back(codec::take_bytes(bytes)?);
+    /// Reads blocks.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] for entries out of order, beyond the last id, or in blocks that contradict themselves; and
+    /// whatever else is wrong with the bytes; [`DecodeError::Truncated`] until all have come.
+    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
+        loop {
+            let open = match &mut self.block {
+                Some(open) => open,
+                None if self.left == 0 => break,
+                None => {
+                    let begun = words.small(BlockLoading::take)?;
+                    self.left -= 1;
+                    self.block.insert(begun)
+                }
+            };
+            open.load(words)?;
+            if let Some(whole) = self.block.take() {
+                self.add(whole)?;
+            }
         }
-        let mut last = None;
-        for _ in 0..codec::take_count(bytes, 1)? {
-            let payload = codec::take_bytes(bytes)?;
-            let id = check_entry(payload, base, &block.names)?;
-            if last.is_some_and(|last| last >= id) {
+        if self.stream.last_id > self.last_id {
+            return Err(DecodeError::Invalid("a stream has an entry beyond its last id"));
+        }
+        Ok(())
+    }
+
+    /// The stream, when all has come.
+    pub(super) fn finish(mut self) -> Stream {
+        self.stream.set_counters(self.last_id, self.max_deleted_id, self.entries_added);
+        self.stream
+    }
+
+    fn add(&mut self, whole: BlockLoading) -> Result<(), DecodeError> {
+        let BlockLoading { base, block, last, .. } = whole;
+        if base <= self.stream.last_id {
+            return Err(DecodeError::Invalid("the blocks of a stream are out of order"));
+        }
+        self.stream.len += block.entries.len();
+        self.stream.last_id = last.unwrap_or(base);
+        self.stream.blocks.insert(base, block);
+        Ok(())
+    }
+}
+
+impl BlockLoading {
+    /// Takes the head of a block.
+    fn take(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let base = StreamId::take(bytes)?;
+        let added = codec::take_count(bytes)?;
+        let names_left = codec::take_count(bytes)?;
+        let entries_left = codec::take_count(bytes)?;
+        if entries_left == 0 || entries_left > added || added > BLOCK_ENTRIES_MAX {
+            return Err(DecodeError::Invalid("a block of a stream has a wrong count"));
+        }
+        let block = Block { added, ..Block::default() };
+        Ok(Self { base, block, names_left, entries_left, last: None })
+    }
+
+    /// Reads names and entries.
+    fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
+        while self.names_left > 0 {
+            self.block.names.push_back(&words.bytes()?);
+            self.names_left -= 1;
+        }
+        while self.entries_left > 0 {
+            let payload = words.bytes()?;
+            let id = match check_entry(&payload, self.base, &self.block.names) {
+                // The entry is all there, and nothing that comes would mend it.
+                Err(DecodeError::Truncated) => {
+                    return Err(DecodeError::Invalid("an entry of a stream ends too early"));
+                }
+                checked => checked?,
+            };
+            if self.last.is_some_and(|last| last >= id) {
                 return Err(DecodeError::Invalid("the entries of a stream are out of order"));
             }
-            last = Some(id);
-            block.entries.push_back(payload);
+            self.last = Some(id);
+            self.block.entries.push_back(&payload);
+            self.entries_left -= 1;
         }
-        match last {
-            Some(last) if (block.entries.len()..=BLOCK_ENTRIES_MAX).contains(&added) => {
-                Ok((block, last))
-            }
-            Some(_) | None => Err(DecodeError::Invalid("a block of a stream has a wrong count")),
-        }
+        Ok(())
     }
 }
 
@@ -490,7 +553,7 @@ impl<'a> Iterator for StreamFields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.remaining = self.remaining.checked_sub(1)?;
-        Some(self.read().expect("append wrote, or decode has read, every payload"))
+        Some(self.read().expect("append wrote, or loading has read, every payload"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -539,7 +602,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::seeded;
+    use crate::keyspace::testing::{digest_of, load, restored, seeded, spelled};
+    use crate::keyspace::value::type_code::STREAM;
 
     type Fields = Vec<(Vec<u8>, Vec<u8>)>;
     type Model = BTreeMap<StreamId, Fields>;
@@ -632,12 +696,6 @@ mod tests {
         entries.map(|entry| (entry.id, entry.fields.map(owned).collect())).collect()
     }
 
-    fn digest_of(stream: &Stream) -> u64 {
-        let mut hasher = Xxh3::new();
-        stream.digest(&mut hasher);
-        hasher.digest()
-    }
-
     proptest! {
         #![proptest_config(seeded(80))]
 
@@ -665,17 +723,13 @@ mod tests {
             before in prop::collection::vec(step(), 0..30), later in prop::collection::vec(step(), 0..10)
         ) {
             let (mut stream, mut model) = after(before);
-            let mut bytes = Vec::new();
-            stream.encode(&mut bytes);
-            let mut rest = &bytes[..];
-            let mut copy = Stream::decode(&mut rest).unwrap();
-            prop_assert!(rest.is_empty());
+            let mut copy = restored(&stream);
             let mut copy_model = model.clone();
             for step in later {
                 apply(&mut stream, &mut model, step.clone());
                 apply(&mut copy, &mut copy_model, step);
             }
-            prop_assert_eq!(digest_of(&stream), digest_of(&copy));
+            prop_assert_eq!(digest_of(&stream.clone().into()), digest_of(&copy.clone().into()));
             let approximate = Trimming::Approximate { limit: 0 };
             prop_assert_eq!(stream.trim(Keep::Newest(10), approximate), copy.trim(Keep::Newest(10), approximate));
             prop_assert_eq!(pairs(stream.iter()), pairs(copy.iter()));
@@ -686,12 +740,11 @@ mod tests {
         /// Every truncation and every single changed byte is either refused or gives a stream that can be read.
         #[test]
         fn hostile_bytes_do_not_panic(steps in prop::collection::vec(step(), 1..4), at in any::<usize>(), byte in any::<u8>()) {
-            let mut bytes = Vec::new();
-            after(steps).0.encode(&mut bytes);
-            prop_assert!(Stream::decode(&mut &bytes[..at % bytes.len()]).is_err());
+            let mut bytes = spelled(&after(steps).0.into());
+            prop_assert!(load::<Stream>(STREAM, &bytes[..at % bytes.len()]).is_err());
             let at = at % bytes.len().min(64);
             bytes[at] = byte;
-            if let Ok(stream) = Stream::decode(&mut &bytes[..]) {
+            if let Ok(stream) = load::<Stream>(STREAM, &bytes) {
                 prop_assert_eq!(pairs(stream.iter()).len(), stream.len());
             }
         }
@@ -755,10 +808,7 @@ mod tests {
         for ms in 2..=100 {
             assert!(stream.remove(StreamId::new(ms, 0)));
         }
-        let mut bytes = Vec::new();
-        stream.encode(&mut bytes);
-        let copy = Stream::decode(&mut &bytes[..]).unwrap();
-        assert_eq!(digest_of(&copy), digest_of(&stream));
+        assert_eq!(digest_of(&restored(&stream).into()), digest_of(&stream.into()));
     }
 
     #[test]
@@ -779,7 +829,7 @@ mod tests {
         let entry = [3, 0, 0, 0];
         let rows = [
             (vec![], DecodeError::Truncated),
-            (vec![2], DecodeError::UnknownFormat(2)),
+            (vec![1], DecodeError::UnknownFormat(1)),
             (
                 [&head[..], &[1], &block(1, &[2, 3, 0, 0, 0, 3, 0, 0, 0])].concat(),
                 DecodeError::Invalid("the entries of a stream are out of order"),
@@ -805,9 +855,13 @@ mod tests {
                 [&head[..], &[1], &block(1, &[1, 4, 0, 0, 0, 0])].concat(),
                 DecodeError::TrailingBytes,
             ),
+            (
+                [&head[..], &[1], &block(1, &[1, 3, 0, 0, 2])].concat(),
+                DecodeError::Invalid("an entry of a stream ends too early"),
+            ),
         ];
         for (bytes, error) in rows {
-            assert_eq!(Stream::decode(&mut &bytes[..]).err(), Some(error), "{bytes:?}");
+            assert_eq!(load::<Stream>(STREAM, &bytes).err(), Some(error), "{bytes:?}");
         }
     }
 }

@@ -6,12 +6,10 @@
 
 use std::borrow::Cow;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use crate::stdx::num::{IntegerText, parse_i64};
 
-use super::codec::{self, DecodeError};
-use super::digest::feed_bytes;
+use super::codec::{self, DecodeError, Sink};
+use super::parts::Spelling;
 
 /// The longest text that is kept inside the entry, in bytes: what 32 bytes leave beside the tag and length.
 const SHORT_BYTES_MAX: usize = 30;
@@ -154,7 +152,7 @@ impl Str {
         Self { form: Form::Short { length, bytes: inline } }
     }
 
-    pub(super) fn form(&self) -> StrForm {
+    fn form(&self) -> StrForm {
         match &self.form {
             Form::Integer(_) => StrForm::Integer,
             Form::Short { .. } | Form::Long(_) => StrForm::Text,
@@ -162,33 +160,37 @@ impl Str {
         }
     }
 
-    /// Feeds what the string says, whatever its form.
-    pub fn digest(&self, digest: &mut Xxh3) {
-        feed_bytes(digest, self.bytes_in(&mut None));
-    }
-
-    /// Appends the string as its form is spelled; the form itself is the entry's type code.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        match &self.form {
-            Form::Integer(number) => codec::put_signed(out, *number),
-            Form::Short { length, bytes } => codec::put_bytes(out, &bytes[..usize::from(*length)]),
-            Form::Long(bytes) | Form::Edited(bytes) => codec::put_bytes(out, bytes),
+    /// The form as which it is spelled.
+    pub(super) fn form_in(&self, spelling: Spelling) -> StrForm {
+        match spelling {
+            Spelling::Snapshot => self.form(),
+            Spelling::Digest => StrForm::Text,
         }
     }
 
-    /// Takes a string of `form`.
-    pub(super) fn decode(form: StrForm, bytes: &mut &[u8]) -> Result<Self, DecodeError> {
-        match form {
-            StrForm::Integer => codec::take_signed(bytes).map(Self::from_i64),
-            StrForm::Edited => Ok(Self { form: Form::Edited(codec::take_bytes(bytes)?.to_vec()) }),
-            StrForm::Text => {
-                let string = Self::from_bytes(codec::take_bytes(bytes)?);
-                if string.form() != StrForm::Text {
-                    return Err(DecodeError::Invalid("an integer is spelled as text"));
-                }
-                Ok(string)
+    /// Writes the string as its form is spelled; the form itself is the entry's type code.
+    pub(super) fn put<S: Sink>(&self, spelling: Spelling, sink: &mut S) {
+        match (&self.form, spelling) {
+            (Form::Integer(number), Spelling::Snapshot) => codec::put_signed(sink, *number),
+            (_, Spelling::Snapshot | Spelling::Digest) => {
+                codec::put_bytes(sink, self.bytes_in(&mut None));
             }
         }
+    }
+
+    /// The string of `form` that says `bytes`, which were not spelled by this process.
+    pub(super) fn restore(form: StrForm, bytes: Cow<'_, [u8]>) -> Result<Self, DecodeError> {
+        if form == StrForm::Edited {
+            return Ok(Self { form: Form::Edited(bytes.into_owned()) });
+        }
+        let string = match bytes {
+            Cow::Borrowed(bytes) => Self::from_bytes(bytes),
+            Cow::Owned(bytes) => Self::from_vec(bytes),
+        };
+        if string.form() != form {
+            return Err(DecodeError::Invalid("an integer is spelled as text"));
+        }
+        Ok(string)
     }
 }
 
@@ -210,6 +212,8 @@ impl Eq for Str {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Value;
+    use crate::keyspace::testing::digest_of;
 
     #[test]
     fn canonical_integers_are_recognised() {
@@ -279,11 +283,7 @@ mod tests {
 
     #[test]
     fn digest_and_equality_ignore_the_form() {
-        let digest = |string: &Str| {
-            let mut digest = Xxh3::new();
-            string.digest(&mut digest);
-            digest.digest()
-        };
+        let digest = |string: &Str| digest_of(&Value::from(string.clone()));
         let mut edited = Str::from_bytes(b"1");
         edited.make_mut().push(b'2');
         assert_eq!(edited, Str::from_i64(12));
@@ -293,8 +293,9 @@ mod tests {
 
     #[test]
     fn an_integer_spelled_as_text_is_refused() {
-        assert!(Str::decode(StrForm::Text, &mut &[2, b'1', b'2'][..]).is_err());
-        let edited = Str::decode(StrForm::Edited, &mut &[2, b'1', b'2'][..]).unwrap();
+        assert!(Str::restore(StrForm::Text, Cow::Borrowed(b"12")).is_err());
+        assert!(Str::restore(StrForm::Text, Cow::Owned(b"12".to_vec())).is_err());
+        let edited = Str::restore(StrForm::Edited, Cow::Borrowed(b"12")).unwrap();
         assert_eq!(edited.encoding(), "raw");
     }
 }

@@ -2,14 +2,27 @@
 
 use smallvec::SmallVec;
 use thiserror::Error;
-use xxhash_rust::xxh3::Xxh3;
 
+use super::codec::Sink;
 use super::dense::MemberKey;
-use super::digest::feed_bytes;
+use super::parts::{Cursor, Elements, Spelling};
+use super::string::StrForm;
 use super::{Hash, List, Set, Str, Stream, ZSet};
 
 /// A key, a field or a member: bytes, kept inline up to 16 of them.
 pub type Bin = SmallVec<[u8; 16]>;
+
+/// The codes by which snapshots tell types apart. None is ever given a second meaning.
+pub(super) mod type_code {
+    pub(crate) const TEXT: u8 = 0;
+    pub(crate) const INTEGER: u8 = 1;
+    pub(crate) const EDITED: u8 = 2;
+    pub(crate) const LIST: u8 = 3;
+    pub(crate) const HASH: u8 = 4;
+    pub(crate) const SET: u8 = 5;
+    pub(crate) const ZSET: u8 = 6;
+    pub(crate) const STREAM: u8 = 7;
+}
 
 /// The key holds a value of another type than the command works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -66,16 +79,43 @@ impl Value {
         parts > PARTS_SMALL_MAX
     }
 
-    /// Feeds the type and the value: the same bytes for equal values whatever their history.
-    pub fn digest(&self, hasher: &mut Xxh3) {
-        feed_bytes(hasher, self.type_name().as_bytes());
+    /// The code of the type.
+    pub(super) fn type_code(&self, spelling: Spelling) -> u8 {
         match self {
-            Self::Str(string) => string.digest(hasher),
-            Self::List(list) => list.digest(hasher),
-            Self::Hash(hash) => hash.digest(hasher),
-            Self::Set(set) => set.digest(hasher),
-            Self::ZSet(zset) => zset.digest(hasher),
-            Self::Stream(stream) => stream.digest(hasher),
+            Self::Str(string) => match string.form_in(spelling) {
+                StrForm::Text => type_code::TEXT,
+                StrForm::Integer => type_code::INTEGER,
+                StrForm::Edited => type_code::EDITED,
+            },
+            Self::List(_) => type_code::LIST,
+            Self::Hash(_) => type_code::HASH,
+            Self::Set(_) => type_code::SET,
+            Self::ZSet(_) => type_code::ZSET,
+            Self::Stream(_) => type_code::STREAM,
+        }
+    }
+
+    /// Writes what comes before the elements.
+    pub(super) fn put_head<S: Sink>(&self, spelling: Spelling, sink: &mut S) {
+        match self {
+            Self::Str(string) => string.put(spelling, sink),
+            Self::List(list) => list.put_head(sink),
+            Self::Hash(hash) => hash.put_head(sink),
+            Self::Set(set) => set.put_head(sink),
+            Self::ZSet(zset) => zset.put_head(sink),
+            Self::Stream(stream) => stream.put_head(sink),
+        }
+    }
+
+    /// Writes elements, those from `cursor` on, as far as there is room; whether those were all.
+    pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
+        match self {
+            Self::Str(_) => true,
+            Self::List(list) => list.put_elements(cursor, sink),
+            Self::Hash(hash) => hash.put_elements(cursor, sink),
+            Self::Set(set) => set.put_elements(cursor, sink),
+            Self::ZSet(zset) => zset.put_elements(cursor, sink),
+            Self::Stream(stream) => stream.put_elements(cursor, sink),
         }
     }
 }

@@ -16,13 +16,12 @@
 use std::cmp::Ordering;
 use std::ops::{Bound, Range};
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::Bin;
-use super::codec::{self, DecodeError};
+use super::codec::{self, DecodeError, Sink};
 use super::dense::{Dense, Keyed, MemberKey};
-use super::digest;
+use super::parts::{Cursor, Elements};
 use super::ranked::{Item, Ranked, RankedRange};
+use super::words::{Words, into_bin};
 
 /// The most members of a sorted vector.
 const SORTED_MEMBERS_MAX: usize = 128;
@@ -34,8 +33,7 @@ const FORM_SORTED: u8 = 0;
 /// The snapshot's code of the table form.
 const FORM_TABLE: u8 = 1;
 
-/// The fewest bytes of an encoded member: its length and its score.
-const ENCODED_BYTES_MIN: usize = 9;
+const BEYOND_LIMITS: DecodeError = DecodeError::Invalid("a small sorted set is beyond its limits");
 
 /// A Redis sorted set.
 #[derive(Clone, Debug)]
@@ -265,46 +263,24 @@ impl ZSet {
         next
     }
 
-    /// Feeds the members and scores to `hasher`, in the order of the form, which replicas share.
-    pub fn digest(&self, hasher: &mut Xxh3) {
-        digest::feed_count(hasher, self.len());
-        for scored in self.as_slice() {
-            digest::feed_bytes(hasher, &scored.member);
-            digest::feed_u64(hasher, scored.score.to_bits());
-        }
-    }
-
-    /// Appends the snapshot's form: the code of the form, the number of members, then each member and its
-    /// score, sorted in a small set, in the order of the table in a larger one.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match &self.0 {
+    /// Writes the code of the form and the number of members.
+    pub(super) fn put_head<S: Sink>(&self, sink: &mut S) {
+        sink.put(&[match &self.0 {
             Form::Sorted(_) => FORM_SORTED,
             Form::Table(_) => FORM_TABLE,
-        });
-        codec::put_length(out, self.len());
-        for scored in self.as_slice() {
-            codec::put_bytes(out, &scored.member);
-            codec::put_f64(out, scored.score);
-        }
+        }]);
+        codec::put_length(sink, self.len());
     }
 
-    /// Reads what [`ZSet::encode`] wrote.
-    ///
-    /// # Errors
-    /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a score that is
-    /// not a number and for a small set out of order or beyond its limits, and whatever else is wrong with
-    /// the bytes.
-    pub(super) fn decode(bytes: &mut &[u8], key: MemberKey) -> Result<Self, DecodeError> {
-        let form = codec::take_u8(bytes)?;
-        let count = codec::take_count(bytes, ENCODED_BYTES_MIN)?;
-        match form {
-            FORM_SORTED => {
-                decode_sorted(bytes, count).map(|sorted| Self(Form::Sorted(sorted), key))
-            }
-            FORM_TABLE => Table::decode(bytes, count, key)
-                .map(|table| Self(Form::Table(Box::new(table)), key)),
-            other => Err(DecodeError::UnknownFormat(other)),
-        }
+    /// Writes elements, each a member and its score, sorted in a small set, in the order of the table in a larger one: those
+    /// from `cursor` on, as far as there is room; whether those were all.
+    pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
+        self.as_slice()[cursor.element..].iter().all(|scored| {
+            cursor.put_element(sink, |sink| {
+                codec::put_bytes(sink, &scored.member);
+                codec::put_f64(sink, scored.score);
+            })
+        })
     }
 
     /// How many members at the beginning of the order satisfy `is_before`.
@@ -359,17 +335,6 @@ impl Table {
             order((left.score, member(left)), (right.score, member(right)))
         });
         Self { order: Ranked::build(&items), members }
-    }
-
-    fn decode(bytes: &mut &[u8], count: usize, key: MemberKey) -> Result<Self, DecodeError> {
-        let mut members = Dense::with_capacity(key, count);
-        for _ in 0..count {
-            let (member, score) = take_member(bytes)?;
-            if !members.insert_with(member, || Scored::new(score, member)).1 {
-                return Err(DecodeError::Duplicate("member"));
-            }
-        }
-        Ok(Self::of_members(members))
     }
 
     fn find(&self, member: &[u8]) -> Option<(usize, f64)> {
@@ -500,36 +465,96 @@ fn update_sorted(sorted: &mut Vec<Scored>, rank: usize, score: f64) -> Insertion
     Insertion::Updated
 }
 
-fn decode_sorted(bytes: &mut &[u8], count: usize) -> Result<Vec<Scored>, DecodeError> {
-    const BEYOND_LIMITS: DecodeError =
-        DecodeError::Invalid("a small sorted set is beyond its limits");
-    if count > SORTED_MEMBERS_MAX {
-        return Err(BEYOND_LIMITS);
-    }
-    let mut sorted: Vec<Scored> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (member, score) = take_member(bytes)?;
-        if member.len() > SORTED_BYTES_MAX {
-            return Err(BEYOND_LIMITS);
-        }
-        if find(&sorted, member).is_some() {
-            return Err(DecodeError::Duplicate("member"));
-        }
-        if sorted.last().is_some_and(|last| last.order(score, member).is_gt()) {
-            return Err(DecodeError::Invalid("a sorted set is not sorted"));
-        }
-        sorted.push(Scored::new(score, member));
-    }
-    Ok(sorted)
+/// A sorted set that is read from a snapshot. The order of a table is made when all its members have come.
+#[derive(Debug)]
+pub(super) struct ZSetLoading {
+    members: MembersLoading,
+    key: MemberKey,
+    left: usize,
+    /// The next member, when its score has not come.
+    member: Option<Bin>,
 }
 
-fn take_member<'a>(bytes: &mut &'a [u8]) -> Result<(&'a [u8], f64), DecodeError> {
-    let member = codec::take_bytes(bytes)?;
-    let score = codec::take_f64(bytes)?;
-    if score.is_nan() {
-        return Err(DecodeError::Invalid("a score is not a number"));
+#[derive(Debug)]
+enum MembersLoading {
+    Sorted(Vec<Scored>),
+    Table(Dense<Scored>),
+}
+
+impl ZSetLoading {
+    /// One of `count` members in `form`.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnknownFormat`], and [`DecodeError::Invalid`] for a small set beyond its limits.
+    pub(super) fn new(form: u8, count: usize, key: MemberKey) -> Result<Self, DecodeError> {
+        let members = match form {
+            FORM_SORTED if count > SORTED_MEMBERS_MAX => return Err(BEYOND_LIMITS),
+            FORM_SORTED => MembersLoading::Sorted(Vec::new()),
+            FORM_TABLE => MembersLoading::Table(Dense::with_capacity(key, 0)),
+            other => return Err(DecodeError::UnknownFormat(other)),
+        };
+        Ok(Self { members, key, left: count, member: None })
     }
-    Ok((member, score))
+
+    /// Reads members.
+    ///
+    /// # Errors
+    /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a score that is not a number
+    /// and for a small set out of order or beyond its limits, and whatever else is wrong with the bytes;
+    /// [`DecodeError::Truncated`] until all have come.
+    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
+        while self.left > 0 {
+            let member = match self.member.take() {
+                Some(member) => member,
+                None => into_bin(words.bytes()?),
+            };
+            let score = match words.small(codec::take_f64) {
+                Ok(score) if score.is_nan() => {
+                    return Err(DecodeError::Invalid("a score is not a number"));
+                }
+                Ok(score) => score,
+                Err(error) => {
+                    self.member = Some(member);
+                    return Err(error);
+                }
+            };
+            let scored = Scored { score, member };
+            match &mut self.members {
+                MembersLoading::Sorted(sorted) => load_sorted(sorted, scored)?,
+                MembersLoading::Table(table) => {
+                    table.make_room(self.left);
+                    if !table.insert(scored) {
+                        return Err(DecodeError::Duplicate("member"));
+                    }
+                }
+            }
+            self.left -= 1;
+        }
+        Ok(())
+    }
+
+    /// The set, when all has come.
+    pub(super) fn finish(self) -> ZSet {
+        let form = match self.members {
+            MembersLoading::Sorted(sorted) => Form::Sorted(sorted),
+            MembersLoading::Table(members) => Form::Table(Box::new(Table::of_members(members))),
+        };
+        ZSet(form, self.key)
+    }
+}
+
+fn load_sorted(sorted: &mut Vec<Scored>, scored: Scored) -> Result<(), DecodeError> {
+    if scored.member.len() > SORTED_BYTES_MAX {
+        return Err(BEYOND_LIMITS);
+    }
+    if find(sorted, &scored.member).is_some() {
+        return Err(DecodeError::Duplicate("member"));
+    }
+    if sorted.last().is_some_and(|last| last.order(scored.score, &scored.member).is_gt()) {
+        return Err(DecodeError::Invalid("a sorted set is not sorted"));
+    }
+    sorted.push(scored);
+    Ok(())
 }
 
 fn as_u32(position: usize) -> u32 {
@@ -541,7 +566,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyspace::testing::{KEY, seeded};
+    use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
+    use crate::keyspace::value::type_code::ZSET;
 
     type Model = Vec<(f64, Vec<u8>)>;
 
@@ -643,12 +669,6 @@ mod tests {
         pairs.map(|(member, score)| (member.to_vec(), (score + 0.0).to_bits())).collect()
     }
 
-    fn digest_of(zset: &ZSet) -> u64 {
-        let mut hasher = Xxh3::new();
-        zset.digest(&mut hasher);
-        hasher.digest()
-    }
-
     fn scanned(zset: &ZSet) -> Vec<(Vec<u8>, u64)> {
         let (mut cursor, mut seen) = (0, Vec::new());
         loop {
@@ -723,11 +743,7 @@ mod tests {
             before in prop::collection::vec(step(), 0..60), later in prop::collection::vec(step(), 0..30)
         ) {
             let (mut zset, mut model) = after(before);
-            let mut bytes = Vec::new();
-            zset.encode(&mut bytes);
-            let mut rest = &bytes[..];
-            let mut copy = ZSet::decode(&mut rest, KEY).unwrap();
-            prop_assert!(rest.is_empty());
+            let mut copy = restored(&zset);
             let mut copy_model = model.clone();
             for step in later {
                 apply(&mut zset, &mut model, step.clone());
@@ -736,12 +752,12 @@ mod tests {
             prop_assert_eq!(bits(zset.iter()), bits(copy.iter()));
             prop_assert_eq!(scanned(&zset), scanned(&copy));
             prop_assert_eq!(zset.encoding_name(), copy.encoding_name());
-            prop_assert_eq!(digest_of(&zset), digest_of(&copy));
+            prop_assert_eq!(digest_of(&zset.into()), digest_of(&copy.into()));
         }
 
         #[test]
         fn hostile_bytes_do_not_panic(bytes in prop::collection::vec(0..4_u8, 0..60)) {
-            if let Ok(zset) = ZSet::decode(&mut &bytes[..], KEY) {
+            if let Ok(zset) = load::<ZSet>(ZSET, &bytes) {
                 prop_assert_eq!(zset.iter().count(), zset.len());
             }
         }
@@ -772,7 +788,6 @@ mod tests {
 
     #[test]
     fn bad_snapshots_are_refused() {
-        let beyond = DecodeError::Invalid("a small sorted set is beyond its limits");
         let rows = [
             (vec![], DecodeError::Truncated),
             (vec![FORM_TABLE, 1, 1, b'm'], DecodeError::Truncated),
@@ -787,11 +802,11 @@ mod tests {
                 encoded(FORM_TABLE, &[(b"a", f64::NAN)]),
                 DecodeError::Invalid("a score is not a number"),
             ),
-            (encoded(FORM_SORTED, &[(&[0; SORTED_BYTES_MAX + 1], 1.0)]), beyond),
-            (encoded(FORM_SORTED, &[(&b"a"[..], 1.0); SORTED_MEMBERS_MAX + 1]), beyond),
+            (encoded(FORM_SORTED, &[(&[0; SORTED_BYTES_MAX + 1], 1.0)]), BEYOND_LIMITS),
+            (encoded(FORM_SORTED, &[(&b"a"[..], 1.0); SORTED_MEMBERS_MAX + 1]), BEYOND_LIMITS),
         ];
         for (bytes, error) in rows {
-            assert_eq!(ZSet::decode(&mut &bytes[..], KEY).err(), Some(error), "{bytes:?}");
+            assert_eq!(load::<ZSet>(ZSET, &bytes).err(), Some(error), "{bytes:?}");
         }
     }
 

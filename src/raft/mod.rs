@@ -53,6 +53,7 @@ mod tests;
 pub use group::Group;
 pub use lease::ReadRefused;
 pub use membership::Settled;
+pub use network::kind;
 pub use options::{GroupOptions, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;

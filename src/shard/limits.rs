@@ -119,8 +119,9 @@ pub(super) const TIGHT_BYTES: u64 = 64 * 1024 * 1024;
 /// only make commands wait longer behind them.
 pub(super) const PURGE_KEYS_MAX: usize = 2048;
 
-/// Entries that one step toward the hash of a replica goes over, about: half a millisecond's work, in which nobody writes.
-pub(super) const HASH_STEP_ENTRIES: usize = 1024;
+/// Bytes that one step toward the hash of a replica goes over, a thousand small entries or a part of a large one: less than
+/// half a millisecond's work, in which nobody writes.
+pub(super) const HASH_STEP_BYTES: usize = 128 * 1024;
 
 /// Pause between two of these steps, so that the thread of the shard is not held up at every turn.
 pub(super) const HASH_PAUSE: Duration = Duration::from_millis(1);

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::limits::{HASH_STEP_ENTRIES, HASH_WAITS_MAX, REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
+use super::limits::{HASH_STEP_BYTES, HASH_WAITS_MAX, REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
 use super::proposal::{
     self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
@@ -178,7 +178,7 @@ impl ShardMachine {
     }
 
     /// The replica's hashes, all of one state, at the time of the call or later. Walks all keys, some
-    /// [`HASH_STEP_ENTRIES`] at a time; `pause` lets others have the state between two steps, and while it must wait: a
+    /// [`HASH_STEP_BYTES`] at a time; `pause` lets others have the state between two steps, and while it must wait: a
     /// snapshot goes before. For operators and tests.
     ///
     /// # Errors
@@ -197,7 +197,7 @@ impl ShardMachine {
                     waits += 1;
                     continue 'anew;
                 }
-                if let Some(keyspace) = state.keyspace.digest_step(HASH_STEP_ENTRIES) {
+                if let Some(keyspace) = state.keyspace.digest_step(HASH_STEP_BYTES) {
                     state.digest = None;
                     return Ok(StateHash { keyspace, ..begun });
                 }
@@ -630,7 +630,7 @@ mod tests {
     #[test]
     fn a_hash_is_of_one_state_and_lets_others_write_meanwhile() {
         let machine = machine_with(b"v");
-        set_keys(&machine, 8 * HASH_STEP_ENTRIES, b"v");
+        set_keys(&machine, HASH_STEP_BYTES / 16, b"v");
         let before = hash_of(&machine);
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let mut pauses = 0;

@@ -15,7 +15,6 @@
 mod client;
 mod error;
 mod identity;
-pub mod kinds;
 mod limits;
 mod message;
 mod peers;

@@ -1,0 +1,174 @@
+//! Large values in snapshots: no step, and no memory, is as large as the value.
+
+use super::testing::HASH_KEY;
+use super::{At, Keyspace, Loader, SnapshotProgress, Str, StreamId, Value};
+use crate::ids::DbIndex;
+use crate::slot::Slot;
+use crate::stdx::clock::UnixMillis;
+
+const AT: At = At::new(DbIndex(0), UnixMillis(100));
+
+/// What a step may give beyond its budget: the head and the end of a record.
+const EXCESS_BYTES: usize = 6;
+
+/// Of one slot, so that little is walked over beside the values.
+fn keyspace() -> Keyspace {
+    let slot = Slot::of(b"{t}").number();
+    Keyspace::new(slot..=slot, HASH_KEY)
+}
+
+/// One value of each type with `count` elements, and a string of `count` bytes.
+fn fill(keyspace: &mut Keyspace, count: u32) {
+    let bytes = vec![b'x'; count as usize];
+    keyspace.put(AT, b"{t}string", Value::from(Str::from_bytes(&bytes)), None);
+    keyspace.string_or_create(AT, b"{t}edited").unwrap().make_mut().extend(bytes);
+    let list = keyspace.list_or_create(AT, b"{t}list").unwrap();
+    (0..count).for_each(|number| list.push_back(number.to_string().as_bytes()));
+    let hash = keyspace.hash_or_create(AT, b"{t}hash").unwrap();
+    for number in 0..count {
+        hash.insert(number.to_string().as_bytes(), &number.to_le_bytes());
+    }
+    let set = keyspace.set_or_create(AT, b"{t}set").unwrap();
+    for number in 0..count {
+        set.insert(format!("m{number}").as_bytes());
+    }
+    let zset = keyspace.zset_or_create(AT, b"{t}zset").unwrap();
+    for number in 0..count {
+        zset.insert(number.to_string().as_bytes(), f64::from(number));
+    }
+    let stream = keyspace.stream_or_create(AT, b"{t}stream").unwrap();
+    for number in 0..count {
+        let field = number.to_le_bytes();
+        let fields = [(&b"field"[..], &field[..])];
+        stream.append(StreamId::new(u64::from(number) + 1, 0), fields.into_iter()).unwrap();
+    }
+}
+
+const KEYS: [&[u8]; 7] =
+    [b"{t}string", b"{t}edited", b"{t}list", b"{t}hash", b"{t}set", b"{t}zset", b"{t}stream"];
+
+/// Adds to the value of `key`.
+fn change(keyspace: &mut Keyspace, key: &[u8]) {
+    match key {
+        b"{t}list" => keyspace.list_or_create(AT, key).unwrap().push_front(b"new"),
+        b"{t}hash" => {
+            keyspace.hash_or_create(AT, key).unwrap().insert(b"0", b"new");
+        }
+        b"{t}set" => {
+            keyspace.set_or_create(AT, key).unwrap().remove(b"m0");
+        }
+        b"{t}zset" => {
+            keyspace.zset_or_create(AT, key).unwrap().insert(b"0", 1e9);
+        }
+        b"{t}stream" => {
+            keyspace.stream_or_create(AT, key).unwrap().remove(StreamId::new(1, 0));
+        }
+        _ => keyspace.string_or_create(AT, key).unwrap().make_mut()[0] = b'n',
+    }
+}
+
+/// Loads what the steps of a snapshot give, step by step, and returns the digest of that. Checks that none is large.
+fn copied(
+    keyspace: &mut Keyspace,
+    step_bytes: usize,
+    mut between: impl FnMut(usize, &mut Keyspace),
+) -> u64 {
+    assert!(keyspace.begin_snapshot());
+    let (mut copy, mut loader) = (self::keyspace(), Loader::default());
+    for step in 0.. {
+        let mut out = Vec::new();
+        let progress = keyspace.snapshot_step(step_bytes, &mut out);
+        assert!(out.len() <= step_bytes + EXCESS_BYTES, "{}", out.len());
+        loader.load(&mut copy, &out).unwrap();
+        if progress == SnapshotProgress::Done {
+            break;
+        }
+        between(step, keyspace);
+    }
+    loader.finish().unwrap();
+    copy.digest()
+}
+
+/// A value was written in one piece, beside itself in memory and under the lock of its shard.
+#[test]
+fn a_large_value_is_written_in_steps_and_nothing_is_beside_it() {
+    const STEP_BYTES: usize = 256 * 1024;
+    let mut keyspace = keyspace();
+    fill(&mut keyspace, 1_000_000);
+    let string = Str::from_vec(vec![b'x'; 64 << 20]);
+    keyspace.put(AT, b"{t}string", Value::from(string), None);
+    let mut steps = 0;
+    let copy = copied(&mut keyspace, STEP_BYTES, |_, keyspace| {
+        steps += 1;
+        assert_eq!(keyspace.snapshot_kept_bytes(), 0);
+    });
+    assert_eq!(copy, keyspace.digest());
+    assert!(steps > (64 << 20) / STEP_BYTES, "{steps}");
+}
+
+/// In steps like those of a snapshot, and the same as in one.
+#[test]
+fn a_large_value_is_hashed_in_steps() {
+    let mut keyspace = keyspace();
+    fill(&mut keyspace, 200_000);
+    let digest = keyspace.digest();
+    assert!(keyspace.begin_digest());
+    for steps in 0.. {
+        if let Some(found) = keyspace.digest_step(1000) {
+            assert_eq!(found, digest);
+            assert!(steps > 7 * 200_000 / 1000, "{steps}");
+            return;
+        }
+    }
+}
+
+/// Whatever happens to a value of which a part is written, or that waits for its turn.
+#[test]
+fn a_value_that_changes_half_way_is_written_as_it_was() {
+    for key in KEYS {
+        for at in (0..250).step_by(23) {
+            for what in ["change", "delete", "rename", "replace", "flush", "neighbour"] {
+                let mut keyspace = keyspace();
+                fill(&mut keyspace, 600);
+                let digest = keyspace.digest();
+                let copy = copied(&mut keyspace, 100, |step, keyspace| {
+                    if step < at || step > at + 2 {
+                        return;
+                    }
+                    match what {
+                        "change" => change(keyspace, key),
+                        "delete" => drop(keyspace.remove(AT, key)),
+                        "rename" => {
+                            if let Some(entry) = keyspace.remove(AT, key) {
+                                drop(keyspace.insert(AT, b"{t}other", entry.value, None));
+                            }
+                        }
+                        "replace" => keyspace.put(AT, key, Value::from(Str::new()), None),
+                        "flush" => drop(keyspace.flush_db(AT.db)),
+                        _ => {
+                            keyspace.put(AT, b"{t}new", Value::from(Str::new()), None);
+                            change(keyspace, key);
+                        }
+                    }
+                });
+                assert_eq!(copy, digest, "{what} {} at step {at}", key.escape_ascii());
+            }
+        }
+    }
+}
+
+/// A change copied all of its segment, whatever lay there.
+#[test]
+fn a_change_copies_no_large_neighbour() {
+    let mut keyspace = keyspace();
+    fill(&mut keyspace, 100_000);
+    let digest = keyspace.digest();
+    let copy = copied(&mut keyspace, 4096, |step, keyspace| {
+        keyspace.put(AT, format!("{{t}}{step}").as_bytes(), Value::from(Str::new()), None);
+        assert_eq!(keyspace.snapshot_kept_bytes(), 0);
+        if step == 20 {
+            assert!(keyspace.flush_db(AT.db).is_empty(), "the snapshot took it");
+        }
+    });
+    assert_eq!(copy, digest);
+}
