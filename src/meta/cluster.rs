@@ -505,7 +505,7 @@ impl TryFrom<Encoded> for Cluster {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::command::Command;
+    use super::super::change::Change;
     use super::super::plan::next_plan;
     use super::super::testing::{cluster, first_session, node, topology};
     use super::*;
@@ -519,18 +519,18 @@ mod tests {
     }
 
     /// Carries a decision out as the machine does.
-    fn decided(cluster: &Cluster, command: Command) -> Cluster {
-        match command {
-            Command::Step { group, remove, incarnation } => {
+    fn decided(cluster: &Cluster, change: Change) -> Cluster {
+        match change {
+            Change::Step { group, remove, incarnation } => {
                 cluster.with_step(group, remove, incarnation)
             }
-            Command::Joined { incarnation } => cluster.with_joined(incarnation),
-            other @ (Command::Create(_)
-            | Command::SetDoors { .. }
-            | Command::Start { .. }
-            | Command::Admit { .. }
-            | Command::Done { .. }
-            | Command::Rebuild { .. }) => panic!("{other:?} is nothing that a leader decides"),
+            Change::Joined { incarnation } => cluster.with_joined(incarnation),
+            other @ (Change::Create(_)
+            | Change::SetDoors { .. }
+            | Change::Start { .. }
+            | Change::Admit { .. }
+            | Change::Done { .. }
+            | Change::Rebuild { .. }) => panic!("{other:?} is nothing that a leader decides"),
         }
         .expect("a decision fits the state it was made from")
     }
@@ -548,8 +548,8 @@ mod tests {
     #[test]
     fn the_hash_key_stays_through_changes_and_the_record() {
         let changed = admitted();
-        let record = Command::Create(Box::new(changed.clone())).encode();
-        let read = Command::decode(&record).unwrap().created().unwrap();
+        let record = Change::Create(Box::new(changed.clone())).encode();
+        let read = Change::decode(&record).unwrap().created().unwrap();
         assert_eq!(read, changed);
         assert_eq!(read.hash_key(), HashKey::new([3, 4]));
         assert!(!format!("{read:?}").contains("[3, 4]"), "a secret is not shown");
@@ -565,13 +565,13 @@ mod tests {
         let mut under_way: Vec<GroupId> = Vec::new();
         for _ in 0..100 {
             match next_plan(&now) {
-                Some(Command::Joined { incarnation }) => {
+                Some(Change::Joined { incarnation }) => {
                     now = now.with_joined(incarnation).unwrap();
                     break;
                 }
-                Some(command) => {
-                    let Command::Step { group, .. } = command else { panic!("{command:?}") };
-                    now = decided(&now, command);
+                Some(change) => {
+                    let Change::Step { group, .. } = change else { panic!("{change:?}") };
+                    now = decided(&now, change);
                     under_way.push(group);
                     order.push(group);
                     assert!(under_way.len() <= 2);
@@ -751,7 +751,7 @@ mod tests {
                         let new = Incarnation(next_incarnation);
                         now.with_admitted(node(number), lost, new, first_session(), LEVEL)
                     }
-                    Event::Decide => next_plan(&now).map(|command| decided(&now, command)),
+                    Event::Decide => next_plan(&now).map(|change| decided(&now, change)),
                     Event::Report(at) => report(&now, at),
                 };
                 if let Some(next) = next {
@@ -765,7 +765,7 @@ mod tests {
             }
             for _ in 0..200 {
                 now = match next_plan(&now) {
-                    Some(command) => decided(&now, command),
+                    Some(change) => decided(&now, change),
                     None => match report(&now, 0) { Some(next) => next, None => break },
                 };
             }

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::change::Change;
 use super::cluster::Cluster;
-use super::command::Command;
 use crate::raft::{
     EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
 };
 
 /// The replicated cluster; `None` until it is created.
 #[derive(Debug)]
-pub struct ClusterMachine {
+pub(super) struct ClusterMachine {
     latest: watch::Sender<Option<Arc<Cluster>>>,
     snapshot: Mutex<Begun>,
 }
@@ -33,22 +33,22 @@ const CLUSTER_BYTES_MAX: usize = 64 << 20;
 
 impl ClusterMachine {
     /// A machine that knows of no cluster yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { latest: watch::Sender::new(None), snapshot: Mutex::default() }
     }
 
     /// Follows the cluster.
-    pub fn watch(&self) -> watch::Receiver<Option<Arc<Cluster>>> {
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Cluster>>> {
         self.latest.subscribe()
     }
 
     /// The cluster as applied here.
-    pub fn latest(&self) -> Option<Arc<Cluster>> {
+    pub(super) fn latest(&self) -> Option<Arc<Cluster>> {
         self.latest.borrow().clone()
     }
 
     /// Forgets everything: the replica it belonged to has ended.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         let mut begun = self.snapshot.lock();
         begun.is_under_way = false;
         begun.cluster = None;
@@ -56,23 +56,23 @@ impl ClusterMachine {
         self.latest.send_replace(None);
     }
 
-    fn next(&self, command: Command) -> Option<Cluster> {
-        let Some(latest) = self.latest() else { return command.created() };
-        match command {
-            Command::Create(_) => None,
-            Command::SetDoors { node, doors } => latest.with_doors(node, doors),
-            Command::Start { incarnation, session, starts, level } => {
+    fn next(&self, change: Change) -> Option<Cluster> {
+        let Some(latest) = self.latest() else { return change.created() };
+        match change {
+            Change::Create(_) => None,
+            Change::SetDoors { node, doors } => latest.with_doors(node, doors),
+            Change::Start { incarnation, session, starts, level } => {
                 latest.with_start(incarnation, session, &starts, level)
             }
-            Command::Admit { node, replaces, incarnation, session, level } => {
+            Change::Admit { node, replaces, incarnation, session, level } => {
                 latest.with_admitted(node, replaces, incarnation, session, level)
             }
-            Command::Step { group, remove, incarnation } => {
+            Change::Step { group, remove, incarnation } => {
                 latest.with_step(group, remove, incarnation)
             }
-            Command::Done { group, add } => latest.with_done(group, add),
-            Command::Joined { incarnation } => latest.with_joined(incarnation),
-            Command::Rebuild { group, replica } => latest.with_rebuilt(group, replica),
+            Change::Done { group, add } => latest.with_done(group, add),
+            Change::Joined { incarnation } => latest.with_joined(incarnation),
+            Change::Rebuild { group, replica } => latest.with_rebuilt(group, replica),
         }
     }
 }
@@ -90,8 +90,8 @@ impl StateMachine for ClusterMachine {
         _origin: Origin,
         proposal: &Bytes,
     ) -> Result<(), UnknownEntry> {
-        let command = Command::decode(proposal).map_err(UnknownEntry::because)?;
-        if let Some(next) = self.next(command) {
+        let change = Change::decode(proposal).map_err(UnknownEntry::because)?;
+        if let Some(next) = self.next(change) {
             self.latest.send_replace(Some(Arc::new(next)));
         }
         Ok(())
@@ -118,7 +118,7 @@ impl StateMachine for ClusterMachine {
         begun.is_under_way = false;
         let cluster = begun.cluster.take();
         if let Some(cluster) = cluster {
-            out.extend_from_slice(&Command::Create(Box::new((*cluster).clone())).encode());
+            out.extend_from_slice(&cluster.encode());
         }
         SnapshotProgress::Done
     }
@@ -147,8 +147,7 @@ impl StateMachine for ClusterMachine {
         let cluster = if bytes.is_empty() {
             None
         } else {
-            let cluster = Command::decode(&bytes).ok().and_then(Command::created);
-            Some(Arc::new(cluster.ok_or_else(damaged)?))
+            Some(Arc::new(Cluster::decode(&bytes).ok_or_else(damaged)?))
         };
         Ok(Box::new(move || {
             self.snapshot.lock().is_under_way = false;
@@ -164,28 +163,26 @@ mod tests {
     use crate::ids::ClusterId;
     use crate::ring::Doors;
 
-    fn apply(machine: &ClusterMachine, command: &Command) {
-        machine
-            .apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &command.encode())
-            .unwrap();
+    fn apply(machine: &ClusterMachine, change: &Change) {
+        machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &change.encode()).unwrap();
     }
 
     #[test]
     fn a_cluster_is_created_once() {
         let machine = ClusterMachine::new();
-        apply(&machine, &Command::Create(Box::new(cluster(topology(1, 1, 2)))));
-        apply(&machine, &Command::Create(Box::new(cluster(topology(2, 1, 2)))));
+        apply(&machine, &Change::Create(Box::new(cluster(topology(1, 1, 2)))));
+        apply(&machine, &Change::Create(Box::new(cluster(topology(2, 1, 2)))));
         assert_eq!(machine.latest().unwrap().id(), ClusterId(1));
     }
 
     #[test]
     fn doors_are_announced_and_survive_a_snapshot() {
         let machine = ClusterMachine::new();
-        apply(&machine, &Command::Create(Box::new(cluster(topology(1, 1, 2)))));
+        apply(&machine, &Change::Create(Box::new(cluster(topology(1, 1, 2)))));
         let doors = Doors { host: "h".into(), port: 1, cluster_port: 2 };
         let n1 = node(1);
-        apply(&machine, &Command::SetDoors { node: n1, doors: doors.clone() });
-        apply(&machine, &Command::SetDoors { node: node(7), doors: doors.clone() });
+        apply(&machine, &Change::SetDoors { node: n1, doors: doors.clone() });
+        apply(&machine, &Change::SetDoors { node: node(7), doors: doors.clone() });
 
         let mut chunk = Vec::new();
         let ticket = machine.begin_snapshot();
@@ -201,7 +198,7 @@ mod tests {
     #[test]
     fn unknown_entries_stop_and_damaged_bytes_change_nothing() {
         let machine = Arc::new(ClusterMachine::new());
-        let known = Command::Joined { incarnation: crate::ids::Incarnation(1) }.encode();
+        let known = Change::Joined { incarnation: crate::ids::Incarnation(1) }.encode();
         let newer_version = [&[known[0] + 1], &known[1..]].concat();
         let longer = [&known[..], &[0]].concat();
         for unknown in [&b"\x02\xff\xff"[..], b"\x02\x40", b"", &newer_version, &longer] {

@@ -1,21 +1,21 @@
 //! What meta's leader decides next: a pure function of the cluster and of who is silent.
 //!
-//! One decision at a time, each a [`Command`] that says what it rests on. A leader that dies between two leaves
+//! One decision at a time, each a [`Change`] that says what it rests on. A leader that dies between two leaves
 //! nothing behind but the state, from which the next one goes on.
 
+use super::change::Change;
 use super::cluster::{COPIES_MAX, Cluster, Standing};
-use super::command::Command;
 use crate::ids::{GroupId, Incarnation};
 
 /// The next decision about directories that replace lost ones; `None` when there is nothing to decide.
 ///
 /// Meta's own group comes first: it is copied in milliseconds, and without it one more death during hours of copying
 /// would stop the planner. Then the groups by number, two at a time for each directory.
-pub fn next_plan(cluster: &Cluster) -> Option<Command> {
+pub fn next_plan(cluster: &Cluster) -> Option<Change> {
     let joining = cluster.members().iter().filter(|(_, it)| it.standing == Standing::Joining);
     for (node, member) in joining {
         if !cluster.is_awaited(*node) {
-            return Some(Command::Joined { incarnation: member.incarnation });
+            return Some(Change::Joined { incarnation: member.incarnation });
         }
         let lost = cluster.orphans().find(|(group, _, holder)| {
             holder.node == *node
@@ -23,7 +23,7 @@ pub fn next_plan(cluster: &Cluster) -> Option<Command> {
                 && is_next(cluster, *group, member.incarnation)
         });
         if let Some((group, remove, _)) = lost {
-            return Some(Command::Step { group, remove, incarnation: member.incarnation });
+            return Some(Change::Step { group, remove, incarnation: member.incarnation });
         }
     }
     None

@@ -12,9 +12,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::hosted::{Gate, Hosted};
-use super::start::propose;
 use crate::ids::{Incarnation, NodeId};
-use crate::meta::{Cluster, Command, JoinRequest};
+use crate::meta::{Change, Cluster, JoinRequest};
 use crate::transport::{Message, Peers, Responder, Sender};
 
 /// How long a directory must have been silent before another may take its place.
@@ -73,9 +72,9 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// What is decided about `sender`, who goes by `request.name`: a command, or why there is none, in a sentence.
-    fn decide(&self, sender: Sender, request: &JoinRequest) -> Result<Command, String> {
-        let Some(cluster) = self.hosted.machine().latest() else {
+    /// What is decided about `sender`, who goes by `request.name`: a change, or why there is none, in a sentence.
+    fn decide(&self, sender: Sender, request: &JoinRequest) -> Result<Change, String> {
+        let Some(cluster) = self.hosted.meta().applied() else {
             return Err("the cluster is being created".to_owned());
         };
         let node = NodeId::of_name(&request.name);
@@ -104,7 +103,7 @@ impl Admission {
                 request.name
             ));
         }
-        Ok(Command::Admit {
+        Ok(Change::Admit {
             node,
             replaces: member.incarnation,
             incarnation: sender.incarnation,
@@ -116,7 +115,9 @@ impl Admission {
 
 impl Gate for Admission {
     fn join(&self, message: Message, responder: Responder) {
-        let Some(meta) = self.hosted.leading_meta() else { return };
+        if !self.hosted.meta().leads() {
+            return;
+        }
         let Some(request) = JoinRequest::decode(&message.body) else { return };
         let (gate, from) = (self.clone(), message.from);
         if let Err(why) = gate.decide(from, &request) {
@@ -125,23 +126,26 @@ impl Gate for Admission {
         tokio::spawn(async move {
             // A leader without a majority must not even propose it: what it appends counts as soon as it has one again, and
             // that may be by the very directory that was missing.
-            if meta.read_index().await.is_err() {
+            let meta = gate.hosted.meta();
+            if !meta.is_confirmed().await {
                 return;
             }
-            let Ok(command) = gate.decide(from, &request) else { return };
+            let Ok(change) = gate.decide(from, &request) else { return };
             tracing::warn!(node = request.name, incarnation = %from.incarnation, "an empty directory takes the place of a lost one");
-            if propose(&meta, command.encode()).await {
+            if meta.append(change.encode()).await {
                 responder.send(Bytes::from_static(b"being let in"));
             }
         });
     }
 
     fn propose(&self, message: Message, responder: Responder) {
-        let Some(meta) = self.hosted.leading_meta() else { return };
-        let is_allowed = match Command::decode(&message.body) {
-            Ok(Command::SetDoors { .. } | Command::Start { .. } | Command::Done { .. }) => true,
+        if !self.hosted.meta().leads() {
+            return;
+        }
+        let is_allowed = match Change::decode(&message.body) {
+            Ok(Change::SetDoors { .. } | Change::Start { .. } | Change::Done { .. }) => true,
             // Said by the directory it lies in, of nobody else's.
-            Ok(Command::Rebuild { group, replica }) => self
+            Ok(Change::Rebuild { group, replica }) => self
                 .hosted
                 .cluster()
                 .and_then(|cluster| {
@@ -151,18 +155,19 @@ impl Gate for Admission {
                 .is_some_and(|(_, holder)| holder.incarnation == message.from.incarnation),
             // These are the leader's own to decide.
             Ok(
-                Command::Create(_)
-                | Command::Admit { .. }
-                | Command::Step { .. }
-                | Command::Joined { .. },
+                Change::Create(_)
+                | Change::Admit { .. }
+                | Change::Step { .. }
+                | Change::Joined { .. },
             )
             | Err(_) => false,
         };
         if !is_allowed {
-            return tracing::warn!(from = %message.from.node, "refused a command for meta");
+            return tracing::warn!(from = %message.from.node, "refused a change of the cluster");
         }
+        let meta = Arc::clone(self.hosted.meta());
         tokio::spawn(async move {
-            if propose(&meta, message.body).await {
+            if meta.append(message.body).await {
                 responder.send(Bytes::new());
             }
         });

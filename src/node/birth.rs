@@ -10,7 +10,7 @@
 //!
 //! **Readmission.** A directory that is empty while the cluster exists asks to be let in; meta's leader decides.
 //!
-//! Source: `Command::Create` of the birth is what meta's first leader logs; replicas are given their first members as in
+//! Source: `Change::Create` of the birth is what meta's first leader logs; replicas are given their first members as in
 //! the Raft thesis §4.
 
 use std::collections::BTreeMap;
@@ -18,15 +18,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
 
+use super::error::NodeError;
 use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
-use super::start::NodeError;
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
-use crate::meta::{self, Cluster, Command, JoinRequest};
+use crate::meta::{self, Cluster, JoinRequest, Meta};
 use crate::ring::{Node as RingNode, Topology};
 use crate::stdx::hash_key::HashKey;
 use crate::transport::{LocalIdentity, PeerClient, PeerIdentity, Peers};
@@ -108,7 +107,7 @@ impl Newcomer<'_> {
         let members = self.peers.all().into_iter().filter(|peer| {
             peer.connected_identity().is_some_and(|identity| identity.cluster != ClusterId::NONE)
         });
-        let heard = join_all(members.map(|peer| async move { fetch(&peer).await })).await;
+        let heard = join_all(members.map(|peer| async move { Meta::fetch(&peer).await })).await;
         for cluster in heard.into_iter().flatten() {
             if cluster.node_of(self.myself.incarnation).is_some() {
                 return Some(cluster);
@@ -187,12 +186,12 @@ impl Newcomer<'_> {
         for (group, id) in assigned {
             self.wal.born(group, id).await.map_err(NodeError::Log)?;
         }
-        let record = Command::Create(Box::new((**cluster).clone())).encode();
+        let record = cluster.encode();
         let data_dir = Arc::clone(self.data_dir);
         let adopted = tokio::task::spawn_blocking(move || data_dir.lock().adopt(&record)).await;
         adopted.map_err(|_| NodeError::Runtime)??;
         tracing::info!(cluster = %cluster.id(), "this directory belongs to a cluster now");
-        self.hosted.learn(cluster);
+        self.hosted.meta().learn(cluster);
         self.identity.set(PeerIdentity { cluster: cluster.id(), ..self.identity.get() });
         Ok(())
     }
@@ -260,19 +259,12 @@ pub(super) fn why_nobody_decides(
     })
 }
 
-/// The cluster as `peer` knows it.
-pub(super) async fn fetch(peer: &PeerClient) -> Option<Arc<Cluster>> {
-    let answer = peer.call(GroupId::META, meta::kind::FETCH, Bytes::new(), TIMEOUT).await.ok()?;
-    Command::decode(&answer).ok()?.created().map(Arc::new)
-}
-
 /// The cluster that a directory has adopted.
 ///
 /// # Errors
 /// When the record is not one that this version writes.
 pub(super) fn adopted(record: &[u8]) -> Result<Arc<Cluster>, NodeError> {
-    let cluster = Command::decode(record).ok().and_then(Command::created);
-    cluster.map(Arc::new).ok_or(NodeError::Record)
+    Cluster::decode(record).map(Arc::new).ok_or(NodeError::Record)
 }
 
 /// Waits until the birth of `cluster` is sealed, or until it is clear that it has been: then the groups of this node may

@@ -159,7 +159,7 @@ impl Node {
     /// The groups whose replica on this node has stopped for good, `meta` or a shard, and why: the others carry on without
     /// it, and this node needs help.
     pub fn stopped_groups(&self) -> Vec<(String, String)> {
-        let meta = self.meta().and_then(|meta| Some(("meta".to_owned(), meta.status().stopped?)));
+        let meta = self.meta().stopped().map(|why| ("meta".to_owned(), why));
         let shards = self.shards().iter();
         let shards =
             shards.filter_map(|shard| Some((shard.id().to_string(), shard.status()?.stopped?)));

@@ -3,12 +3,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
-use tokio::sync::watch;
-
 use crate::ids::{GroupId, Incarnation, NodeId, Session};
-use crate::meta::{Cluster, ClusterMachine, Command};
-use crate::raft::{Group, Leadership};
+use crate::meta::{Cluster, Meta};
 use crate::shard::Shard;
 use crate::transport::{Handler, Message, Responder};
 
@@ -24,13 +20,10 @@ pub(super) struct Myself {
 /// What lives here. Shared by everyone in this room.
 #[derive(Debug)]
 pub(super) struct Hosted {
-    /// The cluster as meta's replica here has it.
-    machine: Arc<ClusterMachine>,
-    meta: RwLock<Option<Group<ClusterMachine>>>,
+    /// What is known of the cluster, and the group that knows it.
+    meta: Arc<Meta>,
     /// All shards of the cluster, with a replica here or not; set once the cluster is known.
     shards: OnceLock<Vec<Arc<Shard>>>,
-    /// The newest cluster this node has heard of, from whomever.
-    cluster: watch::Sender<Option<Arc<Cluster>>>,
     /// Takes what strangers and the founder say.
     gate: OnceLock<Arc<dyn Gate>>,
 }
@@ -39,38 +32,18 @@ pub(super) struct Hosted {
 pub(super) trait Gate: Send + Sync + std::fmt::Debug {
     /// A stranger asks to be let in.
     fn join(&self, message: Message, responder: Responder);
-    /// A member has a command for meta's leader.
+    /// A member asks meta's leader for a change of the cluster.
     fn propose(&self, message: Message, responder: Responder);
 }
 
 impl Hosted {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            machine: Arc::new(ClusterMachine::new()),
-            meta: RwLock::new(None),
-            shards: OnceLock::new(),
-            cluster: watch::Sender::new(None),
-            gate: OnceLock::new(),
-        })
+        Arc::new(Self { meta: Arc::default(), shards: OnceLock::new(), gate: OnceLock::new() })
     }
 
-    /// The state machine of meta's replica here, whether or not there is one.
-    pub(super) fn machine(&self) -> &Arc<ClusterMachine> {
-        &self.machine
-    }
-
-    /// Meta's replica here.
-    pub(super) fn meta(&self) -> Option<Group<ClusterMachine>> {
-        self.meta.read().clone()
-    }
-
-    /// Meta's replica here, when it leads.
-    pub(super) fn leading_meta(&self) -> Option<Group<ClusterMachine>> {
-        self.meta().filter(|meta| meta.leadership() == Leadership::Here)
-    }
-
-    pub(super) fn set_meta(&self, meta: Option<Group<ClusterMachine>>) {
-        *self.meta.write() = meta;
+    /// The meta group, with a replica here or not.
+    pub(super) fn meta(&self) -> &Arc<Meta> {
+        &self.meta
     }
 
     /// All shards; none before the cluster is known.
@@ -94,34 +67,12 @@ impl Hosted {
 
     /// The newest cluster this node knows of.
     pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.cluster.borrow().clone()
-    }
-
-    /// Follows the cluster.
-    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Cluster>>> {
-        self.cluster.subscribe()
-    }
-
-    /// Takes over what was heard of the cluster, when it is newer than what is known.
-    pub(super) fn learn(&self, heard: &Arc<Cluster>) {
-        self.cluster.send_if_modified(|known| {
-            let is_news = known.as_ref().is_none_or(|known| known.version() < heard.version());
-            if is_news {
-                *known = Some(Arc::clone(heard));
-            }
-            is_news
-        });
+        self.meta.cluster()
     }
 
     fn handle_meta(&self, message: Message, responder: Responder) {
         use crate::meta::kind;
         match message.kind {
-            kind::FETCH => {
-                // A replica that is being filled may lag behind what this node has heard.
-                if let Some(cluster) = self.cluster() {
-                    responder.send(Command::Create(Box::new((*cluster).clone())).encode());
-                }
-            }
             kind::JOIN | kind::PROPOSE => {
                 // Unanswered before there is a cluster: the sender asks somebody else.
                 let Some(gate) = self.gate.get() else { return };
@@ -131,10 +82,7 @@ impl Hosted {
                     gate.propose(message, responder);
                 }
             }
-            _ => match self.meta() {
-                Some(meta) => meta.handle(message, responder),
-                None => responder.unavailable(0),
-            },
+            _ => self.meta.handle(message, responder),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::cluster_view::ClusterView;
 use super::node::Node;
 use super::process::{Process, is_strained, machine_bytes};
 use crate::ids::DbIndex;
-use crate::raft::{Group, Leadership};
+use crate::raft::Leadership;
 use crate::stdx::memory;
 use crate::stdx::prng::SplitMix64;
 
@@ -168,7 +168,7 @@ fn replication(node: &Node, _client: &Client, lines: &mut Lines) {
     lines.put("kvorum_shards_hosted", shards.iter().filter(|shard| shard.is_replica()).count());
     let leads = |shard: &&std::sync::Arc<crate::shard::Shard>| shard.leader() == Some(node.id());
     lines.put("kvorum_shards_led", shards.iter().filter(leads).count());
-    let meta = match node.meta().as_ref().map(Group::leadership) {
+    let meta = match node.meta().leadership() {
         Some(Leadership::Here) => "leader",
         Some(Leadership::There(_)) => "follower",
         Some(Leadership::Unknown) => "no-leader",

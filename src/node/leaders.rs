@@ -100,11 +100,10 @@ pub(super) async fn spread(node: Arc<Node>) {
 /// Hands every lead over, before this node stops. Where nobody can take one in time, an election will.
 pub(super) async fn hand_over_all(node: &Node) {
     let mut all = JoinSet::new();
-    if let Some(meta) = node.meta() {
-        all.spawn(async move {
-            give_away(|| meta.successors(), |target| meta.transfer_leader(target)).await;
-        });
-    }
+    let meta = Arc::clone(node.meta());
+    all.spawn(async move {
+        give_away(|| meta.successors(), |target| meta.hand_over(target)).await;
+    });
     for shard in node.shards().iter().map(Arc::clone) {
         all.spawn(async move {
             give_away(|| shard.successors(), |target| shard.hand_over(target)).await;

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::future::{join_all, select_ok};
+use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::admission::Sightings;
 use super::birth;
+use super::error::NodeError;
 use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
 use super::residence::Residence;
-use super::start::{NodeError, propose};
 use crate::ids::{ClusterId, GroupId, Holder, RaftId, Session};
-use crate::meta::{self, COPIES_MAX, Cluster, Command, Standing, next_plan};
+use crate::meta::{self, COPIES_MAX, Change, Cluster, Meta, Standing, next_plan};
 use crate::raft::{Leadership, Settled};
 use crate::ring::Doors;
 use crate::transport::{Peers, Refusal};
@@ -37,9 +37,6 @@ const FETCH_EVERY: u32 = 5;
 /// Looks in a row at which this directory lacks a replica that it should have, before that counts as a loss: after a
 /// start the cluster is known only as it was, and a replica may have ended since to be made anew.
 const LACKING_LOOKS_MAX: u32 = 50;
-
-/// How long a member may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why this node must not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +67,7 @@ pub(super) struct Membership {
     /// Meta has a leader for the first time: there is something to say.
     pub(super) stir: Notify,
     /// The steps that the groups led from here had done at the last look.
-    pub(super) done: Mutex<Vec<Command>>,
+    pub(super) done: Mutex<Vec<Change>>,
 }
 
 impl Membership {
@@ -88,11 +85,11 @@ impl Membership {
 
     /// Looks around, and moves the groups led from here on. Waits for nobody.
     async fn look(&self) -> End {
-        let (mut timer, mut news) = (looks(), self.hosted.machine().watch());
+        let (mut timer, mut news) = (looks(), self.hosted.meta().watch_applied());
         loop {
             next_look(&mut timer, &mut news).await;
-            if let Some(latest) = self.hosted.machine().latest() {
-                self.hosted.learn(&latest);
+            if let Some(latest) = self.hosted.meta().applied() {
+                self.hosted.meta().learn(&latest);
                 self.has_heard.store(true, Ordering::Release);
             }
             let Some(cluster) = self.hosted.cluster() else { continue };
@@ -126,7 +123,7 @@ impl Membership {
 
     /// Asks and tells others.
     async fn talk(&self) -> Infallible {
-        let (mut timer, mut news) = (looks(), self.hosted.watch());
+        let (mut timer, mut news) = (looks(), self.hosted.meta().watch());
         let mut rounds = 0_u32;
         loop {
             tokio::select! {
@@ -139,8 +136,8 @@ impl Membership {
             }
             let Some(cluster) = self.hosted.cluster() else { continue };
             let done = self.done.lock().clone();
-            for command in done {
-                self.tell(&command).await;
+            for change in done {
+                self.tell(&change).await;
             }
             // One at a time, and no more than would be taken: whatever meta ignores stands in its log all the same.
             let is_full = cluster.copies_into(self.myself.incarnation).count() >= COPIES_MAX;
@@ -150,7 +147,7 @@ impl Membership {
                     || (step.is_none() && (group == GroupId::META || !is_full))
             });
             if let Some((group, replica)) = next {
-                self.tell(&Command::Rebuild { group, replica }).await;
+                self.tell(&Change::Rebuild { group, replica }).await;
             }
             self.plan().await;
             self.record_start(&cluster).await;
@@ -160,9 +157,9 @@ impl Membership {
 
     /// Whether news of the cluster do not come by themselves.
     fn must_fetch(&self) -> bool {
-        self.hosted.meta().is_none_or(|meta| {
-            meta.leadership() == Leadership::Unknown || self.hosted.machine().latest().is_none()
-        })
+        let meta = self.hosted.meta();
+        let is_led = meta.leadership().is_some_and(|leadership| leadership != Leadership::Unknown);
+        !is_led || meta.applied().is_none()
     }
 
     async fn fetch(&self) {
@@ -170,9 +167,9 @@ impl Membership {
         let members = self.peers.all().into_iter().filter(|peer| {
             peer.connected_identity().is_some_and(|identity| is_member(identity.cluster))
         });
-        let heard = join_all(members.map(|peer| async move { birth::fetch(&peer).await })).await;
+        let heard = join_all(members.map(|peer| async move { Meta::fetch(&peer).await })).await;
         for cluster in heard.into_iter().flatten().filter(|cluster| is_member(cluster.id())) {
-            self.hosted.learn(&cluster);
+            self.hosted.meta().learn(&cluster);
             self.has_heard.store(true, Ordering::Release);
         }
     }
@@ -266,10 +263,10 @@ impl Membership {
             let joining = assignment.step.map(|step| step.add);
             let settled = match self.hosted.shard(*group) {
                 Some(shard) => shard.settle(&target, joining),
-                None => self.hosted.meta().map(|meta| meta.settle(&target, joining)),
+                None => self.hosted.meta().settle(&target, joining),
             };
             if let (Some(Settled::Committed), Some(step)) = (settled, assignment.step) {
-                done.push(Command::Done { group: *group, add: step.add });
+                done.push(Change::Done { group: *group, add: step.add });
             }
         }
         *self.done.lock() = done;
@@ -277,16 +274,19 @@ impl Membership {
 
     /// As meta's leader: decides what is next.
     async fn plan(&self) {
-        let Some(meta) = self.hosted.leading_meta() else { return };
-        let command = match self.hosted.machine().latest() {
+        let meta = self.hosted.meta();
+        if !meta.leads() {
+            return;
+        }
+        let change = match meta.applied() {
             // The first leader logs the birth that all its voters have adopted.
             None => {
-                self.hosted.cluster().map(|cluster| Command::Create(Box::new((*cluster).clone())))
+                self.hosted.cluster().map(|cluster| Change::Create(Box::new((*cluster).clone())))
             }
             Some(latest) => next_plan(&latest),
         };
-        if let Some(command) = command {
-            propose(&meta, command.encode()).await;
+        if let Some(change) = change {
+            meta.append(change.encode()).await;
         }
     }
 
@@ -311,14 +311,14 @@ impl Membership {
         }
         let starts = self.residence.starts.clone();
         let (incarnation, level) = (self.myself.incarnation, meta::LEVEL);
-        self.tell(&Command::Start { incarnation, session, starts, level }).await;
+        self.tell(&Change::Start { incarnation, session, starts, level }).await;
     }
 
     /// Has the cluster told where this node's doors are.
     async fn announce(&self, cluster: &Cluster) {
         if self.recorded(cluster).is_some() && !self.is_announced(cluster) {
             let (node, doors) = (self.myself.node, self.doors.clone());
-            self.tell(&Command::SetDoors { node, doors }).await;
+            self.tell(&Change::SetDoors { node, doors }).await;
         }
     }
 
@@ -338,8 +338,7 @@ impl Membership {
             return;
         }
         if self.recorded(cluster) != Some(self.myself.session) {
-            let is_led = self.hosted.meta().is_some_and(|meta| meta.is_served());
-            let why = if is_led {
+            let why = if self.hosted.meta().is_served() {
                 None
             } else {
                 birth::why_nobody_decides(cluster, &self.myself, &self.peers)
@@ -369,29 +368,9 @@ impl Membership {
         ));
     }
 
-    /// Gives a command to meta's leader, wherever that is. Once: who looks again tells again.
-    async fn tell(&self, command: &Command) {
-        let body = command.encode();
-        let leadership = self.hosted.meta().map(|meta| (meta.leadership(), meta));
-        let told = match leadership {
-            Some((Leadership::Here, meta)) => {
-                propose(&meta, body).await;
-                return;
-            }
-            Some((Leadership::There(leader), _)) => self.peers.get(leader).into_iter().collect(),
-            // Whoever does not lead meta does not answer: one of them does.
-            Some((Leadership::Unknown, _)) | None => self.peers.all(),
-        };
-        // All at once: one that hangs holds up nobody, and a command that comes twice does nothing.
-        let calls = told.iter().map(|peer| {
-            Box::pin(peer.call(GroupId::META, meta::kind::PROPOSE, body.clone(), TIMEOUT))
-        });
-        let calls: Vec<_> = calls.collect();
-        if !calls.is_empty()
-            && let Err(error) = select_ok(calls).await
-        {
-            tracing::debug!(%error, "no peer took a command for meta");
-        }
+    /// Has the cluster changed. Once: who looks again tells again.
+    async fn tell(&self, change: &Change) {
+        self.hosted.meta().propose(change, &self.peers).await;
     }
 }
 

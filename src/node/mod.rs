@@ -10,6 +10,7 @@
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
 mod node;
 
+mod error;
 mod start;
 
 mod leaders;
@@ -41,7 +42,8 @@ pub use clients::{Arrival, Client, ClientGuard, ClientState, Clients, Door};
 pub use cluster_view::{ClusterView, Member, ShardView};
 pub use command::{COMMANDS, NodeCommand, NodeFn, specs};
 pub use counters::Counters;
+pub use error::NodeError;
 pub use info::REDIS_VERSION;
 pub use node::Node;
 pub use progress::Progress;
-pub use start::{NodeError, NodeOptions, Started, planned_topology, start};
+pub use start::{NodeOptions, Started, planned_topology, start};

@@ -11,14 +11,13 @@ use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::counters::Counters;
+use super::error::NodeError;
 use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
-use super::start::NodeError;
 use crate::command::Registry;
 use crate::config::{Changed, Config, ConfigError};
 use crate::ids::{Incarnation, NodeId, Session, ShardId};
-use crate::meta::{Cluster, ClusterMachine};
-use crate::raft::Group;
+use crate::meta::{Cluster, Meta};
 use crate::ring::Topology;
 use crate::shard::Shard;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
@@ -159,10 +158,6 @@ impl Node {
         self.hosted.cluster()
     }
 
-    pub(super) fn hosted(&self) -> &Arc<Hosted> {
-        &self.hosted
-    }
-
     /// Its configuration.
     pub fn config(&self) -> &Config {
         &self.config
@@ -193,8 +188,8 @@ impl Node {
         &self.peers
     }
 
-    /// Its replica of the meta group, when it has one.
-    pub fn meta(&self) -> Option<Group<ClusterMachine>> {
+    /// The meta group, with a replica here or not.
+    pub fn meta(&self) -> &Arc<Meta> {
         self.hosted.meta()
     }
 

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::error::NodeError;
 use super::hosted::{Hosted, Myself};
-use super::start::{NodeError, TIMING};
 use crate::ids::{GroupId, Holder, RaftId, Session};
-use crate::raft::{Group, GroupOptions, SnapshotStore, Timekeeper, Timeless};
+use crate::raft::{GroupOptions, SnapshotStore, Timekeeper, Timeless, Timing};
 use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 use crate::wal::{DataDir, GroupState, SnapshotDir, Wal};
+
+/// The clock of all groups.
+pub(super) const TIMING: Timing = Timing::DEFAULT;
 
 /// What replicas stand on.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ impl Residence {
     pub(super) fn replica(&self, group: GroupId) -> Option<RaftId> {
         match self.hosted.shard(group) {
             Some(shard) => shard.replica_id(),
-            None if group == GroupId::META => self.hosted.meta().map(|meta| meta.raft_id()),
+            None if group == GroupId::META => self.hosted.meta().replica_id(),
             None => None,
         }
     }
@@ -109,9 +112,7 @@ impl Residence {
     async fn start(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
         let options = self.options(group, id);
         if group == GroupId::META {
-            let meta = Group::start(options, Arc::clone(self.hosted.machine())).await?;
-            self.hosted.set_meta(Some(meta));
-            return Ok(());
+            return Ok(self.hosted.meta().start_replica(options).await?);
         }
         let Some(shard) = self.hosted.shard(group).cloned() else {
             return Err(NodeError::UnknownGroup(group));
@@ -124,10 +125,8 @@ impl Residence {
     pub(super) async fn end(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
         if let Some(shard) = self.hosted.shard(group) {
             shard.end_replica().await;
-        } else if let Some(meta) = self.hosted.meta() {
-            meta.stop().await;
-            self.hosted.set_meta(None);
-            self.hosted.machine().clear();
+        } else {
+            self.hosted.meta().end_replica().await;
         }
         // In this order: a log that was purged is nothing without its snapshot, and the node would not start. Snapshots
         // that a death in between leaves behind go before the next replica begins.
@@ -147,8 +146,9 @@ impl Residence {
 
     /// The replicas here that others are to take the place of.
     pub(super) fn to_be_rebuilt(&self) -> Vec<(GroupId, RaftId)> {
-        let meta = self.hosted.meta().filter(Group::must_be_rebuilt);
-        let meta = meta.map(|meta| (GroupId::META, meta.raft_id()));
+        let meta = self.hosted.meta();
+        let meta = meta.replica_id().filter(|_| meta.must_be_rebuilt());
+        let meta = meta.map(|id| (GroupId::META, id));
         let shards = self.hosted.shards().iter().filter(|shard| shard.must_be_rebuilt());
         let shards = shards.filter_map(|it| Some((GroupId::of_shard(it.id()), it.replica_id()?)));
         // Meta's first: it is small, and decides about the others.

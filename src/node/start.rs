@@ -5,30 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 
 use super::admission::{Admission, Sightings};
 use super::birth::{self, Newcomer};
 use super::doorkeeper::Judge;
+use super::error::NodeError;
 use super::hosted::{Gate, Hosted, Myself};
 use super::leaders;
 use super::membership::Membership;
 use super::node::{Node, Parts};
 use super::progress::Progress;
-use super::residence::Residence;
+use super::residence::{Residence, TIMING};
 use super::upkeep;
 use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId};
-use crate::meta::{Cluster, ClusterError, ClusterMachine};
-use crate::raft::{Group, Leadership, ProposalFate, StartError, Timing};
+use crate::meta::Cluster;
 use crate::ring::{
-    Doors, Node as RingNode, NodeSpec, NodeSpecError, Topology, TopologyError, TopologySpec,
-    VIRTUAL_NODES_DEFAULT, auto_shard_count,
+    Doors, Node as RingNode, NodeSpec, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT,
+    auto_shard_count,
 };
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
@@ -36,80 +34,13 @@ use crate::stdx::disk::Disk;
 use crate::stdx::memory::Budget;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{
-    BindError, Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity,
-    PeerOptions, PeerServer, Peers,
+    Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity, PeerOptions,
+    PeerServer, Peers,
 };
 use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
 
-/// The clock of all groups.
-pub(super) const TIMING: Timing = Timing::DEFAULT;
-
-/// How often groups look whether a heartbeat or a campaign is due.
-const BEAT: Duration = Duration::from_millis(50);
-
 /// How long a replica waits for the one that should begin its group before it begins it itself.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a proposal to the meta group may take.
-const META_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Why a node cannot start, or go on: one line that says what, where, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// Its data cannot be used.
-    #[error(transparent)]
-    Data(#[from] WalError),
-    /// Its log has failed.
-    #[error(transparent)]
-    Log(Arc<WalError>),
-    /// The snapshots of a replica that has ended cannot be deleted.
-    #[error("the snapshots of a replica that has ended cannot be deleted: {0}")]
-    Snapshots(std::io::Error),
-    /// A group's data cannot be used.
-    #[error(transparent)]
-    Group(#[from] StartError),
-    /// `cluster-nodes` is wrong.
-    #[error("cluster-nodes: {0}")]
-    Nodes(#[from] NodeSpecError),
-    /// The cluster described cannot be.
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-    /// The nodes there are do not make a cluster.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    /// The peer port is taken.
-    #[error("{0}: {source}", source = .0.source)]
-    Bind(BindError),
-    /// A thread of the node has ended.
-    #[error("a runtime of the node has stopped")]
-    Runtime,
-    /// The record of its cluster is not one this version writes.
-    #[error("the record of the cluster in the data directory cannot be read")]
-    Record,
-    /// The cluster counts on replicas that this directory has lost.
-    #[error(
-        "the data directory has lost replicas that the cluster counts on; empty it, and the node is let in again"
-    )]
-    LostReplicas,
-    /// The node died while its directory was being adopted, and the cluster has been drawn otherwise since.
-    #[error(
-        "the data directory holds replicas, but of another cluster than this node would enter: its file `cluster` is gone, or the node died while the cluster began; put the file back, or, in a cluster of several nodes, empty the directory"
-    )]
-    StrayReplicas,
-    /// The log holds a replica of a group that the cluster does not have.
-    #[error("the log holds a replica of {0}, which this cluster does not have")]
-    UnknownGroup(GroupId),
-    /// Another directory took its place.
-    #[error(
-        "another directory has taken the place of this one under the name {0}; empty it, and the node is let in again"
-    )]
-    Gone(String),
-    /// A copy of its directory was started, or a later state of it.
-    #[error(
-        "another copy of this data directory was started as {0}, or this is an old backup of it; empty it, and the node is let in again"
-    )]
-    Copy(String),
-}
 
 /// What a node is started from.
 #[derive(Debug)]
@@ -152,9 +83,7 @@ impl Started {
         for shard in self.node.shards() {
             shard.stop().await;
         }
-        if let Some(meta) = self.node.meta() {
-            meta.stop().await;
-        }
+        self.node.meta().stop().await;
         self.peer_server.close();
         let wal = self.node.wal().clone();
         let data_dir = self.data_dir;
@@ -296,13 +225,13 @@ impl Ground {
         let record = data_dir.adopted();
         let known = record.as_deref().map(birth::adopted).transpose()?;
         if let Some(cluster) = &known {
-            hosted.learn(cluster);
+            hosted.meta().learn(cluster);
         }
         let cluster = known.as_ref().map_or(ClusterId::NONE, |cluster| cluster.id());
         let Myself { name, incarnation, session, .. } = &myself;
         let identity = LocalIdentity::new(PeerIdentity::new(cluster, name, *incarnation, *session));
         let judge = Arc::new(Judge { hosted: Arc::clone(&hosted) });
-        tokio::spawn(keep_time(Arc::clone(&hosted)));
+        tokio::spawn(upkeep::keep_time(Arc::clone(&hosted)));
         let handler = Arc::clone(&hosted) as Arc<dyn Handler>;
         let secret = config.cluster_secret.expose().as_bytes();
         let credentials = Credentials::new(secret, options.entropy);
@@ -406,19 +335,16 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
         birth::sealed(&cluster, &myself, hosted, peers, progress).await;
         membership.has_begun.store(true, Ordering::Release);
     }
-    if let Some(meta) = hosted.meta() {
-        let members = cluster.replicas(GroupId::META).collect();
-        let is_first = cluster
-            .replicas(GroupId::META)
-            .min_by_key(|(id, _)| *id)
-            .is_some_and(|(_, holder)| holder.node == myself.node);
-        let membership = Arc::clone(&membership);
-        tokio::spawn(async move {
-            meta.begin(members, is_first, BEGIN_PATIENCE).await;
-            meta.wait_for_leadership(|leadership| leadership == Leadership::Here).await;
-            membership.stir.notify_one();
-        });
-    }
+    let members = cluster.replicas(GroupId::META).collect();
+    let is_first = cluster
+        .replicas(GroupId::META)
+        .min_by_key(|(id, _)| *id)
+        .is_some_and(|(_, holder)| holder.node == myself.node);
+    let (meta, leader) = (Arc::clone(hosted.meta()), Arc::clone(&membership));
+    tokio::spawn(async move {
+        meta.begin(members, is_first, BEGIN_PATIENCE).await;
+        leader.stir.notify_one();
+    });
     for shard in hosted.shards() {
         let shard = Arc::clone(shard);
         let begins = cluster.topology().preferred_leader(shard.id()) == myself.node;
@@ -506,37 +432,9 @@ fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<RingNo
     Ok(members)
 }
 
-/// Proposes to the meta group and waits for the outcome; true when it is applied.
-pub(super) async fn propose(meta: &Group<ClusterMachine>, command: Bytes) -> bool {
-    let (done, fate) = tokio::sync::oneshot::channel();
-    let report = move |fate| {
-        // Nobody waits any more when the node is stopping.
-        let _unheard = done.send(fate);
-    };
-    if meta.propose(command, report).await.is_err() {
-        return false;
-    }
-    matches!(tokio::time::timeout(META_TIMEOUT, fate).await, Ok(Ok(ProposalFate::Applied)))
-}
-
 /// A number that differs from start to start.
 fn low_bits(entropy: &[u8; 32]) -> u64 {
     let mut low = [0; 8];
     low.copy_from_slice(&entropy[..8]);
     u64::from_le_bytes(low)
-}
-
-/// Drives the elections and heartbeats of all groups together, from the first group on.
-async fn keep_time(hosted: Arc<Hosted>) {
-    let mut timer = tokio::time::interval(BEAT);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        timer.tick().await;
-        if let Some(meta) = hosted.meta() {
-            meta.tick().await;
-        }
-        for shard in hosted.shards() {
-            shard.keep_time().await;
-        }
-    }
 }

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use super::error::NodeError;
+use super::hosted::Hosted;
 use super::leaders;
 use super::membership::{End, Membership};
 use super::node::Node;
 use super::process::Strain;
-use super::start::NodeError;
 use crate::ids::{GroupId, NodeId};
-use crate::raft::{Leadership, Timing};
+use crate::raft::Timing;
 use crate::shard::Shard;
 use crate::transport::PeerClient;
+
+/// How often groups look whether a heartbeat or a campaign is due.
+const BEAT: Duration = Duration::from_millis(50);
 
 /// How often shards look for what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -47,7 +51,7 @@ async fn watch_membership(node: Arc<Node>, membership: Arc<Membership>) {
 }
 
 async fn follow_cluster(node: Arc<Node>) {
-    let mut latest = node.hosted().watch();
+    let mut latest = node.meta().watch();
     loop {
         if let Some(cluster) = latest.borrow_and_update().clone() {
             node.note_level(cluster.level());
@@ -76,11 +80,10 @@ async fn tick(node: Arc<Node>) {
         node.budget().set(node.config().options().maxmemory);
         strain.look();
         if ticks.is_multiple_of(SLOW_EVERY) {
-            if let Some(meta) = node.meta()
-                && node.wal().live_bytes() > LOG_BYTES_MAX
+            if node.wal().live_bytes() > LOG_BYTES_MAX
                 && node.wal().pinned_by() == Some(GroupId::META)
             {
-                meta.release_log().await;
+                node.meta().release_log().await;
             }
             let cluster = node.cluster();
             for shard in node.shards() {
@@ -112,11 +115,7 @@ async fn campaign_when_gone(node: Arc<Node>, peer: PeerClient, timing: Timing) {
         for shard in node.shards() {
             tokio::spawn(take_over(Arc::clone(shard), node.id(), gone));
         }
-        if let Some(meta) = node.meta()
-            && meta.leadership() == Leadership::There(gone)
-        {
-            meta.campaign();
-        }
+        node.meta().take_over_from(gone);
     }
 }
 
@@ -127,5 +126,18 @@ async fn take_over(shard: Arc<Shard>, node: NodeId, gone: NodeId) {
     tokio::time::sleep(STAGGER * u32::try_from(rank).unwrap_or(0)).await;
     if shard.leader() == Some(gone) {
         shard.campaign();
+    }
+}
+
+/// Drives the elections and heartbeats of all groups together, from the first group on.
+pub(super) async fn keep_time(hosted: Arc<Hosted>) {
+    let mut timer = tokio::time::interval(BEAT);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        hosted.meta().keep_time().await;
+        for shard in hosted.shards() {
+            shard.keep_time().await;
+        }
     }
 }

@@ -53,7 +53,6 @@ mod tests;
 pub use group::Group;
 pub use lease::ReadRefused;
 pub use membership::Settled;
-pub use network::kind;
 pub use options::{GroupOptions, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;

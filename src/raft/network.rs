@@ -41,34 +41,7 @@ use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::clock::BootInstant;
 use crate::transport::{Call, Kind, PeerClient, Peers, Responder, TransportError};
 
-/// The messages of this room. Codes are part of the wire format: append only.
-pub mod kind {
-    use crate::transport::Kind;
-
-    /// AppendEntries, also as heartbeat.
-    pub const APPEND_ENTRIES: Kind = Kind(1);
-    /// RequestVote.
-    pub const VOTE: Kind = Kind(2);
-    /// RequestVote without a new term (thesis §9.6).
-    pub const PRE_VOTE: Kind = Kind(3);
-    /// The leader hands over (thesis §3.10); answered with one byte, see `transfer`.
-    pub const TRANSFER_LEADER: Kind = Kind(4);
-    /// Starts a snapshot: `transfer | (Vote, SnapshotMeta)`; a transfer is `term u64 | sender u64 | nonce u64`. This one
-    /// and the next two are answered with `SnapshotAnswer`.
-    pub const SNAPSHOT_BEGIN: Kind = Kind(5);
-    /// One chunk: `transfer | number u64 | bytes`, numbers from 0.
-    pub const SNAPSHOT_CHUNK: Kind = Kind(6);
-    /// Ends a snapshot: `transfer | (chunks u64, xxh3 of all bytes u64, Vote)`; answered once it is installed.
-    pub const SNAPSHOT_END: Kind = Kind(7);
-    /// AppendEntries without entries, to learn whether the receiver still follows: answered before the disk.
-    pub const HEARTBEAT: Kind = Kind(8);
-    /// What do you have? Answered with a standing: see `census`.
-    pub const CENSUS: Kind = Kind(9);
-    /// A short replica asks the leader for a fence: see `short`. Answered with an index, u64.
-    pub const FENCE: Kind = Kind(10);
-    /// Highest code of this room; rooms above number their own from 32.
-    pub const LAST: Kind = Kind(31);
-}
+pub(super) use crate::transport::kinds::raft as kind;
 
 type RpcError = RPCError<TypeConfig>;
 

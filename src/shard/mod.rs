@@ -42,4 +42,3 @@ pub use proposal::{
 pub use reply::{Replies, ReplyCell};
 pub use session::SessionsSize;
 pub use shard::{ReadConsistency, Shard, ShardOptions};
-pub use wire::kind;

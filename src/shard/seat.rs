@@ -71,6 +71,7 @@ impl Seat {
     }
 
     /// This node's replica, where it has one.
+    #[inline]
     pub(super) fn replica(&self) -> Option<Arc<Replica>> {
         self.replica.read().clone()
     }
@@ -128,6 +129,7 @@ impl Seat {
     }
 
     /// Whether this node's applied state may answer linearizable reads right now, without asking anyone.
+    #[inline]
     pub(super) fn may_read(&self) -> bool {
         self.read_consistency == ReadConsistency::Lease
             && self.time.is_known()

@@ -159,6 +159,7 @@ impl ShardTime {
     }
 
     /// The time at `clock`; long ago while it is not known.
+    #[inline]
     pub(super) fn at(&self, clock: MonotonicMicros) -> UnixMillis {
         let course = self.course();
         let time = if course.is_known() { course.time(signed(clock.0)) } else { 0 };
@@ -167,6 +168,7 @@ impl ShardTime {
 
     /// The latest time that a read may be given whose right was vouched for at `clock` or later: no later than any stamp
     /// on its way.
+    #[inline]
     pub(super) fn for_read(&self, clock: MonotonicMicros) -> UnixMillis {
         self.at(clock).min(self.stamps.oldest())
     }
@@ -379,6 +381,7 @@ impl Stamps {
     }
 
     /// No entry that is yet to be applied is stamped earlier. To be asked after the clock that a read goes by was read.
+    #[inline]
     fn oldest(&self) -> UnixMillis {
         UnixMillis(self.oldest.load(Ordering::SeqCst))
     }

@@ -13,16 +13,7 @@ use super::proposal::{self, MalformedProposal, PACKET_HEADER_BYTES, Packet};
 use super::reply::Replies;
 use crate::ids::NodeId;
 
-/// The messages of this room. Codes are part of the wire format: append only.
-pub mod kind {
-    use crate::transport::Kind;
-
-    /// A write packet for the shard's leader.
-    pub const SUBMIT: Kind = Kind(34);
-    /// Reads for the shard's leader.
-    pub const READ: Kind = Kind(35);
-    // 32 and 33 were the same before submissions were marked.
-}
+pub(super) use crate::transport::kinds::shard as kind;
 
 const TAG_APPLIED: u8 = 0;
 const TAG_NOT_LEADER: u8 = 1;

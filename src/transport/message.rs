@@ -8,9 +8,9 @@ use super::Responder;
 use super::identity::Sender;
 use crate::ids::GroupId;
 
-/// What a message is about. The numbers belong to the rooms above; this room only carries them.
+/// What a message is about: one of [`kinds`](super::kinds). This room only carries it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind(pub u8);
+pub struct Kind(pub(super) u8);
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,6 +15,7 @@
 mod client;
 mod error;
 mod identity;
+pub mod kinds;
 mod limits;
 mod message;
 mod peers;

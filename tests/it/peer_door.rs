@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use kvorum::ids::{ClusterId, GroupId, Incarnation, NodeId, Session, ShardId};
-use kvorum::shard::kind;
+use kvorum::transport::kinds::shard as kind;
 use kvorum::transport::{
     Credentials, Door, Meant, PeerClient, PeerIdentity, PeerOptions, Refusal, TransportError,
 };

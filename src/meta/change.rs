@@ -12,7 +12,7 @@ const VERSION: u8 = 2;
 /// A change of the cluster. Variants are append-only: their order is their code. Each says what it rests on and is
 /// ignored where that no longer holds, so that a leader that decided on an older state changes nothing by mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
+pub enum Change {
     /// The cluster begins; ignored when it already has.
     Create(Box<Cluster>),
     /// A node says where its clients' doors are; ignored for a node that is not in the cluster.
@@ -79,28 +79,28 @@ pub enum Command {
 
 /// Bytes that this version of the program did not write: a newer one may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MalformedCommand {
+pub enum MalformedChange {
     /// Their version is another.
-    #[error("version {0} of the meta group's commands is not known here (known: {VERSION})")]
+    #[error("version {0} of the meta group's changes is not known here (known: {VERSION})")]
     UnknownVersion(u8),
-    /// No command of this version looks like that.
-    #[error("a command of the meta group that is not known here")]
+    /// No change of this version looks like that.
+    #[error("a change of the meta group that is not known here")]
     Unknown,
 }
 
-impl Command {
+impl Change {
     /// Its bytes.
     ///
     /// # Panics
-    /// Never: a topology command is plain data that postcard can always encode.
+    /// Never: a change is plain data that postcard can always encode.
     pub fn encode(&self) -> Bytes {
         postcard::to_extend(self, vec![VERSION])
-            .expect("a topology command is plain data that postcard can always encode")
+            .expect("a change is plain data that postcard can always encode")
             .into()
     }
 
-    /// The cluster that it creates: as which a cluster travels and lies on disk. `None` when it is any other command.
-    pub fn created(self) -> Option<Cluster> {
+    /// The cluster that it creates; `None` when it is any other change.
+    pub(super) fn created(self) -> Option<Cluster> {
         match self {
             Self::Create(cluster) => Some(*cluster),
             Self::SetDoors { .. }
@@ -113,19 +113,32 @@ impl Command {
         }
     }
 
-    /// The command in `bytes`.
+    /// The change in `bytes`.
     ///
     /// # Errors
     /// When `bytes` are not what [`Self::encode`] makes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, MalformedCommand> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, MalformedChange> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-                Ok((command, [])) => Ok(command),
-                Ok(_) | Err(_) => Err(MalformedCommand::Unknown),
+                Ok((change, [])) => Ok(change),
+                Ok(_) | Err(_) => Err(MalformedChange::Unknown),
             },
-            Some((&version, _)) => Err(MalformedCommand::UnknownVersion(version)),
-            None => Err(MalformedCommand::Unknown),
+            Some((&version, _)) => Err(MalformedChange::UnknownVersion(version)),
+            None => Err(MalformedChange::Unknown),
         }
+    }
+}
+
+/// A cluster travels and lies on disk as the change that creates it.
+impl Cluster {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        Change::Create(Box::new(self.clone())).encode()
+    }
+
+    /// The cluster in `bytes`; `None` when they are none that this version writes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Change::decode(bytes).ok().and_then(Change::created)
     }
 }
 
