@@ -197,37 +197,21 @@ table! {
     WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";
     NOT_INSIDE_MULTI = "ERR Command not allowed inside a transaction";
     EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
-    DEFAULT_USER_UNREMOVABLE = "ERR The 'default' user cannot be removed";
-    SLOWLOG_COUNT = "ERR count should be greater than or equal to -1";
-    CLUSTER_DISABLED = "ERR This instance has cluster support disabled";
-
-    // Scripts.
-    NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
-    BUSY_SCRIPT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
-    NOT_BUSY = "NOTBUSY No scripts in execution right now.";
-    UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
-    NOT_FROM_SCRIPT = "ERR This Redis command is not allowed from script";
-    SCRIPT_WRITE_READ_ONLY = "ERR Write commands are not allowed from read-only scripts.";
 
     // The server and the cluster.
     OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
     LOADING = "LOADING Redis is loading the dataset in memory";
-    READ_ONLY = "READONLY You can't write against a read only replica.";
     WRITES_STOPPED = "MISCONF this node cannot write to its disk and has stopped serving writes; see its log";
     INTERNAL = "ERR internal error; see the log of the node";
     TOO_LARGE = "ERR the command is too large";
     REPLY_TOO_LARGE = "ERR the reply is too large";
     TOO_MANY_WAITING = "TRYAGAIN too many commands are waiting for this shard on this node";
     NO_QUORUM = "CLUSTERDOWN no quorum: too few replicas of the key's shard can be reached";
-    CLUSTER_DOWN = "CLUSTERDOWN The cluster is down";
-    SLOT_NOT_SERVED = "CLUSTERDOWN Hash slot not served";
     OUTCOME_UNKNOWN = "TIMEOUT outcome unknown: the command may or may not have been applied";
     READ_UNANSWERED = "TIMEOUT the read was not answered: each node that was asked fell silent over it";
     SESSION_ENDED = "TRYAGAIN not applied: the shard has ended the session of this node; another start of it, or a copy, has taken over";
     PACKET_REFUSED = "ERR not applied: the leader of the key's shard does not know a command that was sent along; see its log";
-    NOT_APPLIED_IN_TIME = "TIMEOUT the command was not applied in time";
     CROSSSLOT = "CROSSSLOT Keys in request don't hash to the same slot";
-    TRY_AGAIN = "TRYAGAIN Multiple keys request during rehashing of slot";
 }
 
 /// How much of a name and of the arguments an error repeats, in bytes, as in Redis.
@@ -318,56 +302,6 @@ impl ErrorReply {
     /// `MOVED 3999 127.0.0.1:6381`: the slot is led by the cluster door at `host:port`.
     pub fn moved(slot: u16, host: &str, port: u16) -> Self {
         Self::owned(format!("MOVED {slot} {host}:{port}"))
-    }
-
-    /// `NOPERM …` for a command the user may not run.
-    pub fn no_permission_command(command: &str) -> Self {
-        let command = command.to_lowercase();
-        Self::owned(format!("NOPERM this user has no permissions to run the '{command}' command"))
-    }
-
-    /// `NOPERM …` for a key the user may not touch.
-    pub fn no_permission_key() -> Self {
-        Self::fixed(
-            "NOPERM this user has no permissions to access one of the keys used as arguments",
-        )
-    }
-
-    /// `NOPERM …` for a channel the user may not use.
-    pub fn no_permission_channel() -> Self {
-        Self::fixed(
-            "NOPERM this user has no permissions to access one of the channels used as arguments",
-        )
-    }
-
-    /// `ERR Can't execute 'get': only (P|S)SUBSCRIBE / … are allowed in this context`, of RESP2 subscribers.
-    pub fn subscriber_context(command: &str) -> Self {
-        let command = command.to_lowercase();
-        Self::owned(format!(
-            "ERR Can't execute '{command}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
-             allowed in this context"
-        ))
-    }
-
-    /// `ERR Unknown option or number of arguments for CONFIG SET - 'foo'`
-    pub fn config_unknown(name: &[u8]) -> Self {
-        Self::owned(format!(
-            "ERR Unknown option or number of arguments for CONFIG SET - '{}'",
-            whole(name)
-        ))
-    }
-
-    /// `ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value`
-    pub fn config_failed(name: &str, why: &str) -> Self {
-        Self::owned(format!(
-            "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
-        ))
-    }
-
-    /// `ERR Error in ACL SETUSER modifier 'zork': Syntax error`
-    pub fn acl_modifier(modifier: &[u8], why: &str) -> Self {
-        let modifier = whole(modifier);
-        Self::owned(format!("ERR Error in ACL SETUSER modifier '{modifier}': {why}"))
     }
 
     /// `ERR Protocol error: …`, after which the connection is closed.
@@ -484,42 +418,14 @@ mod tests {
             ),
             (ErrorReply::hello_option(b"auth"), "ERR Syntax error in HELLO option 'auth'"),
             (
-                ErrorReply::config_failed("maxmemory", "argument must be a memory value"),
-                "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a \
-                 memory value",
-            ),
-            (
-                ErrorReply::config_unknown(b"zork"),
-                "ERR Unknown option or number of arguments for CONFIG SET - 'zork'",
-            ),
-            (
-                ErrorReply::no_permission_command("config|get"),
-                "NOPERM this user has no permissions to run the 'config|get' command",
-            ),
-            (
-                ErrorReply::no_permission_key(),
-                "NOPERM this user has no permissions to access one of the keys used as arguments",
-            ),
-            (
-                ErrorReply::no_permission_channel(),
-                "NOPERM this user has no permissions to access one of the channels used as arguments",
-            ),
-            (
-                ErrorReply::subscriber_context("GET"),
-                "ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
-                 allowed in this context",
-            ),
-            (
                 ErrorReply::protocol_error(ProtocolError::InvalidLength),
                 "ERR Protocol error: invalid bulk length",
             ),
             (
-                ErrorReply::exec_abort_because(&ErrorReply::CLUSTER_DOWN),
+                ErrorReply::exec_abort_because(&ErrorReply::from_line(
+                    "CLUSTERDOWN The cluster is down",
+                )),
                 "EXECABORT Transaction discarded because of: The cluster is down",
-            ),
-            (
-                ErrorReply::acl_modifier(b"zork", "Syntax error"),
-                "ERR Error in ACL SETUSER modifier 'zork': Syntax error",
             ),
         ];
         for (error, line) in table {
