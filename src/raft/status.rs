@@ -154,8 +154,8 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// Index of the last applied entry that every voter's log is known to hold; `None` when not leading.
-    pub fn replicated_to(&self, node: NodeId) -> Option<u64> {
+    /// Index of the last entry that the log of `node` is known to hold; `None` when not leading.
+    pub(super) fn replicated_to(&self, node: NodeId) -> Option<u64> {
         let id = self.replica_on(node)?;
         let metrics = self.shared.metrics.borrow_watched();
         let log_id = metrics.replication.as_ref()?.get(&id)?.as_ref()?;

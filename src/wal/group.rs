@@ -26,8 +26,6 @@ pub struct GroupState {
     pub is_short: bool,
     /// The last vote saved.
     pub vote: Option<Bytes>,
-    /// The last committed marker that reached the log; may be older than the last one saved.
-    pub committed: Option<Bytes>,
     /// The last index purged and the marker given with it.
     pub purged: Option<(u64, Bytes)>,
     /// The index of the first entry there is; when there is none, the index the next one must have
@@ -52,9 +50,6 @@ pub(super) struct Group {
     pub(super) raft_id: RaftId,
     pub(super) is_short: bool,
     pub(super) vote: Option<Bytes>,
-    pub(super) committed: Option<Bytes>,
-    /// Whether `committed` still waits for a record to ride with.
-    pub(super) is_committed_unwritten: bool,
     pub(super) purged: Option<(u64, Bytes)>,
     /// Entries are `first..next`.
     pub(super) first: u64,
@@ -74,8 +69,6 @@ impl Group {
             raft_id,
             is_short: false,
             vote: None,
-            committed: None,
-            is_committed_unwritten: false,
             purged: None,
             first: 0,
             next: 0,
@@ -210,7 +203,6 @@ impl Group {
             raft_id: Some(self.raft_id),
             is_short: self.is_short,
             vote: self.vote.clone(),
-            committed: self.committed.clone(),
             purged: self.purged.clone(),
             first_index: self.first,
             last_index: (!is_empty).then(|| self.next - 1),

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// its keys and envelope. A record that no frame between nodes could carry would stop its group for good.
 pub const RECORD_BYTES_MAX: usize = 544 << 20;
 
-/// Longest vote, committed or purge marker, in bytes. Every segment repeats these for every group.
+/// Longest vote or purge marker, in bytes. Every segment repeats these for every group.
 pub const MARKER_BYTES_MAX: usize = 4 << 10;
 
 /// Size of a segment file unless [`WalOptions`](super::WalOptions) says otherwise, in bytes.

@@ -37,7 +37,7 @@ use super::data_dir::lock_dir;
 use super::error::WalError;
 use super::group::GroupState;
 use super::haste::Haste;
-use super::limits::{MARKER_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
 use super::opening::{BootId, Opening};
 use super::record::{Kind, Position, RECORD_HEAD_BYTES};
 use super::recovery::{Recovered, note_failed_opening, recover};
@@ -323,11 +323,6 @@ impl Wal {
         Ok((opened.wal, opened.groups, Stepper::new(opened.syncer, writer)))
     }
 
-    /// What the log held of `group` when it was opened; the default for a group it did not know.
-    pub fn state_at_open(&self, group: GroupId) -> GroupState {
-        self.handle.groups.get(&group).cloned().unwrap_or_default()
-    }
-
     /// What the log held of `group` when it was opened; `None` for a group it did not know.
     pub fn known(&self, group: GroupId) -> Option<GroupState> {
         self.handle.groups.get(&group).cloned()
@@ -494,19 +489,6 @@ impl Wal {
         // A receiver that is gone does not want to know.
         shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
         Ok(receiver)
-    }
-
-    /// Notes how far `group` has committed. Rides with the group's next append, into a new segment or
-    /// with [`close`](Self::close), and is never synced for its own sake: a hint, not a promise. More
-    /// than [`MARKER_BYTES_MAX`] bytes are ignored.
-    pub fn save_committed(&self, group: GroupId, committed: Bytes) {
-        if committed.len() > MARKER_BYTES_MAX {
-            return;
-        }
-        let mut state = self.handle.shared.state.lock();
-        let Some(known) = state.tail.groups.get_mut(&group) else { return };
-        known.is_committed_unwritten = true;
-        known.committed = Some(committed);
     }
 
     /// Reads the entries of `group` in `range`, as far as there are any and they stay within

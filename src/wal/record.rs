@@ -21,7 +21,7 @@
 //! | 2 | truncate | first index dropped | none |
 //! | 3 | purge | last index dropped | opaque marker |
 //! | 4 | vote | 0 | opaque |
-//! | 5 | committed | 0 | opaque |
+//! | 5 | none | | was never written; not to be used again |
 //! | 6 | sync mark | offset `o` | log's nonce (8), segment `s` (8): all before (s, o) was synced |
 //! | 7 | clean stop | as 6 | as 6; the log was closed in order here |
 //! | 8 | born | raft id | none; the group lives here from now on, with nothing |
@@ -102,7 +102,6 @@ pub(super) enum Kind {
     Truncate,
     Purge,
     Vote,
-    Committed,
     SyncMark,
     CleanStop,
     Born,
@@ -119,7 +118,6 @@ impl Kind {
             Self::Truncate => 2,
             Self::Purge => 3,
             Self::Vote => 4,
-            Self::Committed => 5,
             Self::SyncMark => 6,
             Self::CleanStop => 7,
             Self::Born => 8,
@@ -136,7 +134,6 @@ impl Kind {
             2 => Self::Truncate,
             3 => Self::Purge,
             4 => Self::Vote,
-            5 => Self::Committed,
             6 => Self::SyncMark,
             7 => Self::CleanStop,
             8 => Self::Born,

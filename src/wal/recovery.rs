@@ -317,7 +317,6 @@ impl Scan<'_> {
                 | Kind::Truncate
                 | Kind::Purge
                 | Kind::Vote
-                | Kind::Committed
                 | Kind::Born
                 | Kind::Ended
                 | Kind::Short
@@ -385,7 +384,6 @@ fn replay(
             | Kind::Truncate
             | Kind::Purge
             | Kind::Vote
-            | Kind::Committed
             | Kind::SyncMark
             | Kind::CleanStop
             | Kind::Open
@@ -410,7 +408,6 @@ fn replay(
             group.note_purge(head.index, Bytes::copy_from_slice(payload));
         }
         Kind::Vote => group.vote = Some(Bytes::copy_from_slice(payload)),
-        Kind::Committed => group.committed = Some(Bytes::copy_from_slice(payload)),
         // A segment's opening repeats it.
         Kind::Born if group.raft_id == id => {}
         Kind::Born => return Err("a group is born twice"),

@@ -165,13 +165,6 @@ impl Syncer {
             // torn tail. The mark is synced as any record; nothing vouches for it, so an idle log writes one and no more.
             state.tail.put_mark();
         }
-        if state.stop == Some(Stop::Clean) && !has_failed {
-            // Committed markers that still wait for a record to ride with.
-            let groups: Vec<_> = state.tail.groups.keys().copied().collect();
-            for group in groups {
-                state.tail.put_committed(group);
-            }
-        }
         let mut job = self.take_job(&mut state);
         drop(state);
         job.outcome = self.write(&mut job);

@@ -132,7 +132,6 @@ impl Tail {
     ) -> Result<(), WalError> {
         self.check_records(group, records)?;
         self.put_mark();
-        self.put_committed(group);
         for record in records {
             let id = (Kind::Entry, group, record.index);
             let position = self.put(id, (record.head, record.body));
@@ -268,16 +267,6 @@ impl Tail {
         self.groups.get_mut(&group).ok_or(WalError::Unborn { group })
     }
 
-    /// Encodes the committed marker of `group` when a new one waits.
-    pub(super) fn put_committed(&mut self, group: GroupId) {
-        let Some(known) = self.groups.get_mut(&group) else { return };
-        if !std::mem::take(&mut known.is_committed_unwritten) {
-            return;
-        }
-        let Some(committed) = known.committed.clone() else { return };
-        self.put((Kind::Committed, group, 0), (&committed, &[]));
-    }
-
     /// Whether something was synced that no mark vouches for. Marks themselves need none: a damaged one is cut off, and
     /// what it said with it, but not what it vouched for.
     pub(super) fn has_unmarked(&self) -> bool {
@@ -325,7 +314,6 @@ impl Tail {
             | Kind::Truncate
             | Kind::Purge
             | Kind::Vote
-            | Kind::Committed
             | Kind::Born
             | Kind::Ended
             | Kind::Open
@@ -373,9 +361,6 @@ impl Tail {
         for (id, marker) in self.markers() {
             self.encode(id, (&marker, &[]));
         }
-        for group in self.groups.values_mut() {
-            group.is_committed_unwritten = false;
-        }
     }
 
     /// The records that open a segment.
@@ -395,10 +380,8 @@ impl Tail {
                 markers.push(((Kind::Short, id, 0), Bytes::new()));
             }
             let vote = group.vote.iter().map(|vote| ((Kind::Vote, id, 0), vote));
-            let committed = group.committed.iter().map(|it| ((Kind::Committed, id, 0), it));
             let purged = group.purged.iter().map(|(upto, it)| ((Kind::Purge, id, *upto), it));
-            let all = vote.chain(committed).chain(purged);
-            markers.extend(all.map(|(id, marker)| (id, marker.clone())));
+            markers.extend(vote.chain(purged).map(|(id, marker)| (id, marker.clone())));
         }
         markers
     }

@@ -41,7 +41,6 @@ fn a_group_that_was_not_born_is_refused_and_the_log_stays_well() {
     ] {
         assert!(matches!(*error, WalError::Unborn { group: G1 }), "{error}");
     }
-    wal.save_committed(G1, Bytes::new());
     block_on(wal.born(G1, R1)).unwrap();
     append(&wal, G1, 1..=1);
     drop(wal);

@@ -201,7 +201,6 @@ impl History {
                 raft_id: model.raft_id,
                 is_short: model.is_short,
                 vote: model.vote.clone(),
-                committed: None,
                 purged: model.purged.clone(),
                 first_index,
                 last_index,

@@ -25,7 +25,6 @@ fn everything_comes_back_after_a_close_and_after_a_drop() {
             append(&wal, G1, 1..=200);
             append(&wal, G2, 0..=50);
             block_on(wal.save_vote(G1, Bytes::from_static(b"vote"))).unwrap();
-            wal.save_committed(G2, Bytes::from_static(b"committed"));
             append(&wal, G2, 51..=51);
             wal.purge(G3, 9, Bytes::from_static(b"marker")).unwrap();
             append(&wal, G3, 10..=10);
@@ -43,25 +42,14 @@ fn everything_comes_back_after_a_close_and_after_a_drop() {
                 ..GroupState::default()
             };
             let g1 = GroupState { vote: Some("vote".into()), ..state(1, 200) };
-            let g2 = GroupState { committed: Some("committed".into()), ..state(0, 51) };
+            let g2 = state(0, 51);
             let g3 = GroupState { purged: Some((9, "marker".into())), ..state(10, 10) };
-            assert_eq!(Vec::from_iter(groups), [(G1, g1.clone()), (G2, g2), (G3, g3)]);
-            assert_eq!(wal.state_at_open(G1), g1);
+            assert_eq!(Vec::from_iter(groups), [(G1, g1), (G2, g2), (G3, g3)]);
             assert_eq!(entries(&wal, G1, 1), expected(G1, 1..=200));
             assert_eq!(entries(&wal, G2, 0), expected(G2, 0..=51));
             assert_eq!(entries(&wal, G3, 10), expected(G3, 10..=10));
         }
     }
-}
-
-#[test]
-fn committed_reaches_the_log_when_it_is_closed() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = options(SyncPolicy::EverySecond, 4096);
-    let (wal, _) = open(dir.path(), options);
-    wal.save_committed(G1, Bytes::from_static(b"7"));
-    wal.close().unwrap();
-    assert_eq!(open(dir.path(), options).1[&G1].committed, Some(Bytes::from_static(b"7")));
 }
 
 #[test]
