@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use super::guesses::Guesses;
 use crate::stdx::clock::MonotonicMicros;
 
 /// The port a client came in by.
@@ -136,6 +137,7 @@ struct Connected {
 #[derive(Debug, Default)]
 pub struct Clients {
     connected: Mutex<Connected>,
+    guesses: Guesses,
     next: AtomicU64,
     total: AtomicU64,
     rejected: AtomicU64,
@@ -193,6 +195,11 @@ impl Clients {
     /// Notes that the client `id` has authenticated.
     pub fn note_known(&self, id: u64) {
         self.connected.lock().strangers.remove(&id);
+    }
+
+    /// From where wrong passwords came lately.
+    pub const fn guesses(&self) -> &Guesses {
+        &self.guesses
     }
 
     /// Everyone connected, by id.

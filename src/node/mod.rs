@@ -4,7 +4,7 @@
 //! `node` what it is, `hosted` what lies in it; `membership` how replicas come and go (`residence` begins and ends them,
 //! `admission` lets directories in, `doorkeeper` says who may speak); `upkeep` what else it does by itself, `leaders` who
 //! leads what;
-//! `clients` who is connected; `counters` what it has done; `cluster_view` what it tells of the cluster; `info`
+//! `clients` who is connected; `guesses` who gave wrong passwords; `counters` what it has done; `cluster_view` what it tells of the cluster; `info`
 //! what it tells of itself; `command` what operators can ask.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
@@ -28,6 +28,7 @@ mod upkeep;
 
 mod clients;
 mod counters;
+mod guesses;
 
 mod cluster_view;
 mod info;
@@ -43,6 +44,7 @@ pub use cluster_view::{ClusterView, Member, ShardView};
 pub use command::{COMMANDS, NodeCommand, NodeFn, specs};
 pub use counters::Counters;
 pub use error::NodeError;
+pub use guesses::{GUESS_INTERVAL, Guesses};
 pub use info::REDIS_VERSION;
 pub use node::Node;
 pub use progress::Progress;

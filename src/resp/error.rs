@@ -183,6 +183,7 @@ table! {
     // Connection, users and transactions.
     NOAUTH = "NOAUTH Authentication required.";
     WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled.";
+    TOO_MANY_GUESSES = "TRYAGAIN too many wrong passwords came from your address: yours was not looked at, ask again in some seconds";
     AUTH_WITHOUT_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
     NOPROTO = "NOPROTO unsupported protocol version";
     HELLO_VERSION = "ERR Protocol version is not an integer or out of range";

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::batch::{Batch, Progress};
 use super::dispatch::{Scene, dispatch, look_ahead};
 use super::limits::{
-    AUTH_FAILURE_DELAY, AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX,
-    BATCH_READY_BYTES_MAX, BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
+    AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX,
+    BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
 };
 use super::state::{Fate, Session};
 use crate::keyspace::KEYS_AHEAD_MAX;
@@ -115,9 +115,9 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             let rest = self.take_requests();
-            if self.session.fate == Fate::Pause {
+            if let Fate::Pause(wait) = self.session.fate {
                 // Guesses come one after another, not as many as fit into a read.
-                tokio::time::sleep(AUTH_FAILURE_DELAY).await;
+                tokio::time::sleep(wait).await;
                 self.session.fate = Fate::Stay;
                 // Many guesses fit into one read: they must not last longer than its time.
                 if patience(&self.session) == Some(Duration::ZERO) {
@@ -257,7 +257,14 @@ impl Connection {
             Err(error) => return Err(error),
         };
         if written < self.output.len() {
-            write_patiently(&self.stream, &self.output[written..], WRITE_TIMEOUT).await?;
+            let rest = write_patiently(&self.stream, &self.output[written..], WRITE_TIMEOUT);
+            if self.session.must_authenticate() {
+                // Reading slowly gains a stranger no time either.
+                let left = time_left(&self.session);
+                timeout(left, rest).await.map_err(io::Error::from).flatten()?;
+            } else {
+                rest.await?;
+            }
         }
         self.output.clear();
         self.output.shrink_to(BYTES_KEPT_MAX);
@@ -296,9 +303,14 @@ fn patience(session: &Session) -> Option<Duration> {
     if !session.must_authenticate() {
         return idle;
     }
-    let since = session.node.clock().monotonic().since(session.stranger_since);
-    let left = AUTH_TIMEOUT.saturating_sub(Duration::from_micros(since));
+    let left = time_left(session);
     Some(idle.map_or(left, |idle| idle.min(left)))
+}
+
+/// How long a client that has not authenticated may stay.
+fn time_left(session: &Session) -> Duration {
+    let since = session.node.clock().monotonic().since(session.stranger_since);
+    AUTH_TIMEOUT.saturating_sub(Duration::from_micros(since))
 }
 
 /// Writes all of `bytes`, as long as the client reads some of them within `patience` each time: a slow reader is no silent

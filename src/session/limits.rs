@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::node::GUESS_INTERVAL;
+
 /// Room made in the input buffer before each read.
 pub(super) const READ_BYTES: usize = 16 * 1024;
 
@@ -25,8 +27,8 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a connection may last without authenticating, where a password is required.
 pub(super) const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection waits for the answer to a wrong password, and takes nothing more meanwhile.
-pub(super) const AUTH_FAILURE_DELAY: Duration = Duration::from_secs(1);
+/// How long a connection waits for the answer to a wrong password once its turn has come, and takes nothing more meanwhile.
+pub(super) const AUTH_FAILURE_DELAY: Duration = GUESS_INTERVAL;
 
 /// Wrong passwords are logged at most once in this time.
 pub(super) const AUTH_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! What a connection is to kvorum: who speaks, which protocol, which database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::DbIndex;
 pub use crate::node::Door;
@@ -15,8 +16,8 @@ use crate::stdx::prng::SplitMix64;
 pub(super) enum Fate {
     /// Goes on.
     Stay,
-    /// Waits before the replies go out, then goes on: a password was wrong.
-    Pause,
+    /// Waits this long before the replies go out, then goes on: a password was wrong here, or at its address.
+    Pause(Duration),
     /// Ends after the replies are out.
     Close,
 }

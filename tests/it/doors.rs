@@ -1,7 +1,9 @@
 //! What strangers can do at the doors for clients and operators, and what they cannot.
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::thread;
 
 use crate::support::client::{Client, Value, request};
 use crate::support::node::{Doors, TestServer};
@@ -69,13 +71,51 @@ fn strangers_lock_nobody_out_and_have_to_leave() {
     let mut operator = server.client();
     assert_eq!(operator.line("AUTH secret"), Value::ok());
     assert!(operator.line("CLIENT LIST").text().lines().count() <= 20);
-    // They cannot push out whoever is known, nor stay by speaking.
+    // They cannot push out whoever is known, nor stay by speaking, nor by reading nothing of what they are told.
     strangers.extend((0..60).map(|_| server.client()));
+    let mut deaf = server.client();
+    let speaking = thread::spawn(move || {
+        let said = deaf.send_raw(&b"PING\r\n".repeat(2 << 20));
+        (said, deaf)
+    });
     let last = strangers.last_mut().unwrap();
     wait_for("the end of all strangers", PATIENCE, || {
         let _answer = last.try_cmd(&["PING"]);
         let info = operator.line("INFO clients").text();
         if info.contains("connected_clients:1\r\n") { Ok(()) } else { Err(info) }
+    });
+    let (said, _deaf) = speaking.join().unwrap();
+    assert!(said.is_err(), "more than fits into the buffers of both ends");
+}
+
+/// Faults, row D5: a guess per connection was as fast as connections are.
+#[test]
+fn who_reconnects_guesses_no_faster_and_keeps_nobody_out_for_long() {
+    let server = TestServer::start(&["--requirepass", "secret"]);
+    let before = now_us();
+    let guess = || {
+        let mut guesser = server.client();
+        guesser.send(&["AUTH", "guess"]).unwrap();
+        guesser
+    };
+    let guessers: Vec<Client> = (0..40).map(|_| guess()).collect();
+    let mut elsewhere = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.port()).unwrap();
+    assert_eq!(elsewhere.line("AUTH secret"), Value::ok());
+    let (mut wrong, mut refused) = (0, 0);
+    for mut guesser in guessers {
+        match guesser.read().unwrap().error() {
+            Some(text) if text.starts_with("WRONGPASS ") => wrong += 1,
+            Some(text) if text.starts_with("TRYAGAIN ") => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let seconds = (now_us() - before) / 1_000_000;
+    assert!((1..=seconds).contains(&wrong), "{wrong} in {seconds} s");
+    assert_eq!(wrong + refused, 40);
+    // Whoever knows it waits for a turn at most, also where it is guessed.
+    wait_for("a turn", PATIENCE, || match server.client().line("AUTH secret") {
+        Value::Simple(_) => Ok(()),
+        other => Err(format!("{other:?}")),
     });
 }
 

@@ -1,10 +1,12 @@
 //! AUTH: the password, for the one user there is, `default`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::command::{Arg, Arity, Flag, Group, Spec};
 use crate::resp::{ErrorReply, Reply};
-use crate::session::limits::AUTH_FAILURE_LOG_INTERVAL;
+use crate::session::limits::{AUTH_FAILURE_DELAY, AUTH_FAILURE_LOG_INTERVAL};
 use crate::session::state::{Fate, Session};
 use crate::session::table::{Outcome, Row};
 use crate::stdx::log_limit::LogLimit;
@@ -35,22 +37,47 @@ fn auth(session: &mut Session, argv: &[&[u8]]) -> Outcome {
 }
 
 /// Lets the connection in as `user`. A wrong password leaves it as it was, is counted and logged, and the connection has to
-/// wait: nobody else does, so that guesses keep no client out that knows it.
+/// wait; so have strangers at the same address, by whatever connection (`node/guesses.rs`), and nobody else: guesses keep no
+/// client out that knows it and comes from elsewhere.
 pub(super) fn authenticate(
     session: &mut Session,
     user: &[u8],
     password: &[u8],
 ) -> Result<(), ErrorReply> {
-    let options = session.node.config().options();
+    let node = Arc::clone(&session.node);
+    let peer = session.client.arrival.peer;
+    let mut wait = Duration::ZERO;
+    let is_stranger = session.must_authenticate();
+    if is_stranger {
+        let turn = node.clients().guesses().take_turn(peer.ip(), node.clock().monotonic());
+        let Some(turn) = turn else {
+            fail(session, Duration::ZERO);
+            return Err(ErrorReply::TOO_MANY_GUESSES);
+        };
+        wait = turn;
+    }
+    let options = node.config().options();
     let secret = &options.requirepass;
     if user != b"default" || (secret.is_set() && !secret.matches(password)) {
-        session.node.counters().count_auth_failure();
-        session.fate = Fate::Pause;
-        report_failure(session.client.arrival.peer);
+        fail(session, wait);
         return Err(ErrorReply::WRONGPASS);
     }
+    if is_stranger {
+        node.clients().guesses().give_back(peer.ip());
+    }
     session.become_known();
+    if !wait.is_zero() {
+        // Answered at once it would tell all that are not that they are wrong.
+        session.fate = Fate::Pause(wait);
+    }
     Ok(())
+}
+
+/// Has the connection wait for its turn and then for the answer to a password that does not let it in.
+fn fail(session: &mut Session, wait: Duration) {
+    session.node.counters().count_auth_failure();
+    session.fate = Fate::Pause(wait + AUTH_FAILURE_DELAY);
+    report_failure(session.client.arrival.peer);
 }
 
 /// Logs a wrong password: neither it nor the user, as people put the one in the other's place.

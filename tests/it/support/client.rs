@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use redis_protocol::{resp2, resp3};
+use rustix::net;
 
 /// Longest wait for a connection or for more bytes of a reply.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -133,7 +134,18 @@ impl Client {
     /// Connects to a port of this machine.
     pub(crate) fn connect(port: u16) -> io::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        Self::over(TcpStream::connect_timeout(&address, TIMEOUT)?)
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) fn connect_from(address: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddr::from((address, 0)))?;
+        net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
