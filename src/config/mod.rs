@@ -30,6 +30,9 @@ mod error;
 mod limits;
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests;
 
 pub use directive::{DefaultValue, Directive, Mutability, Section};

@@ -183,7 +183,8 @@ pub const DIRECTIVES: &[Directive] = &[
         doc: &[
             "How many clients may be connected to this node at one time; one more gets an error.",
             "Clients that are connected stay when it is lowered. The node lowers it itself, with a warning, where",
-            "the limit of open files (ulimit -n) leaves fewer: the log, peers and operators come first.",
+            "the limit of open files (ulimit -n) leaves fewer: the log, peers and operators come first. With",
+            "very few files and many io-threads there are fewer of these, too.",
         ],
     },
     Directive {
@@ -196,8 +197,9 @@ pub const DIRECTIVES: &[Directive] = &[
         doc: &[
             "The password that clients give with AUTH or HELLO. Empty asks for none.",
             "CONFIG GET shows it, as in Redis. Who has not given it within 10 seconds is disconnected, and",
-            "gives way to others where maxclients is reached. A wrong one is answered after a second;",
-            "but many connections guess side by side: use a long one.",
+            "gives way to others where maxclients is reached. Wrong ones are answered one a second for each",
+            "address, where others wait for their turn, too; but many addresses guess side by side: use a",
+            "long one.",
         ],
     },
     Directive {

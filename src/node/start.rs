@@ -34,7 +34,7 @@ use crate::stdx::disk::Disk;
 use crate::stdx::memory::Budget;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{
-    Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity, PeerOptions,
+    self, Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity, PeerOptions,
     PeerServer, Peers,
 };
 use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
@@ -57,6 +57,8 @@ pub struct NodeOptions {
     pub runtimes: Vec<Handle>,
     /// Where clients find this node, as the cluster shall announce it.
     pub doors: Doors,
+    /// What the door for peers may hold.
+    pub peer_limits: transport::Limits,
     /// Every command there is.
     pub registry: Registry,
     /// Where it says what it waits for.
@@ -242,8 +244,9 @@ impl Ground {
                 "peers are not authenticated: whoever reaches peer-port reads and writes everything; give every node the same long, random cluster-secret"
             );
         }
-        let peer_server =
-            PeerServer::bind(&address, door.clone(), handler).await.map_err(NodeError::Bind)?;
+        let limits = options.peer_limits;
+        let peer_server = PeerServer::bind_with_limits(&address, door.clone(), limits, handler);
+        let peer_server = peer_server.await.map_err(NodeError::Bind)?;
         let peers = Peers::new();
         for member in listed.iter().filter(|member| member.id != id) {
             peers.insert(PeerClient::new(PeerOptions {

@@ -42,6 +42,7 @@ impl TestNode {
             entropy: [42; 32],
             runtimes: vec![tokio::runtime::Handle::current()],
             doors: Doors { host: "127.0.0.1".into(), port: 6379, cluster_port: 7379 },
+            peer_limits: crate::transport::Limits::default(),
             registry,
             progress: Arc::default(),
         })

@@ -1,7 +1,9 @@
 //! Who gets how many of the process's file descriptors: the log, the peers and the operators before any client.
 //!
 //! A log that cannot open its next segment takes no more writes, and then a thousand idle strangers have stopped the node.
-//! So `maxclients` never exceeds what the limit of open files leaves when everybody else has had theirs.
+//! So `maxclients` never exceeds what the limit of open files leaves when everybody else has had theirs. Where that is
+//! little, strangers at the other doors get less too, and then there are fewer threads: a machine of many cores with the
+//! usual 1024 serves some hundred clients rather than nobody. What the log may need is never cut.
 
 use super::admin;
 use super::server::ServerError;
@@ -21,64 +23,143 @@ const OF_LOG: u64 = 128;
 /// Connections that are told that there is no room, or are about to end.
 const OF_LEAVERS: u64 = 64;
 
-/// Raises the process's limit, and lowers `maxclients` to what it allows.
+/// Clients that others make room for: one in so many of all descriptors.
+const CLIENTS_LEAST_DIVISOR: u64 = 4;
+
+/// Of the connections that peers' and operators' doors hold, what is left of each so many where there are few descriptors.
+const LEAN_DIVISOR: usize = 8;
+
+/// How many of each there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Runtimes, each with a thread.
+    pub(super) threads: usize,
+    /// Connections at the door for operators.
+    pub(super) operators_max: usize,
+    /// What the door for peers may hold.
+    pub(super) peers: transport::Limits,
+}
+
+impl Shares {
+    /// As many as anybody may want.
+    fn full(threads: usize) -> Self {
+        let peers = transport::Limits::default();
+        Self { threads, operators_max: admin::CONNECTIONS_MAX, peers }
+    }
+
+    /// Fewer of those who need not prove anything before they take one.
+    fn lean(threads: usize) -> Self {
+        let full = Self::full(threads);
+        let peers = transport::Limits {
+            handshakes_max: full.peers.handshakes_max / LEAN_DIVISOR,
+            handshakes_per_address_max: full.peers.handshakes_per_address_max / LEAN_DIVISOR,
+            ..full.peers
+        };
+        Self { operators_max: full.operators_max / LEAN_DIVISOR, peers, ..full }
+    }
+
+    /// The most that leave clients a good part of `limit` descriptors, or else the least there can be.
+    fn of(limit: u64, options: &Options, threads: usize) -> Self {
+        let wanted = u64::from(options.maxclients).min(limit / CLIENTS_LEAST_DIVISOR);
+        let leaves_enough = |shares: &Self| {
+            shares.reserve(options).checked_add(wanted).is_some_and(|all| all <= limit)
+        };
+        let fewer = (1..=threads).rev().map(Self::lean);
+        std::iter::once(Self::full(threads))
+            .chain(fewer)
+            .find(leaves_enough)
+            .unwrap_or_else(|| Self::lean(1))
+    }
+
+    /// Descriptors that clients never get.
+    fn reserve(&self, options: &Options) -> u64 {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let threads = count(self.threads);
+        // Client doors have a socket per runtime, the peer and the admin door one.
+        let doors = count(options.bind.len()) * (2 * threads + 2);
+        // Each dials all others and is dialled by them; a new connection may come before the old one has ended.
+        let peers = 4 * count(options.cluster_nodes.split_ascii_whitespace().count());
+        OF_PROCESS
+            + OF_THREAD * threads
+            + OF_LOG
+            + OF_LEAVERS
+            + doors
+            + peers
+            + count(self.peers.handshakes_max)
+            + count(self.operators_max)
+    }
+}
+
+/// Raises the process's limit, shares out what it allows and lowers `maxclients` to what is left.
 ///
 /// # Errors
 /// [`ServerError::Descriptors`] when it allows no client at all.
-pub(super) fn provide(config: &Config, threads: usize) -> Result<(), ServerError> {
+pub(super) fn provide(config: &Config, threads: usize) -> Result<Shares, ServerError> {
     let limit = raise_limit();
-    let reserve = reserve(&config.options(), threads);
+    let options = config.options();
+    let shares = Shares::of(limit, &options, threads);
+    let reserve = shares.reserve(&options);
     let Some(left) = limit.checked_sub(reserve).filter(|left| *left > 0) else {
         return Err(ServerError::Descriptors { limit, least: reserve + 1 });
     };
+    if shares.threads < threads {
+        tracing::warn!(
+            limit,
+            "io-threads is {}, not {threads}: the process may not open more files",
+            shares.threads
+        );
+    }
     let clients_max = u32::try_from(left).unwrap_or(u32::MAX);
     if let Some(asked) = config.bound_clients(clients_max) {
         tracing::warn!(
             limit,
             reserve,
             "maxclients is {clients_max}, not {asked}: the process may not open more files; raise its limit (ulimit -n) to {} or more",
-            reserve + u64::from(asked)
+            Shares::full(threads).reserve(&options) + u64::from(asked)
         );
     }
-    Ok(())
-}
-
-/// Descriptors that clients never get.
-fn reserve(options: &Options, threads: usize) -> u64 {
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    let threads = count(threads);
-    // Client doors have a socket per runtime, the peer and the admin door one.
-    let doors = count(options.bind.len()) * (2 * threads + 2);
-    // Each dials all others and is dialled by them; a new connection may come before the old one has ended.
-    let peers = 4 * count(options.cluster_nodes.split_ascii_whitespace().count());
-    let strangers_at_peer_door = count(transport::Limits::default().handshakes_max);
-    OF_PROCESS
-        + OF_THREAD * threads
-        + OF_LOG
-        + OF_LEAVERS
-        + doors
-        + peers
-        + strangers_at_peer_door
-        + count(admin::CONNECTIONS_MAX)
+    Ok(shares)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Start;
-
-    fn options(words: &[&str]) -> std::sync::Arc<Options> {
-        let words = words.iter().map(|word| (*word).to_owned());
-        let Ok(Start::Run(config)) = Config::load(words) else { panic!("a valid configuration") };
-        config.options()
-    }
+    use crate::config::testing::options;
 
     #[test]
     fn everybody_else_has_theirs() {
-        let alone = reserve(&options(&[]), 1);
+        let reserve = |words: &[&str], threads| Shares::full(threads).reserve(&options(words));
+        let alone = reserve(&[], 1);
         assert_eq!(alone, 32 + 8 + 128 + 64 + 4 + 256 + 64);
         let nodes = ["--cluster-nodes", "n1=h1:1 n2=h2:1 n3=h3:1"];
-        assert_eq!(reserve(&options(&nodes), 1), alone + 12);
-        assert_eq!(reserve(&options(&["--bind", "127.0.0.1", "::1"]), 3), alone + 16 + 16 - 4);
+        assert_eq!(reserve(&nodes, 1), alone + 12);
+        assert_eq!(reserve(&["--bind", "127.0.0.1", "::1"], 3), alone + 16 + 16 - 4);
+    }
+
+    /// A limit of 1024 was too low to start for every machine with more than 47 cores.
+    #[test]
+    fn clients_keep_a_part_whatever_the_threads() {
+        let options = options(&[]);
+        for (limit, threads, given, operators_max) in [
+            (20_000, 128, 128, 64),
+            (1024, 1, 1, 64),
+            (1024, 22, 22, 64),
+            (1024, 23, 23, 8),
+            (1024, 47, 47, 8),
+            (1024, 128, 50, 8),
+            (400, 8, 3, 8),
+            // Less than a part for clients, and then none at all: then it does not start.
+            (300, 8, 1, 8),
+            (200, 8, 1, 8),
+        ] {
+            let shares = Shares::of(limit, &options, threads);
+            assert_eq!(
+                (shares.threads, shares.operators_max),
+                (given, operators_max),
+                "{limit} {threads}"
+            );
+        }
+        let few = self::options(&["--maxclients", "50"]);
+        assert_eq!(Shares::of(400, &few, 8).threads, 8, "no more than clients may be");
     }
 }

@@ -182,12 +182,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::{Config, Start};
+    use crate::config::testing::options;
 
     fn lobby(flags: &[&str], progress: &Arc<Progress>) -> Arc<Lobby> {
-        let flags = flags.iter().map(|flag| (*flag).to_owned());
-        let Ok(Start::Run(config)) = Config::load(flags) else { panic!("a valid configuration") };
-        Arc::new(Lobby::new(config.options(), Arc::clone(progress)))
+        Arc::new(Lobby::new(options(flags), Arc::clone(progress)))
     }
 
     async fn ask(stream: &mut TcpStream, request: &[u8]) -> String {

@@ -39,13 +39,7 @@ pub(super) fn warn(options: &Options) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Start};
-
-    fn options(words: &[&str]) -> std::sync::Arc<Options> {
-        let words = words.iter().map(|word| (*word).to_owned());
-        let Ok(Start::Run(config)) = Config::load(words) else { panic!("a valid configuration") };
-        config.options()
-    }
+    use crate::config::testing::options;
 
     #[test]
     fn only_the_machine_itself_is_let_in_without_a_password() {

@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::admin::{self, Hosts};
-use super::descriptors;
+use super::admin::{self, Hosts, Visits};
+use super::descriptors::{self, Shares};
 use super::house::House;
 use super::listener::{self, Sharing};
 use super::lobby::Lobby;
@@ -70,7 +70,8 @@ pub fn run(
 ) -> Result<(), ServerError> {
     let options = config.options();
     let threads = options.io_threads.map_or_else(default_threads, usize::from);
-    descriptors::provide(&config, threads)?;
+    let shares = descriptors::provide(&config, threads)?;
+    let threads = shares.threads;
     let runtime = runtime().map_err(ServerError::Runtime)?;
     let (stop, stopping) = watch::channel(false);
     let mut handles = vec![runtime.handle().clone()];
@@ -81,7 +82,8 @@ pub fn run(
         handles.push(handle);
         workers.push(worker);
     }
-    let outcome = runtime.block_on(serve(Arc::new(config), entropy, handles, set_log_level));
+    let outcome =
+        runtime.block_on(serve(Arc::new(config), shares, entropy, handles, set_log_level));
     stop.send_replace(true);
     for worker in workers {
         if worker.join().is_err() {
@@ -120,6 +122,7 @@ fn spawn_worker(
 
 async fn serve(
     config: Arc<Config>,
+    allotted: Shares,
     entropy: [u8; 32],
     runtimes: Vec<Handle>,
     set_log_level: SetLogLevel,
@@ -144,7 +147,8 @@ async fn serve(
     let house = Arc::new(House::new(Arc::clone(&progress)));
     let hosts = Arc::new(Hosts::of(&options));
     for listener in admin_listeners {
-        tokio::spawn(admin::accept(listener, Arc::clone(&house), Arc::clone(&hosts)));
+        let visits = Visits::new(allotted.operators_max);
+        tokio::spawn(admin::accept(listener, Arc::clone(&house), Arc::clone(&hosts), visits));
     }
     let lobby = Arc::new(Lobby::new(Arc::clone(&options), Arc::clone(&progress)));
     for (listeners, runtime) in listeners.into_iter().zip(&runtimes) {
@@ -160,6 +164,7 @@ async fn serve(
         entropy,
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),
+        peer_limits: allotted.peers,
         registry: registry(),
         progress: Arc::clone(&progress),
     })

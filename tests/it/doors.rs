@@ -44,6 +44,32 @@ fn idle_clients_leave_the_log_its_descriptors() {
     drop(idle);
 }
 
+/// Faults, row D1: with more than 47 threads it did not start with the usual limit.
+#[test]
+fn few_descriptors_and_many_threads_serve_somebody() {
+    for (limit, threads) in [(1024, 64), (512, 20)] {
+        let mut server = TestServer::new(Doors::reserve(), &["--io-threads", &threads.to_string()]);
+        server.limit_descriptors(limit);
+        server.spawn();
+        server.await_ready();
+        let mut client = server.client();
+        let maxclients = client.line("CONFIG GET maxclients").array()[1].text();
+        assert!((limit / 4..limit).contains(&maxclients.parse().unwrap()), "{limit}: {maxclients}");
+        assert!(
+            server.log_tail().contains(&format!("not {threads}: the process may not open more"))
+        );
+        kvorum::stdx::descriptors::raise_limit();
+        let idle: Vec<Client> = (1..limit).map(|_| server.client()).collect();
+        assert_eq!(client.cmd(&["SET", "k", "v"]), Value::ok());
+        drop(idle);
+    }
+    let mut server = TestServer::new::<&str>(Doors::reserve(), &[]);
+    server.limit_descriptors(128);
+    server.spawn();
+    assert!(!server.await_exit().success());
+    assert!(server.log_tail().contains("the limit of 128 open files is too low"));
+}
+
 /// Faults, row D3. The same bytes end a connection of redis-server 7.0.15.
 #[test]
 fn what_a_web_page_sends_is_no_command() {

@@ -54,12 +54,10 @@ fn without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Start};
+    use crate::config::testing::options;
 
     fn hosts(words: &[&str]) -> Hosts {
-        let words = words.iter().map(|word| (*word).to_owned());
-        let Ok(Start::Run(config)) = Config::load(words) else { panic!("a valid configuration") };
-        Hosts::of(&config.options())
+        Hosts::of(&options(words))
     }
 
     #[test]

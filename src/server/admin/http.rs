@@ -21,8 +21,12 @@ use crate::server::listener;
 use crate::stdx::log_limit::LogLimit;
 
 /// Serves operators until the node stops.
-pub(in crate::server) async fn accept(listener: TcpListener, house: Arc<House>, hosts: Arc<Hosts>) {
-    let mut visits = Visits::default();
+pub(in crate::server) async fn accept(
+    listener: TcpListener,
+    house: Arc<House>,
+    hosts: Arc<Hosts>,
+    mut visits: Visits,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -123,7 +127,15 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let house = House::of(Arc::clone(&test.started.node));
         let hosts = Hosts::of(&test.started.node.config().options());
-        (tokio::spawn(accept(listener, Arc::new(house), Arc::new(hosts))), address)
+        (
+            tokio::spawn(accept(
+                listener,
+                Arc::new(house),
+                Arc::new(hosts),
+                Visits::new(CONNECTIONS_MAX),
+            )),
+            address,
+        )
     }
 
     /// Sends `request` to a fresh door and returns all it answers.

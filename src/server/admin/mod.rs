@@ -14,3 +14,4 @@ mod visits;
 pub(super) use hosts::Hosts;
 pub(super) use http::accept;
 pub(super) use limits::CONNECTIONS_MAX;
+pub(super) use visits::Visits;

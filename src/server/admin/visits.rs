@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::AbortHandle;
 
-use super::limits::CONNECTIONS_MAX;
-
 /// Whether a request of a connection has arrived.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked(Arc<AtomicBool>);
@@ -24,17 +22,23 @@ impl Asked {
 }
 
 /// The connections that are served, the oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Visits {
+#[derive(Debug)]
+pub(in crate::server) struct Visits {
+    max: usize,
     present: VecDeque<(AbortHandle, Asked)>,
 }
 
 impl Visits {
+    /// None yet, and room for `max` of them.
+    pub(in crate::server) const fn new(max: usize) -> Self {
+        Self { max, present: VecDeque::new() }
+    }
+
     /// Another one has come, which `task` serves. If they are too many, the oldest that has yet to ask is closed, or else the
     /// oldest: an answer takes moments, but for one whose client does not read it.
     pub(super) fn add(&mut self, task: AbortHandle, asked: Asked) {
         self.present.retain(|(task, _)| !task.is_finished());
-        if self.present.len() >= CONNECTIONS_MAX {
+        if self.present.len() >= self.max {
             let silent = self.present.iter().position(|(_, asked)| !asked.is_noted());
             if let Some((task, _)) = self.present.remove(silent.unwrap_or(0)) {
                 task.abort();
@@ -46,11 +50,12 @@ impl Visits {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::CONNECTIONS_MAX;
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
     async fn silent_ones_go_first_and_then_the_oldest() {
-        let mut visits = Visits::default();
+        let mut visits = Visits::new(CONNECTIONS_MAX);
         let mut tasks = Vec::new();
         let mut add = |visits: &mut Visits, has_asked: bool| {
             let task = tokio::spawn(std::future::pending::<()>());
