@@ -26,6 +26,17 @@ pub enum Open {
     New,
 }
 
+/// Who may touch what lies under a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privacy {
+    /// Nobody but its owner could.
+    Private,
+    /// Others could, and cannot any more.
+    Tightened,
+    /// Others can, and it belongs to another user than this process's.
+    OfAnother,
+}
+
 /// What lies under a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -63,11 +74,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
 
     /// Makes the directory `path` and those above it where there are none, for their owner alone. One that is there keeps
-    /// its mode: it was given.
+    /// its mode.
     ///
     /// # Errors
     /// When a file is in the way.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the file or directory `path` away from everybody but its owner.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for a symbolic link that neither this process's user nor root has made.
+    fn make_private(&self, path: &Path) -> io::Result<Privacy>;
 
     /// Gives `from` the name `to`, in one step; a file of that name is gone.
     ///

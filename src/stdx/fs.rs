@@ -1,22 +1,30 @@
 //! The machine's disk, behind the seam of `disk.rs`.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::disk::{Disk, DiskFile, Open, Stat};
+use super::disk::{Disk, DiskFile, Open, Privacy, Stat};
 
 /// Who may do what with files made here: their owner reads and writes.
 const FILE_MODE: u32 = 0o600;
 
 /// Who may do what in directories made here: their owner everything, others nothing.
 const DIR_MODE: u32 = 0o700;
+
+/// What of a mode lets its group and all others in.
+const RIGHTS_OF_OTHERS: u32 = 0o077;
+
+/// The user who may do everything anyway.
+const ROOT_USER: u32 = 0;
 
 /// The machine's disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +70,28 @@ impl Disk for SystemDisk {
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
+    }
+
+    fn make_private(&self, path: &Path) -> io::Result<Privacy> {
+        let found = path.symlink_metadata()?;
+        let me = rustix::process::geteuid().as_raw();
+        if found.is_symlink() && found.uid() != me && found.uid() != ROOT_USER {
+            let what = "a symbolic link that another user has made";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+        let is_link = found.is_symlink();
+        let metadata = if is_link { std::fs::metadata(path)? } else { found };
+        // Files behind links are never opened to be written, and not ours.
+        let is_ours = metadata.is_dir() || (metadata.is_file() && !is_link);
+        let mode = metadata.mode();
+        if mode & RIGHTS_OF_OTHERS == 0 || !is_ours {
+            return Ok(Privacy::Private);
+        }
+        match std::fs::set_permissions(path, Permissions::from_mode(mode & !RIGHTS_OF_OTHERS)) {
+            Ok(()) => Ok(Privacy::Tightened),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Privacy::OfAnother),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

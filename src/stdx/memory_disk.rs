@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, Open, Stat};
+use super::disk::{Disk, DiskFile, Open, Privacy, Stat};
 use super::prng::SplitMix64;
 
 /// What a disk writes whole or not at all, in bytes.
@@ -226,6 +226,11 @@ impl Disk for MemoryDisk {
             };
         }
         machine.dir(inode).map(drop)
+    }
+
+    /// There are no users here.
+    fn make_private(&self, _path: &Path) -> io::Result<Privacy> {
+        Ok(Privacy::Private)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -24,6 +24,7 @@ use crate::stdx::disk::{self, Disk, DiskFile, Open, TEMPORARY_SUFFIX, write_dura
 use super::error::WalError;
 use super::limits::{CLUSTER_RECORD_BYTES_MAX, STARTS_KEPT, STARTS_MAX};
 use super::opening::BootId;
+use super::privacy;
 use super::recovery::{self, Presence};
 use super::snapshot_file::SnapshotDir;
 
@@ -49,7 +50,7 @@ const CLUSTER_TITLE: &str = "kvorum cluster";
 
 /// Everything that belongs to one incarnation, in the order in which it is set aside: the identity first, so that what
 /// is left never looks whole; `boot-epoch` is of an earlier version.
-const PARTS: [&str; 6] =
+pub(super) const PARTS: [&str; 6] =
     [IDENTITY_FILE, STARTS_FILE, CLUSTER_FILE, WAL_DIR, SNAPSHOT_DIR, "boot-epoch"];
 
 /// Who opens a data directory.
@@ -103,6 +104,7 @@ impl DataDir {
         }
         make_dir(on, path)?;
         let lock = lock_dir(on, path)?;
+        privacy::tighten(on, path, |name| name == LOCK_FILE || name.starts_with(SET_ASIDE_PREFIX))?;
         let found = read_identity(on, path, node_name)?;
         let incarnation = match (found, what_is_lost(on, path, found)?) {
             (Some(incarnation), None) => incarnation,
@@ -536,7 +538,7 @@ fn read_sealed(disk: &dyn Disk, path: &Path) -> Result<Option<String>, WalError>
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
     use crate::stdx::fs::SystemDisk;
@@ -862,6 +864,59 @@ mod tests {
         std::fs::remove_file(path.join(LOCK_FILE)).unwrap();
         std::os::unix::fs::symlink(&victim, path.join(LOCK_FILE)).unwrap();
         assert!(matches!(open(&path, 2), Err(WalError::Io { .. })));
+    }
+
+    /// Faults, row D7: a directory of before, made by hand or by an earlier version.
+    #[test]
+    fn a_directory_that_others_could_read_is_taken_away_from_them() {
+        let outer = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (outer.path().join("d"), outer.path().join("elsewhere"));
+        use_log(&open(&path, 1).unwrap());
+        // A log on another disk, by a link of our own.
+        std::fs::rename(path.join("wal"), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join("wal")).unwrap();
+        let dirs = ["", "wal", "snapshots"];
+        let files = ["identity", "starts", "lock", "wal/format", "wal/0000000000000001.wal"];
+        let open_to_all = || {
+            for name in dirs {
+                set_mode(&path.join(name), 0o755);
+            }
+            for name in files {
+                set_mode(&path.join(name), 0o644);
+            }
+        };
+        open_to_all();
+        let data = open(&path, 2).unwrap();
+        use_log(&data);
+        assert_eq!(data.session().number, 2);
+        drop(data);
+        for name in dirs {
+            assert_eq!(mode_of(&path.join(name)), 0o700, "{name}");
+        }
+        for name in files {
+            assert_eq!(mode_of(&path.join(name)), 0o600, "{name}");
+        }
+
+        // One that is not ours alone stays what it is to others.
+        std::fs::write(path.join("letter"), "not ours").unwrap();
+        set_mode(&path.join("letter"), 0o644);
+        open_to_all();
+        drop(open(&path, 3).unwrap());
+        let modes = ["", "letter", "wal", "identity"].map(|name| mode_of(&path.join(name)));
+        assert_eq!(modes, [0o755, 0o644, 0o700, 0o600]);
+
+        // A link of somebody else's in the log's place.
+        match std::os::unix::fs::lchown(path.join("wal"), Some(65_534), None) {
+            Ok(()) => {
+                let error = open(&path, 4).unwrap_err();
+                assert!(error.to_string().contains("another user has made"), "{error}");
+            }
+            Err(_) => eprintln!("SKIPPED: only root can act another user"),
+        }
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn mode_of(path: &Path) -> u32 {

@@ -1,4 +1,4 @@
-//! What the log does when no file descriptor is left: it waits, as nothing is lost by that.
+//! What the log and snapshots do when no file descriptor is left: they wait, as nothing is lost by that.
 //!
 //! A write or sync that failed is never tried again, for nobody knows what of it happened. A file that could not be opened
 //! is another matter. Doors leave descriptors to the log (`server/descriptors.rs`), so the lack is that of the whole
@@ -16,7 +16,7 @@ pub(super) fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Resul
         match open() {
             Err(error) if is_lack(&error) && retries < DESCRIPTOR_RETRIES_MAX => {
                 if retries == 0 {
-                    tracing::warn!(%error, "the write-ahead log waits for a file descriptor");
+                    tracing::warn!(%error, "the log, or a snapshot, waits for a file descriptor");
                 }
                 retries += 1;
                 std::thread::sleep(DESCRIPTOR_PAUSE);

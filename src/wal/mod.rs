@@ -19,6 +19,7 @@ mod group;
 mod haste;
 mod log;
 mod opening;
+mod privacy;
 mod record;
 mod recovery;
 mod segment;

@@ -35,6 +35,7 @@ use crc32fast::Hasher;
 use crate::ids::GroupId;
 use crate::stdx::disk::{Disk, DiskFile, Open, Sequential, TEMPORARY_SUFFIX};
 
+use super::descriptors::patiently;
 use super::error::WalError;
 use super::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 
@@ -217,7 +218,7 @@ impl SnapshotDir {
     }
 
     fn names(&self) -> Result<Vec<(String, PathBuf)>, WalError> {
-        let names = match self.disk.list(&self.path) {
+        let names = match patiently(|| self.disk.list(&self.path)) {
             Ok(names) => names,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => {
@@ -229,7 +230,8 @@ impl SnapshotDir {
     }
 
     fn sync(&self) -> Result<(), WalError> {
-        self.disk.sync_dir(&self.path).map_err(WalError::io("sync", &self.path))
+        let synced = patiently(|| self.disk.sync_dir(&self.path));
+        synced.map_err(WalError::io("sync", &self.path))
     }
 }
 
@@ -340,7 +342,8 @@ pub struct SnapshotReader {
 
 impl SnapshotReader {
     fn open(disk: &dyn Disk, path: &Path) -> Result<Self, WalError> {
-        let file = disk.open(path, Open::Read).map_err(WalError::io("open", path))?;
+        // At the start as well: a snapshot that cannot be read would be passed over, and an older one has no log behind it.
+        let file = patiently(|| disk.open(path, Open::Read)).map_err(WalError::io("open", path))?;
         let bytes_left = file.bytes().map_err(WalError::io("look at", path))?;
         let mut reader = Self {
             file: BufReader::with_capacity(BUFFER_BYTES, Sequential::new(file)),
@@ -509,7 +512,7 @@ fn create_temporary(
     name.push(format!(".{number:x}{TEMPORARY_SUFFIX}"));
     let temporary = PathBuf::from(name);
     // A file of that name is an error, and the next try has another name: whoever made it may still write to it.
-    let file = disk.open(&temporary, Open::New);
+    let file = patiently(|| disk.open(&temporary, Open::New));
     Ok((file.map_err(WalError::io("create", &temporary))?, temporary))
 }
 
@@ -538,6 +541,7 @@ fn le_bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
 mod tests {
     use super::*;
     use crate::stdx::fs::SystemDisk;
+    use crate::stdx::memory_disk::MemoryDisk;
 
     const GROUP: GroupId = GroupId(3);
     const COVERED: Covered = Covered { term: 2, index: 500 };
@@ -682,6 +686,26 @@ mod tests {
         assert_eq!(complete.publish().unwrap(), better, "may be tried again");
         drop(complete);
         assert_eq!(at(dir.path()).published(GROUP).unwrap(), [better, good]);
+    }
+
+    /// Faults, row D7: it was given up, and one that a start looked for was passed over.
+    #[test]
+    fn a_snapshot_without_a_descriptor_waits_for_one() {
+        let disk = MemoryDisk::new();
+        let dir = SnapshotDir::new(Arc::new(disk.clone()), PathBuf::from("/snapshots"));
+        let lacking = || disk.lack_descriptors(2);
+        lacking();
+        let mut writer = dir.create(GROUP, COVERED, b"meta").unwrap();
+        writer.write_chunk(b"chunk").unwrap();
+        let mut complete = writer.complete().unwrap();
+        lacking();
+        let published = complete.publish().unwrap();
+        lacking();
+        assert_eq!(dir.published(GROUP).unwrap(), std::slice::from_ref(&published));
+        lacking();
+        let mut reader = dir.open(&published.path).unwrap();
+        assert_eq!(reader.next_chunk().unwrap().unwrap(), b"chunk");
+        assert_eq!(disk.lacks_descriptors(), 0);
     }
 
     #[test]

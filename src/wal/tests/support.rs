@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::ids::{GroupId, RaftId};
-use crate::stdx::disk::{Disk, DiskFile, Open, Stat};
+use crate::stdx::disk::{Disk, DiskFile, Open, Privacy, Stat};
 use crate::stdx::fs::SystemDisk;
 use crate::wal::{BootId, Done, GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
 
@@ -235,6 +235,10 @@ impl Disk for TestDisk {
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         SystemDisk.make_dir(path)
+    }
+
+    fn make_private(&self, path: &Path) -> io::Result<Privacy> {
+        SystemDisk.make_private(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
