@@ -24,6 +24,7 @@ use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
+use crate::stdx::words;
 
 /// The time at which every test starts, in Unix ms: 2023-11-14 22:13:20 UTC.
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -237,46 +238,9 @@ fn quoted(bytes: &[u8]) -> String {
     text
 }
 
-/// The arguments of a line quoted as in redis-cli; `None` when a quote is left open.
+/// The arguments of a line, quoted as Redis does it; `None` when a quote is left open.
 pub(crate) fn split_args(line: &str) -> Option<Vec<Vec<u8>>> {
-    let mut bytes = line.bytes().peekable();
-    let mut args = Vec::new();
-    loop {
-        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
-        let Some(&first) = bytes.peek() else { return Some(args) };
-        let mut arg = Vec::new();
-        if first == b'"' || first == b'\'' {
-            bytes.next();
-            loop {
-                match bytes.next()? {
-                    byte if byte == first => break,
-                    b'\\' if first == b'"' => arg.push(unescape(&mut bytes)?),
-                    byte => arg.push(byte),
-                }
-            }
-        } else {
-            while let Some(byte) = bytes.next_if(|byte| !byte.is_ascii_whitespace()) {
-                arg.push(byte);
-            }
-        }
-        args.push(arg);
-    }
-}
-
-/// What follows a backslash.
-fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
-    Some(match bytes.next()? {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'a' => 0x07,
-        b'b' => 0x08,
-        b'x' => {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            u8::try_from(digit()? * 16 + digit()?).ok()?
-        }
-        byte => byte,
-    })
+    words::of(line.as_bytes())
 }
 
 /// `text` cut at each `separator` outside double quotes.
@@ -371,15 +335,6 @@ fn fact_line(spec: &Spec) -> String {
 
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_split_as_redis_cli_does() {
-        let split = |line| split_args(line).map(|args| args.concat());
-        assert_eq!(split_args("SET  k v").unwrap().len(), 3);
-        assert_eq!(split(r#""a\x00\n\"" 'b\'"#).unwrap(), b"a\0\n\"b\\");
-        assert_eq!(split(r#""a"#), None);
-        assert_eq!(split_args(r#"a """#).unwrap(), [b"a".to_vec(), Vec::new()]);
-    }
 
     #[test]
     fn replies_have_one_spelling() {

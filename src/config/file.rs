@@ -1,11 +1,11 @@
-//! The syntax of redis.conf: one directive per line, words split and quoted as `sdssplitargs` does.
+//! The syntax of redis.conf: one directive per line, its words as in `stdx/words.rs`.
 //!
-//! A line whose first character is `#` is a comment; a `#` further right is part of a word. Between double quotes
-//! `\n \r \t \b \a \xHH` are bytes and any other character after a backslash is itself; between single quotes only `\'`
-//! is special. A closing quote must end the word.
+//! A line whose first character is `#` is a comment; a `#` further right is part of a word.
 
 use std::fs::File;
 use std::io::{self, Read};
+
+use crate::stdx::words;
 
 use super::error::{ConfigError, Origin};
 use super::limits::FILE_BYTES_MAX;
@@ -47,12 +47,13 @@ pub(super) fn parse(path: &str, text: &[u8]) -> Result<Vec<Line>, ConfigError> {
     let mut lines = Vec::new();
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let origin = Origin::File { path: path.to_owned(), line: index + 1 };
-        let line = line.trim_ascii();
+        // No more than Redis takes off: a comment does not begin behind a form feed, and a word may end with one.
+        let line = trim(line);
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
         let words = words(line, &origin)?;
-        // Blank by C's rules: a vertical tab is none by Rust's.
+        // It may still have other blanks.
         if !words.is_empty() {
             lines.push(Line { origin, words });
         }
@@ -60,8 +61,15 @@ pub(super) fn parse(path: &str, text: &[u8]) -> Result<Vec<Line>, ConfigError> {
     Ok(lines)
 }
 
+fn trim(line: &[u8]) -> &[u8] {
+    let is_kept = |byte: &u8| !b" \t\r\n".contains(byte);
+    let begin = line.iter().position(is_kept).unwrap_or(line.len());
+    let end = line.iter().rposition(is_kept).map_or(begin, |last| last + 1);
+    &line[begin..end]
+}
+
 fn words(line: &[u8], origin: &Origin) -> Result<Vec<String>, ConfigError> {
-    let Some(words) = split_words(line) else {
+    let Some(words) = words::of(line) else {
         return Err(ConfigError::Quotes { origin: origin.clone() });
     };
     words
@@ -71,118 +79,10 @@ fn words(line: &[u8], origin: &Origin) -> Result<Vec<String>, ConfigError> {
         .map_err(|_| ConfigError::NotUtf8 { origin: origin.clone() })
 }
 
-/// The words of `line`; `None` when a quote has no end or more than a blank follows it.
-///
-/// Source: Redis `sdssplitargs`.
-fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = skip_blanks(line);
-    while !rest.is_empty() {
-        let (word, after) = next_word(rest)?;
-        words.push(word);
-        rest = skip_blanks(after);
-    }
-    Some(words)
-}
-
-fn next_word(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut word = Vec::new();
-    let mut rest = line;
-    while let [byte, after @ ..] = rest {
-        rest = match byte {
-            blank if is_blank(*blank) => break,
-            // A quote may begin inside a word, and its end must be the word's.
-            b'"' => {
-                let after = ends_word(double_quoted(after, &mut word)?)?;
-                return Some((word, after));
-            }
-            b'\'' => {
-                let after = ends_word(single_quoted(after, &mut word)?)?;
-                return Some((word, after));
-            }
-            other => {
-                word.push(*other);
-                after
-            }
-        };
-    }
-    Some((word, rest))
-}
-
-/// Reads up to the closing `"` and returns what follows it.
-fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        rest = match rest {
-            [] => return None,
-            [b'"', after @ ..] => return Some(after),
-            [b'\\', b'x', high, low, after @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
-                word.push(hex(*high)? << 4 | hex(*low)?);
-                after
-            }
-            [b'\\', escaped, after @ ..] => {
-                word.push(unescape(*escaped));
-                after
-            }
-            [byte, after @ ..] => {
-                word.push(*byte);
-                after
-            }
-        };
-    }
-}
-
-/// Reads up to the closing `'` and returns what follows it.
-fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        rest = match rest {
-            [] => return None,
-            [b'\'', after @ ..] => return Some(after),
-            [b'\\', b'\'', after @ ..] => {
-                word.push(b'\'');
-                after
-            }
-            [byte, after @ ..] => {
-                word.push(*byte);
-                after
-            }
-        };
-    }
-}
-
-/// `rest` if a word may end before it.
-fn ends_word(rest: &[u8]) -> Option<&[u8]> {
-    rest.first().is_none_or(|byte| is_blank(*byte)).then_some(rest)
-}
-
-fn skip_blanks(line: &[u8]) -> &[u8] {
-    let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
-    &line[blanks..]
-}
-
-/// C's `isspace`: unlike Rust's `is_ascii_whitespace` it has the vertical tab.
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
-}
-
-fn hex(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
-fn unescape(byte: u8) -> u8 {
-    match byte {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'b' => 8,
-        b'a' => 7,
-        other => other,
-    }
-}
-
 /// `word` as a file writes it: in double quotes where it would otherwise not be read back as one word.
 pub fn quote(word: &str) -> String {
     let is_plain =
-        |byte: u8| !is_blank(byte) && !byte.is_ascii_control() && !b"\"'#\\".contains(&byte);
+        |byte: u8| !words::is_blank(byte) && !byte.is_ascii_control() && !b"\"'#\\".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.to_owned();
     }

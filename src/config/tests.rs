@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::resp::{Limits, RequestDecoder};
+
 use super::file;
 use super::limits::FILE_BYTES_MAX;
 use super::values::Values;
@@ -551,6 +553,8 @@ fn lines_split_into_words_as_in_redis() {
     let table: &[(&str, &[&str])] = &[
         ("a b", &["a", "b"]),
         ("a\t\x0b b\r", &["a", "b"]),
+        ("a\x0bb\x0c", &["a\x0bb\x0c"]),
+        ("\x0c# a", &["#", "a"]),
         ("a #b", &["a", "#b"]),
         (r#"a """#, &["a", ""]),
         ("a ''", &["a", ""]),
@@ -851,6 +855,16 @@ fn a_line_of_any_blanks_says_nothing() {
     assert_eq!(file::parse("x.conf", b" \t\r\n\x0b\n\x0c \x0b\n").unwrap().len(), 0);
 }
 
+/// The words that a client says by `line`; `None` when its quotes are unbalanced.
+fn words_at_a_door(line: &str) -> Option<Vec<String>> {
+    let line = format!("{line}\n");
+    let mut decoder = RequestDecoder::new(Limits::AUTHENTICATED);
+    let request = decoder.decode(line.as_bytes()).ok()?;
+    assert!(request.is_some(), "the line is whole");
+    let words = decoder.argv(line.as_bytes()).map(|word| String::from_utf8(word.to_vec()));
+    Some(words.map(|word| word.expect("ASCII")).collect())
+}
+
 proptest! {
     /// Seeds of failures are printed by proptest.
     #[test]
@@ -858,6 +872,17 @@ proptest! {
         if let Ok(lines) = file::parse("x.conf", &text) {
             prop_assert!(lines.iter().all(|line| !line.words.is_empty()));
         }
+    }
+
+    #[test]
+    fn a_line_says_the_same_in_a_file_and_at_a_door(
+        line in "[ -~]{0,4}[ \t\r\x0b\x0c\"'\\\\ab]{0,12}",
+    ) {
+        // A comment there, and the beginning of another form here.
+        prop_assume!(!line.trim_matches([' ', '\t', '\r']).starts_with('#') && !line.starts_with('*'));
+        let lines = file::parse("x.conf", line.as_bytes()).ok();
+        let written = lines.map(|lines| lines.into_iter().flat_map(|line| line.words).collect());
+        prop_assert_eq!(written, words_at_a_door(&line));
     }
 
     #[test]

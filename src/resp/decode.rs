@@ -15,7 +15,7 @@ use super::limits::{
     ARGUMENTS_KEPT_MAX, LINE_BYTES_MAX, Limits, Standing, UNAUTHENTICATED_ARGUMENTS_MAX,
     UNAUTHENTICATED_BULK_BYTES_MAX,
 };
-use crate::stdx::num;
+use crate::stdx::{num, words};
 
 /// Finds requests in what one connection has received.
 ///
@@ -402,8 +402,7 @@ impl RequestDecoder {
         let line = &buffer[..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.unquoted.clear();
-        Unquoter { line, unquoted: &mut self.unquoted, arguments: &mut self.arguments }
-            .split()
+        words::split(line, &mut self.unquoted, &mut self.arguments)
             .ok_or(ProtocolError::UnbalancedQuotes)?;
         self.position = end + 1;
         Ok(true)
@@ -474,124 +473,6 @@ fn short_number(line: &[u8]) -> Option<(i64, usize)> {
         number = number * 10 + i64::from(digit);
     }
     None
-}
-
-/// Splits a line into words as Redis' `sdssplitargs` does: `"…"` with escapes, `'…'` with only `\'`.
-///
-/// A NUL is a byte like any other here; Redis ends the line at it.
-struct Unquoter<'a> {
-    line: &'a [u8],
-    unquoted: &'a mut Vec<u8>,
-    arguments: &'a mut Vec<Range<usize>>,
-}
-
-impl Unquoter<'_> {
-    /// `None` when quotes are unbalanced.
-    fn split(&mut self) -> Option<()> {
-        loop {
-            while self.peek().is_some_and(is_space) {
-                self.skip(1);
-            }
-            if self.line.is_empty() {
-                return Some(());
-            }
-            let start = self.unquoted.len();
-            self.word()?;
-            self.arguments.push(start..self.unquoted.len());
-        }
-    }
-
-    fn word(&mut self) -> Option<()> {
-        while let Some(byte) = self.peek() {
-            self.skip(1);
-            match byte {
-                b' ' | b'\n' | b'\r' | b'\t' => return Some(()),
-                b'"' => return self.double_quoted(),
-                b'\'' => return self.single_quoted(),
-                byte => self.unquoted.push(byte),
-            }
-        }
-        Some(())
-    }
-
-    fn double_quoted(&mut self) -> Option<()> {
-        loop {
-            match *self.line {
-                [b'\\', b'x', high, low, ..]
-                    if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-                {
-                    self.unquoted.push(hex(high) << 4 | hex(low));
-                    self.skip(4);
-                }
-                [b'\\', escaped, ..] => {
-                    self.unquoted.push(unescape(escaped));
-                    self.skip(2);
-                }
-                [b'"', ..] => return self.close_quotes(),
-                [byte, ..] => {
-                    self.unquoted.push(byte);
-                    self.skip(1);
-                }
-                [] => return None,
-            }
-        }
-    }
-
-    fn single_quoted(&mut self) -> Option<()> {
-        loop {
-            match *self.line {
-                [b'\\', b'\'', ..] => {
-                    self.unquoted.push(b'\'');
-                    self.skip(2);
-                }
-                [b'\'', ..] => return self.close_quotes(),
-                [byte, ..] => {
-                    self.unquoted.push(byte);
-                    self.skip(1);
-                }
-                [] => return None,
-            }
-        }
-    }
-
-    /// Passes the closing quote, behind which the word must end.
-    fn close_quotes(&mut self) -> Option<()> {
-        self.skip(1);
-        self.peek().is_none_or(is_space).then_some(())
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.line.first().copied()
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        self.line = &self.line[bytes..];
-    }
-}
-
-/// C's `isspace`.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
-}
-
-fn unescape(escaped: u8) -> u8 {
-    match escaped {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'b' => 0x08,
-        b'a' => 0x07,
-        byte => byte,
-    }
-}
-
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        // The caller has checked that it is a hexadecimal digit.
-        _ => digit.wrapping_sub(b'A').wrapping_add(10),
-    }
 }
 
 #[cfg(test)]

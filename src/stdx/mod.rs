@@ -1,5 +1,5 @@
 //! What std lacks: clocks that tests can move, seeded randomness, a keyed hash, disks, limits of the process, sockets, Redis'
-//! number and glob texts.
+//! number and glob texts, the words of a line.
 //!
 //! Knows neither Redis nor Raft.
 
@@ -18,3 +18,4 @@ pub mod num;
 pub mod prng;
 pub mod size;
 pub mod socket;
+pub mod words;

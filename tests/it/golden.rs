@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use kvorum::stdx::words;
+
 use crate::support::client::Client;
 use crate::support::cluster::TestCluster;
 use crate::support::node::TestServer;
@@ -67,8 +69,8 @@ fn replay(client: &mut Client) -> Vec<String> {
         client.line("FLUSHALL");
         client.line("SELECT 0");
         for step in steps {
-            let argv =
-                split(&step.command).unwrap_or_else(|| panic!("{name}:{}: quotes", step.line));
+            let argv = words::of(step.command.as_bytes())
+                .unwrap_or_else(|| panic!("{name}:{}: quotes", step.line));
             client.send(&argv).unwrap();
             let (_, raw) =
                 client.read_raw().unwrap_or_else(|e| panic!("{name}:{}: {e}", step.line));
@@ -206,45 +208,6 @@ fn quoted(bytes: &[u8]) -> String {
     text
 }
 
-/// The arguments of a line quoted as in redis-cli; `None` when a quote is left open.
-fn split(line: &str) -> Option<Vec<Vec<u8>>> {
-    let mut bytes = line.bytes().peekable();
-    let mut args = Vec::new();
-    loop {
-        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
-        let Some(&quote) = bytes.peek() else { return Some(args) };
-        let mut arg = Vec::new();
-        if matches!(quote, b'"' | b'\'') {
-            bytes.next();
-            loop {
-                match bytes.next()? {
-                    byte if byte == quote => break,
-                    b'\\' if quote == b'"' => arg.push(escaped(&mut bytes)?),
-                    byte => arg.push(byte),
-                }
-            }
-        } else {
-            arg.extend(std::iter::from_fn(|| bytes.next_if(|byte| !byte.is_ascii_whitespace())));
-        }
-        args.push(arg);
-    }
-}
-
-fn escaped(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
-    Some(match bytes.next()? {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'a' => 0x07,
-        b'b' => 0x08,
-        b'x' => {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            u8::try_from(digit()? * 16 + digit()?).ok()?
-        }
-        byte => byte,
-    })
-}
-
 #[test]
 fn scripts_are_read_as_written() {
     let steps = parse("# c\n> GET k\n*1\n  \"v\"\n> PING\n+PONG\n").unwrap();
@@ -257,6 +220,4 @@ fn scripts_are_read_as_written() {
         "*3\n  \"\\xff\"\n  (nil)\n  *1\n    (nil array)\n"
     );
     assert_eq!(golden(b"-ERR x\r\n"), "-ERR x\n");
-    assert_eq!(split(r#"a "b\x00 c" 'd"'"#).unwrap(), [&b"a"[..], b"b\0 c", b"d\""]);
-    assert_eq!(split("\"a"), None);
 }
