@@ -346,6 +346,7 @@ fn limits(session: &Session) -> resp::Limits {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::sockopt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -377,6 +378,26 @@ mod tests {
         let (written, took) = writing.await.unwrap();
         written.unwrap();
         assert!(took > PATIENCE, "longer than a silent client may: {took:?}");
+    }
+
+    /// The kernel calls a socket writable when a good part of its buffer is free, which takes this reader longer than its
+    /// time, although it reads.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_reader_that_makes_little_room_at_a_time_is_not_cut() {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        const BUFFER: usize = 192 * 1024;
+        let (writer, mut reader) = pair().await;
+        sockopt::set_socket_send_buffer_size(&writer, BUFFER).unwrap();
+        sockopt::set_socket_recv_buffer_size(&reader, BUFFER / 8).unwrap();
+        let bytes = vec![7; 8 * BUFFER];
+        let length = bytes.len();
+        let writing = tokio::spawn(async move { write_patiently(&writer, &bytes, PATIENCE).await });
+        let mut piece = vec![0; 8 * 1024];
+        for _ in 0..length / piece.len() {
+            reader.read_exact(&mut piece).await.unwrap();
+            tokio::time::sleep(PATIENCE / 10).await;
+        }
+        writing.await.unwrap().unwrap();
     }
 
     #[tokio::test(flavor = "current_thread")]
