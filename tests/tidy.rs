@@ -11,80 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Which rooms a room may import; anything absent is forbidden. In floor order, bottom first.
-///
-/// Only `shard` takes from both wings (`command` and `raft`); `meta` is consensus over a map.
-const ROOMS: &[(&str, &[&str])] = &[
-    ("ids", &[]),
-    ("slot", &["ids"]),
-    ("stdx", &[]),
-    ("metrics", &["stdx"]),
-    ("resp", &["stdx"]),
-    ("keyspace", &["ids", "slot", "stdx"]),
-    ("ring", &["ids", "slot", "stdx"]),
-    ("wal", &["ids", "stdx", "metrics"]),
-    ("transport", &["ids", "stdx", "metrics"]),
-    ("command", &["ids", "slot", "stdx", "resp", "keyspace"]),
-    ("raft", &["ids", "stdx", "metrics", "wal", "transport"]),
-    (
-        "shard",
-        &[
-            "ids",
-            "slot",
-            "stdx",
-            "metrics",
-            "wal",
-            "transport",
-            "resp",
-            "keyspace",
-            "command",
-            "raft",
-        ],
-    ),
-    ("meta", &["ids", "slot", "stdx", "metrics", "ring", "transport", "raft"]),
-    ("txn", &["ids", "slot", "stdx", "metrics", "resp", "command", "shard"]),
-    (
-        "router",
-        &["ids", "slot", "stdx", "metrics", "resp", "command", "ring", "shard", "meta", "txn"],
-    ),
-    ("config", &["stdx", "ids", "ring", "wal", "transport", "raft", "shard"]),
-    (
-        "node",
-        &[
-            "ids",
-            "slot",
-            "stdx",
-            "metrics",
-            "resp",
-            "keyspace",
-            "ring",
-            "wal",
-            "transport",
-            "command",
-            "raft",
-            "shard",
-            "meta",
-            "txn",
-            "router",
-            "config",
-        ],
-    ),
-    (
-        // `ring` and `keyspace` for their plain values: the topology it answers from, cursors and databases.
-        // `shard` because a session hands over its own submissions: a hop between would cost on every command.
-        "session",
-        &[
-            "ids", "slot", "stdx", "metrics", "resp", "keyspace", "ring", "command", "shard",
-            "router", "node",
-        ],
-    ),
-    ("server", ANY_ROOM),
-    ("main", ANY_ROOM),
-    // The front page of the library declares the rooms and imports none.
-    ("lib", &[]),
-];
-
-/// In a row of [`ROOMS`]: every room below.
+/// In a list of places: everywhere in `src/`.
 const ANY_ROOM: &[&str] = &["*"];
 
 /// Rooms that compute and do nothing else: the same on every replica, for ever.
@@ -349,18 +276,76 @@ fn names_of_group(group: &str) -> Vec<String> {
     names
 }
 
+/// What a room may import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Imports {
+    Named(BTreeSet<String>),
+    Anything,
+}
+
+/// A room and its permissions.
+type Row = (String, Imports);
+
+/// The line above the table of ARCHITECTURE.md that gives permissions.
+const TABLE_HEAD: &str = "| room | may import |\n| --- | --- |\n";
+
+/// The rows of that table in the order of the floors; the front page of the library declares the rooms and imports none.
+fn table(text: &str) -> Vec<Row> {
+    let (_, body) = text.split_once(TABLE_HEAD).expect("ARCHITECTURE.md has the table of imports");
+    let mut rows = Vec::new();
+    for line in body.lines().take_while(|line| line.starts_with('|')) {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let (rooms, imports) = (cells.next().unwrap(), cells.next().expect("two cells"));
+        let words = imports.split('(').next().unwrap_or_default().split_whitespace();
+        let imports = match imports {
+            "anything" => Imports::Anything,
+            _ => Imports::Named(words.filter(|word| *word != "std").map(str::to_owned).collect()),
+        };
+        for room in rooms.split('`').filter(|room| !room.trim_matches([',', ' ']).is_empty()) {
+            rows.push((room.to_owned(), imports.clone()));
+        }
+    }
+    rows.push(("lib".to_owned(), Imports::Named(BTreeSet::new())));
+    rows
+}
+
+/// The table as it stands.
+fn rooms() -> Vec<Row> {
+    table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap())
+}
+
 /// Imports of `room` that its row does not name.
-fn forbidden_imports(room: &str, code: &str) -> Vec<String> {
-    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-        return vec![format!("the room {room} has no row in tests/tidy.rs")];
+fn forbidden_imports(rows: &[Row], room: &str, code: &str) -> Vec<String> {
+    let Some((_, allowed)) = rows.iter().find(|(name, _)| name == room) else {
+        return vec![format!("the room {room} has no row in ARCHITECTURE.md §5")];
     };
-    let is_room = |name: &String| ROOMS.iter().any(|(room, _)| room == name);
+    let is_room = |name: &String| rows.iter().any(|(room, _)| room == name);
+    let is_allowed = |used: &String| match allowed {
+        Imports::Anything => true,
+        Imports::Named(names) => names.contains(used),
+    };
     rooms_used(code)
         .into_iter()
-        .filter(|used| used != room && is_room(used))
-        .filter(|used| *allowed != ANY_ROOM && !allowed.contains(&&used[..]))
+        .filter(|used| used != room && is_room(used) && !is_allowed(used))
         .map(|used| format!("{room} may not import {used}"))
         .collect()
+}
+
+/// Permissions of rows that do not go down, and those that no code of the room makes use of; `used` says what it imports.
+fn idle_or_upward(rows: &[Row], used: impl Fn(&str) -> BTreeSet<String>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (index, (room, imports)) in rows.iter().enumerate() {
+        let Imports::Named(names) = imports else { continue };
+        let used = used(room);
+        for name in names {
+            if !rows[..index].iter().any(|(above, _)| above == name) {
+                complaints.push(format!("{room} → {name} does not go down"));
+            } else if !used.contains(name) {
+                complaints.push(format!("{room} → {name}: nobody uses this permission"));
+            }
+        }
+    }
+    complaints
 }
 
 /// A chain of `super` that leaves the room: `depth` is how many folders and files deep the module lies in `src/`.
@@ -421,12 +406,13 @@ fn assert_none(complaints: &[String]) {
 
 #[test]
 fn stairs_go_down() {
+    let rows = rooms();
     let all = sources();
     let mut complaints = Vec::new();
     for file in all.iter().filter(|file| !is_test_only(&file.path, &all)) {
         let code = code(&file.text);
         let of = |complaint: String| format!("{}: {complaint}", file.path);
-        complaints.extend(forbidden_imports(room(&file.path), &code).into_iter().map(of));
+        complaints.extend(forbidden_imports(&rows, room(&file.path), &code).into_iter().map(of));
         if escapes_by_super(&file.path, &code) {
             complaints.push(format!("{}: a chain of super:: leaves the room", file.path));
         }
@@ -435,21 +421,26 @@ fn stairs_go_down() {
 }
 
 #[test]
-fn rooms_import_only_rooms_below() {
-    for (index, (room, allowed)) in ROOMS.iter().enumerate() {
-        for name in allowed.iter().filter(|name| **name != "*") {
-            let below = ROOMS[..index].iter().any(|(room, _)| room == name);
-            let is_metrics_or_wing = ROOMS.iter().any(|(room, _)| room == name);
-            assert!(below && is_metrics_or_wing, "{room} → {name} does not go down");
-        }
-    }
-    let takes = |room: &str, other: &str| {
-        ROOMS.iter().any(|(name, allowed)| *name == room && allowed.contains(&other))
+fn rooms_import_rooms_below_and_all_that_they_may() {
+    let (all, rows) = (sources(), rooms());
+    assert!(rows.len() > 10, "{rows:?}");
+    let of_room = |wanted: &str| {
+        let files = all.iter().filter(|file| room(&file.path) == wanted);
+        let files = files.filter(|file| !is_test_only(&file.path, &all));
+        files.flat_map(|file| rooms_used(&code(&file.text))).collect()
     };
-    let both: Vec<&str> = ROOMS
+    assert_none(&idle_or_upward(&rows, of_room));
+    for (name, _) in &rows {
+        assert!(all.iter().any(|file| room(&file.path) == name), "the room {name} is not there");
+    }
+    let takes = |imports: &Imports, other: &str| match imports {
+        Imports::Anything => false,
+        Imports::Named(names) => names.contains(other),
+    };
+    let both: Vec<&str> = rows
         .iter()
-        .map(|(room, _)| *room)
-        .filter(|room| takes(room, "command") && takes(room, "raft"))
+        .filter(|(_, imports)| takes(imports, "command") && takes(imports, "raft"))
+        .map(|(room, _)| &room[..])
         .collect();
     assert_eq!(both, ["shard", "node"], "the wings meet once; node only wires them together");
 }
@@ -694,6 +685,8 @@ mod the_rules_can_fail {
     #[test]
     fn a_wrong_import_is_refused() {
         let bad = "use crate::raft::Group;\n";
+        let rows = rooms();
+        let forbidden_imports = |room: &str, code: &str| forbidden_imports(&rows, room, code);
         assert_eq!(forbidden_imports("command", bad), ["command may not import raft"]);
         assert_eq!(
             forbidden_imports("keyspace", "crate::resp::Reply"),
@@ -711,6 +704,32 @@ mod the_rules_can_fail {
         assert!(escapes_by_super("src/ring/mod.rs", "use super::raft::X;"));
         assert!(!escapes_by_super("src/ring/token.rs", "use super::Ring;"));
         assert!(!escapes_by_super("src/command/string/get.rs", "use super::super::Spec;"));
+    }
+
+    #[test]
+    fn the_table_is_the_permission_and_no_row_says_too_much() {
+        let text = format!(
+            "x\n{TABLE_HEAD}| `ids`, `stdx` | std |\n| `slot` | ids (numbers) |\n| `main` | anything |\n\n| no | row |\n"
+        );
+        let rows = table(&text);
+        let named =
+            |names: &[&str]| Imports::Named(names.iter().map(|&name| name.into()).collect());
+        let expected = [
+            ("ids", named(&[])),
+            ("stdx", named(&[])),
+            ("slot", named(&["ids"])),
+            ("main", Imports::Anything),
+            ("lib", named(&[])),
+        ];
+        assert_eq!(rows, expected.map(|(room, imports)| (room.to_owned(), imports)));
+        let of_slot = |used: &str| [used.to_owned()].into();
+        assert!(idle_or_upward(&rows, |_| of_slot("ids")).is_empty());
+        assert_eq!(
+            idle_or_upward(&rows, |_| of_slot("stdx")),
+            ["slot → ids: nobody uses this permission"]
+        );
+        let upward = [("a".to_owned(), named(&["b"])), ("b".to_owned(), named(&[]))];
+        assert_eq!(idle_or_upward(&upward, |_| of_slot("b")), ["a → b does not go down"]);
     }
 
     #[test]
