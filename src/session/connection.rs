@@ -407,6 +407,8 @@ mod tests {
             write_patiently(&writer, &vec![7; BYTES], Duration::from_millis(50)).await
         });
         reader.read_exact(&mut [0; 100]).await.unwrap();
-        assert_eq!(writing.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // Soon, too: a long patience would end it as well.
+        let written = timeout(Duration::from_secs(20), writing).await.unwrap();
+        assert_eq!(written.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
