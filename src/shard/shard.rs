@@ -257,7 +257,7 @@ impl Shard {
         self.seat.leader()
     }
 
-    /// Queues commands (encoded by [`proposal::put_command`]); `cell` gets their replies, or one error for all.
+    /// Queues commands (encoded by [`put_command`](super::put_command)); `cell` gets their replies, or one error for all.
     pub fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
         self.front.submit(lane, commands, count, cell);
     }

@@ -396,7 +396,7 @@ impl Wal {
 
     /// Drops every entry of `group` up to and including `upto`, which may lie behind the last one: the
     /// next then follows `upto`. What they stood for must be durable elsewhere. `marker` (at most
-    /// [`MARKER_BYTES_MAX`]) comes back at recovery. Going back is no error and does nothing.
+    /// [`MARKER_BYTES_MAX`](super::limits::MARKER_BYTES_MAX)) comes back at recovery. Going back is no error and does nothing.
     ///
     /// Segments that held nothing else are given free once this record is synced.
     ///
@@ -413,8 +413,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Saves the vote of `group` (at most [`MARKER_BYTES_MAX`]). It takes its place in the log when
-    /// this is called; the future resolves once it is on stable storage, whatever the sync policy.
+    /// Saves the vote of `group` (at most [`MARKER_BYTES_MAX`](super::limits::MARKER_BYTES_MAX)). It takes its place in the
+    /// log when this is called; the future resolves once it is on stable storage, whatever the sync policy.
     ///
     /// # Errors
     /// As [`append`](Self::append).
