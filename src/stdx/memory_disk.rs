@@ -56,6 +56,7 @@ struct Machine {
     life: u64,
     is_off: bool,
     is_full: bool,
+    is_crowded: bool,
     /// How many files and directories cannot be opened for want of a descriptor.
     lacks: u32,
     operations: u64,
@@ -122,6 +123,11 @@ impl MemoryDisk {
         machine.fault = Some((machine.operations + count, Fault::PowerLoss(kept)));
     }
 
+    /// From now on says of itself that writers may be made to wait, or not.
+    pub fn set_crowded(&self, is_crowded: bool) {
+        self.machine.lock().is_crowded = is_crowded;
+    }
+
     /// While it is full, no file is made or becomes longer.
     pub fn set_full(&self, is_full: bool) {
         self.machine.lock().is_full = is_full;
@@ -171,6 +177,10 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
+    fn is_crowded(&self) -> bool {
+        self.machine.lock().is_crowded
+    }
+
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let mut machine = self.begin()?;
         machine.take_descriptor()?;
@@ -291,6 +301,7 @@ impl Default for Machine {
             life: 0,
             is_off: false,
             is_full: false,
+            is_crowded: false,
             lacks: 0,
             operations: 0,
             fault: None,

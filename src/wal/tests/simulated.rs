@@ -193,7 +193,8 @@ impl Simulation {
         match self.random.below(100) {
             0..22 => drop(life.step(Woken::ByWork)),
             22..30 => drop(life.stepper.write()),
-            30..34 => drop(life.step(Woken::ByTime)),
+            30..32 => drop(life.step(Woken::ByTime)),
+            32..34 => self.disk.set_crowded(self.generation.is_multiple_of(2)),
             _ if !life.now().contains_key(&group) => self.born(life, group),
             34..70 => self.append(life, group),
             70..78 => self.truncate(life, group),
