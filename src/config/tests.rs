@@ -97,7 +97,7 @@ fn defaults_are_those_the_documentation_names() {
         ("peer-port", "16379"),
         ("port", "6379"),
         ("protected-mode", "yes"),
-        ("proto-max-bulk-len", "536870912"),
+        ("proto-max-bulk-len", "134217728"),
         ("read-consistency", "lease"),
         ("replication-factor", "3"),
         ("requirepass", ""),
@@ -127,7 +127,7 @@ fn default_options_are_the_default_texts() {
         timeout: None,
         maxclients: 10_000,
         requirepass: Secret::new(""),
-        proto_max_bulk_len: 512 * 1024 * 1024,
+        proto_max_bulk_len: 128 * 1024 * 1024,
         node_id: "n1".into(),
         cluster_nodes: String::new(),
         cluster_shards: None,
@@ -817,7 +817,7 @@ fn usage_names_every_directive_that_can_be_chosen() {
         let is_named = usage.lines().any(|line| line == format!("  --{}", row.name));
         assert_eq!(is_named, !row.is_fixed(), "{}", row.name);
     }
-    assert!(usage.contains("from 1mb to 512mb [512mb]"), "{usage}");
+    assert!(usage.contains("from 1mb to 512mb [128mb]"), "{usage}");
     assert!(usage.contains("0 = closed [7379]"), "{usage}");
 }
 

@@ -5,7 +5,7 @@
 /// Arguments of one request. Redis allows 2^31; a million is past any honest request and bounds what one may cost.
 pub const ARGUMENTS_MAX: usize = 1024 * 1024;
 
-/// Bytes of one argument: the default of `proto-max-bulk-len`, 512 MiB.
+/// Bytes of one argument: the most that `proto-max-bulk-len` allows, 512 MiB, Redis' default.
 pub const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Bytes of one request with its framing: the default of `client-query-buffer-limit`, 1 GiB.
