@@ -2,7 +2,7 @@
 //!
 //! Everything that leaves a value for the disk or the wire is spelled with these functions, so there is one
 //! place that decides how. Reading never trusts a length or a count: nothing is reserved by it but in proportion to
-//! what has come ([`words`](super::words)). A varint has exactly one spelling, so equal values have equal bytes.
+//! what has come (`words.rs`). A varint has exactly one spelling, so equal values have equal bytes.
 //!
 //! | word | bytes |
 //! | --- | --- |

@@ -251,7 +251,7 @@ impl Keyspace {
     }
 
     /// Goes over some `budget_bytes` more, a part of a value included; the digest, once that was all. An entry counts as
-    /// some [`VISIT_BYTES`] more than it has.
+    /// some `VISIT_BYTES` more than it has.
     ///
     /// `None` also when no digest is under way.
     pub fn digest_step(&mut self, budget_bytes: usize) -> Option<u64> {
