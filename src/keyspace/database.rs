@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::Entry;
-use super::table::{Counts, SlotTable};
+use super::table::{Counts, Segment, SlotTable};
 
 /// The keys of one database. Allocated when its first key arrives, so unused databases cost nothing.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl Database {
 #[derive(Default)]
 pub struct Graveyard {
     databases: Vec<Database>,
+    tables: Vec<SlotTable>,
     entries: Vec<Entry>,
 }
 
@@ -35,7 +36,8 @@ impl Graveyard {
     /// How many keys wait to be freed.
     pub fn len(&self) -> usize {
         let flushed: usize = self.databases.iter().map(|database| database.counts.len).sum();
-        flushed + self.entries.len()
+        let cleared: usize = self.tables.iter().map(SlotTable::len).sum();
+        flushed + cleared + self.entries.len()
     }
 
     /// Whether dropping it is cheap.
@@ -50,9 +52,19 @@ impl Graveyard {
         }
     }
 
+    /// Takes the keys of a slot that nobody needs any more. Few small ones are freed at once.
+    pub(super) fn bury_table(&mut self, table: SlotTable) {
+        const KEYS_FREED_MAX: usize = 64;
+        let is_large = |segment: &Segment| segment.unordered().any(|it| it.value.is_large());
+        if table.len() > KEYS_FREED_MAX || table.segments().any(|(_, segment)| is_large(segment)) {
+            self.tables.push(table);
+        }
+    }
+
     /// Takes all that `other` holds.
     pub(super) fn absorb(&mut self, other: Self) {
         self.databases.extend(other.databases);
+        self.tables.extend(other.tables);
         self.entries.extend(other.entries);
     }
 

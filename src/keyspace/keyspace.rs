@@ -66,7 +66,7 @@ pub struct Keyspace {
     /// How far the look for due keys has come.
     pub(super) sweep: Sweep,
     /// What has gone and takes long to free.
-    graveyard: Graveyard,
+    pub(super) graveyard: Graveyard,
 }
 
 /// Where a key lives within a database: computed once per command.

@@ -14,7 +14,7 @@
 //! until they are handed on.
 //!
 //! What comes out is one stream of bytes. Whoever stores or sends it cuts it anywhere, and adds
-//! checksums; [`Loader`](super::Loader) takes the pieces. The same bytes serve a restart, a new replica and a backup.
+//! checksums; [`Loader`] takes the pieces. The same bytes serve a restart, a new replica and a backup.
 //!
 //! # Format 3
 //!
@@ -240,7 +240,7 @@ impl Keyspace {
             && kept.hand_on(&mut page)
             && walk.take_noted(first_slot, live, &mut page)
         {
-            walk.go_on(first_slot, live, &mut page)
+            walk.go_on(first_slot, live, &mut self.graveyard, &mut page)
         } else {
             SnapshotProgress::More
         };
@@ -263,7 +263,8 @@ impl Keyspace {
         let (first_slot, live) = (*self.slots.start(), &mut self.databases);
         if !walk.go_on_with_open(first_slot, live, &mut taker)
             || !walk.take_noted(first_slot, live, &mut taker)
-            || walk.go_on(first_slot, live, &mut taker) == SnapshotProgress::More
+            || walk.go_on(first_slot, live, &mut self.graveyard, &mut taker)
+                == SnapshotProgress::More
         {
             return None;
         }
@@ -414,11 +415,13 @@ impl Walk {
         true
     }
 
-    /// Takes the entries of segments that this snapshot does not have, where they live, until there is no more room.
+    /// Takes the entries of segments that this snapshot does not have, where they live, until there is no more room. What was
+    /// flushed goes to the `graveyard` then.
     fn go_on(
         &mut self,
         first_slot: u16,
         live: &mut [Option<Database>; DATABASES],
+        graveyard: &mut Graveyard,
         to: &mut impl Taker,
     ) -> SnapshotProgress {
         for (db, live) in (0..DbIndex::COUNT).map(DbIndex).zip(live).skip(self.database) {
@@ -449,8 +452,8 @@ impl Walk {
                     }
                 }
                 if is_flushed {
-                    // Freed bit by bit, so that nobody pays for all of it at the end.
-                    *table = SlotTable::default();
+                    // Bit by bit, so that nobody has all of it at the end.
+                    graveyard.bury_table(std::mem::take(table));
                 }
                 self.table += 1;
             }
@@ -1048,6 +1051,22 @@ mod tests {
             now,
             "the next snapshot has the new state"
         );
+    }
+
+    /// Ten million members were freed by the step that had the last of them, which apply waits for.
+    #[test]
+    fn what_was_flushed_is_freed_by_no_step() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 0, "small", "v");
+        let mut list = crate::keyspace::List::new();
+        (0..5000).for_each(|_| list.push_back(b"element"));
+        drop(keyspace.insert(AT, b"large", Value::from(list), None));
+        assert!(keyspace.begin_snapshot());
+        assert!(keyspace.flush_all().is_empty(), "the snapshot took it");
+        let mut bytes = Vec::new();
+        finish(&mut keyspace, &mut bytes);
+        assert_eq!(loaded(&bytes).len(AT.db), 2);
+        assert_eq!(keyspace.take_graveyard().len(), 1, "the large one waits to be freed");
     }
 
     #[test]
