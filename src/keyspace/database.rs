@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::Entry;
 use super::table::{Counts, Segment, SlotTable};
+use super::{Entry, Value};
 
 /// The keys of one database. Allocated when its first key arrives, so unused databases cost nothing.
 #[derive(Debug)]
@@ -59,6 +59,12 @@ impl Graveyard {
         if table.len() > KEYS_FREED_MAX || table.segments().any(|(_, segment)| is_large(segment)) {
             self.tables.push(table);
         }
+    }
+
+    /// Takes an entry that has gone, of whatever size, and lends its value.
+    pub(super) fn keep_entry(&mut self, entry: Entry) -> &Value {
+        self.entries.push(entry);
+        &self.entries[self.entries.len() - 1].value
     }
 
     /// Takes all that `other` holds.

@@ -55,6 +55,14 @@ impl MemberKey {
     }
 }
 
+/// The fewest removals at once for which a table makes a list of all that stand; as many of its entries, one of so many,
+/// must go for that to pay.
+const TAKEN_AT_ONCE_MIN: usize = 64;
+const TAKEN_AT_ONCE_SHARE: usize = 16;
+
+/// No place: the entry has gone.
+const GONE: u32 = u32::MAX;
+
 /// Entries in one vector, found by key.
 #[derive(Clone, Debug)]
 pub(super) struct Dense<E> {
@@ -173,6 +181,62 @@ impl<E: Keyed> Dense<E> {
         self.entries.swap_remove(position)
     }
 
+    /// Removes up to `count` entries, one after the other, each at the position that `pick` chooses among as many as it is
+    /// told; in its place comes the last one. As so many calls of [`Self::swap_remove`], but where many go the index is
+    /// mended once.
+    pub(super) fn take_picked(
+        &mut self,
+        count: usize,
+        mut pick: impl FnMut(usize) -> usize,
+    ) -> Vec<E> {
+        let count = count.min(self.len());
+        if !self.is_worth_a_list(count) {
+            return (0..count).map(|_| self.swap_remove(pick(self.len()))).collect();
+        }
+        let mut standing = Standing::new(self.len());
+        let mut taken = Vec::with_capacity(count);
+        for _ in 0..count {
+            let position = pick(self.len());
+            standing.swap_remove(position);
+            taken.push(self.entries.swap_remove(position));
+        }
+        self.mend_places(&standing.place_of);
+        taken
+    }
+
+    /// Whether [`Self::take_positions`] is quicker than to remove so many one by one.
+    pub(super) fn is_worth_a_list(&self, count: usize) -> bool {
+        count >= TAKEN_AT_ONCE_MIN && count >= self.len() / TAKEN_AT_ONCE_SHARE
+    }
+
+    /// Removes the entries that stand at `positions`, each named once, in this order, as [`Self::swap_remove`] would.
+    /// Returns them, and where each other one of the table stands now.
+    pub(super) fn take_positions(
+        &mut self,
+        positions: impl ExactSizeIterator<Item = u32>,
+    ) -> (Vec<E>, Moves) {
+        let mut standing = Standing::new(self.len());
+        let mut taken = Vec::with_capacity(positions.len());
+        for position in positions {
+            let position = standing.place_of[position as usize] as usize;
+            standing.swap_remove(position);
+            taken.push(self.entries.swap_remove(position));
+        }
+        self.mend_places(&standing.place_of);
+        (taken, Moves(standing.place_of))
+    }
+
+    /// Follows entries that have moved to `place_of` their old positions, or have gone.
+    fn mend_places(&mut self, place_of: &[u32]) {
+        self.places.retain(|place| {
+            place.position = place_of[place.position as usize];
+            place.position != GONE
+        });
+        while self.is_sparse() {
+            self.give_memory_back();
+        }
+    }
+
     /// The entries that one step of a scan visits, and the cursor of the next step: 0 when it was the last.
     pub(super) fn scan(&self, cursor: u64, count: usize) -> (&[E], u64) {
         let end = match usize::try_from(cursor) {
@@ -191,13 +255,49 @@ impl<E: Keyed> Dense<E> {
             .remove();
     }
 
+    fn is_sparse(&self) -> bool {
+        self.entries.capacity() > (self.entries.len() * 8).max(1024)
+    }
+
     /// A table that lost seven eighths of its entries lets half of its memory go.
     fn give_memory_back(&mut self) {
-        let target = self.entries.len() * 8;
-        if self.entries.capacity() > target.max(1024) {
+        if self.is_sparse() {
             self.entries.shrink_to(self.entries.capacity() / 2);
             self.places.shrink_to(self.places.capacity() / 2, |place| spread(place.hash));
         }
+    }
+}
+
+/// Where entries stand that others are taken from between: `swap_remove` without a look at an index.
+struct Standing {
+    /// By the position an entry had.
+    place_of: Vec<u32>,
+    /// By the position an entry has: the one it had.
+    origin_of: Vec<u32>,
+}
+
+impl Standing {
+    fn new(len: usize) -> Self {
+        let all: Vec<u32> = (0_u32..).take(len).collect();
+        Self { place_of: all.clone(), origin_of: all }
+    }
+
+    fn swap_remove(&mut self, position: usize) {
+        let gone = self.origin_of.swap_remove(position);
+        if let Some(&moved) = self.origin_of.get(position) {
+            self.place_of[moved as usize] = self.place_of[gone as usize];
+        }
+        self.place_of[gone as usize] = GONE;
+    }
+}
+
+/// Where the entries of a table stand after some have been taken.
+pub(super) struct Moves(Vec<u32>);
+
+impl Moves {
+    /// Where the entry stands that stood at `position`, unless it has gone.
+    pub(super) fn of(&self, position: u32) -> Option<u32> {
+        Some(self.0[position as usize]).filter(|place| *place != GONE)
     }
 }
 
@@ -307,6 +407,53 @@ mod tests {
             (0..10_000).map(|number| KEY.short_hash(&colliding(number))).collect();
         // A random function of 32 bits makes about one pair in a hundred such rounds.
         assert!(hashes.len() > 9_990, "{} hashes of 10,000", hashes.len());
+    }
+
+    proptest! {
+        #![proptest_config(seeded(60))]
+
+        /// However many go at once, the table is as if they had gone one by one.
+        #[test]
+        fn taking_many_is_taking_one_by_one(
+            len in 1..600_u16,
+            count in 0..700_usize,
+            seed in any::<usize>(),
+            by_position in any::<bool>(),
+        ) {
+            let (mut table, mut model) = (Dense::with_capacity(KEY, 0), Dense::with_capacity(KEY, 0));
+            for key in 0..len {
+                insert(&mut table, key);
+                insert(&mut model, key);
+            }
+            let mut number = seed;
+            let mut pick = |len: usize| {
+                number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(7);
+                (number >> 20) % len
+            };
+            let picks: Vec<_> = (0..count.min(usize::from(len)))
+                .map(|taken| pick(usize::from(len) - taken))
+                .collect();
+            let expected: Vec<_> = picks.iter().map(|&at| model.swap_remove(at)).collect();
+            let taken = if by_position {
+                let origin = |entry: &Vec<u8>| u32::from(u16::from_le_bytes([entry[0], entry[1]]));
+                let positions: Vec<_> = expected.iter().map(origin).collect();
+                let (taken, moves) = table.take_positions(positions.into_iter());
+                for key in 0..len {
+                    let place = table.position(&key.to_le_bytes());
+                    prop_assert_eq!(moves.of(key.into()).map(|place| place as usize), place);
+                }
+                taken
+            } else {
+                let mut picks = picks.into_iter();
+                table.take_picked(count, |_| picks.next().unwrap())
+            };
+            prop_assert_eq!(taken, expected);
+            prop_assert_eq!(table.as_slice(), model.as_slice());
+            for key in 0..len {
+                prop_assert_eq!(table.position(&key.to_le_bytes()), model.position(&key.to_le_bytes()));
+            }
+            prop_assert!(insert(&mut table, 999) && remove(&mut table, 999));
+        }
     }
 
     #[test]

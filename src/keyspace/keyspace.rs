@@ -149,7 +149,7 @@ impl Keyspace {
         (!entry.is_expired(at.now)).then_some(entry)
     }
 
-    /// The entry of `key`, to be changed. An expired one is dropped first.
+    /// The entry of `key`, to be changed. An expired one is [discarded](Self::discard) first.
     pub fn entry_mut(&mut self, at: At, key: &[u8]) -> Option<&mut Entry> {
         self.slot_mut(at.db, self.place(at.slot, key))?.entry_mut(key, at.now)
     }
@@ -193,10 +193,21 @@ impl Keyspace {
         std::mem::take(&mut self.graveyard)
     }
 
-    /// Takes the entry of `key` out. An expired one is dropped and not returned.
+    /// Takes the entry of `key` out. An expired one is [discarded](Self::discard) and not returned.
     pub fn remove(&mut self, at: At, key: &[u8]) -> Option<Entry> {
         let removed = self.slot_mut(at.db, self.place(at.slot, key))?.remove(key)?;
-        (!removed.is_expired(at.now)).then_some(removed)
+        if removed.is_expired(at.now) {
+            self.graveyard.bury_entry(removed);
+            return None;
+        }
+        Some(removed)
+    }
+
+    /// Takes the live entry of `key` out and keeps it for [`Keyspace::take_graveyard`], from where its value is lent: a
+    /// reply with all of it needs no copy.
+    pub fn remove_and_lend(&mut self, at: At, key: &[u8]) -> Option<&Value> {
+        let removed = self.remove(at, key)?;
+        Some(self.graveyard.keep_entry(removed))
     }
 
     /// Gives `key` a deadline, or takes it away. `false` when there is no such key.
@@ -334,8 +345,8 @@ impl Keyspace {
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.keep(db, place.slot, place.hash, table);
         }
-        let (hash, hash_key) = (place.hash, self.hash_key);
-        Some(SlotMut { counts: &mut database.counts, table, hash, hash_key })
+        let (counts, graveyard) = (&mut database.counts, &mut self.graveyard);
+        Some(SlotMut { counts, table, graveyard, hash: place.hash, hash_key: self.hash_key })
     }
 
     fn slot_or_create(&mut self, db: DbIndex, place: Place) -> SlotMut<'_> {
@@ -361,7 +372,7 @@ impl fmt::Debug for Keyspace {
 mod tests {
     use super::*;
     use crate::keyspace::testing::HASH_KEY;
-    use crate::keyspace::{List, Str, WrongType};
+    use crate::keyspace::{List, Str, VALUE_PARTS_SMALL_MAX, WrongType};
 
     const AT: At = At::new(DbIndex(0), UnixMillis(100));
 
@@ -397,6 +408,39 @@ mod tests {
         drop(keyspace.insert(AT, b"k", text("v"), Some(AT.now)));
         assert!(keyspace.remove(AT, b"k").is_none());
         assert!(keyspace.is_empty());
+    }
+
+    /// faults.md B4: large values that had expired were freed by the command that met them.
+    #[test]
+    fn a_large_value_that_has_expired_is_left_for_others_to_free() {
+        let mut list = List::new();
+        (0..=VALUE_PARTS_SMALL_MAX).for_each(|_| list.push_back(b"a"));
+        let meets: [fn(&mut Keyspace); 6] = [
+            |keyspace| assert!(keyspace.entry_mut(AT, b"k").is_none()),
+            |keyspace| assert!(keyspace.list_or_create(AT, b"k").unwrap().is_empty()),
+            |keyspace| assert!(keyspace.remove(AT, b"k").is_none()),
+            |keyspace| assert!(!keyspace.set_expiry(AT, b"k", None)),
+            |keyspace| keyspace.put(AT, b"k", text("v"), None),
+            |keyspace| assert!(keyspace.purge(AT.db, b"k", AT.now)),
+        ];
+        for (number, meet) in meets.into_iter().enumerate() {
+            let mut keyspace = keyspace();
+            for (key, value) in [(b"k", Value::from(list.clone())), (b"l", list_of(b"a"))] {
+                drop(keyspace.insert(AT, key, value, Some(AT.now)));
+            }
+            meet(&mut keyspace);
+            assert!(keyspace.remove(AT, b"l").is_none());
+            assert_eq!(keyspace.take_graveyard().len(), 1, "{number}: and not the small one");
+        }
+    }
+
+    #[test]
+    fn what_is_lent_has_gone() {
+        let mut keyspace = keyspace();
+        drop(keyspace.insert(AT, b"k", list_of(b"a"), None));
+        assert_eq!(keyspace.remove_and_lend(AT, b"k").unwrap().parts(), 1);
+        assert!(keyspace.remove_and_lend(AT, b"k").is_none());
+        assert_eq!((keyspace.len(AT.db), keyspace.take_graveyard().len()), (0, 1));
     }
 
     #[test]

@@ -54,8 +54,8 @@ pub use set::{Set, SetIter};
 pub use snapshot::{FORMAT, SnapshotProgress};
 pub use stream::{AppendError, Keep, Stream, StreamEntry, StreamFields, StreamId, Trimming};
 pub use string::Str;
-pub use value::{Bin, Value, WrongType};
-pub use zset::{Insertion, ZSet, ZSetRange};
+pub use value::{Bin, VALUE_PARTS_SMALL_MAX, Value, WrongType};
+pub use zset::{Extreme, Insertion, ZSet, ZSetRange};
 
 #[cfg(test)]
 mod large_tests;

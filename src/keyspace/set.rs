@@ -156,6 +156,38 @@ impl Set {
         Some(member)
     }
 
+    /// All members in the order in which [`Set::take_picked`] would take them.
+    pub fn picked(&self, mut pick: impl FnMut(usize) -> usize) -> Vec<Cow<'_, [u8]>> {
+        let mut left: Vec<Cow<'_, [u8]>> = self.iter().collect();
+        let mut picked = Vec::with_capacity(left.len());
+        while !left.is_empty() {
+            let at = pick(left.len());
+            picked.push(match &self.0 {
+                Form::Integers(_) => left.remove(at),
+                Form::Packed(_) | Form::Table(_) => left.swap_remove(at),
+            });
+        }
+        picked
+    }
+
+    /// Removes up to `count` members, one after the other, each at the index of the order that `pick` chooses among as
+    /// many as it is told.
+    pub fn take_picked(
+        &mut self,
+        count: usize,
+        mut pick: impl FnMut(usize) -> usize,
+    ) -> Vec<Vec<u8>> {
+        match &mut self.0 {
+            Form::Table(table) => {
+                table.take_picked(count, pick).into_iter().map(Bin::into_vec).collect()
+            }
+            Form::Integers(_) | Form::Packed(_) => {
+                let take = || self.take_nth(pick(self.len()));
+                std::iter::from_fn(take).take(count).collect()
+            }
+        }
+    }
+
     /// All members, in the order of the set. Integers are spelled out on the way.
     pub fn iter(&self) -> SetIter<'_> {
         SetIter(match &self.0 {
@@ -398,6 +430,7 @@ mod tests {
     use super::*;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::SET;
+    use crate::stdx::prng::SplitMix64;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -497,6 +530,31 @@ mod tests {
             for (index, member) in model.iter().enumerate() {
                 prop_assert_eq!(set.nth(index), Some(Cow::Borrowed(&member[..])));
             }
+        }
+
+        /// However many are taken at once, it is as if they were taken one by one, also for who takes all of them.
+        #[test]
+        fn taking_many_is_taking_one_by_one(
+            steps in prop::collection::vec(step(), 1..60), count in 0..500_usize, seed in any::<u64>()
+        ) {
+            let (mut set, mut model) = (Set::new(KEY), Vec::new());
+            for step in steps {
+                apply(&mut set, &mut model, step);
+            }
+            let picker = || {
+                let mut dice = SplitMix64::new(seed);
+                move |len: usize| usize::try_from(dice.below(len as u64)).unwrap()
+            };
+            let (mut one_by_one, mut pick) = (set.clone(), picker());
+            let take = || one_by_one.take_nth(pick(one_by_one.len()));
+            let expected: Vec<_> = std::iter::from_fn(take).take(count).collect();
+            if count >= set.len() {
+                let all: Vec<_> = set.picked(picker()).into_iter().map(Cow::into_owned).collect();
+                prop_assert_eq!(&all, &expected);
+            }
+            prop_assert_eq!(set.take_picked(count, picker()), expected);
+            prop_assert_eq!(contents(&set), contents(&one_by_one));
+            prop_assert_eq!(set.encoding_name(), one_by_one.encoding_name());
         }
 
         #[test]

@@ -13,6 +13,7 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
 
 use super::compact::CompactTable;
+use super::database::Graveyard;
 use super::{Entry, Value};
 
 /// How many bits of a hash make a position.
@@ -269,6 +270,8 @@ impl SlotTable {
 pub(super) struct SlotMut<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) table: &'a mut SlotTable,
+    /// Where expired entries go that are met.
+    pub(super) graveyard: &'a mut Graveyard,
     pub(super) hash: KeyHash,
     /// The key of all hashes of the keyspace: a table that changes looks at other keys too.
     pub(super) hash_key: HashKey,
@@ -277,7 +280,7 @@ pub(super) struct SlotMut<'a> {
 impl<'a> SlotMut<'a> {
     /// The live entry of `key`. An expired one is dropped.
     pub(super) fn entry_mut(self, key: &[u8], now: UnixMillis) -> Option<&'a mut Entry> {
-        let Self { counts, table, hash, hash_key } = self;
+        let Self { counts, table, graveyard, hash, hash_key } = self;
         let segment = table.segment_mut(hash);
         let found = segment.entries.find(hash, key)?;
         if !segment.entries.get(found).is_expired(now) {
@@ -285,7 +288,7 @@ impl<'a> SlotMut<'a> {
         }
         // Memory is given back by the next removal: a second look at the table here would cost every
         // command a probe.
-        drop(segment.entries.remove(hash_key, found));
+        graveyard.bury_entry(segment.entries.remove(hash_key, found));
         counts.len -= 1;
         forget_deadline(counts, &mut segment.expires);
         None
@@ -298,7 +301,7 @@ impl<'a> SlotMut<'a> {
         now: UnixMillis,
         make: impl FnOnce() -> Value,
     ) -> &'a mut Entry {
-        let Self { counts, table, hash, hash_key } = self;
+        let Self { counts, table, graveyard, hash, hash_key } = self;
         let segment = table.segment_with_room(hash, hash_key);
         let Some(found) = segment.entries.find(hash, key) else {
             counts.len += 1;
@@ -307,14 +310,14 @@ impl<'a> SlotMut<'a> {
         let entry = segment.entries.get_mut(found);
         if entry.is_expired(now) {
             forget_deadline(counts, &mut segment.expires);
-            *entry = Entry::new(key, make(), None);
+            graveyard.bury_entry(std::mem::replace(entry, Entry::new(key, make(), None)));
         }
         entry
     }
 
     /// Puts `entry` in the place of whatever its key holds, which it returns.
     pub(super) fn insert(self, entry: Entry) -> Option<Entry> {
-        let Self { counts, table, hash, hash_key } = self;
+        let Self { counts, table, hash, hash_key, .. } = self;
         let segment = table.segment_with_room(hash, hash_key);
         if let Some(at) = entry.expire_at() {
             note_deadline(counts, segment, at);
@@ -333,7 +336,7 @@ impl<'a> SlotMut<'a> {
 
     /// Takes the entry of `key` out, expired or not.
     pub(super) fn remove(self, key: &[u8]) -> Option<Entry> {
-        let Self { counts, table, hash, hash_key } = self;
+        let Self { counts, table, hash, hash_key, .. } = self;
         let segment = table.segment_mut(hash);
         let found = segment.entries.find(hash, key)?;
         let removed = segment.entries.remove(hash_key, found);
@@ -347,10 +350,9 @@ impl<'a> SlotMut<'a> {
 
     /// Gives the entry of `key` another deadline, or none. `false` when there is no live entry.
     pub(super) fn set_expiry(self, key: &[u8], now: UnixMillis, at: Option<UnixMillis>) -> bool {
-        let Self { counts, table, hash, hash_key } = self;
-        let Some(entry) = (SlotMut { counts: &mut *counts, table: &mut *table, hash, hash_key })
-            .entry_mut(key, now)
-        else {
+        let Self { counts, table, graveyard, hash, hash_key } = self;
+        let slot = SlotMut { counts: &mut *counts, table: &mut *table, graveyard, hash, hash_key };
+        let Some(entry) = slot.entry_mut(key, now) else {
             return false;
         };
         let had_deadline = entry.expire_at().is_some();
@@ -391,13 +393,14 @@ mod tests {
     struct Ground {
         counts: Counts,
         table: SlotTable,
+        graveyard: Graveyard,
     }
 
     impl Ground {
         fn slot(&mut self, key: &[u8]) -> SlotMut<'_> {
             let hash = KeyHash::of(key, HASH_KEY);
-            let Self { counts, table } = self;
-            SlotMut { counts, table, hash, hash_key: HASH_KEY }
+            let Self { counts, table, graveyard } = self;
+            SlotMut { counts, table, graveyard, hash, hash_key: HASH_KEY }
         }
 
         fn insert(&mut self, key: &str, expire_at: Option<UnixMillis>) {

@@ -12,6 +12,9 @@ use super::{Hash, List, Set, Str, Stream, ZSet};
 /// A key, a field or a member: bytes, kept inline up to 16 of them.
 pub type Bin = SmallVec<[u8; 16]>;
 
+/// The most parts of a value that is freed where it goes: a larger one is kept for others to free.
+pub const VALUE_PARTS_SMALL_MAX: usize = 4096;
+
 /// The codes by which snapshots tell types apart. None is ever given a second meaning.
 pub(super) mod type_code {
     pub(crate) const TEXT: u8 = 0;
@@ -67,16 +70,19 @@ impl Value {
 
     /// Whether freeing it takes long: it has many parts. (One piece of memory goes at once, however long it is.)
     pub(super) fn is_large(&self) -> bool {
-        const PARTS_SMALL_MAX: usize = 4096;
-        let parts = match self {
+        self.parts() > VALUE_PARTS_SMALL_MAX
+    }
+
+    /// How many elements it has; 1 for a string.
+    pub fn parts(&self) -> usize {
+        match self {
             Self::Str(_) => 1,
             Self::List(list) => list.len(),
             Self::Hash(hash) => hash.len(),
             Self::Set(set) => set.len(),
             Self::ZSet(zset) => zset.len(),
             Self::Stream(stream) => stream.len(),
-        };
-        parts > PARTS_SMALL_MAX
+        }
     }
 
     /// The code of the type.

@@ -68,6 +68,15 @@ pub enum Insertion {
     Unchanged,
 }
 
+/// An end of the order of scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extreme {
+    /// ZPOPMIN.
+    Lowest,
+    /// ZPOPMAX.
+    Highest,
+}
+
 impl Keyed for Scored {
     fn key(&self) -> &[u8] {
         &self.member
@@ -235,6 +244,23 @@ impl ZSet {
         self.take_rank(self.len().checked_sub(1)?)
     }
 
+    /// Removes up to `count` members, beginning with the lowest score or the highest, and returns them with their scores
+    /// in that order.
+    pub fn pop_many(&mut self, count: usize, from: Extreme) -> Vec<(Vec<u8>, f64)> {
+        let count = count.min(self.len());
+        if let Form::Table(table) = &mut self.0
+            && table.members.is_worth_a_list(count)
+        {
+            let taken = table.take_many(count, from).into_iter();
+            return taken.map(|scored| (scored.member.into_vec(), scored.score)).collect();
+        }
+        let pop = || match from {
+            Extreme::Lowest => self.pop_min(),
+            Extreme::Highest => self.pop_max(),
+        };
+        std::iter::from_fn(pop).take(count).collect()
+    }
+
     /// Removes the members with the ranks `range`, cut to what exists. Returns how many those were.
     pub fn remove_ranks(&mut self, range: Range<usize>) -> usize {
         let end = range.end.min(self.len());
@@ -373,6 +399,24 @@ impl Table {
             scored.score = score;
         }
         Insertion::Updated
+    }
+
+    /// Removes `count` members from one end, as so many calls of [`Self::take_rank`]; the order is built anew of the rest.
+    fn take_many(&mut self, count: usize, from: Extreme) -> Vec<Scored> {
+        let len = self.members.len();
+        let (going, staying) = match from {
+            Extreme::Lowest => (0..count, count..len),
+            Extreme::Highest => (len - count..len, 0..len - count),
+        };
+        let going = self.order.range(going).map(|item| item.position);
+        let (taken, moves) = match from {
+            Extreme::Lowest => self.members.take_positions(going),
+            Extreme::Highest => self.members.take_positions(going.rev()),
+        };
+        let follow = |item: Item| Some(Item { position: moves.of(item.position)?, ..item });
+        let rest: Vec<Item> = self.order.range(staying).filter_map(follow).collect();
+        self.order = Ranked::build(&rest);
+        taken
     }
 
     fn take_rank(&mut self, rank: usize) -> Scored {
@@ -578,6 +622,7 @@ mod tests {
         Remove(Vec<u8>),
         PopMin,
         PopMax,
+        PopMany(usize, Extreme),
         RemoveRanks(usize, usize),
     }
 
@@ -605,6 +650,8 @@ mod tests {
             2 => member().prop_map(Step::Remove),
             1 => Just(Step::PopMin),
             1 => Just(Step::PopMax),
+            1 => (0..400_usize).prop_map(|count| Step::PopMany(count, Extreme::Lowest)),
+            1 => (0..400_usize).prop_map(|count| Step::PopMany(count, Extreme::Highest)),
             1 => (any::<usize>(), 0..20_usize).prop_map(|(from, count)| Step::RemoveRanks(from, count)),
         ]
     }
@@ -646,6 +693,23 @@ mod tests {
             }
             Step::PopMax => {
                 assert_eq!(zset.pop_max(), model.pop().map(|(score, member)| (member, score)));
+            }
+            Step::PopMany(count, from) => {
+                let mut one_by_one = zset.clone();
+                let pop = match from {
+                    Extreme::Lowest => ZSet::pop_min,
+                    Extreme::Highest => ZSet::pop_max,
+                };
+                let expected: Vec<_> =
+                    std::iter::from_fn(|| pop(&mut one_by_one)).take(count).collect();
+                assert_eq!(zset.pop_many(count, from), expected);
+                // Also in the order of the table, which snapshots and scans show.
+                let digest = digest_of(&zset.clone().into());
+                assert_eq!(digest, digest_of(&one_by_one.into()));
+                match from {
+                    Extreme::Lowest => drop(model.drain(..count.min(model.len()))),
+                    Extreme::Highest => model.truncate(model.len().saturating_sub(count)),
+                }
             }
             Step::RemoveRanks(from, count) => {
                 let from = from % (model.len() + 1);

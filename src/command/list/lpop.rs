@@ -2,7 +2,7 @@
 
 use crate::command::count::parse_count;
 use crate::command::prelude::*;
-use crate::keyspace::End;
+use crate::keyspace::{End, VALUE_PARTS_SMALL_MAX};
 
 pub(super) const LPOP: DataCommand = DataCommand::write(&LPOP_SPEC, lpop);
 pub(super) const RPOP: DataCommand = DataCommand::write(&RPOP_SPEC, rpop);
@@ -49,6 +49,9 @@ fn pop<'k>(
     let Some(list) = keyspace.list_mut(context.at, key)? else {
         return Ok(if count.is_some() { Reply::NullArray } else { Reply::Null });
     };
+    if count.is_some_and(|count| count >= list.len()) && list.len() > VALUE_PARTS_SMALL_MAX {
+        return Ok(pop_all(keyspace, key, context, end));
+    }
     let reply = match count {
         Some(count) => {
             let count = count.min(list.len());
@@ -60,9 +63,44 @@ fn pop<'k>(
     Ok(reply)
 }
 
+/// A large list goes whole, and is replied from where it waits to be freed.
+fn pop_all<'k>(keyspace: &'k mut Keyspace, key: &[u8], context: &Context, end: End) -> Reply<'k> {
+    let list = match keyspace.remove_and_lend(context.at, key) {
+        Some(Value::List(list)) => list,
+        Some(
+            Value::Str(_) | Value::Hash(_) | Value::Set(_) | Value::ZSet(_) | Value::Stream(_),
+        )
+        | None => return Reply::Array(Vec::new()),
+    };
+    match end {
+        End::Left => Reply::bulks(list.iter()),
+        End::Right => Reply::bulks(list.iter().rev()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::command::testing::check;
+    use crate::command::testing::{Bench, check};
+
+    /// faults.md B4.
+    #[test]
+    fn a_large_list_goes_whole() {
+        let elements: Vec<String> = (0..9000).map(|number| number.to_string()).collect();
+        for (command, first) in [("LPOP", "$0"), ("RPOP", "$8999")] {
+            let replies = [8999, 9000, 99_999].map(|count| {
+                let mut bench = Bench::default();
+                bench.run_line(&format!("RPUSH l {}", elements.join(" ")));
+                let popped = bench.run_line(&format!("{command} l {count}")).compact();
+                (popped, bench.run_line("LLEN l").compact())
+            });
+            let [(most, one_left), (all, none_left), more] = &replies;
+            assert_eq!((one_left.as_str(), none_left.as_str()), (":1", ":0"));
+            let most = most.strip_prefix("*8999 ").unwrap();
+            assert!(most.starts_with(first));
+            assert!(all.strip_prefix("*9000 ").unwrap().starts_with(most));
+            assert_eq!(&replies[1], more);
+        }
+    }
 
     #[test]
     fn elements_come_from_either_end() {

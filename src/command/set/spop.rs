@@ -2,6 +2,7 @@
 
 use crate::command::count::parse_count;
 use crate::command::prelude::*;
+use crate::keyspace::VALUE_PARTS_SMALL_MAX;
 
 pub(super) const SPOP: DataCommand = DataCommand::write(&SPEC, spop);
 
@@ -29,19 +30,54 @@ fn spop<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) 
     let Some(set) = keyspace.set_mut(context.at, key)? else {
         return Ok(if count.is_some() { Reply::Set(Vec::new()) } else { Reply::Null });
     };
+    let len = set.len();
+    if count.is_some_and(|count| count >= len) && len > VALUE_PARTS_SMALL_MAX {
+        return Ok(pop_all(keyspace, key, context));
+    }
     // The order of the set and the bits of the log entry choose: every replica removes the same members.
-    let mut pick = || set.take_nth(context.random_below(set.len())).map(Reply::bulk);
     let reply = match count {
-        Some(count) => Reply::Set(std::iter::from_fn(pick).take(count).collect()),
-        None => pick().unwrap_or(Reply::Null),
+        Some(count) => {
+            let taken = set.take_picked(count, |len| context.random_below(len));
+            Reply::Set(taken.into_iter().map(Reply::bulk).collect())
+        }
+        None => set.take_nth(context.random_below(len)).map_or(Reply::Null, Reply::bulk),
     };
     keyspace.remove_if_empty(context.at, key);
     Ok(reply)
 }
 
+/// A large set goes whole, and is replied from where it waits to be freed.
+fn pop_all<'k>(keyspace: &'k mut Keyspace, key: &[u8], context: &Context) -> Reply<'k> {
+    let members = match keyspace.remove_and_lend(context.at, key) {
+        Some(Value::Set(set)) => set.picked(|len| context.random_below(len)),
+        Some(
+            Value::Str(_) | Value::List(_) | Value::Hash(_) | Value::ZSet(_) | Value::Stream(_),
+        )
+        | None => Vec::new(),
+    };
+    Reply::Set(members.into_iter().map(Reply::Bulk).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use crate::command::testing::{Bench, check};
+
+    /// faults.md B4. Whether some of a large set go or all of it, the same members go in the same order.
+    #[test]
+    fn a_large_set_goes_whole() {
+        let members: Vec<String> = (0..9000).map(|number| number.to_string()).collect();
+        let replies = ["SPOP s 8999", "SPOP s 9000", "SPOP s 99999"].map(|line| {
+            let mut bench = Bench::default();
+            bench.run_line(&format!("SADD s {}", members.join(" ")));
+            let popped = bench.run_line(line).compact();
+            (popped, bench.run_line("SCARD s").compact())
+        });
+        let [(most, one_left), (all, none_left), more] = &replies;
+        assert_eq!((one_left.as_str(), none_left.as_str()), (":1", ":0"));
+        let most = most.strip_prefix("*8999 ").unwrap();
+        assert!(all.strip_prefix("*9000 ").unwrap().starts_with(most));
+        assert_eq!(&replies[1], more);
+    }
 
     #[test]
     fn the_set_goes_with_its_last_member() {

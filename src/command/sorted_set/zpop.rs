@@ -2,7 +2,7 @@
 
 use crate::command::count::parse_count;
 use crate::command::prelude::*;
-use crate::keyspace::ZSet;
+use crate::keyspace::{Extreme, VALUE_PARTS_SMALL_MAX};
 
 pub(super) const ZPOPMIN: DataCommand = DataCommand::write(&ZPOPMIN_SPEC, zpopmin);
 pub(super) const ZPOPMAX: DataCommand = DataCommand::write(&ZPOPMAX_SPEC, zpopmax);
@@ -26,22 +26,19 @@ const ZPOPMAX_SPEC: Spec = Spec {
     ..ZPOPMIN_SPEC
 };
 
-/// Removes the member at one end.
-type PopOne = fn(&mut ZSet) -> Option<(Vec<u8>, f64)>;
-
 fn zpopmin<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    pop(keyspace, args, context, ZSet::pop_min)
+    pop(keyspace, args, context, Extreme::Lowest)
 }
 
 fn zpopmax<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    pop(keyspace, args, context, ZSet::pop_max)
+    pop(keyspace, args, context, Extreme::Highest)
 }
 
 fn pop<'k>(
     keyspace: &'k mut Keyspace,
     args: &mut Args<'_>,
     context: &Context,
-    pop_one: PopOne,
+    from: Extreme,
 ) -> Outcome<'k> {
     let key = args.next_key()?;
     if args.remaining() > 1 {
@@ -51,9 +48,11 @@ fn pop<'k>(
     let Some(zset) = keyspace.zset_mut(context.at, key)? else {
         return Ok(Reply::Array(Vec::new()));
     };
-    let popped = std::iter::from_fn(|| pop_one(zset))
-        .take(count.unwrap_or(1))
-        .map(|(member, score)| (Reply::bulk(member), Reply::Double(score)));
+    if count.is_some_and(|count| count >= zset.len()) && zset.len() > VALUE_PARTS_SMALL_MAX {
+        return Ok(pop_all(keyspace, key, context, from));
+    }
+    let popped = zset.pop_many(count.unwrap_or(1), from).into_iter();
+    let popped = popped.map(|(member, score)| (Reply::bulk(member), Reply::Double(score)));
     let reply = match count {
         Some(_) => Reply::Pairs(popped.collect()),
         // Without a count RESP3 has the pair flat, too.
@@ -63,9 +62,50 @@ fn pop<'k>(
     Ok(reply)
 }
 
+/// A large sorted set goes whole, and is replied from where it waits to be freed.
+fn pop_all<'k>(
+    keyspace: &'k mut Keyspace,
+    key: &[u8],
+    context: &Context,
+    from: Extreme,
+) -> Reply<'k> {
+    let zset = match keyspace.remove_and_lend(context.at, key) {
+        Some(Value::ZSet(zset)) => zset,
+        Some(
+            Value::Str(_) | Value::List(_) | Value::Hash(_) | Value::Set(_) | Value::Stream(_),
+        )
+        | None => return Reply::Pairs(Vec::new()),
+    };
+    let reply = |(member, score)| (Reply::bulk(member), Reply::Double(score));
+    Reply::Pairs(match from {
+        Extreme::Lowest => zset.iter().map(reply).collect(),
+        Extreme::Highest => zset.iter().rev().map(reply).collect(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::command::testing::check;
+    use crate::command::testing::{Bench, check};
+
+    /// faults.md B4.
+    #[test]
+    fn a_large_sorted_set_goes_whole() {
+        let members: Vec<String> =
+            (0..9000).map(|number| format!("{} {number}", number % 7)).collect();
+        for command in ["ZPOPMIN", "ZPOPMAX"] {
+            let replies = [8999, 9000, 99_999].map(|count| {
+                let mut bench = Bench::default();
+                bench.run_line(&format!("ZADD z {}", members.join(" ")));
+                let popped = bench.run_line(&format!("{command} z {count}")).compact();
+                (popped, bench.run_line("ZCARD z").compact())
+            });
+            let [(most, one_left), (all, none_left), more] = &replies;
+            assert_eq!((one_left.as_str(), none_left.as_str()), (":1", ":0"));
+            let most = most.strip_prefix("*17998 ").unwrap();
+            assert!(all.strip_prefix("*18000 ").unwrap().starts_with(most));
+            assert_eq!(&replies[1], more);
+        }
+    }
 
     #[test]
     fn members_come_from_either_end() {
