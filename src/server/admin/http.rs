@@ -1,7 +1,9 @@
 //! The door itself: one request per connection, bounded in time, size and number.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -13,8 +15,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::hosts::Hosts;
-use super::limits::{CONNECTION_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, LOG_INTERVAL};
-use super::pages::{self, Page};
+use super::limits::{
+    CONNECTION_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, LOG_INTERVAL, WALK_TIMEOUT,
+};
+use super::pages::{self, Page, walks_all_keys};
 use super::visits::{Asked, Visits};
 use crate::server::house::House;
 use crate::server::listener;
@@ -49,8 +53,11 @@ async fn stopped(house: &House) {
 }
 
 async fn serve(stream: TcpStream, house: Arc<House>, hosts: Arc<Hosts>, asked: Asked) {
-    let service = service_fn(move |request| {
+    let walks = Arc::new(AtomicBool::new(false));
+    let service_walks = Arc::clone(&walks);
+    let service = service_fn(move |request: Request<Incoming>| {
         asked.note();
+        service_walks.store(walks_all_keys(request.uri()), Ordering::Relaxed);
         answer(request, Arc::clone(&house), Arc::clone(&hosts))
     });
     let connection = http1::Builder::new()
@@ -60,7 +67,12 @@ async fn serve(stream: TcpStream, house: Arc<House>, hosts: Arc<Hosts>, asked: A
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+    let mut connection = pin!(connection);
+    let mut served = tokio::time::timeout(CONNECTION_TIMEOUT, &mut connection).await;
+    if served.is_err() && walks.load(Ordering::Relaxed) {
+        served = tokio::time::timeout(WALK_TIMEOUT, connection).await;
+    }
+    match served {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
         Err(_) => tracing::debug!("an admin connection took too long"),

@@ -14,6 +14,10 @@ pub(super) const HEADERS_MAX: usize = 64;
 /// From accepting a connection to the end of its only reply.
 pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same where the reply needs a walk over all keys: it goes a step at a time, and over hundreds of millions of keys for
+/// minutes.
+pub(super) const WALK_TIMEOUT: Duration = Duration::from_mins(15);
+
 /// How long the headers of a request may take to arrive.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 

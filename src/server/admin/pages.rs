@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use hyper::{StatusCode, Uri};
 use tokio::sync::OwnedMutexGuard;
 
 use super::json::{Object, array, quoted};
@@ -71,7 +71,7 @@ async fn page_of(node: &Arc<Node>, path: &str, query: &str) -> Page {
             body: metrics::render(node),
         },
         "/api/shards" => {
-            let with_hashes = parameter(query, "hash") == Some(b"1".to_vec());
+            let with_hashes = asks_for_hashes(query);
             let turn = if with_hashes { node.turn_to_hash() } else { None };
             if with_hashes && turn.is_none() {
                 return Page::refused(HashRefused);
@@ -86,6 +86,15 @@ async fn page_of(node: &Arc<Node>, path: &str, query: &str) -> Page {
         "/api/topology" => Page::json(topology(&node.topology())),
         _ => Page::text(StatusCode::NOT_FOUND, "no such page\n"),
     }
+}
+
+/// Whether the page at `uri` takes as long as a walk over all keys.
+pub(super) fn walks_all_keys(uri: &Uri) -> bool {
+    uri.path() == "/api/shards" && asks_for_hashes(uri.query().unwrap_or_default())
+}
+
+fn asks_for_hashes(query: &str) -> bool {
+    parameter(query, "hash").as_deref() == Some(b"1")
 }
 
 /// The bytes of the parameter `name`, percent escapes undone.
@@ -231,6 +240,20 @@ fn name_of(topology: &Topology, id: NodeId) -> String {
 mod tests {
     use super::*;
     use crate::node::testing::TestNode;
+
+    /// faults.md B4: the page was cut off after half a minute, which twenty million keys took.
+    #[test]
+    fn only_a_walk_over_all_keys_may_take_its_time() {
+        for (uri, expected) in [
+            ("/api/shards?hash=1", true),
+            ("/api/shards?x=y&hash=%31", true),
+            ("/api/shards", false),
+            ("/api/shards?hash=0", false),
+            ("/metrics?hash=1", false),
+        ] {
+            assert_eq!(walks_all_keys(&uri.parse().unwrap()), expected, "{uri}");
+        }
+    }
 
     #[test]
     fn parameters_are_decoded() {
