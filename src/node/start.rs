@@ -130,8 +130,13 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
     residence.start_all(born).await?;
     // What the directory adopted says nothing of what has happened since; its log does.
     let has_begun = !birth::is_at_birth(&cluster) || residence.has_history();
-    for (shard, runtime) in shards.iter().zip(options.runtimes.iter().cycle()) {
-        runtime.spawn(Arc::clone(shard).run());
+    for (number, runtime) in options.runtimes.iter().enumerate() {
+        let own = shards.iter().skip(number).step_by(options.runtimes.len());
+        let own: Vec<Arc<Shard>> = own.map(Arc::clone).collect();
+        for shard in &own {
+            runtime.spawn(Arc::clone(shard).run());
+        }
+        runtime.spawn(upkeep::tick_shards(own));
     }
     let node = Node::new(Parts {
         myself: ground.myself.clone(),

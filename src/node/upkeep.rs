@@ -20,7 +20,7 @@ use crate::transport::PeerClient;
 /// How often groups look whether a heartbeat or a campaign is due.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// How often shards look for what is due.
+/// How often shards and the node look for what is due.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks between two looks at snapshots.
@@ -65,6 +65,18 @@ async fn follow_cluster(node: Arc<Node>) {
     }
 }
 
+/// Does what is due at `shards`, which live on this runtime: what that takes, such as purges, is theirs to spend.
+pub(super) async fn tick_shards(shards: Vec<Arc<Shard>>) {
+    let mut timer = tokio::time::interval(TICK);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        for shard in &shards {
+            shard.tick();
+        }
+    }
+}
+
 async fn tick(node: Arc<Node>) {
     let mut timer = tokio::time::interval(TICK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,9 +85,6 @@ async fn tick(node: Arc<Node>) {
     loop {
         timer.tick().await;
         ticks = ticks.wrapping_add(1);
-        for shard in node.shards() {
-            shard.tick();
-        }
         node.note_size();
         node.budget().set(node.config().options().maxmemory);
         strain.look();

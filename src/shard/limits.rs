@@ -119,6 +119,10 @@ pub(super) const TIGHT_BYTES: u64 = 64 * 1024 * 1024;
 /// only make commands wait longer behind them.
 pub(super) const PURGE_KEYS_MAX: usize = 2048;
 
+/// How many times as long as a look for due keys takes the next one is put off, when it found fewer than half of
+/// [`PURGE_KEYS_MAX`]: then it is the looking that takes the thread. Where it found more, the log sets the pace.
+pub(super) const PURGE_REST: u32 = 3;
+
 /// Bytes that one step toward the hash of a replica goes over, a thousand small entries or a part of a large one: less than
 /// half a millisecond's work, in which nobody writes.
 pub(super) const HASH_STEP_BYTES: usize = 128 * 1024;

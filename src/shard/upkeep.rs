@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::front::Front;
-use super::limits::{LOG_KEPT_BYTES, PURGE_KEYS_MAX, SNAPSHOT_LOG_BYTES, TIGHT_BYTES};
+use super::limits::{LOG_KEPT_BYTES, PURGE_KEYS_MAX, PURGE_REST, SNAPSHOT_LOG_BYTES, TIGHT_BYTES};
 use super::machine::ShardMachine;
 use super::proposal;
 use super::proposer::Proposer;
@@ -113,21 +114,22 @@ impl Upkeep {
     /// As leader: begins to remove keys past their deadline, unless that is under way.
     fn purge_due_keys(self: &Arc<Self>) {
         let Some(turn) = self.purging.take() else { return };
-        let due = self.look_for_due_keys();
+        let (due, took) = self.look_for_due_keys();
         if due.is_all && due.keys.is_empty() {
             return;
         }
         let upkeep = Arc::clone(self);
         tokio::spawn(async move {
-            upkeep.purge(due).await;
+            upkeep.purge((due, took)).await;
             drop(turn);
         });
     }
 
     /// Removes what is `due`, and what else is, until a sweep has been everywhere: at whatever rate keys expire, as long
     /// as the log takes their removal. One purge is under way at a time, beside the entries of clients: its keys are
-    /// many, so that a wait for the disk is worth it, and few enough to be applied between two heartbeats.
-    async fn purge(&self, mut due: DueKeys) {
+    /// many, so that a wait for the disk is worth it, and few enough to be applied between two heartbeats. A look that finds
+    /// little is followed by a rest, so that a sweep over millions of keys leaves the thread to its clients.
+    async fn purge(&self, (mut due, mut took): (DueKeys, Duration)) {
         loop {
             if !due.keys.is_empty() {
                 let purge = |stamp| proposal::encode_purge(stamp, &due.keys);
@@ -139,14 +141,21 @@ impl Upkeep {
             if due.is_all || !self.seat.leads() {
                 return;
             }
-            tokio::task::yield_now().await;
-            due = self.look_for_due_keys();
+            if due.keys.len() < PURGE_KEYS_MAX / 2 {
+                tokio::time::sleep(took * PURGE_REST).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
+            (due, took) = self.look_for_due_keys();
         }
     }
 
-    fn look_for_due_keys(&self) -> DueKeys {
+    /// What is due, and how long it took to find it.
+    fn look_for_due_keys(&self) -> (DueKeys, Duration) {
         let now = self.time.now().max(self.machine.now());
-        self.machine.due_keys(now, PURGE_KEYS_MAX)
+        let begun = Instant::now();
+        let due = self.machine.due_keys(now, PURGE_KEYS_MAX);
+        (due, begun.elapsed())
     }
 
     /// As leader: has the shard close the sessions that have ended for good. `last_ended` knows the number of a directory's
