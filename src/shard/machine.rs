@@ -293,8 +293,8 @@ impl StateMachine for ShardMachine {
         budget: usize,
         out: &mut Vec<u8>,
     ) -> SnapshotProgress {
-        let mut state = self.state.write();
-        let state = &mut *state;
+        let mut guard = self.state.write();
+        let state = &mut *guard;
         let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
             return SnapshotProgress::Lost;
         };
@@ -302,13 +302,18 @@ impl StateMachine for ShardMachine {
             begun.head.write(budget, out);
             return SnapshotProgress::More;
         }
-        match state.keyspace.snapshot_step(budget, out) {
+        let progress = match state.keyspace.snapshot_step(budget, out) {
             crate::keyspace::SnapshotProgress::More => SnapshotProgress::More,
             crate::keyspace::SnapshotProgress::Done => {
                 state.snapshot = None;
                 SnapshotProgress::Done
             }
-        }
+        };
+        // What was flushed meanwhile.
+        let buried = state.keyspace.take_graveyard();
+        drop(guard);
+        free_elsewhere(buried);
+        progress
     }
 
     fn abort_snapshot(&self, ticket: SnapshotTicket) {
@@ -318,9 +323,9 @@ impl StateMachine for ShardMachine {
         }
         state.snapshot = None;
         let flushed = state.keyspace.abort_snapshot();
-        // Freed after the lock: it may hold a whole flushed database.
+        // It may hold a whole flushed database.
         drop(state);
-        drop(flushed);
+        free_elsewhere(flushed);
     }
 
     fn prepare(
