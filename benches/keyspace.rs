@@ -84,7 +84,7 @@ fn time(keyspace: &mut Keyspace, keys: u64, run: Run, looks_ahead: bool, seed: u
     let started = clock.monotonic();
     for window in names.chunks(KEYS_AHEAD_MAX) {
         if looks_ahead {
-            keyspace.look_ahead(window.iter().map(|key| (AT.db, Slot::of(key), &key[..])));
+            keyspace.look_ahead(window.iter().map(|key| (AT.db(), Slot::of(key), &key[..])));
         }
         for key in window {
             run(keyspace, key);

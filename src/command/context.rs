@@ -27,12 +27,12 @@ impl Context {
 
     /// The replicated time.
     pub const fn now(&self) -> UnixMillis {
-        self.at.now
+        self.at.now()
     }
 
     /// The client's database.
     pub const fn db(&self) -> DbIndex {
-        self.at.db
+        self.at.db()
     }
 
     /// 64 random bits, others at each call.

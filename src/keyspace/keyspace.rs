@@ -17,38 +17,13 @@ use super::dense::MemberKey;
 use super::expire::Sweep;
 use super::snapshot::Snapshot;
 use super::table::{Counts, KeyHash, SlotMut, SlotTable};
-use super::{Entry, Value};
+use super::{At, Entry, Value};
 
 /// How many databases there are.
 pub(super) const DATABASES: usize = DbIndex::COUNT as usize;
 
 /// How many keys [`Keyspace::look_ahead`] fetches at once: about as many as a processor has reads under way.
 pub const KEYS_AHEAD_MAX: usize = 16;
-
-/// Where and when a command looks: the client's database and the time of the log entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct At {
-    /// The database.
-    pub db: DbIndex,
-    /// The time by which deadlines are judged.
-    pub now: UnixMillis,
-    /// The slot of every key that is asked for, where the caller knows it already: it takes as long to find out as all
-    /// the rest of a small read.
-    pub slot: Option<Slot>,
-}
-
-impl At {
-    /// In `db` at `now`, for keys of any slot.
-    pub const fn new(db: DbIndex, now: UnixMillis) -> Self {
-        Self { db, now, slot: None }
-    }
-
-    /// The same, for keys of `slot` alone.
-    #[must_use]
-    pub const fn within(self, slot: Option<Slot>) -> Self {
-        Self { slot, ..self }
-    }
-}
 
 /// The databases of one shard, over a contiguous range of slots.
 ///
@@ -144,14 +119,14 @@ impl Keyspace {
 
     /// The entry of `key`.
     pub fn entry(&self, at: At, key: &[u8]) -> Option<&Entry> {
-        let place = self.place(at.slot, key);
-        let entry = self.table(at.db, place.slot)?.find(place.hash, key)?;
-        (!entry.is_expired(at.now)).then_some(entry)
+        let place = self.place(at.slot(), key);
+        let entry = self.table(at.db(), place.slot)?.find(place.hash, key)?;
+        (!entry.is_expired(at.now())).then_some(entry)
     }
 
     /// The entry of `key`, to be changed. An expired one is [discarded](Self::discard) first.
     pub fn entry_mut(&mut self, at: At, key: &[u8]) -> Option<&mut Entry> {
-        self.slot_mut(at.db, self.place(at.slot, key))?.entry_mut(key, at.now)
+        self.slot_mut(at.db(), self.place(at.slot(), key))?.entry_mut(key, at.now())
     }
 
     /// Puts `value` under `key`, in the place of whatever is there, which is returned to be dropped where
@@ -167,7 +142,7 @@ impl Keyspace {
         expire_at: Option<UnixMillis>,
     ) -> Option<Entry> {
         let entry = Entry::new(key, value, expire_at);
-        self.slot_or_create(at.db, self.place(at.slot, key)).insert(entry)
+        self.slot_or_create(at.db(), self.place(at.slot(), key)).insert(entry)
     }
 
     /// As [`Keyspace::insert`]; what it replaces is [discarded](Self::discard).
@@ -195,8 +170,8 @@ impl Keyspace {
 
     /// Takes the entry of `key` out. An expired one is [discarded](Self::discard) and not returned.
     pub fn remove(&mut self, at: At, key: &[u8]) -> Option<Entry> {
-        let removed = self.slot_mut(at.db, self.place(at.slot, key))?.remove(key)?;
-        if removed.is_expired(at.now) {
+        let removed = self.slot_mut(at.db(), self.place(at.slot(), key))?.remove(key)?;
+        if removed.is_expired(at.now()) {
             self.graveyard.bury_entry(removed);
             return None;
         }
@@ -212,13 +187,13 @@ impl Keyspace {
 
     /// Gives `key` a deadline, or takes it away. `false` when there is no such key.
     pub fn set_expiry(&mut self, at: At, key: &[u8], expire_at: Option<UnixMillis>) -> bool {
-        self.slot_mut(at.db, self.place(at.slot, key))
-            .is_some_and(|slot| slot.set_expiry(key, at.now, expire_at))
+        self.slot_mut(at.db(), self.place(at.slot(), key))
+            .is_some_and(|slot| slot.set_expiry(key, at.now(), expire_at))
     }
 
     /// Removes `key` when it holds an empty list, hash, set or sorted set: such a key does not exist.
     pub fn remove_if_empty(&mut self, at: At, key: &[u8]) {
-        let entry = self.entry_even_expired(at.db, key);
+        let entry = self.entry_even_expired(at.db(), key);
         if entry.is_some_and(|entry| entry.value.is_empty_collection()) {
             drop(self.remove(at, key));
         }
@@ -322,8 +297,8 @@ impl Keyspace {
         make: fn(MemberKey) -> Value,
     ) -> &mut Entry {
         let member_key = self.member_key;
-        let slot = self.slot_or_create(at.db, self.place(at.slot, key));
-        slot.or_insert_with(key, at.now, || make(member_key))
+        let slot = self.slot_or_create(at.db(), self.place(at.slot(), key));
+        slot.or_insert_with(key, at.now(), || make(member_key))
     }
 
     /// Adds an entry of a snapshot whose slot was checked.
@@ -395,17 +370,17 @@ mod tests {
         let mut keyspace = keyspace();
         drop(keyspace.insert(AT, b"k", text("v"), Some(UnixMillis(101))));
         assert!(keyspace.get(AT, b"k").is_some());
-        let later = At { now: UnixMillis(101), ..AT };
+        let later = At::new(AT.db(), UnixMillis(101));
         assert!(keyspace.get(later, b"k").is_none());
-        assert_eq!(keyspace.len(AT.db), 1, "a read removes nothing");
+        assert_eq!(keyspace.len(AT.db()), 1, "a read removes nothing");
         assert!(keyspace.entry_mut(later, b"k").is_none());
-        assert_eq!(keyspace.len(AT.db), 0, "a write does");
+        assert_eq!(keyspace.len(AT.db()), 0, "a write does");
     }
 
     #[test]
     fn removing_an_expired_key_returns_nothing() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, b"k", text("v"), Some(AT.now)));
+        drop(keyspace.insert(AT, b"k", text("v"), Some(AT.now())));
         assert!(keyspace.remove(AT, b"k").is_none());
         assert!(keyspace.is_empty());
     }
@@ -421,12 +396,12 @@ mod tests {
             |keyspace| assert!(keyspace.remove(AT, b"k").is_none()),
             |keyspace| assert!(!keyspace.set_expiry(AT, b"k", None)),
             |keyspace| keyspace.put(AT, b"k", text("v"), None),
-            |keyspace| assert!(keyspace.purge(AT.db, b"k", AT.now)),
+            |keyspace| assert!(keyspace.purge(AT.db(), b"k", AT.now())),
         ];
         for (number, meet) in meets.into_iter().enumerate() {
             let mut keyspace = keyspace();
             for (key, value) in [(b"k", Value::from(list.clone())), (b"l", list_of(b"a"))] {
-                drop(keyspace.insert(AT, key, value, Some(AT.now)));
+                drop(keyspace.insert(AT, key, value, Some(AT.now())));
             }
             meet(&mut keyspace);
             assert!(keyspace.remove(AT, b"l").is_none());
@@ -440,7 +415,7 @@ mod tests {
         drop(keyspace.insert(AT, b"k", list_of(b"a"), None));
         assert_eq!(keyspace.remove_and_lend(AT, b"k").unwrap().parts(), 1);
         assert!(keyspace.remove_and_lend(AT, b"k").is_none());
-        assert_eq!((keyspace.len(AT.db), keyspace.take_graveyard().len()), (0, 1));
+        assert_eq!((keyspace.len(AT.db()), keyspace.take_graveyard().len()), (0, 1));
     }
 
     #[test]
@@ -451,7 +426,7 @@ mod tests {
         assert_eq!(replaced.value.type_name(), "string");
         let entry = keyspace.entry(AT, b"k").unwrap();
         assert_eq!((entry.value.type_name(), entry.expire_at()), ("list", None));
-        assert_eq!((keyspace.len(AT.db), keyspace.expires_len(AT.db)), (1, 0));
+        assert_eq!((keyspace.len(AT.db()), keyspace.expires_len(AT.db())), (1, 0));
     }
 
     #[test]
@@ -496,7 +471,7 @@ mod tests {
     fn databases_are_apart_and_flushed_alone_or_together() {
         let mut keyspace = keyspace();
         for db in 0..DbIndex::COUNT {
-            drop(keyspace.insert(At { db: DbIndex(db), ..AT }, b"k", text("v"), None));
+            drop(keyspace.insert(At::new(DbIndex(db), AT.now()), b"k", text("v"), None));
         }
         assert_eq!(keyspace.flush_db(DbIndex(3)).len(), 1);
         let held: usize = (0..DbIndex::COUNT).map(|db| keyspace.len(DbIndex(db))).sum();
@@ -513,16 +488,16 @@ mod tests {
         drop(keyspace.insert(AT, b"k", text("v"), None));
         let elsewhere = [(DbIndex(16), &b"k"[..]), (DbIndex(255), b"k"), (DbIndex(0), b"other")];
         for (db, key) in elsewhere {
-            let at = At { db, ..AT };
+            let at = At::new(db, AT.now());
             assert!(keyspace.get(at, key).is_none());
             assert!(keyspace.entry_mut(at, key).is_none());
             assert!(keyspace.remove(at, key).is_none());
             assert!(!keyspace.set_expiry(at, key, None));
-            assert!(!keyspace.purge(db, key, AT.now));
+            assert!(!keyspace.purge(db, key, AT.now()));
         }
         assert!(!keyspace.contains(Slot::of(b"other")));
-        assert_eq!(keyspace.count_in_slot(AT.db, Slot::of(b"other")), 0);
-        assert_eq!(keyspace.count_in_slot(AT.db, Slot::of(b"k")), 1);
+        assert_eq!(keyspace.count_in_slot(AT.db(), Slot::of(b"other")), 0);
+        assert_eq!(keyspace.count_in_slot(AT.db(), Slot::of(b"k")), 1);
         assert!(keyspace.flush_db(DbIndex(16)).is_empty());
         assert_eq!(keyspace.slots(), slot..=slot);
     }
@@ -548,7 +523,7 @@ mod tests {
         ];
         for (db, key, value, expire_at) in changes {
             let mut other = Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY);
-            drop(other.insert(At { db: DbIndex(db), ..AT }, key, text(value), expire_at));
+            drop(other.insert(At::new(DbIndex(db), AT.now()), key, text(value), expire_at));
             assert_ne!(other.digest(), digest, "{db} {key:?} {value} {expire_at:?}");
             assert_eq!(other.digest(), other.digest_of(DbIndex(db)));
         }

@@ -144,7 +144,7 @@ fn a_value_that_changes_half_way_is_written_as_it_was() {
                             }
                         }
                         "replace" => keyspace.put(AT, key, Value::from(Str::new()), None),
-                        "flush" => drop(keyspace.flush_db(AT.db)),
+                        "flush" => drop(keyspace.flush_db(AT.db())),
                         _ => {
                             keyspace.put(AT, b"{t}new", Value::from(Str::new()), None);
                             change(keyspace, key);
@@ -167,7 +167,7 @@ fn a_change_copies_no_large_neighbour() {
         keyspace.put(AT, format!("{{t}}{step}").as_bytes(), Value::from(Str::new()), None);
         assert_eq!(keyspace.snapshot_kept_bytes(), 0);
         if step == 20 {
-            assert!(keyspace.flush_db(AT.db).is_empty(), "the snapshot took it");
+            assert!(keyspace.flush_db(AT.db()).is_empty(), "the snapshot took it");
         }
     });
     assert_eq!(copy, digest);

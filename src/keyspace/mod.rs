@@ -30,6 +30,7 @@ mod entry;
 mod compact;
 mod table;
 
+mod at;
 mod database;
 
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
@@ -42,11 +43,12 @@ mod loader;
 mod scan;
 mod snapshot;
 
+pub use at::At;
 pub use database::Graveyard;
 pub use entry::Entry;
 pub use expire::DueKeys;
 pub use hash::{Hash, HashIter};
-pub use keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
+pub use keyspace::{KEYS_AHEAD_MAX, Keyspace};
 pub use list::{End, List, ListRange};
 pub use loader::Loader;
 pub use scan::ScanCursor;

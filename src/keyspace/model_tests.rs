@@ -330,7 +330,7 @@ fn change(keyspace: &mut Keyspace, edit: Edit) {
                 None,
             ));
         }
-        Some(Whole::Flush) => return drop(keyspace.flush_db(at.db)),
+        Some(Whole::Flush) => return drop(keyspace.flush_db(at.db())),
     }
     match (edit.key / 2 % 5, removes) {
         (0, false) => keyspace.list_or_create(at, &key).unwrap().push_back(&element),

@@ -80,12 +80,12 @@ impl Keyspace {
         visit: &mut dyn FnMut(&Entry),
     ) -> Option<ScanCursor> {
         let (mut last, mut seen) = (None, 0);
-        for (slot, position, entry) in self.entries_from(at.db, cursor) {
+        for (slot, position, entry) in self.entries_from(at.db(), cursor) {
             // Keys of one position cannot be told apart by a cursor: they are visited together.
             if seen >= count.max(1) && last != Some((slot, position)) {
                 return last.and_then(|(slot, position)| ScanCursor::after(slot, position));
             }
-            if !entry.is_expired(at.now) {
+            if !entry.is_expired(at.now()) {
                 visit(entry);
             }
             last = Some((slot, position));
@@ -96,8 +96,8 @@ impl Keyspace {
 
     /// Visits every live key of the database, in scan order.
     pub fn for_each_key(&self, at: At, visit: &mut dyn FnMut(&Entry)) {
-        let entries = self.entries_from(at.db, ScanCursor::START).map(|(_, _, entry)| entry);
-        entries.filter(|entry| !entry.is_expired(at.now)).for_each(visit);
+        let entries = self.entries_from(at.db(), ScanCursor::START).map(|(_, _, entry)| entry);
+        entries.filter(|entry| !entry.is_expired(at.now())).for_each(visit);
     }
 
     /// At most `limit` keys of `slot`, in scan order, expired ones included.
@@ -109,15 +109,15 @@ impl Keyspace {
 
     /// A live key chosen by `seed`, the same on every replica. `None` when there is none.
     pub fn random_key(&self, at: At, seed: u64) -> Option<&[u8]> {
-        let len = self.len(at.db);
+        let len = self.len(at.db());
         for draw in 0..RANDOM_DRAWS_MAX {
-            let entry = self.nth(at.db, below(mix(seed.wrapping_add(draw)), len))?;
-            if !entry.is_expired(at.now) {
+            let entry = self.nth(at.db(), below(mix(seed.wrapping_add(draw)), len))?;
+            if !entry.is_expired(at.now()) {
                 return Some(entry.key());
             }
         }
-        let entries = self.entries_from(at.db, ScanCursor::START).map(|(_, _, entry)| entry);
-        entries.filter(|entry| !entry.is_expired(at.now)).map(Entry::key).next()
+        let entries = self.entries_from(at.db(), ScanCursor::START).map(|(_, _, entry)| entry);
+        entries.filter(|entry| !entry.is_expired(at.now())).map(Entry::key).next()
     }
 
     /// The entry with `skipped` others before it in scan order.
@@ -265,7 +265,7 @@ mod tests {
         let mut keyspace = keyspace();
         for number in 0..50 {
             insert(&mut keyspace, &format!("{{t}}live{number}"), None);
-            insert(&mut keyspace, &format!("{{t}}dead{number}"), Some(AT.now));
+            insert(&mut keyspace, &format!("{{t}}dead{number}"), Some(AT.now()));
         }
         let (mut cursor, mut keys, mut steps) = (Some(ScanCursor::START), Vec::new(), 0);
         while let Some(from) = cursor {
@@ -289,8 +289,8 @@ mod tests {
         assert_eq!(step(&keyspace, ScanCursor::at_slot(Slot::of(b"a")), 10).0.len(), 1);
         let behind = ScanCursor::at_slot(Slot::new(slot + 2).unwrap());
         assert_eq!(step(&keyspace, behind, 10), (vec![], None));
-        assert_eq!(keyspace.keys_in_slot(AT.db, Slot::of(b"a"), 5), [b"a"]);
-        assert_eq!(keyspace.keys_in_slot(AT.db, Slot::of(b"a"), 0), [b""; 0]);
+        assert_eq!(keyspace.keys_in_slot(AT.db(), Slot::of(b"a"), 5), [b"a"]);
+        assert_eq!(keyspace.keys_in_slot(AT.db(), Slot::of(b"a"), 0), [b""; 0]);
         assert!(keyspace.keys_in_slot(DbIndex(255), Slot::of(b"a"), 5).is_empty());
     }
 
@@ -319,7 +319,7 @@ mod tests {
     fn random_key_finds_the_only_live_one() {
         let mut keyspace = keyspace();
         assert_eq!(keyspace.random_key(AT, 1), None);
-        (0..500).for_each(|number| insert(&mut keyspace, &number.to_string(), Some(AT.now)));
+        (0..500).for_each(|number| insert(&mut keyspace, &number.to_string(), Some(AT.now())));
         assert_eq!(keyspace.random_key(AT, 1), None);
         insert(&mut keyspace, "live", Some(UnixMillis(101)));
         for seed in 0..20 {

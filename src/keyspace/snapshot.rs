@@ -756,7 +756,7 @@ mod tests {
 
     fn set(keyspace: &mut Keyspace, db: u8, key: &str, text: &str) {
         let value = Value::from(Str::from_bytes(text.as_bytes()));
-        drop(keyspace.insert(At { db: DbIndex(db), ..AT }, key.as_bytes(), value, None));
+        drop(keyspace.insert(At::new(DbIndex(db), AT.now()), key.as_bytes(), value, None));
     }
 
     fn finish(keyspace: &mut Keyspace, bytes: &mut Vec<u8>) {
@@ -812,7 +812,7 @@ mod tests {
         let mut keyspace = keyspace();
         set(&mut keyspace, 2, "{t}text", "hello");
         set(&mut keyspace, 2, "{t}number", "-300");
-        let at = At { db: DbIndex(2), ..AT };
+        let at = At::new(DbIndex(2), AT.now());
         keyspace.string_or_create(at, b"{t}raw").unwrap().make_mut().extend(b"12");
         assert!(keyspace.set_expiry(at, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
         let expected = [
@@ -1065,7 +1065,7 @@ mod tests {
         assert!(keyspace.flush_all().is_empty(), "the snapshot took it");
         let mut bytes = Vec::new();
         finish(&mut keyspace, &mut bytes);
-        assert_eq!(loaded(&bytes).len(AT.db), 2);
+        assert_eq!(loaded(&bytes).len(AT.db()), 2);
         assert_eq!(keyspace.take_graveyard().len(), 1, "the large one waits to be freed");
     }
 
