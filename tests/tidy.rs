@@ -20,79 +20,31 @@ const PURE_ROOMS: &[&str] = &["slot", "resp", "ring", "keyspace", "command"];
 /// Which places in `src/` may use an external crate: a room, or a folder of one.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main"]),
-    (
-        "bytes",
-        &["wal", "transport", "raft", "shard", "meta", "router", "node", "session", "server"],
-    ),
+    ("bytes", &["wal", "transport", "raft", "shard", "meta", "node", "session", "server"]),
     ("crc32fast", &["wal", "transport"]),
-    ("futures", &["raft", "shard", "meta", "node"]),
+    ("futures", &["raft", "meta", "node"]),
     ("hashbrown", &["keyspace"]),
     ("hmac", &["transport"]),
     ("http_body_util", &["server"]),
     ("hyper", &["server"]),
     ("hyper_util", &["server"]),
     ("mimalloc", &["main"]),
-    ("openraft", &["raft", "shard", "meta"]),
+    ("openraft", &["raft"]),
     ("openraft_rt_tokio", &["raft"]),
-    (
-        "parking_lot",
-        &[
-            "stdx",
-            "metrics",
-            "wal",
-            "transport",
-            "raft",
-            "shard",
-            "meta",
-            "router",
-            "config",
-            "node",
-            "session",
-            "server",
-        ],
-    ),
-    ("postcard", &["ring", "transport", "raft", "meta"]),
-    ("redis_protocol", &["resp", "router"]),
-    ("rustix", &["stdx", "wal", "server", "main"]),
+    ("parking_lot", &["stdx", "wal", "transport", "raft", "shard", "meta", "config", "node"]),
+    ("postcard", &["ring", "raft", "meta"]),
+    ("rustix", &["stdx", "server", "main"]),
     ("serde", &["ids", "ring", "raft", "meta"]),
     ("sha2", &["transport"]),
-    ("smallvec", &["raft", "keyspace", "command", "shard", "router", "node", "session"]),
+    ("smallvec", &["raft", "keyspace", "command", "shard", "router", "session"]),
     ("thiserror", ANY_ROOM),
-    (
-        "tokio",
-        &[
-            "wal",
-            "transport",
-            "raft",
-            "shard",
-            "meta",
-            "txn",
-            "router",
-            "node",
-            "session",
-            "server",
-            "main",
-        ],
-    ),
+    ("tokio", &["wal", "transport", "raft", "shard", "meta", "node", "session", "server"]),
     (
         "tracing",
-        &[
-            "wal",
-            "transport",
-            "raft",
-            "shard",
-            "meta",
-            "txn",
-            "router",
-            "config",
-            "node",
-            "session",
-            "server",
-            "main",
-        ],
+        &["wal", "transport", "raft", "shard", "meta", "node", "session", "server", "main"],
     ),
-    ("tracing_subscriber", &["main", "server"]),
-    ("xxhash_rust", &["ids", "stdx", "keyspace", "ring", "raft", "shard", "node"]),
+    ("tracing_subscriber", &["main"]),
+    ("xxhash_rust", &["ids", "keyspace", "ring", "raft", "shard"]),
 ];
 
 /// What a pure room's code may not contain, and why.
@@ -380,6 +332,14 @@ fn forbidden_crates(path: &str, code: &str) -> Vec<String> {
         .collect()
 }
 
+/// Permissions of [`CRATES`] that no pair of crate and room in `used` needs.
+fn unused_permissions(used: &BTreeSet<(&'static str, &str)>) -> impl Iterator<Item = String> {
+    CRATES.iter().filter(|(_, places)| *places != ANY_ROOM).flat_map(|(name, places)| {
+        let is_unused = |place: &&&str| !used.contains(&(*name, **place));
+        places.iter().filter(is_unused).map(move |place| format!("{place} does not use {name}"))
+    })
+}
+
 fn impurities(path: &str, code: &str) -> Vec<String> {
     IMPURE
         .iter()
@@ -475,6 +435,19 @@ fn every_dependency_has_a_row() {
     }
     let rows: BTreeSet<String> = CRATES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names, rows, "Cargo.toml left, tests/tidy.rs right");
+}
+
+#[test]
+fn no_room_may_use_a_crate_that_it_does_not() {
+    let all = sources();
+    let used: BTreeSet<(&str, &str)> = all
+        .iter()
+        .flat_map(|file| {
+            crates_used(&code(&file.text)).into_iter().map(|name| (name, room(&file.path)))
+        })
+        .collect();
+    let complaints: Vec<String> = unused_permissions(&used).collect();
+    assert_none(&complaints);
 }
 
 #[test]
@@ -741,6 +714,17 @@ mod the_rules_can_fail {
         assert_eq!(forbidden_crates("src/session/x.rs", "use openraft::Raft;").len(), 1);
         assert!(forbidden_crates("src/raft/x.rs", "use openraft::Raft;").is_empty());
         assert!(forbidden_crates("src/keyspace/x.rs", "my_tokio::x(); a::tokio::b()").is_empty());
+    }
+
+    #[test]
+    fn a_permission_that_nobody_needs_is_refused() {
+        let needed: BTreeSet<(&str, &str)> = CRATES
+            .iter()
+            .flat_map(|(name, places)| places.iter().map(|place| (*name, *place)))
+            .collect();
+        assert_eq!(unused_permissions(&needed).count(), 0);
+        let fewer = needed.iter().copied().filter(|pair| *pair != ("bytes", "wal")).collect();
+        assert!(unused_permissions(&fewer).eq(["wal does not use bytes"]));
     }
 
     #[test]
