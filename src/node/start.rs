@@ -220,7 +220,11 @@ impl Ground {
             DataDir::open(Arc::clone(&options.disk), &config.dir, claim, &mut draw)?
         };
         data_dir.snapshots().remove_strays()?;
-        let (wal, recovered) = open_wal(&data_dir, &config)?;
+        let record = data_dir.adopted();
+        let known = record.as_deref().map(birth::adopted).transpose()?;
+        let is_alone = listed.len() == 1
+            && known.as_ref().is_none_or(|cluster| cluster.topology().nodes().len() == 1);
+        let (wal, recovered) = open_wal(&data_dir, &config, is_alone)?;
         let myself = Myself {
             name: config.node_id.clone(),
             node: id,
@@ -229,8 +233,6 @@ impl Ground {
         };
         let hosted = Hosted::new();
         let maxmemory = config.maxmemory;
-        let record = data_dir.adopted();
-        let known = record.as_deref().map(birth::adopted).transpose()?;
         if let Some(cluster) = &known {
             hosted.meta().learn(cluster);
         }
@@ -364,6 +366,7 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
 fn open_wal(
     data_dir: &DataDir,
     config: &Options,
+    is_alone: bool,
 ) -> Result<(Wal, BTreeMap<GroupId, GroupState>), WalError> {
     let sync = match config.appendfsync {
         AppendFsync::Always => SyncPolicy::Always,
@@ -376,6 +379,8 @@ fn open_wal(
         incarnation: data_dir.incarnation(),
         session: data_dir.session(),
         boot_id: data_dir.boot_id(),
+        // Its threads beat no hearts.
+        callers_sync: is_alone,
         ..WalOptions::default()
     };
     Wal::open_on(&data_dir.disk(), &data_dir.wal_path(), options)

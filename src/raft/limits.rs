@@ -42,6 +42,9 @@ pub(super) const APPEND_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
 /// Bytes of the log's tail kept in memory per group; older entries are read back from disk.
 pub(super) const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// How often whoever appended lets others run before it syncs, so that one sync serves what they append.
+pub(super) const SYNC_TURNS: usize = 3;
+
 /// Bytes of it that stay when no entry has come for [`TAIL_IDLE`].
 pub(super) const TAIL_IDLE_BYTES_MAX: usize = 512 * 1024;
 pub(super) const TAIL_IDLE: Duration = Duration::from_secs(2);

@@ -25,11 +25,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::codec;
-use super::limits::{APPEND_ENTRIES_BYTES_MAX, TAIL_BYTES_MAX, TAIL_IDLE, TAIL_IDLE_BYTES_MAX};
+use super::limits::{
+    APPEND_ENTRIES_BYTES_MAX, SYNC_TURNS, TAIL_BYTES_MAX, TAIL_IDLE, TAIL_IDLE_BYTES_MAX,
+};
 use super::state_machine::AppliedTerm;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
 use crate::ids::GroupId;
-use crate::wal::{GroupState, Record, Wal};
+use crate::wal::{GroupState, Record, SyncOwed, Wal};
 
 /// The log of one group; clones share it, and a clone is the reader openraft asks for.
 #[derive(Clone, Debug)]
@@ -389,7 +391,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             callback.io_completed(result.map_err(io::Error::other));
         };
-        self.shared.wal.append(self.shared.group, &records, Box::new(done));
+        if let Some(owed) = self.shared.wal.append(self.shared.group, &records, Box::new(done)) {
+            tokio::spawn(sync_what_gathers(owed));
+        }
         Ok(())
     }
 
@@ -437,13 +441,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
+/// Lets the other groups of this thread append what they have, and syncs it all at once.
+async fn sync_what_gathers(owed: SyncOwed) {
+    for _ in 0..SYNC_TURNS {
+        tokio::task::yield_now().await;
+    }
+    owed.sync();
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use openraft::storage::RaftLogReader;
+    use openraft::type_config::TypeConfigExt as _;
 
     use super::super::type_config::Proposal;
     use super::*;
-    use crate::wal::WalOptions;
+    use crate::stdx::fs::SystemDisk;
+    use crate::wal::{Next, WalOptions, Woken};
 
     /// faults.md M7: 44 MB stayed after ten idle minutes.
     #[tokio::test]
@@ -466,6 +482,36 @@ mod tests {
         assert!(kept(&log) <= TAIL_IDLE_BYTES_MAX, "{}", kept(&log));
         let all = log.try_get_log_entries(0..20).await.unwrap();
         assert!(all.iter().map(|it| it.log_id.index).eq(0..20));
+    }
+
+    /// The sync that a thread owes waits for its turn there; another thread's append must not wait for that.
+    #[test]
+    fn an_append_does_not_wait_for_another_thread_that_is_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let sync = crate::wal::SyncPolicy::Always;
+        let options = WalOptions { sync, callers_sync: true, ..WalOptions::default() };
+        let (wal, _, mut stepper) =
+            Wal::open_stepped(&SystemDisk::shared(), &folder.path().join("wal"), options).unwrap();
+        let born = [1, 2].map(|group| wal.born(GroupId(group), crate::ids::RaftId(1)));
+        while stepper.step(Woken::ByWork) == Next::More {}
+        drop(born);
+        // The log's thread, which might help, does nothing from here on.
+        let run = |group, then: &dyn Fn()| {
+            let log = LogStore::open(GroupId(group), wal.clone(), None, Arc::default()).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let (done, is_done) = TypeConfig::oneshot();
+                let (log_id, payload) =
+                    (LogId::new_term_index(2, 0), openraft::EntryPayload::Blank);
+                let entry = Entry { log_id, payload };
+                log.clone().append([entry], IOFlushed::signal(done)).await.unwrap();
+                then();
+                let is_done = tokio::time::timeout(Duration::from_secs(20), is_done).await;
+                is_done.expect("nobody syncs it").unwrap().unwrap();
+            });
+        };
+        let other = || std::thread::scope(|scope| scope.spawn(|| run(2, &|| {})).join().unwrap());
+        run(1, &other);
     }
 
     /// A leader that lacks what was applied here was elected by replicas that had lost it.

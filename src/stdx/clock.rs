@@ -48,6 +48,11 @@ impl BootInstant {
         Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0)))
     }
 
+    /// From `earlier` to `self`, nothing when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The instant `duration` before `self`; `None` before the machine was started.
     #[must_use]
     pub fn checked_sub(self, duration: Duration) -> Option<Self> {

@@ -5,6 +5,9 @@
 //! short, which is made to wait once at most, and not while the kernel is about to do so, nor for some time after a write
 //! that was slow for whatever reason. Then the writer does it (`writer.rs`).
 //!
+//! On a node alone, which beats no hearts, who appends also syncs what is short, but for some time after a sync that was
+//! slow (`caller.rs`).
+//!
 //! Source: `balance_dirty_pages` in Linux' mm/page-writeback.c.
 
 use std::time::Duration;
@@ -22,12 +25,20 @@ const SLOW: Duration = Duration::from_millis(10);
 /// For how long after a slow one nobody but the writer writes.
 const CAUTION: Duration = Duration::from_secs(5);
 
+/// A sync that takes longer than this is slow.
+const SYNC_SLOW: Duration = Duration::from_millis(2);
+
+/// How many times as long as a slow one took who appends does not sync.
+const SYNC_CAUTION: u32 = 50;
+
 /// What is known of the disk's mood.
 #[derive(Debug, Default)]
 pub(super) struct Haste {
     is_crowded: bool,
     look_at: Option<BootInstant>,
     cautious_until: Option<BootInstant>,
+    /// Before, nobody but the log's thread syncs.
+    sync_at: Option<BootInstant>,
 }
 
 impl Haste {
@@ -41,6 +52,20 @@ impl Haste {
             self.is_crowded = disk.is_crowded();
         }
         !self.is_crowded
+    }
+
+    /// Whether who appends may sync at `now`.
+    pub(super) fn allows_sync(&self, now: BootInstant) -> bool {
+        self.sync_at.is_none_or(|at| now >= at)
+    }
+
+    /// A sync that was allowed at `begun` was over at `ended`. After a slow one there is none for some time: who appends
+    /// waits for slow ones a fiftieth of its time at most.
+    pub(super) fn note_sync(&mut self, begun: BootInstant, ended: BootInstant) {
+        let took = ended.since(begun);
+        if took > SYNC_SLOW {
+            self.sync_at = Some(ended + SYNC_CAUTION * took);
+        }
     }
 
     /// A write that was allowed at `begun` was over at `ended`.
@@ -69,5 +94,19 @@ mod tests {
         assert!(!haste.allows(100, ended + CAUTION / 2, &disk));
         assert!(haste.allows(100, ended + CAUTION, &disk));
         assert!(!haste.allows(INLINE_BYTES_MAX + 1, ended + CAUTION, &disk));
+    }
+
+    #[test]
+    fn after_a_slow_sync_the_thread_syncs_for_some_time() {
+        let mut haste = Haste::default();
+        let begun = BootInstant::now();
+        assert!(haste.allows_sync(begun));
+        haste.note_sync(begun, begun + SYNC_SLOW);
+        assert!(haste.allows_sync(begun + SYNC_SLOW));
+        let ended = begun + 2 * SYNC_SLOW;
+        haste.note_sync(begun, ended);
+        assert!(!haste.allows_sync(ended));
+        assert!(!haste.allows_sync(ended + 99 * SYNC_SLOW));
+        assert!(haste.allows_sync(ended + 100 * SYNC_SLOW));
     }
 }

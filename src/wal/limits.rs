@@ -25,6 +25,10 @@ pub(super) const WINDOW_BYTES: usize = 256 << 10;
 /// many.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 
+/// The most that who appends writes and syncs itself, in bytes: what a pipeline sends is more, and keeps the processor
+/// busy while a thread syncs.
+pub(super) const SYNC_BYTES_MAX: usize = 3 << 10;
+
 /// A buffer that one huge record stretched beyond this many bytes is given back.
 pub(super) const BUFFER_KEPT_BYTES: usize = 4 << 20;
 

@@ -2,10 +2,11 @@
 //!
 //! One lock guards the tail. With `appendfsync always` an append only encodes its records under it;
 //! the log's thread takes what has gathered, writes it at once, syncs once and completes everyone who
-//! waited: **group commit**. With the other policies the caller writes to the page cache itself, which
-//! costs less than waking a thread, and is done; but not while a sync is under way, nor where a segment
-//! has to be made or the disk is crowded (`haste.rs`): then it might wait for the disk, with everyone
-//! behind it who wants the lock, and the writer does it (`writer.rs`), beside the sync.
+//! waited: **group commit**. On a node alone a caller does all that, where it is short (`caller.rs`).
+//! With the other policies the caller writes to the page cache itself, which costs less than waking a
+//! thread, and is done; but not while a sync is under way, nor where a segment has to be made or the disk
+//! is crowded (`haste.rs`): then it might wait for the disk, with everyone behind it who wants the lock,
+//! and the writer does it (`writer.rs`), beside the sync.
 //!
 //! **Invariants:** the lock is never held across a sync, a read of the disk, the making of a file or a
 //! callback. One writes at a time, so that all before `State::written` is in the files. A failed
@@ -22,7 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -33,6 +34,7 @@ use crate::stdx::clock::BootInstant;
 use crate::stdx::disk::{Disk, DiskFile};
 use crate::stdx::fs::SystemDisk;
 
+use super::caller::{Spare, SyncOwed};
 use super::data_dir::lock_dir;
 use super::error::WalError;
 use super::group::GroupState;
@@ -74,6 +76,9 @@ pub struct WalOptions {
     pub session: Session,
     /// This start of the machine; `None` counts as another one than any before.
     pub boot_id: Option<BootId>,
+    /// With [`SyncPolicy::Always`], who appends is asked to sync ([`SyncOwed`]) where that is short and the disk is fast:
+    /// it saves waking a thread and being woken by it. Not for threads that beat hearts, nor beside `sync_mark`.
+    pub callers_sync: bool,
 }
 
 impl Default for WalOptions {
@@ -85,6 +90,7 @@ impl Default for WalOptions {
             incarnation: Incarnation::NONE,
             session: Session::default(),
             boot_id: None,
+            callers_sync: false,
         }
     }
 }
@@ -124,7 +130,7 @@ pub struct WalStats {
 /// [`close`](Self::close) it.
 #[derive(Clone, Debug)]
 pub struct Wal {
-    handle: Arc<Handle>,
+    pub(super) handle: Arc<Handle>,
 }
 
 /// What became of the bytes of a change.
@@ -183,7 +189,10 @@ impl Opened {
         }
         let groups: BTreeMap<_, _> =
             tail.groups.iter().map(|(id, group)| (*id, group.state())).collect();
-        let shared = Arc::new(Shared::new(Arc::clone(disk), (options.sync, worker), tail, lock));
+        // Each sync is to be marked.
+        let callers_sync = options.callers_sync && !options.sync_mark;
+        let how = (options.sync, callers_sync, worker);
+        let shared = Arc::new(Shared::new(Arc::clone(disk), how, tail, lock));
         let handle = Handle {
             shared: Arc::clone(&shared),
             threads: Mutex::default(),
@@ -198,8 +207,8 @@ impl Opened {
 
 /// Owns the threads: when the last handle goes, they are stopped and joined.
 #[derive(Debug)]
-struct Handle {
-    shared: Arc<Shared>,
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     groups: BTreeMap<GroupId, GroupState>,
     was_closed_cleanly: bool,
@@ -211,7 +220,9 @@ struct Handle {
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) policy: SyncPolicy,
-    worker: Worker,
+    /// Who appends syncs what is short.
+    pub(super) callers_sync: bool,
+    pub(super) worker: Worker,
     pub(super) state: Mutex<State>,
     /// Wakes the thread that syncs.
     pub(super) work: Condvar,
@@ -240,11 +251,20 @@ pub(super) struct State {
     pub(super) is_writing: bool,
     /// A sync is under way, or about to begin: a write might wait for it.
     pub(super) is_syncing: bool,
+    /// The thread that synced has not told all who waited: a caller that synced now could tell later ones before them.
+    pub(super) is_telling: bool,
     /// It is time for a sync, which waits for a write to end.
     pub(super) is_due: bool,
     /// A purge may have freed segments.
     pub(super) is_purged: bool,
-    haste: Haste,
+    pub(super) haste: Haste,
+    /// The threads that are going to sync what they appended: each owes that once.
+    pub(super) owing: Vec<ThreadId>,
+    /// Buffers of callers that sync, to be used again.
+    pub(super) spare: Spare,
+    /// The thread that syncs has found nothing to do, and nothing to mark either: it sleeps until it is told, so who syncs
+    /// in its place clears this and tells it that there is something to mark when the log is idle.
+    pub(super) is_resting: bool,
     pub(super) stop: Option<Stop>,
 }
 
@@ -346,18 +366,25 @@ impl Wal {
 
     /// Appends `records`, whose indexes follow each other and the last one of the group without a gap
     /// (a group that never had an entry or a purge begins at 0 or 1), and calls `done` once they are
-    /// where the sync policy wants them: with `Always` later and on the log's thread; else before this
-    /// returns, or, where the disk may be busy, later and on another thread. Of one group in the order of
+    /// where the sync policy wants them: with `Always` later and on the log's thread or that of another caller; else
+    /// before this returns, or, where the disk may be busy, later and on another thread. Of one group in the order of
     /// the calls. They can be read as soon as this returns. All of them are appended, or none. Those of the meta group are
     /// always synced first: what it decides, as the ids it gives out, is never to be decided otherwise.
     ///
     /// Errors reach `done`: [`WalError::Misplaced`] and [`WalError::TooLarge`] leave the log as it was,
     /// [`WalError::Unborn`] and [`WalError::Closed`] too; any other is final, see [`failure`](Self::failure).
-    pub fn append(&self, group: GroupId, records: &[Record<'_>], done: Done) {
+    ///
+    /// What is returned is for the caller to sync, soon, once it has appended what else there is: there is some with
+    /// [`WalOptions::callers_sync`], when its thread owes none yet. Dropped, it is left to the log's thread.
+    pub fn append(&self, group: GroupId, records: &[Record<'_>], done: Done) -> Option<SyncOwed> {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
         let put = shared.change(&mut state, |tail| tail.append(group, records));
         match put {
+            Ok(((), _)) if shared.callers_sync => {
+                state.waiting.push(done);
+                return SyncOwed::new(self, &mut state);
+            }
             Ok(((), _)) if shared.policy == SyncPolicy::Always || group == GroupId::META => {
                 shared.enqueue(state, done);
             }
@@ -371,6 +398,7 @@ impl Wal {
                 done(Err(error));
             }
         }
+        None
     }
 
     /// Drops every entry of `group` behind `last_kept`; all of them for `None`. Ordered with appends.
@@ -580,6 +608,16 @@ impl Wal {
         state.tail.marked < state.tail.content || state.tail.synced < state.tail.end
     }
 
+    /// Whether the log's thread sleeps until it is told although there is something to mark: then nobody will.
+    #[cfg(test)]
+    pub(super) fn forgets_to_mark(&self) -> bool {
+        let state = self.handle.shared.state.lock();
+        // Whoever syncs the rest will tell it.
+        let is_all_synced = state.tail.synced >= state.tail.end;
+        let is_well = self.failure().is_none();
+        state.is_resting && state.tail.has_unmarked() && is_all_synced && is_well
+    }
+
     /// Whether an append of `bytes` would be written by its caller, were the disk idle.
     #[cfg(test)]
     pub(super) fn writes_at_once(&self, bytes: usize) -> bool {
@@ -651,7 +689,7 @@ struct Stretch {
 impl Shared {
     fn new(
         disk: Arc<dyn Disk>,
-        (policy, worker): (SyncPolicy, Worker),
+        (policy, callers_sync, worker): (SyncPolicy, bool, Worker),
         tail: Tail,
         lock: Box<dyn DiskFile>,
     ) -> Self {
@@ -662,15 +700,20 @@ impl Shared {
             unwritten: Vec::new(),
             is_writing: false,
             is_syncing: false,
+            is_telling: false,
             is_due: false,
             // What became free before a crash is given free now.
             is_purged: true,
             haste: Haste::default(),
+            owing: Vec::new(),
+            spare: Spare::default(),
+            is_resting: false,
             stop: None,
         };
         Self {
             disk,
             policy,
+            callers_sync: callers_sync && policy == SyncPolicy::Always,
             worker,
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -684,7 +727,7 @@ impl Shared {
     }
 
     /// Why nothing may be written any more, if so.
-    fn check_open(&self, state: &State) -> Result<(), Arc<WalError>> {
+    pub(super) fn check_open(&self, state: &State) -> Result<(), Arc<WalError>> {
         if let Some(failure) = self.failure.get() {
             return Err(Arc::clone(failure));
         }
@@ -767,9 +810,10 @@ impl Shared {
     /// Lets `done` wait for the next sync.
     fn enqueue(&self, mut state: MutexGuard<'_, State>, done: Done) {
         state.waiting.push(done);
-        let is_first = state.waiting.len() == 1;
+        // Where callers sync, those before may wait for one that is in no hurry.
+        let must_tell = state.waiting.len() == 1 || self.callers_sync;
         drop(state);
-        if is_first {
+        if must_tell {
             self.work.notify_one();
         }
     }

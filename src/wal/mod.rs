@@ -11,6 +11,7 @@
 pub mod limits;
 pub mod snapshot_file;
 
+mod caller;
 mod cut;
 mod data_dir;
 mod descriptors;
@@ -27,6 +28,7 @@ mod syncer;
 mod tail;
 mod writer;
 
+pub use caller::SyncOwed;
 pub use cut::cut_to_last_sync;
 pub use data_dir::{Claim, DataDir};
 pub use error::WalError;

@@ -85,7 +85,7 @@ pub(super) fn spawn(syncer: Syncer) -> std::io::Result<JoinHandle<()>> {
 
 fn run(mut syncer: Syncer) {
     let shared = Arc::clone(&syncer.shared);
-    let _on_panic = FailOnPanic(Arc::clone(&shared));
+    let _on_panic = FailOnPanic(&shared);
     let mut woken = Woken::ByWork;
     loop {
         woken = match syncer.step(woken) {
@@ -153,11 +153,12 @@ impl Syncer {
         let is_asked = shared.wants_turn(&state);
         // With `everysec`, woken for whatever reason, it syncs: waiting anew might put that off for ever.
         if !is_asked && woken == Woken::ByWork && shared.policy != SyncPolicy::EverySecond {
-            return self.rest(&state);
+            return self.rest(&mut state);
         }
         if state.is_writing && !has_failed {
             // What is being written may not pass for synced. The writer takes nothing more before this turn.
             state.is_due = true;
+            state.is_resting = true;
             return Next::Work;
         }
         if !is_asked && woken == Woken::ByTime && !has_failed {
@@ -176,22 +177,25 @@ impl Syncer {
         let job = state.take_job(std::mem::take(&mut self.buffers));
         state.is_due = false;
         state.is_writing = !job.batch.is_empty() || !job.unwritten.is_empty();
+        state.is_telling = !job.waiting.is_empty();
         state.is_syncing = !job.segments.is_empty() || job.is_dir_dirty || !job.dead.is_empty();
         job
     }
 
     /// What is waited for when no turn is under way.
-    fn rest(&self, state: &State) -> Next {
+    fn rest(&self, state: &mut State) -> Next {
         let has_failed = self.shared.failure.get().is_some();
-        if self.shared.has_work(state) {
+        let next = if self.shared.has_work(state) {
             Next::More
         } else if self.shared.policy == SyncPolicy::EverySecond {
             Next::WorkWithin(SYNC_INTERVAL)
-        } else if has_failed || !state.tail.has_unmarked() {
+        } else if has_failed || !self.shared.may_be_to_mark(state) {
             Next::Work
         } else {
             Next::WorkWithin(IDLE_DELAY)
-        }
+        };
+        state.is_resting = next == Next::Work;
+        next
     }
 
     /// Writes the batch of `job` and tells who waited for that alone.
@@ -227,6 +231,7 @@ impl Syncer {
         for done in job.waiting.drain(..) {
             done(outcome.clone());
         }
+        self.shared.state.lock().is_telling = false;
         drop(job.segments);
         let Job { batch, waiting, unwritten, .. } = job;
         self.buffers = Buffers { batch, waiting, unwritten };
@@ -240,7 +245,7 @@ impl Syncer {
         }
         match job.stop {
             Some(stop) => self.end(stop),
-            None => self.rest(&self.shared.state.lock()),
+            None => self.rest(&mut self.shared.state.lock()),
         }
     }
 
@@ -319,9 +324,9 @@ impl Syncer {
 }
 
 /// Should a callback panic, the log fails rather than let everyone wait for a thread that is gone.
-pub(super) struct FailOnPanic(pub(super) Arc<Shared>);
+pub(super) struct FailOnPanic<'a>(pub(super) &'a Shared);
 
-impl Drop for FailOnPanic {
+impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let _failure = self.0.fail(WalError::Closed);
@@ -340,7 +345,9 @@ impl Shared {
     /// Blocks until there is work, or for `delay`.
     fn wait_for_work(&self, delay: Option<Duration>) -> Woken {
         let mut state = self.state.lock();
-        if self.has_work(&state) {
+        // Whoever has told this thread something since it decided to wait, while it did not hear: there is work, or
+        // something to mark.
+        if self.has_work(&state) || (delay.is_none() && !state.is_resting) {
             return Woken::ByWork;
         }
         let Some(delay) = delay else {
@@ -352,6 +359,13 @@ impl Shared {
         } else {
             Woken::ByWork
         }
+    }
+
+    /// Whether there is something to mark when the log is idle, or will be once those callers have synced who are about to:
+    /// they need not tell this thread each time.
+    fn may_be_to_mark(&self, state: &State) -> bool {
+        let tail = &state.tail;
+        tail.has_unmarked() || (self.callers_sync && tail.content > tail.marked)
     }
 
     /// Whether there is a reason to turn before the time, and nothing in the way.

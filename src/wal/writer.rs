@@ -63,7 +63,7 @@ impl Writer {
 
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _on_panic = FailOnPanic(Arc::clone(&shared));
+        let _on_panic = FailOnPanic(&shared);
         while self.step() || shared.wait_to_write() {}
     }
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::support::{
-    G1, G2, Outcome, TestDisk, append, block_on, done, entries, expected, open_on, options, payload,
+    G1, G2, Outcome, TestDisk, append, await_sync, block_on, done, entries, expected, open_on,
+    options, payload,
 };
 use crate::ids::GroupId;
 use crate::wal::{Record, SyncPolicy, Wal};
@@ -26,13 +27,6 @@ fn begin(wal: &Wal, group: GroupId, index: u64) -> mpsc::Receiver<Outcome> {
     let body = payload(group, index, 0);
     wal.append(group, &[Record { index, head: b"", body: &body }], done);
     outcome
-}
-
-/// Waits until the log stands at the gate of a sync, which the test holds.
-fn await_sync(disk: &TestDisk, before: u64) {
-    while disk.syncs_begun.load(Ordering::SeqCst) == before {
-        std::thread::yield_now();
-    }
 }
 
 fn log(policy: SyncPolicy) -> (tempfile::TempDir, Arc<TestDisk>, Wal) {

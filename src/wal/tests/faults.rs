@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::support::{
-    G1, G2, TestDisk, append, block_on, copy_dir, done, entries, expected, open, open_on, options,
-    payload, segments, try_append,
+    G1, G2, TestDisk, append, block_on, callers_sync, copy_dir, done, entries, expected, open,
+    open_on, options, payload, segments, try_append,
 };
 use crate::stdx::memory_disk::MemoryDisk;
 use crate::wal::{Record, SyncPolicy, Wal, WalError, cut_to_last_sync};
@@ -174,11 +174,11 @@ fn a_failed_write_sync_or_reservation_is_final() {
         ("sync", |disk, is_on| disk.fails_sync.store(is_on, Ordering::SeqCst)),
         ("reserve", |disk, is_on| disk.fails_allocate.store(is_on, Ordering::SeqCst)),
     ];
-    for policy in [SyncPolicy::Always, SyncPolicy::Never] {
+    let (always, never) = (SyncPolicy::Always, SyncPolicy::Never);
+    for options in [options(always, 4096), callers_sync(4096), options(never, 4096)] {
         for (what, fail) in failures {
             let dir = tempfile::tempdir().unwrap();
             let disk = Arc::new(TestDisk::default());
-            let options = options(policy, 4096);
             let (wal, _) = open_on(disk.clone(), dir.path(), options);
             append(&wal, G1, 1..=10);
             block_on(wal.save_vote(G1, Bytes::from_static(b"v1"))).unwrap();

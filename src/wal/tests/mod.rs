@@ -1,6 +1,7 @@
 //! Tests of the log as a whole: what comes back after it was written, closed, killed, torn or damaged.
 
 mod beside;
+mod callers;
 mod faults;
 mod lives;
 mod model;

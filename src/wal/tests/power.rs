@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::support::{
-    G1, G2, Random, TestDisk, append, block_on, entries, expected, open, open_on, options, payload,
-    try_append,
+    G1, G2, Random, TestDisk, append, block_on, callers_sync, entries, expected, open, open_on,
+    options, payload, try_append,
 };
-use crate::wal::SyncPolicy;
+use crate::wal::{SyncPolicy, WalOptions};
 
 /// Runs a random history on a disk that forgets, cuts the power again and again, and compares what
 /// survived with what was acknowledged as synced.
-fn run(seed: u64, policy: SyncPolicy) {
-    eprintln!("KVORUM_SEED={seed} {policy:?}");
+fn run(seed: u64, options: WalOptions) {
+    let policy = options.sync;
+    eprintln!("KVORUM_SEED={seed} {policy:?}, callers sync: {}", options.callers_sync);
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let mut path = dir.path().join("0");
@@ -22,7 +23,7 @@ fn run(seed: u64, policy: SyncPolicy) {
     let mut votes = [const { None }; 2];
     for round in 1..=6 {
         let disk = Arc::new(TestDisk::default());
-        let (wal, groups) = open_on(disk.clone(), &path, options(policy, 4096));
+        let (wal, groups) = open_on(disk.clone(), &path, options);
         let mut safe = last;
         let mut purged = [0; 2];
         for (number, group) in [G1, G2].into_iter().enumerate() {
@@ -83,8 +84,9 @@ fn a_power_cut_loses_only_what_was_not_synced() {
         Err(_) => (1..=15).collect::<Vec<u64>>(),
     };
     for seed in seeds {
-        for policy in [SyncPolicy::Always, SyncPolicy::Never] {
-            run(seed, policy);
+        let (always, never) = (SyncPolicy::Always, SyncPolicy::Never);
+        for options in [options(always, 4096), callers_sync(4096), options(never, 4096)] {
+            run(seed, options);
         }
     }
 }

@@ -17,7 +17,9 @@ use parking_lot::Mutex;
 use crate::ids::{GroupId, RaftId};
 use crate::stdx::disk::{Disk, DiskFile, Open, Privacy, Stat};
 use crate::stdx::fs::SystemDisk;
-use crate::wal::{BootId, Done, GroupState, Record, SyncPolicy, Wal, WalError, WalOptions};
+use crate::wal::{
+    BootId, Done, GroupState, Next, Record, Stepper, SyncPolicy, Wal, WalError, WalOptions, Woken,
+};
 
 pub(super) const G1: GroupId = GroupId(1);
 pub(super) const G2: GroupId = GroupId(2);
@@ -31,6 +33,39 @@ pub(super) type Outcome = Result<(), Arc<WalError>>;
 /// Options with segments so small that tests fill many.
 pub(super) fn options(sync: SyncPolicy, segment_bytes: u64) -> WalOptions {
     WalOptions { sync, segment_bytes, sync_mark: true, boot_id: boot(1), ..WalOptions::default() }
+}
+
+/// [`options`] of a log whose callers sync.
+pub(super) fn callers_sync(segment_bytes: u64) -> WalOptions {
+    WalOptions {
+        callers_sync: true,
+        sync_mark: false,
+        ..options(SyncPolicy::Always, segment_bytes)
+    }
+}
+
+/// Opens a log that the test steps, and lets the groups live in it; nothing is left to do, and all is marked.
+#[expect(clippy::needless_pass_by_value, reason = "a test's own disk becomes any disk here")]
+pub(super) fn open_stepped(disk: Arc<dyn Disk>, dir: &Path, options: WalOptions) -> (Wal, Stepper) {
+    let (wal, _, mut stepper) = Wal::open_stepped(&disk, dir, options).unwrap();
+    let births = [G1, G2].map(|group| wal.born(group, R1));
+    settle(&mut stepper);
+    for born in births {
+        block_on(born).unwrap();
+    }
+    assert_eq!(stepper.step(Woken::ByTime), Next::More);
+    assert_eq!(settle(&mut stepper), Next::Work);
+    (wal, stepper)
+}
+
+/// Steps until there is nothing to do; what is waited for then.
+pub(super) fn settle(stepper: &mut Stepper) -> Next {
+    loop {
+        match stepper.step(Woken::ByWork) {
+            Next::More => {}
+            next @ (Next::Work | Next::WorkWithin(_) | Next::Ended) => return next,
+        }
+    }
 }
 
 /// The replica of every group, unless a test ends it.
@@ -72,7 +107,9 @@ pub(super) fn done() -> (Done, mpsc::Receiver<Outcome>) {
 pub(super) fn try_append(wal: &Wal, group: GroupId, index: u64, payload: &[u8]) -> Outcome {
     let (done, outcome) = done();
     let (head, body) = payload.split_at(payload.len() / 3);
-    wal.append(group, &[Record { index, head, body }], done);
+    if let Some(owed) = wal.append(group, &[Record { index, head, body }], done) {
+        owed.sync();
+    }
     outcome.recv().unwrap()
 }
 
@@ -101,6 +138,13 @@ pub(super) fn expected(
     indexes: std::ops::RangeInclusive<u64>,
 ) -> Vec<(u64, Bytes)> {
     indexes.map(|index| (index, payload(group, index, 0).into())).collect()
+}
+
+/// Waits until the log stands at the gate of a sync, which the test holds.
+pub(super) fn await_sync(disk: &TestDisk, before: u64) {
+    while disk.syncs_begun.load(Ordering::SeqCst) == before {
+        std::thread::yield_now();
+    }
 }
 
 /// Waits for a future that another thread completes.
