@@ -6,7 +6,7 @@
 use super::args::Args;
 use super::context::Context;
 use super::spec::Spec;
-use crate::keyspace::{Keyspace, WrongType};
+use crate::keyspace::{At, Keyspace, WrongType};
 use crate::resp::{ErrorReply, Reply};
 
 /// What a command answers; may borrow from the keyspace for `'k`.
@@ -17,6 +17,9 @@ pub type ReadFn = for<'k> fn(&'k Keyspace, &mut Args<'_>, &Context) -> Outcome<'
 
 /// A command that may change keys.
 pub type WriteFn = for<'k> fn(&'k mut Keyspace, &mut Args<'_>, &Context) -> Outcome<'k>;
+
+/// How many elements a command with these words (its name first) looks at, at most, about: see [`weight`](super::weight()).
+pub type WeighFn = fn(&Keyspace, &[&[u8]], At) -> usize;
 
 /// What a data command does.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +37,25 @@ pub struct DataCommand {
     pub spec: &'static Spec,
     /// What it does.
     pub execute: Execute,
+    /// What it looks at beside its words, where that may be much.
+    pub weigh: Option<WeighFn>,
 }
 
 impl DataCommand {
     /// A command that only looks.
     pub const fn read(spec: &'static Spec, function: ReadFn) -> Self {
-        Self { spec, execute: Execute::Read(function) }
+        Self { spec, execute: Execute::Read(function), weigh: None }
     }
 
     /// A command that may change keys.
     pub const fn write(spec: &'static Spec, function: WriteFn) -> Self {
-        Self { spec, execute: Execute::Write(function) }
+        Self { spec, execute: Execute::Write(function), weigh: None }
+    }
+
+    /// The same command, which looks at as many elements as `weigh` says.
+    #[must_use]
+    pub const fn weighed(self, weigh: WeighFn) -> Self {
+        Self { weigh: Some(weigh), ..self }
     }
 
     /// Whether its function may change keys.
@@ -98,7 +109,6 @@ mod tests {
     use super::*;
     use crate::command::lookup;
     use crate::ids::DbIndex;
-    use crate::keyspace::At;
     use crate::stdx::clock::UnixMillis;
     use crate::stdx::hash_key::HashKey;
 

@@ -26,6 +26,7 @@ mod registry;
 mod row;
 mod spec;
 mod table;
+mod weight;
 
 mod generic;
 mod hash;
@@ -44,7 +45,7 @@ mod laws;
 pub(crate) mod testing;
 
 pub use acl_category::{AclCategory, AclRule};
-pub use apply::{DataCommand, Execute, Outcome, ReadFn, WriteFn, run, run_read};
+pub use apply::{DataCommand, Execute, Outcome, ReadFn, WeighFn, WriteFn, run, run_read};
 pub use arg::{Arg, ArgKind};
 pub use args::{Args, Pairs, parse_i64};
 pub use context::Context;
@@ -57,3 +58,4 @@ pub use registry::Registry;
 pub use row::{Row, find, specs};
 pub use spec::{Arity, Deprecated, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
 pub use table::{all, lookup};
+pub use weight::weight;

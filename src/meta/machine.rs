@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use super::change::Change;
 use super::cluster::Cluster;
 use crate::raft::{
-    EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+    Applied, EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine,
+    UnknownEntry,
 };
 
 /// The replicated cluster; `None` until it is created.
@@ -89,12 +90,12 @@ impl StateMachine for ClusterMachine {
         _position: EntryPosition,
         _origin: Origin,
         proposal: &Bytes,
-    ) -> Result<(), UnknownEntry> {
+    ) -> Result<Applied, UnknownEntry> {
         let change = Change::decode(proposal).map_err(UnknownEntry::because)?;
         if let Some(next) = self.next(change) {
             self.latest.send_replace(Some(Arc::new(next)));
         }
-        Ok(())
+        Ok(Applied::Whole)
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
@@ -164,7 +165,8 @@ mod tests {
     use crate::ring::Doors;
 
     fn apply(machine: &ClusterMachine, change: &Change) {
-        machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &change.encode()).unwrap();
+        let position = EntryPosition { term: 1, index: 1 };
+        machine.apply(position, Origin::Here, &change.encode()).unwrap().finish();
     }
 
     #[test]

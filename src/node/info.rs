@@ -122,7 +122,7 @@ fn memory(node: &Node, _client: &Client, lines: &mut Lines) {
     put("used_memory_peak", process.resident_bytes_max);
     put("total_system_memory", machine_bytes());
     put("maxmemory", Some(node.config().options().maxmemory));
-    let kept: usize = node.shards().iter().map(|shard| shard.sessions_size().bytes).sum();
+    let kept: usize = node.shards().iter().map(|shard| shard.gauges().sessions.bytes).sum();
     lines.put("kvorum_session_bytes", kept);
     lines.put("maxmemory_policy", "noeviction");
     let is_short = is_strained(process.resident_bytes, machine_bytes());
@@ -204,12 +204,9 @@ fn keyspace(node: &Node, _client: &Client, lines: &mut Lines) {
     for db in (0..DbIndex::COUNT).map(DbIndex) {
         let (mut keys, mut expires) = (0, 0);
         for shard in node.shards() {
-            let (shard_keys, shard_expires) = shard
-                .read(node.clock().monotonic(), |keyspace, _| {
-                    (keyspace.len(db), keyspace.expires_len(db))
-                });
-            keys += shard_keys;
-            expires += shard_expires;
+            let of_shard = shard.gauges().keys[usize::from(db.0)];
+            keys += of_shard.keys;
+            expires += of_shard.expires;
         }
         if keys > 0 {
             let name = format!("db{}", db.0);

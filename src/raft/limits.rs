@@ -62,6 +62,13 @@ pub(super) const QUORUM_ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of one snapshot chunk on the wire and on disk, whatever the values in it: they are cut anywhere.
 pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
+/// Advances of the commit index that may wait until a machine has applied what takes long. openraft's core waits when
+/// there are more, and beats no hearts: with its 1024 a follower came there within a fraction of a second.
+pub(super) const COMMITS_WAITING_MAX: u64 = 64 * 1024;
+
+/// Pause of a snapshot whose state somebody else has for long.
+pub(super) const SNAPSHOT_BUSY_PAUSE: Duration = Duration::from_millis(5);
+
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES <= crate::wal::limits::SNAPSHOT_CHUNK_BYTES_MAX);
 
 /// What a message carries besides entries and chunks, in bytes, with room.

@@ -57,7 +57,8 @@ pub use options::{GroupOptions, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;
 pub use state_machine::{
-    EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+    Applied, EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine,
+    UnknownEntry,
 };
 pub use status::{GroupStatus, Leadership};
 pub use timekeeper::{Estimate, Timekeeper, Timeless, Word};

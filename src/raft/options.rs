@@ -7,8 +7,8 @@ use std::time::Duration;
 use openraft::{Config, ConfigError, SnapshotPolicy, StepDownPolicy};
 
 use super::limits::{
-    APPEND_ENTRIES_COUNT_MAX, HEARTBEAT_QUIET_PART, PRE_VOTE_TIMEOUT, QUORUM_ASK_INTERVAL,
-    VOTE_TIMEOUT,
+    APPEND_ENTRIES_COUNT_MAX, COMMITS_WAITING_MAX, HEARTBEAT_QUIET_PART, PRE_VOTE_TIMEOUT,
+    QUORUM_ASK_INTERVAL, VOTE_TIMEOUT,
 };
 use super::snapshot::SnapshotStore;
 use super::timekeeper::Timekeeper;
@@ -161,6 +161,7 @@ pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, Con
         enable_pre_vote: Some(false),
         enable_leader_restore: Some(false),
         max_payload_entries: APPEND_ENTRIES_COUNT_MAX,
+        state_machine_channel_size: Some(COMMITS_WAITING_MAX),
         // The shard decides when, by bytes; see Shard::snapshot_if_due.
         snapshot_policy: SnapshotPolicy::Never,
         // A replica gets a snapshot when the log it needs is gone, not when it merely lags.

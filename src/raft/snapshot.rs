@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::inbound_snapshots::SnapshotDesk;
-use super::limits::SNAPSHOT_CHUNK_BYTES;
+use super::limits::{SNAPSHOT_BUSY_PAUSE, SNAPSHOT_CHUNK_BYTES};
 use super::state_machine::{AppliedTerm, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use crate::ids::GroupId;
@@ -291,23 +291,25 @@ pub(super) struct SnapshotBuilder<S: StateMachine> {
     meta: SnapshotMeta,
     ticket: SnapshotTicket,
     has_ended: bool,
+    /// All of the state is out: the machine has forgotten the ticket.
+    is_out: bool,
 }
 
 impl<S: StateMachine> SnapshotBuilder<S> {
-    /// Fixes the machine's present state. Called between two entries, by openraft's worker.
-    pub(super) fn begin(
+    /// Writes out what `machine` has fixed as the ticket: the state at `meta`.
+    pub(super) fn new(
         machine: Arc<S>,
         snapshots: SnapshotStore,
         (wal, applied): (Wal, Arc<AppliedTerm>),
         desk: SnapshotDesk,
-        meta: SnapshotMeta,
+        (meta, ticket): (SnapshotMeta, SnapshotTicket),
     ) -> Self {
-        let ticket = machine.begin_snapshot();
-        Self { machine, snapshots, wal, applied, desk, meta, ticket, has_ended: false }
+        let (has_ended, is_out) = (false, false);
+        Self { machine, snapshots, wal, applied, desk, meta, ticket, has_ended, is_out }
     }
 
     /// Writes and publishes; `None` when a better snapshot was published meanwhile.
-    async fn build(&self) -> io::Result<Option<Snapshot>> {
+    async fn build(&mut self) -> io::Result<Option<Snapshot>> {
         let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
         let mut writer = blocking(move || snapshots.create(&meta)).await?;
         let mut bytes = Vec::with_capacity(2 * SNAPSHOT_CHUNK_BYTES);
@@ -320,6 +322,10 @@ impl<S: StateMachine> SnapshotBuilder<S> {
             let is_last = match progress {
                 SnapshotProgress::More => false,
                 SnapshotProgress::Done => true,
+                SnapshotProgress::Busy => {
+                    tokio::time::sleep(SNAPSHOT_BUSY_PAUSE).await;
+                    continue;
+                }
                 SnapshotProgress::Lost => {
                     return Err(io::Error::other("the state was replaced meanwhile"));
                 }
@@ -337,6 +343,7 @@ impl<S: StateMachine> SnapshotBuilder<S> {
             })
             .await?;
             if is_last {
+                self.is_out = true;
                 break;
             }
         }
@@ -359,7 +366,9 @@ impl<S: StateMachine> SnapshotBuilder<S> {
 
 impl<S: StateMachine> Drop for SnapshotBuilder<S> {
     fn drop(&mut self) {
-        self.machine.abort_snapshot(self.ticket);
+        if !self.is_out {
+            self.machine.abort_snapshot(self.ticket);
+        }
         if !self.has_ended {
             self.desk.lock().drop_build();
         }

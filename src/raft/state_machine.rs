@@ -4,6 +4,7 @@
 //! that applied the same prefix are equal; a snapshot taken at an index equals the state at that index.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +47,8 @@ pub enum SnapshotProgress {
     More,
     /// All state is out.
     Done,
+    /// Somebody else has the state for long: ask again in a moment.
+    Busy,
     /// The state is not there any more: it was replaced by a snapshot, or another was begun.
     Lost,
 }
@@ -73,10 +76,40 @@ impl UnknownEntry {
     }
 }
 
+/// How far an entry is applied.
+#[must_use = "the entry is not applied before the rest is run"]
+pub enum Applied {
+    /// Whole.
+    Whole,
+    /// All but this, which takes long, or waits for who does. It is run on a thread where that keeps nobody from their
+    /// heartbeats, and nothing else is applied before it has ended.
+    Rest(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole => "Whole",
+            Self::Rest(_) => "Rest",
+        })
+    }
+}
+
+impl Applied {
+    /// Does here what is left, for tests.
+    #[cfg(test)]
+    pub(crate) fn finish(self) {
+        match self {
+            Self::Whole => {}
+            Self::Rest(rest) => rest(),
+        }
+    }
+}
+
 /// A replicated state machine.
 ///
 /// All calls for one machine come from its group's runtime, except `prepare` and what it returns, which run on threads
-/// that may take their time; nothing is applied while the latter is called.
+/// that may take their time, and [`Applied::Rest`], which does too; nothing is applied while one of these two is called.
 pub trait StateMachine: Send + Sync + 'static {
     /// Applies a committed proposal. One that makes no sense has the same answer on every replica.
     ///
@@ -88,7 +121,7 @@ pub trait StateMachine: Send + Sync + 'static {
         position: EntryPosition,
         origin: Origin,
         proposal: &Bytes,
-    ) -> Result<(), UnknownEntry>;
+    ) -> Result<Applied, UnknownEntry>;
 
     /// Fixes the state that the following [`Self::snapshot_step`]s write out, however it changes meanwhile.
     fn begin_snapshot(&self) -> SnapshotTicket;
@@ -292,7 +325,7 @@ impl<S: StateMachine> Adapter<S> {
     /// # Errors
     /// For an entry that this program does not know. openraft ends the replica over it and has none of what follows
     /// applied; its log and its snapshots stay good.
-    fn apply_proposal(
+    async fn apply_proposal(
         &self,
         position: EntryPosition,
         origin: Origin,
@@ -300,7 +333,7 @@ impl<S: StateMachine> Adapter<S> {
     ) -> io::Result<()> {
         let apply = || self.machine.apply(position, origin, proposal);
         let applied = self.applied_term.unless_ended(apply)?;
-        applied.map_err(|error| {
+        let applied = applied.map_err(|error| {
             let (group, EntryPosition { term, index }) = (self.snapshots.group(), position);
             tracing::error!(
                 %group,
@@ -310,13 +343,24 @@ impl<S: StateMachine> Adapter<S> {
                 "the replica stops before this entry; start a newer kvorum on this node"
             );
             io::Error::other(error)
-        })
+        })?;
+        match applied {
+            Applied::Whole => Ok(()),
+            // openraft's core goes on meanwhile, for this worker is a task of its own: it beats hearts, hears of them and
+            // commits. What it commits waits here, in order.
+            Applied::Rest(rest) => {
+                let applied = Arc::clone(&self.applied_term);
+                blocking(move || applied.unless_ended(rest)).await
+            }
+        }
     }
 
-    fn begin_build(&self, meta: SnapshotMeta) -> SnapshotBuilder<S> {
+    /// A builder for the snapshot begun as `ticket`.
+    fn builder(&self, meta: SnapshotMeta, ticket: SnapshotTicket) -> SnapshotBuilder<S> {
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
         let (wal, applied) = (self.wal.clone(), Arc::clone(&self.applied_term));
-        SnapshotBuilder::begin(machine, snapshots, (wal, applied), Arc::clone(&self.desk), meta)
+        let desk = Arc::clone(&self.desk);
+        SnapshotBuilder::new(machine, snapshots, (wal, applied), desk, (meta, ticket))
     }
 
     fn adopt(&mut self, meta: &SnapshotMeta) {
@@ -349,7 +393,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(proposal) => {
                     let origin = if responder.is_some() { Origin::Here } else { Origin::Elsewhere };
-                    self.apply_proposal(position, origin, &proposal.0)?;
+                    self.apply_proposal(position, origin, &proposal.0).await?;
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(log_id), membership);
@@ -374,7 +418,16 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         if !self.snapshots.wants(&meta) || !self.desk.lock().begin_build(Instant::now()) {
             return None;
         }
-        Some(self.begin_build(meta))
+        // The machine may have to wait for who reads it; nothing is applied meanwhile.
+        let machine = Arc::clone(&self.machine);
+        match blocking(move || Ok(machine.begin_snapshot())).await {
+            Ok(ticket) => Some(self.builder(meta, ticket)),
+            Err(error) => {
+                tracing::warn!(group = %self.snapshots.group(), %error, "a snapshot was not begun");
+                self.desk.lock().drop_build();
+                None
+            }
+        }
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
@@ -382,7 +435,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
             last_log_id: self.last_applied,
             last_membership: self.membership.clone(),
         };
-        self.begin_build(meta)
+        self.builder(meta, self.machine.begin_snapshot())
     }
 
     async fn install_snapshot(

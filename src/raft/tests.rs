@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::type_config::{TypeConfig, Vote};
 use super::{
-    EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate, Restored,
-    SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timekeeper, Timing,
+    Applied, EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate,
+    Restored, SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timekeeper, Timing,
     TransferOutcome, TransferRefusal, UnknownEntry, Word,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
@@ -38,10 +38,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What only a newer version knows.
 const NEWER: &[u8] = b"newer";
 
+/// What takes long to apply: until the machine is let go.
+const HEAVY: &[u8] = b"heavy";
+
 /// Counts what it applies.
 #[derive(Debug, Default)]
 struct Counter {
-    applied: AtomicU64,
+    applied: Arc<AtomicU64>,
+    /// What is heavy takes as long as this lasts.
+    heavy: Mutex<Option<mpsc::Receiver<()>>>,
     knows_newer: bool,
 }
 
@@ -51,12 +56,20 @@ impl StateMachine for Counter {
         _position: EntryPosition,
         _origin: Origin,
         proposal: &Bytes,
-    ) -> Result<(), UnknownEntry> {
+    ) -> Result<Applied, UnknownEntry> {
         if proposal == NEWER && !self.knows_newer {
             return Err(UnknownEntry::because(io::Error::other("newer than this test")));
         }
+        if proposal == HEAVY {
+            let (applied, heavy) = (Arc::clone(&self.applied), self.heavy.lock().take());
+            return Ok(Applied::Rest(Box::new(move || {
+                let is_over = heavy.unwrap().recv();
+                assert!(is_over.is_err(), "nothing is sent");
+                applied.fetch_add(1, Ordering::Relaxed);
+            })));
+        }
         self.applied.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(Applied::Whole)
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
@@ -535,7 +548,7 @@ async fn a_leader_that_was_voted_out_has_no_lease_and_hands_over() {
 /// faults.md R14: it skipped the entry, and differed from the others from then on.
 #[tokio::test]
 async fn a_replica_stops_before_an_entry_that_it_does_not_know_and_goes_on_with_a_newer_program() {
-    let knowing = || Counter { applied: AtomicU64::new(0), knows_newer: true };
+    let knowing = || Counter { knows_newer: true, ..Counter::default() };
     let mut members = members(3, BEAT, &[]).await;
     let old = leader(&members).await.ground.number;
     let at = members.iter().position(|member| member.ground.number != old).unwrap();
@@ -574,6 +587,41 @@ async fn a_replica_stops_before_an_entry_that_it_does_not_know_and_goes_on_with_
     })
     .await;
     assert!(!renewed.group.has_stopped());
+}
+
+/// faults.md B4: who applied beat no hearts. Now the worker waits for what is heavy, and the core commits on, however much
+/// that is, and keeps its lead.
+#[tokio::test]
+async fn the_core_goes_on_while_the_machine_takes_its_time() {
+    const ENTRIES: u64 = 3000;
+    let members = members(1, BEAT, &[]).await;
+    let lead = leader(&members).await;
+    let machine = Arc::clone(lead.group.machine());
+    let before = machine.applied.load(Ordering::Relaxed);
+    let (heavy, is_over) = mpsc::channel();
+    *machine.heavy.lock() = Some(is_over);
+    let (done, mut fate) = oneshot::channel();
+    let report = move |fate| {
+        let _unheard = done.send(fate);
+    };
+    lead.group.propose(Bytes::from_static(HEAVY), report).await.unwrap();
+    let begun = lead.group.status().last_log_index.unwrap();
+    for number in 1..=ENTRIES {
+        lead.group.propose(Bytes::from_static(b"one"), |_| ()).await.unwrap();
+        wait_for("the entry in the log", || {
+            (lead.group.status().last_log_index >= Some(begun + number)).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(machine.applied.load(Ordering::Relaxed), before, "nothing is applied before it");
+    assert!(fate.try_recv().is_err());
+    assert_eq!(lead.group.leadership(), Leadership::Here);
+    drop(heavy);
+    assert_eq!(timeout(PATIENCE, fate).await.unwrap(), Ok(ProposalFate::Applied));
+    wait_for("all that came after", || {
+        (machine.applied.load(Ordering::Relaxed) == before + 1 + ENTRIES).then_some(())
+    })
+    .await;
 }
 
 /// The log may have replaced another end that was synced: a snapshot that survives a power cut where that does not

@@ -207,6 +207,7 @@ table! {
     TOO_LARGE = "ERR the command is too large";
     REPLY_TOO_LARGE = "ERR the reply is too large";
     TOO_MANY_WAITING = "TRYAGAIN too many commands are waiting for this shard on this node";
+    SHARD_BUSY = "TRYAGAIN a large command is at work on this shard";
     NO_QUORUM = "CLUSTERDOWN no quorum: too few replicas of the key's shard can be reached";
     OUTCOME_UNKNOWN = "TIMEOUT outcome unknown: the command may or may not have been applied";
     READ_UNANSWERED = "TIMEOUT the read was not answered: each node that was asked fell silent over it";

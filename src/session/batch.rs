@@ -164,6 +164,8 @@ pub(super) struct Batch {
     active: SmallVec<[ShardId; 8]>,
     /// Per shard: whether its local state may answer reads, asked once per batch.
     readable: Vec<Option<bool>>,
+    /// What the reads weigh that were run here at once, see `READ_WEIGHT_MAX`.
+    pub(super) weight: usize,
     commands: usize,
     queued_bytes: usize,
 }
@@ -284,6 +286,7 @@ impl Batch {
         self.commands = 0;
         self.queued_bytes = 0;
         self.readable.clear();
+        self.weight = 0;
         if self.parts.is_empty() {
             // Not copied once more, if it can be helped.
             if out.is_empty() {

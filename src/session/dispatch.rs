@@ -12,10 +12,10 @@ use crate::command::{self, Context, DataCommand, Flag};
 use crate::ids::ShardId;
 use crate::keyspace::{At, KEYS_AHEAD_MAX, ScanCursor};
 use crate::node::Node;
-use crate::resp::{ErrorReply, Reply, TooLong, encode, encode_within};
+use crate::resp::{ErrorReply, Reply, encode, encode_within};
 use crate::ring::Topology;
 use crate::router::{self, Plan, Route};
-use crate::shard::{Lane, REPLY_BYTES_MAX, Shard};
+use crate::shard::{Lane, READ_WEIGHT_MAX, REPLY_BYTES_MAX, Shard};
 use crate::slot::Slot;
 use crate::stdx::clock::MonotonicMicros;
 
@@ -183,11 +183,15 @@ fn send_one(
     }
     let joins = batch.is_queued(shard.id());
     if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
-        let max = REPLY_BYTES_MAX;
-        if run_here(session, &mut batch.ready, scene, shard, invocation, max).is_err() {
-            reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
+        let (out, weight) = (&mut batch.ready, &mut batch.weight);
+        match run_here(session, (out, weight), scene, shard, invocation, REPLY_BYTES_MAX) {
+            Ok(()) => return,
+            Err(NotHere::TooLong) => {
+                return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
+            }
+            // The leader runs it where it keeps nobody from their heartbeats.
+            Err(NotHere::TooHeavy) => {}
         }
-        return;
     }
     if let Some(moved) = redirect(session, scene, shard, invocation) {
         return reply(session, batch, &Reply::Error(moved));
@@ -209,22 +213,37 @@ fn may_read_stale(session: &Session, shard: &Shard) -> bool {
     session.reads_stale && session.door == Door::Cluster && shard.is_replica()
 }
 
-/// Runs a read on this node's replica and encodes its reply, of at most `bytes_max`.
+/// Why a read has no reply here.
+enum NotHere {
+    /// That would be too long.
+    TooLong,
+    /// It would hold up this thread, or wait for what would: the shard's lane of reads is for it.
+    TooHeavy,
+}
+
+/// Runs a read on this node's replica and encodes its reply, of at most `bytes_max`, unless it and what else the
+/// batch has run here weigh too much: no batch holds this thread for long.
 fn run_here(
     session: &mut Session,
-    out: &mut Vec<u8>,
+    (out, batch_weight): (&mut Vec<u8>, &mut usize),
     scene: &Scene,
     shard: &Shard,
     invocation: Invocation<'_>,
     bytes_max: usize,
-) -> Result<(), TooLong> {
+) -> Result<(), NotHere> {
     let Invocation { command, argv, slot } = invocation;
     let seed = session.random();
-    shard.read(scene.clock, |keyspace, now| {
+    let read = shard.read(scene.clock, |keyspace, now| {
         let context = Context::new(At::new(session.db, now).within(slot), seed);
+        let weight = command::weight(command, keyspace, argv, context.at);
+        if batch_weight.saturating_add(weight) > READ_WEIGHT_MAX {
+            return Err(NotHere::TooHeavy);
+        }
+        *batch_weight += weight;
         let reply = command::run_read(command, keyspace, argv, &context);
-        encode_within(&reply, session.protocol, bytes_max, out)
-    })
+        encode_within(&reply, session.protocol, bytes_max, out).map_err(|_| NotHere::TooLong)
+    });
+    read.unwrap_or(Err(NotHere::TooHeavy))
 }
 
 /// On the cluster door, MOVED for a key whose shard is led elsewhere.
@@ -265,20 +284,17 @@ fn send_plan(
             .iter()
             .all(|piece| !batch.is_queued(piece.shard) && batch.may_read(node.shard(piece.shard)));
     if all_here {
-        let mut left = REPLY_BYTES_MAX;
         let mut replies = Vec::with_capacity(plan.pieces.len());
-        for piece in &plan.pieces {
-            let mut out = Vec::new();
-            let shard = node.shard(piece.shard);
-            let piece = Invocation { command, argv: &piece.argv, slot: None };
-            if run_here(session, &mut out, scene, shard, piece, left).is_err() {
+        match run_pieces_here(session, &mut batch.weight, scene, command, &plan, &mut replies) {
+            Ok(()) => {
+                let random = session.random();
+                return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
+            }
+            Err(NotHere::TooLong) => {
                 return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
             }
-            left = left.saturating_sub(out.len());
-            replies.push(out);
+            Err(NotHere::TooHeavy) => {}
         }
-        let random = session.random();
-        return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
     }
     let lacks_room =
         |piece: &router::Piece<'_>| lacks_room(node.shard(piece.shard), command.spec, &piece.argv);
@@ -292,6 +308,27 @@ fn send_plan(
         shards.push(piece.shard);
     }
     batch.push_merged(plan.merge, shards, session.protocol);
+}
+
+/// Runs all pieces of a read on this node's replicas.
+fn run_pieces_here(
+    session: &mut Session,
+    batch_weight: &mut usize,
+    scene: &Scene,
+    command: &'static DataCommand,
+    plan: &Plan<'_>,
+    replies: &mut Vec<Vec<u8>>,
+) -> Result<(), NotHere> {
+    let mut bytes_left = REPLY_BYTES_MAX;
+    for piece in &plan.pieces {
+        let mut out = Vec::new();
+        let shard = scene.node.shard(piece.shard);
+        let piece = Invocation { command, argv: &piece.argv, slot: None };
+        run_here(session, (&mut out, batch_weight), scene, shard, piece, bytes_left)?;
+        bytes_left = bytes_left.saturating_sub(out.len());
+        replies.push(out);
+    }
+    Ok(())
 }
 
 /// SCAN goes to the shard its cursor lies in; finished there, it goes on with the next shard's first slot.

@@ -115,6 +115,23 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Room of a shard, in bytes, below which nodes that do not lead it ask how much it is at every tick.
 pub(super) const TIGHT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How long a thread that beats hearts waits for a shard's state: longer than anybody has it in place. Who has it longer
+/// says so, and is waited for elsewhere.
+pub(super) const STATE_PATIENCE: Duration = Duration::from_millis(5);
+
+/// Words and elements, by [`command::weight`](crate::command::weight), that commands of one entry may look at before the
+/// rest is applied where no heartbeat waits: ten to twenty milliseconds' work.
+pub(super) const APPLY_WEIGHT_MAX: usize = 32 * 1024;
+
+/// Bytes of an entry that is applied there from the beginning: they are hashed, and mostly copied.
+pub(super) const APPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Words and elements that the reads of a batch or of a packet may look at before the rest is run elsewhere.
+pub const READ_WEIGHT_MAX: usize = APPLY_WEIGHT_MAX;
+
+// Nobody waits for the state in place behind work that takes as long as that of an entry may elsewhere.
+const _: () = assert!(APPLY_BYTES_MAX > ENTRY_BYTES_MAX);
+
 /// Keys one purge proposal removes, about. As many as are removed in a millisecond or two: more per wait for the log would
 /// only make commands wait longer behind them.
 pub(super) const PURGE_KEYS_MAX: usize = 2048;

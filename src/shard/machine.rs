@@ -3,18 +3,28 @@
 //! **Invariant:** apply uses nothing but this state and the entry. Commands see the entry's stamp, clamped
 //! so that it never goes back; the same prefix gives the same state, the same replies and the same hash
 //! on every replica.
+//!
+//! **Who waits for whom.** The state has one lock. A runtime's thread beats the hearts of other shards too, so what it
+//! does with the state is short, and it waits for it no longer than [`STATE_PATIENCE`]. What takes long, an entry or reads of
+//! great weight, has the state on a thread of its own; it counts itself among those who have it [long](Long) before
+//! it takes the lock, so that nobody on a runtime waits for it at all: then an entry is applied on such a thread, too,
+//! reads queue for one, and upkeep comes again later. An entry that turns out to be heavy takes its lock along, so nobody
+//! ever sees a part of one; and since the next is applied only when it has ended, the order is that of the log.
 
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{ArcRwLockWriteGuard, Mutex, RawRwLock, RwLock, RwLockReadGuard};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::limits::{HASH_STEP_BYTES, HASH_WAITS_MAX, REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
+use super::limits::{
+    APPLY_BYTES_MAX, APPLY_WEIGHT_MAX, HASH_STEP_BYTES, HASH_WAITS_MAX, READ_WEIGHT_MAX,
+    REPLIES_SOFT_MAX, REPLY_BYTES_MAX, STATE_PATIENCE,
+};
 use super::proposal::{
     self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
@@ -26,7 +36,8 @@ use crate::ids::{DbIndex, Incarnation, Session};
 use crate::keyspace::codec::DecodeError;
 use crate::keyspace::{At, DueKeys, Graveyard, KEYS_AHEAD_MAX, Keyspace, Loader};
 use crate::raft::{
-    EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine, UnknownEntry,
+    Applied, EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine,
+    UnknownEntry,
 };
 use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
@@ -107,13 +118,69 @@ pub struct StateHash {
 #[error("the shard is busy with a snapshot or with another hash; ask again")]
 pub struct HashRefused;
 
+/// How much a replica holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// What it keeps for retries of front ends.
+    pub sessions: SessionsSize,
+    /// Keys by database, expired ones not yet purged included.
+    pub keys: [KeyCounts; DbIndex::COUNT as usize],
+}
+
+/// Keys of a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyCounts {
+    /// All of them.
+    pub keys: usize,
+    /// Those with a deadline.
+    pub expires: usize,
+}
+
+impl Gauges {
+    fn of(state: &State) -> Self {
+        let mut keys = [KeyCounts::default(); DbIndex::COUNT as usize];
+        for (db, counts) in (0..).map(DbIndex).zip(&mut keys) {
+            let keyspace = &state.keyspace;
+            *counts = KeyCounts { keys: keyspace.len(db), expires: keyspace.expires_len(db) };
+        }
+        Self { sessions: state.sessions.size(), keys }
+    }
+
+    /// Keys of all databases.
+    pub fn len(&self) -> usize {
+        self.keys.iter().map(|counts| counts.keys).sum()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// The state machine of a shard.
 pub(super) struct ShardMachine {
     slots: RangeInclusive<u16>,
     hash_key: HashKey,
-    state: RwLock<State>,
+    state: Arc<RwLock<State>>,
+    /// The latest stamp applied, for who does not want to wait for the state.
+    now: Arc<AtomicU64>,
+    /// How many have the state for long, or wait to.
+    long: Arc<AtomicUsize>,
+    gauges: Mutex<Gauges>,
     listener: Arc<dyn AppliedPackets>,
     snapshots_begun: AtomicU64,
+}
+
+/// The state, to be changed by whoever this goes along to.
+type StateMut = ArcRwLockWriteGuard<RawRwLock, State>;
+
+/// One who has the state for long, or waits to, on a thread that beats no hearts.
+struct Long(Arc<AtomicUsize>);
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl ShardMachine {
@@ -122,59 +189,112 @@ impl ShardMachine {
         hash_key: HashKey,
         listener: Arc<dyn AppliedPackets>,
     ) -> Self {
-        let state = RwLock::new(State::new(slots.clone(), hash_key));
-        Self { state, slots, hash_key, listener, snapshots_begun: AtomicU64::new(0) }
+        let state = Arc::new(RwLock::new(State::new(slots.clone(), hash_key)));
+        let (now, long, gauges) = (Arc::default(), Arc::default(), Mutex::default());
+        let snapshots_begun = AtomicU64::new(0);
+        Self { slots, hash_key, state, now, long, gauges, listener, snapshots_begun }
     }
 
     fn empty_state(&self) -> State {
         State::new(self.slots.clone(), self.hash_key)
     }
 
-    /// Runs `read` on the applied state. Its `now` is the later of `clock` (the shard's time as this node continues
-    /// it) and the last stamp applied, so a key that a write saw expired never comes back.
+    /// Runs `read` on the applied state, unless somebody has that for long. Its `now` is the later of `clock` (the shard's
+    /// time as this node continues it) and the last stamp applied, so a key that a write saw expired never comes back.
     pub(super) fn read<R>(
         &self,
         clock: UnixMillis,
         read: impl FnOnce(&Keyspace, UnixMillis) -> R,
-    ) -> R {
+    ) -> Option<R> {
+        let state = self.state_here()?;
+        Some(read(&state.keyspace, clock.max(state.now)))
+    }
+
+    /// Runs the reads in `body`, unless somebody has the state for long, or they themselves would.
+    pub(super) fn run_reads(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Option<Replies> {
+        let run = |keyspace: &Keyspace, now| run_reads(keyspace, now, seed, body, READ_WEIGHT_MAX);
+        self.read(clock, run)?
+    }
+
+    /// Runs the reads in `body` however long that takes, and whoever is to be waited for: not on a runtime.
+    pub(super) fn run_reads_long(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Replies {
+        let long = self.begin_long();
         let state = self.state.read();
-        read(&state.keyspace, clock.max(state.now))
+        let replies = run_reads(&state.keyspace, clock.max(state.now), seed, body, usize::MAX);
+        drop(state);
+        drop(long);
+        replies.unwrap_or_default()
+    }
+
+    /// The state, for a short look.
+    fn state_here(&self) -> Option<RwLockReadGuard<'_, State>> {
+        self.state.try_read().or_else(|| {
+            let is_waited_for = !self.is_held_long();
+            if is_waited_for { self.state.try_read_for(STATE_PATIENCE) } else { None }
+        })
+    }
+
+    /// The state, for a short change.
+    fn state_mut_here(&self) -> Option<StateMut> {
+        self.state.try_write_arc().or_else(|| {
+            let is_waited_for = !self.is_held_long();
+            if is_waited_for { self.state.try_write_arc_for(STATE_PATIENCE) } else { None }
+        })
+    }
+
+    fn is_held_long(&self) -> bool {
+        self.long.load(Ordering::Acquire) > 0
+    }
+
+    fn begin_long(&self) -> Long {
+        self.long.fetch_add(1, Ordering::AcqRel);
+        Long(Arc::clone(&self.long))
     }
 
     /// Whether looking ahead in the keyspace is worth its while.
     pub(super) fn is_large(&self) -> bool {
-        self.state.read().keyspace.is_large()
+        self.state.try_read().is_some_and(|state| state.keyspace.is_large())
     }
 
     /// Lets `keys` be fetched together, before reads of them.
     pub(super) fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
-        self.state.read().keyspace.look_ahead(keys);
+        if let Some(state) = self.state.try_read() {
+            state.keyspace.look_ahead(keys);
+        }
     }
 
-    /// Forgets everything: the replica it belonged to has ended.
+    /// Forgets everything: the replica it belonged to has ended. May wait for reads.
     pub(super) fn clear(&self) {
         let old = std::mem::replace(&mut *self.state.write(), self.empty_state());
-        drop(old);
+        self.now.store(0, Ordering::Release);
+        free_elsewhere(old);
     }
 
     /// The latest stamp applied.
     pub(super) fn now(&self) -> UnixMillis {
-        self.state.read().now
+        UnixMillis(self.now.load(Ordering::Acquire))
     }
 
-    /// Keys past their deadline at `now`, some `keys_max`; see [`Keyspace::due_keys`].
+    /// Keys past their deadline at `now`, some `keys_max`; see [`Keyspace::due_keys`]. None while somebody has the state for
+    /// long.
     pub(super) fn due_keys(&self, now: UnixMillis, keys_max: usize) -> DueKeys {
-        self.state.write().keyspace.due_keys(now, keys_max)
+        self.state_mut_here().map_or(DueKeys { keys: Vec::new(), is_all: true }, |mut state| {
+            state.keyspace.due_keys(now, keys_max)
+        })
     }
 
-    /// The sessions that have not ended, as far as the shard knows.
+    /// The sessions that have not ended, as far as the shard knows. None while somebody has the state for long.
     pub(super) fn open_sessions(&self) -> Vec<(Incarnation, Session)> {
-        self.state.read().sessions.open().collect()
+        self.state_here().map(|state| state.sessions.open().collect()).unwrap_or_default()
     }
 
-    /// How large the session table is.
-    pub(super) fn sessions_size(&self) -> SessionsSize {
-        self.state.read().sessions.size()
+    /// How much there is; while somebody has the state for long, how much there was when this was asked last.
+    pub(super) fn gauges(&self) -> Gauges {
+        let mut latest = self.gauges.lock();
+        if let Some(state) = self.state_here() {
+            *latest = Gauges::of(&state);
+        }
+        *latest
     }
 
     /// The replica's hashes, all of one state, at the time of the call or later. Walks all keys, some
@@ -221,6 +341,11 @@ impl ShardMachine {
         Some((ticket, StateHash { index, history, keyspace: 0, keys }))
     }
 
+    fn rest_of_entry(&self) -> RestOfEntry {
+        let (now, listener) = (Arc::clone(&self.now), Arc::clone(&self.listener));
+        RestOfEntry { long: self.begin_long(), now, listener }
+    }
+
     fn draw_ticket(&self) -> SnapshotTicket {
         SnapshotTicket(self.snapshots_begun.fetch_add(1, Ordering::Relaxed))
     }
@@ -232,42 +357,36 @@ impl StateMachine for ShardMachine {
         position: EntryPosition,
         origin: Origin,
         bytes: &Bytes,
-    ) -> Result<(), UnknownEntry> {
+    ) -> Result<Applied, UnknownEntry> {
         // All of it before any of it: an entry is applied whole or not at all.
         let (stamp, proposal) = decode_known(origin, bytes).map_err(UnknownEntry::because)?;
-        let mut guard = self.state.write();
-        let state = &mut *guard;
-        state.index = position.index;
-        state.history = xxh3_64_with_seed(bytes, state.history);
-        state.now = state.now.max(stamp.now);
-        let stamp = Stamp { now: state.now, ..stamp };
-        state.sessions.pass_time(stamp.now);
-        match proposal {
-            Proposal::Batch(packets) => {
-                for (ordinal, packet) in packets.into_iter().enumerate() {
-                    apply_packet(state, &packet, stamp, ordinal as u64, &*self.listener);
-                }
+        let here = if bytes.len() > APPLY_BYTES_MAX { None } else { self.state_mut_here() };
+        let Some(mut state) = here else {
+            let (bytes, index) = (bytes.clone(), position.index);
+            let (shared, rest) = (Arc::clone(&self.state), self.rest_of_entry());
+            return Ok(Applied::Rest(Box::new(move || {
+                let mut state = shared.write_arc();
+                let run = begin_entry(&mut state, index, &bytes, (stamp, proposal));
+                rest.run(state, run);
+            })));
+        };
+        let mut run = begin_entry(&mut state, position.index, bytes, (stamp, proposal));
+        match run.go_on(&mut state, APPLY_WEIGHT_MAX, &*self.listener) {
+            Progress::Ended => {
+                end_entry(state, &self.now);
+                Ok(Applied::Whole)
             }
-            Proposal::Purge(keys) => {
-                for (db, key) in keys {
-                    state.keyspace.purge(db, &key, stamp.now);
-                }
-            }
-            Proposal::Close(sessions) => {
-                for (incarnation, upto) in sessions {
-                    state.sessions.close(incarnation, upto, stamp.now);
-                }
+            Progress::Paused => {
+                let rest = self.rest_of_entry();
+                Ok(Applied::Rest(Box::new(move || rest.run(state, run))))
             }
         }
-        let buried = state.keyspace.take_graveyard();
-        drop(guard);
-        free_elsewhere(buried);
-        Ok(())
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
         let ticket = self.draw_ticket();
         let mut buried = Graveyard::default();
+        // Waits for reads however long they take.
         let mut state = self.state.write();
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
         for number in [state.now.0, state.history, state.index] {
@@ -283,7 +402,9 @@ impl StateMachine for ShardMachine {
             debug_assert!(begun, "nothing is under way any more");
         }
         drop(state);
-        free_elsewhere(buried);
+        if !buried.is_empty() {
+            free_elsewhere(buried);
+        }
         ticket
     }
 
@@ -293,7 +414,7 @@ impl StateMachine for ShardMachine {
         budget: usize,
         out: &mut Vec<u8>,
     ) -> SnapshotProgress {
-        let mut guard = self.state.write();
+        let Some(mut guard) = self.state_mut_here() else { return SnapshotProgress::Busy };
         let state = &mut *guard;
         let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
             return SnapshotProgress::Lost;
@@ -312,7 +433,9 @@ impl StateMachine for ShardMachine {
         // What was flushed meanwhile.
         let buried = state.keyspace.take_graveyard();
         drop(guard);
-        free_elsewhere(buried);
+        if !buried.is_empty() {
+            free_elsewhere(buried);
+        }
         progress
     }
 
@@ -334,17 +457,73 @@ impl StateMachine for ShardMachine {
     ) -> io::Result<Restored> {
         let state = load(chunks, self.empty_state())?;
         Ok(Box::new(move || {
+            let now = state.now.0;
             let old = std::mem::replace(&mut *self.state.write(), state);
+            self.now.store(now, Ordering::Release);
             drop(old);
         }))
     }
 }
 
-/// Frees what has gone where nobody waits: neither for the state nor, with heartbeats to send, for this thread.
-fn free_elsewhere(buried: Graveyard) {
-    if buried.is_empty() {
-        return;
+/// What ends an entry away from the runtimes.
+struct RestOfEntry {
+    long: Long,
+    now: Arc<AtomicU64>,
+    listener: Arc<dyn AppliedPackets>,
+}
+
+impl RestOfEntry {
+    fn run(self, mut state: StateMut, mut run: Run) {
+        match run.go_on(&mut state, usize::MAX, &*self.listener) {
+            Progress::Ended => end_entry(state, &self.now),
+            Progress::Paused => unreachable!("nothing is heavier than that"),
+        }
+        // After the lock has gone: who finds that taken must find somebody counted.
+        drop(self.long);
     }
+}
+
+/// Begins to apply an entry: does all of it but to run the commands of a batch.
+fn begin_entry(
+    state: &mut State,
+    index: u64,
+    bytes: &Bytes,
+    (stamp, proposal): (Stamp, Proposal),
+) -> Run {
+    state.index = index;
+    state.history = xxh3_64_with_seed(bytes, state.history);
+    state.now = state.now.max(stamp.now);
+    let stamp = Stamp { now: state.now, ..stamp };
+    state.sessions.pass_time(stamp.now);
+    let packets = match proposal {
+        Proposal::Batch(packets) => packets,
+        Proposal::Purge(keys) => {
+            for (db, key) in keys {
+                state.keyspace.purge(db, &key, stamp.now);
+            }
+            Vec::new()
+        }
+        Proposal::Close(sessions) => {
+            for (incarnation, upto) in sessions {
+                state.sessions.close(incarnation, upto, stamp.now);
+            }
+            Vec::new()
+        }
+    };
+    Run { packets: packets.into_iter(), ordinal: 0, stamp, open: None }
+}
+
+fn end_entry(mut state: StateMut, now: &AtomicU64) {
+    now.store(state.now.0, Ordering::Release);
+    let buried = state.keyspace.take_graveyard();
+    drop(state);
+    if !buried.is_empty() {
+        free_elsewhere(buried);
+    }
+}
+
+/// Frees what has gone where nobody waits: neither for the state nor, with heartbeats to send, for this thread.
+fn free_elsewhere<T: Send + 'static>(buried: T) {
     match tokio::runtime::Handle::try_current() {
         // Nothing comes of it, so nobody waits for its end but the runtime itself.
         Ok(runtime) => drop(runtime.spawn_blocking(move || drop(buried))),
@@ -387,61 +566,153 @@ fn decode_known(origin: Origin, bytes: &Bytes) -> Result<(Stamp, Proposal), Unkn
     Ok((stamp, proposal))
 }
 
-/// Applies `packet`, which was checked.
-fn apply_packet(
-    state: &mut State,
-    packet: &Packet,
-    stamp: Stamp,
+/// The packets of an entry, which were checked, as far as they are applied.
+struct Run {
+    packets: std::vec::IntoIter<Packet>,
+    /// How many have been begun.
     ordinal: u64,
-    listener: &dyn AppliedPackets,
-) {
-    let replies = match state.sessions.admit(packet.id, packet.floor, stamp.now) {
-        Admission::New => {
-            // Each command of an entry draws its own random numbers: ordinals of packets and commands name it.
-            let mut seed = stamp.seed ^ ordinal.rotate_left(32);
-            let mut replies = Replies::default();
-            replies.ends.reserve(packet.commands as usize);
-            replies.bytes.reserve(packet.commands as usize * 8);
-            let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
-            let mut commands = Commands::new(&packet.body);
-            // From the first command on that the replies have no room for, nothing is run any more, on any replica: the
-            // front end sends it again, and reads by themselves.
-            let mut is_over = false;
-            let mut is_first = true;
-            let mut ahead = Ahead::new();
-            loop {
-                ahead.extend(commands.by_ref().take(ahead_max).map(known));
-                if ahead.is_empty() {
-                    break;
+    stamp: Stamp,
+    /// The one that is applied in part.
+    open: Option<OpenPacket>,
+}
+
+/// A packet that is being applied.
+struct OpenPacket {
+    packet: Packet,
+    /// Bytes of its commands that have been run.
+    done: usize,
+    /// Each command of an entry draws its own random numbers: ordinals of packets and commands name it.
+    seed: u64,
+    replies: Replies,
+    /// From the first command on that the replies have no room for, nothing is run any more, on any replica: the
+    /// front end sends it again, and reads by themselves.
+    is_over: bool,
+    is_first: bool,
+}
+
+/// Whether there is more to apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Ended,
+    /// The next command weighs more than was left.
+    Paused,
+}
+
+impl Run {
+    /// Applies commands until all have been, or what they weigh exceeds `weight_max`: before the one that is too much.
+    fn go_on(
+        &mut self,
+        state: &mut State,
+        weight_max: usize,
+        listener: &dyn AppliedPackets,
+    ) -> Progress {
+        let mut weight_left = weight_max;
+        loop {
+            let open = match self.open.take() {
+                Some(open) => open,
+                None => match self.open_next(state, listener) {
+                    Some(open) => open,
+                    None => return Progress::Ended,
+                },
+            };
+            match open.go_on(state, self.stamp.now, &mut weight_left) {
+                Ok((id, replies)) => {
+                    state.history = xxh3_64_with_seed(&replies.bytes, state.history);
+                    let replies = Arc::new(replies);
+                    state.sessions.record(id, Arc::clone(&replies));
+                    listener.applied(id, replies.submissions(), &replies);
                 }
-                look_ahead(&state.keyspace, &ahead);
-                for command in ahead.drain(..) {
-                    if command.1.begins && !std::mem::take(&mut is_first) {
-                        replies.end_submission();
-                    }
-                    // Also for what is not run, so that each command's place names its random numbers.
-                    seed = seed.wrapping_add(SEED_STEP);
-                    is_over |= replies.bytes.len() >= REPLIES_SOFT_MAX;
-                    if is_over {
-                        continue;
-                    }
-                    let at = At::new(command.1.db, stamp.now);
-                    let context = Context::new(at, seed);
-                    is_over = !run(&mut state.keyspace, command, &context, &mut replies);
+                Err(paused) => {
+                    self.open = Some(*paused);
+                    return Progress::Paused;
                 }
             }
-            if !is_first {
-                replies.end_submission();
-            }
-            state.history = xxh3_64_with_seed(&replies.bytes, state.history);
-            let replies = Arc::new(replies);
-            state.sessions.record(packet.id, Arc::clone(&replies));
-            replies
         }
-        Admission::Duplicate(replies) => replies,
-        Admission::Stale => return listener.stale(packet.id),
-    };
-    listener.applied(packet.id, replies.submissions(), &replies);
+    }
+
+    /// Begins the next packet that is new.
+    fn open_next(
+        &mut self,
+        state: &mut State,
+        listener: &dyn AppliedPackets,
+    ) -> Option<OpenPacket> {
+        loop {
+            let packet = self.packets.next()?;
+            let seed = self.stamp.seed ^ self.ordinal.rotate_left(32);
+            self.ordinal += 1;
+            match state.sessions.admit(packet.id, packet.floor, self.stamp.now) {
+                Admission::New => {
+                    let mut replies = Replies::default();
+                    replies.ends.reserve(packet.commands as usize);
+                    replies.bytes.reserve(packet.commands as usize * 8);
+                    let (is_over, is_first) = (false, true);
+                    return Some(OpenPacket { packet, done: 0, seed, replies, is_over, is_first });
+                }
+                Admission::Duplicate(replies) => {
+                    listener.applied(packet.id, replies.submissions(), &replies);
+                }
+                Admission::Stale => listener.stale(packet.id),
+            }
+        }
+    }
+}
+
+impl OpenPacket {
+    /// Runs the commands that are left, or those that weigh no more than `weight_left`. The replies of all, or what is to
+    /// go on.
+    fn go_on(
+        mut self,
+        state: &mut State,
+        now: UnixMillis,
+        weight_left: &mut usize,
+    ) -> Result<(PacketId, Replies), Box<Self>> {
+        let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
+        let body = self.packet.body.clone();
+        let mut commands = Commands::new(&body[self.done..]);
+        let mut ahead = Ahead::new();
+        let mut is_too_heavy = false;
+        while !is_too_heavy {
+            while ahead.len() < ahead_max {
+                let Some((found, command)) = commands.next().map(known) else { break };
+                let at = At::new(command.db, now);
+                // What is not run weighs nothing.
+                if !self.is_over {
+                    let weight = command::weight(found, &state.keyspace, &command.argv, at);
+                    is_too_heavy = weight > *weight_left;
+                    if is_too_heavy {
+                        break;
+                    }
+                    *weight_left -= weight;
+                }
+                self.done = body.len() - commands.rest().len();
+                ahead.push((found, command));
+            }
+            if ahead.is_empty() {
+                break;
+            }
+            look_ahead(&state.keyspace, &ahead);
+            for command in ahead.drain(..) {
+                if command.1.begins && !std::mem::take(&mut self.is_first) {
+                    self.replies.end_submission();
+                }
+                // Also for what is not run, so that each command's place names its random numbers.
+                self.seed = self.seed.wrapping_add(SEED_STEP);
+                self.is_over |= self.replies.bytes.len() >= REPLIES_SOFT_MAX;
+                if self.is_over {
+                    continue;
+                }
+                let context = Context::new(At::new(command.1.db, now), self.seed);
+                self.is_over = !run(&mut state.keyspace, command, &context, &mut self.replies);
+            }
+        }
+        if is_too_heavy {
+            return Err(Box::new(self));
+        }
+        if !self.is_first {
+            self.replies.end_submission();
+        }
+        Ok((self.packet.id, self.replies))
+    }
 }
 
 /// Commands of a packet that are about to run.
@@ -548,13 +819,15 @@ fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusi
 
 /// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
 /// [`REPLIES_SOFT_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
-/// would bypass the log.
-pub(super) fn run_reads(
+/// would bypass the log. `None` as soon as they weigh more than `weight_max`.
+fn run_reads(
     keyspace: &Keyspace,
     now: UnixMillis,
     mut seed: u64,
     body: &[u8],
-) -> Replies {
+    weight_max: usize,
+) -> Option<Replies> {
+    let mut weight_left = weight_max;
     let mut replies = Replies::default();
     let mut is_first = true;
     for command in Commands::new(body) {
@@ -569,6 +842,8 @@ pub(super) fn run_reads(
         let context = Context::new(At::new(command.db, now), seed);
         let reply = match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
+                let weight = command::weight(found, keyspace, &command.argv, context.at);
+                weight_left = weight_left.checked_sub(weight)?;
                 command::run_read(found, keyspace, &command.argv, &context)
             }
             Some(_) | None => {
@@ -580,7 +855,7 @@ pub(super) fn run_reads(
     if !is_first {
         replies.end_submission();
     }
-    replies
+    Some(replies)
 }
 
 #[cfg(test)]
@@ -647,7 +922,7 @@ mod tests {
             let packet = Packet { id, floor: 1, commands: 1, body: set.into() };
             let entry = proposal::encode_batch(stamp, &[packet]);
             let position = EntryPosition { term: 1, index: pauses };
-            machine.apply(position, Origin::Elsewhere, &entry).unwrap();
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
         });
         assert!(pauses >= 4, "{pauses}");
         assert_eq!(hash, Ok(before));
@@ -670,6 +945,126 @@ mod tests {
             }
         });
         assert_eq!(hash, Ok(before));
+    }
+
+    /// An entry of two packets: strings, and sets that are taken as a whole and in part.
+    fn entry_of_many() -> (Stamp, Vec<Packet>) {
+        let members: Vec<String> = (0..60).map(|it| it.to_string()).collect();
+        let members: Vec<&[u8]> = members.iter().map(String::as_bytes).collect();
+        let sadd = [&[&b"SADD"[..], b"{a}s"], &members[..]].concat();
+        let first: [&[&[u8]]; 6] = [
+            &[b"INCR", b"{a}n"],
+            &sadd,
+            &[b"SPOP", b"{a}s", b"7"],
+            &[b"SMEMBERS", b"{a}s"],
+            &[b"INCR", b"{a}n"],
+            &[b"SPOP", b"{a}s"],
+        ];
+        let second: [&[&[u8]]; 3] = [
+            &[b"SPOP", b"{a}s", b"99"],
+            &[b"INCR", b"{a}n"],
+            &[b"SETRANGE", b"{a}t", b"9999", b"x"],
+        ];
+        let session = Session { number: 1, random: 1 };
+        let packet = |sequence, lines: &[&[&[u8]]]| {
+            let body: Vec<u8> = lines.iter().flat_map(|line| body(line)).collect();
+            let id = PacketId { incarnation: Incarnation(1), session, sequence };
+            let commands = u32::try_from(lines.len()).unwrap();
+            Packet { id, floor: 1, commands, body: body.into() }
+        };
+        let packets = vec![packet(1, &first), packet(2, &second)];
+        (Stamp { now: UnixMillis(5), seed: 77 }, packets)
+    }
+
+    /// Wherever an entry is paused: the state, the replies and what is said of them are those of one go.
+    #[test]
+    fn a_pause_within_an_entry_changes_nothing() {
+        let (stamp, packets) = entry_of_many();
+        let entry = proposal::encode_batch(stamp, &packets);
+        // Few keys, and so many that they are fetched ahead.
+        for (keys, step) in [(0, 1), (9000, 29)] {
+            let outcome = |weight: usize| {
+                let heard = Arc::new(Heard::default());
+                let listener = Arc::clone(&heard) as Arc<dyn AppliedPackets>;
+                let machine =
+                    ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), listener);
+                set_keys(&machine, keys, b"v");
+                let mut state = machine.state.write_arc();
+                let decoded = proposal::decode(entry.clone()).unwrap();
+                let mut run = begin_entry(&mut state, 9, &entry, decoded);
+                let paused = run.go_on(&mut state, weight, &*heard);
+                if paused == Progress::Paused {
+                    assert_eq!(run.go_on(&mut state, 0, &*heard), Progress::Paused);
+                    assert_eq!(run.go_on(&mut state, usize::MAX, &*heard), Progress::Ended);
+                }
+                end_entry(state, &machine.now);
+                assert_eq!(machine.now(), UnixMillis(5));
+                (paused, hash_of(&machine), heard.0.lock().clone())
+            };
+            let (progress, hash, heard) = outcome(usize::MAX);
+            assert_eq!(progress, Progress::Ended);
+            let mut pauses = 0;
+            for weight in (0..).step_by(step) {
+                let other = outcome(weight);
+                assert_eq!((&other.1, &other.2), (&hash, &heard), "{weight}");
+                if other.0 == Progress::Ended {
+                    break;
+                }
+                pauses += 1;
+            }
+            assert!((100..300).contains(&(pauses * step)), "{pauses}");
+        }
+    }
+
+    /// faults.md B4: it was applied on the thread that beats hearts, and whoever read waited for it there.
+    #[test]
+    fn who_beats_hearts_neither_applies_what_is_heavy_nor_waits_for_it() {
+        let machine = machine_with(b"v");
+        let members: Vec<Vec<u8>> =
+            (0..=APPLY_WEIGHT_MAX).map(|it| it.to_le_bytes().to_vec()).collect();
+        let add: Vec<&[u8]> =
+            [&b"SADD"[..], b"{a}s"].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
+        let apply = |index, packet: Packet| {
+            let session = Session { number: 1, random: 1 };
+            let id = PacketId { incarnation: Incarnation(1), session, sequence: index };
+            let packet = Packet { id, floor: 1, ..packet };
+            let entry = proposal::encode_batch(Stamp { now: UnixMillis(2), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap()
+        };
+        let get = body(&[b"GET", b"{a}1"]);
+        let is_read = || machine.run_reads(UnixMillis(1), 1, &get).is_some();
+        let small = || packet_of(body(&[b"SET", b"{a}1", b"w"]), 1);
+        assert!(matches!(apply(1, small()), Applied::Whole));
+        let rest = apply(2, packet_of(body(&add), 1));
+        assert!(matches!(rest, Applied::Rest(_)));
+        // Nobody sees a part of it, and nobody waits.
+        assert!(!is_read() && !machine.is_large());
+        assert!(machine.due_keys(UnixMillis(9), 1).keys.is_empty());
+        assert!(machine.open_sessions().is_empty());
+        assert_eq!(
+            machine.snapshot_step(SnapshotTicket(0), 1, &mut Vec::new()),
+            SnapshotProgress::Busy
+        );
+        rest.finish();
+        assert!(is_read() && machine.open_sessions().len() == 1);
+        assert_eq!(machine.gauges().len(), 4);
+        // Reads of great weight are run elsewhere, too, and entries are then applied there.
+        let smembers = body(&[b"SMEMBERS", b"{a}s"]);
+        assert!(machine.run_reads(UnixMillis(1), 1, &smembers).is_none());
+        assert!(!machine.run_reads_long(UnixMillis(1), 1, &smembers).bytes.is_empty());
+        let reading = (machine.begin_long(), machine.state.read());
+        let rest = apply(3, small());
+        assert!(matches!(rest, Applied::Rest(_)));
+        drop(reading);
+        rest.finish();
+        assert!(matches!(apply(4, small()), Applied::Whole), "all that is heavy has ended");
+        let large = vec![b'x'; APPLY_BYTES_MAX];
+        let rest = apply(5, packet_of(body(&[b"SET", b"{a}1", &large]), 1));
+        assert!(matches!(rest, Applied::Rest(_)));
+        // The replica has ended: what is left of an entry is not applied any more, and holds up nobody.
+        drop(rest);
+        assert!(is_read());
     }
 
     /// faults.md B4: it was freed in apply, under the lock.
@@ -743,7 +1138,7 @@ mod tests {
         let packet = packet_of(packet.frame().body().to_vec(), 7);
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
-        machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap();
+        machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap().finish();
         let heard = heard.0.lock();
         let replies = &heard[0].1;
         let first: Vec<u8> = (0..4).map(|place| replies.get(place).unwrap()[0]).collect();
@@ -762,10 +1157,7 @@ mod tests {
         let mut packet = proposal::PacketBuffer::new();
         packet.push(&reads, 9);
         packet.push(&reads, 9);
-        let run = |body: &[u8]| {
-            machine.read(UnixMillis(1), |keyspace, now| run_reads(keyspace, now, 1, body))
-        };
-        let replies = run(&packet.frame().body());
+        let replies = machine.run_reads(UnixMillis(1), 1, &packet.frame().body()).unwrap();
         assert_eq!(replies.submission_ends(), [4, 4]);
     }
 
@@ -848,7 +1240,8 @@ mod tests {
         }
         machine
             .apply(EntryPosition { term: 1, index: 7 }, Origin::Elsewhere, &good.into())
-            .unwrap();
+            .unwrap()
+            .finish();
         assert_eq!(hash_of(&machine).keys, before.keys + 1);
     }
 
@@ -880,7 +1273,10 @@ mod tests {
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         for index in 1..3 {
             let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
-            machine.apply(EntryPosition { term: 1, index }, Origin::Elsewhere, &entry).unwrap();
+            machine
+                .apply(EntryPosition { term: 1, index }, Origin::Elsewhere, &entry)
+                .unwrap()
+                .finish();
         }
         let replies =
             Replies::of(&[&["+OK\r\n"], &[":2\r\n"], &["$1\r\n2\r\n", "+OK\r\n", ":2\r\n"]]);

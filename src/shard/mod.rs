@@ -33,8 +33,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use limits::REPLY_BYTES_MAX;
-pub use machine::{HashRefused, StateHash};
+pub use limits::{READ_WEIGHT_MAX, REPLY_BYTES_MAX};
+pub use machine::{Gauges, HashRefused, KeyCounts, StateHash};
 pub use outbox::Lane;
 pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,

@@ -15,7 +15,7 @@ use super::front::{Front, ReadDeparture};
 use super::limits::{
     LEADER_LOOK_INTERVAL, PACKETS_IN_FLIGHT_MAX, READ_LEADERS_LOST_MAX, RETRY_PAUSE,
 };
-use super::machine::{self, ShardMachine};
+use super::machine::ShardMachine;
 use super::reply::Replies;
 use super::seat::Seat;
 use super::shard::{Ground, ShardOptions};
@@ -71,8 +71,9 @@ impl Reads {
     /// Takes reads that another node sends here as to the leader.
     pub(super) fn handle(self: &Arc<Self>, message: Message, responder: Responder) {
         let arrived = self.time.monotonic();
-        if self.seat.may_read() {
-            let replies = self.run(arrived, &message.body);
+        if self.seat.may_read()
+            && let Some(replies) = self.run_here(arrived, &message.body)
+        {
             return responder.send_with(|out| wire::put_applied(self.front.room(), &replies, out));
         }
         let reads = Arc::clone(self);
@@ -86,15 +87,28 @@ impl Reads {
         });
     }
 
-    /// Runs the reads in `body` on this node's applied state, which `clock` or something later vouches for.
-    pub(super) fn run(&self, clock: MonotonicMicros, body: &[u8]) -> Replies {
+    /// Runs the reads in `body` on this node's applied state, which `clock` or something later vouches for; `None` when that
+    /// would take long.
+    pub(super) fn run_here(&self, clock: MonotonicMicros, body: &[u8]) -> Option<Replies> {
+        let seed = self.random.lock().next_u64();
+        self.machine.run_reads(self.time.for_read(clock), seed, body)
+    }
+
+    /// Runs them however long that takes; `None` when they could not be run.
+    async fn run(&self, clock: MonotonicMicros, body: &Bytes) -> Option<Replies> {
+        if let Some(replies) = self.run_here(clock, body) {
+            return Some(replies);
+        }
         let seed = self.random.lock().next_u64();
         let now = self.time.for_read(clock);
-        self.machine.read(now, |keyspace, now| machine::run_reads(keyspace, now, seed, body))
+        let (machine, body) = (Arc::clone(&self.machine), body.clone());
+        // What vouched for the state vouches for any later one: the reads are under way.
+        let run = move || machine.run_reads_long(now, seed, &body);
+        tokio::task::spawn_blocking(run).await.ok()
     }
 
     /// Reads vouched for by a quorum, or by whoever leads.
-    async fn confirmed(&self, body: &[u8]) -> Result<Replies, Option<NodeId>> {
+    async fn confirmed(&self, body: &Bytes) -> Result<Replies, Option<NodeId>> {
         let Some(replica) = self.seat.replica() else { return Err(self.seat.hint()) };
         let asked = self.time.monotonic();
         match replica.group.leadership() {
@@ -109,7 +123,7 @@ impl Reads {
             })?;
             self.time.lead();
         }
-        Ok(self.run(asked, body))
+        self.run(asked, body).await.ok_or(None)
     }
 
     /// Sends what reads have gathered, each batch in a task of its own that follows the leader.

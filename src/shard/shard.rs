@@ -18,13 +18,12 @@ use std::time::Duration;
 use super::forward::Forward;
 use super::front::Front;
 use super::limits::HASH_PAUSE;
-use super::machine::{self, HashRefused, ShardMachine, StateHash};
+use super::machine::{self, Gauges, HashRefused, ShardMachine, StateHash};
 use super::outbox::Lane;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::reply::ReplyCell;
 use super::seat::{Replica, Seat};
-use super::session::SessionsSize;
 use super::time::ShardTime;
 use super::upkeep::Upkeep;
 use super::wire::kind;
@@ -269,12 +268,13 @@ impl Shard {
     }
 
     /// Runs `read` on this node's applied state, whatever it is worth: see [`Self::may_read`]. The time it is given is the
-    /// shard's at `clock`, which must not be later than what vouches for the read: see `time`.
+    /// shard's at `clock`, which must not be later than what vouches for the read: see `time`. `None` while an entry or
+    /// reads of great weight have the state: then [`Lane::Read`] waits for them.
     pub fn read<R>(
         &self,
         clock: MonotonicMicros,
         read: impl FnOnce(&Keyspace, UnixMillis) -> R,
-    ) -> R {
+    ) -> Option<R> {
         self.machine.read(self.time.for_read(clock), read)
     }
 
@@ -309,9 +309,10 @@ impl Shard {
         self.seat.replica().map(|replica| replica.group.status())
     }
 
-    /// How much is kept here for retries of front ends.
-    pub fn sessions_size(&self) -> SessionsSize {
-        self.machine.sessions_size()
+    /// How much this node's replica holds; while an entry or reads of great weight have the state, how much it held when
+    /// somebody asked last.
+    pub fn gauges(&self) -> Gauges {
+        self.machine.gauges()
     }
 
     /// Hashes of this replica's state; walks all keys, step by step, and sleeps between the steps: not on a runtime.

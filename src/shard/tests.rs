@@ -91,7 +91,7 @@ fn submission(commands: &[u8]) -> Bytes {
 fn random_key(shard: &Shard) -> Vec<u8> {
     let mut commands = Vec::new();
     put_command(Protocol::Resp2, DbIndex(0), &[b"RANDOMKEY"], &mut commands);
-    shard.reads.run(MonotonicMicros(0), &commands).bytes
+    shard.reads.run_here(MonotonicMicros(0), &commands).unwrap().bytes
 }
 
 /// Fault R18: forwarded reads drew the same key again and again.
@@ -112,7 +112,11 @@ fn each_request_draws_its_own_random_key() {
     let packet = Packet { id, floor: 1, commands: KEYS, body: submission(&body) };
     let stamp = Stamp { now: UnixMillis(1), seed: 1 };
     let entry = proposal::encode_batch(stamp, &[packet]);
-    shard.machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap();
+    shard
+        .machine
+        .apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry)
+        .unwrap()
+        .finish();
     let keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| random_key(&shard)).collect();
     // One key in 200 draws was seen; 126 distinct ones are to be expected.
     assert!(keys.len() > 50, "{} different keys", keys.len());
@@ -161,7 +165,7 @@ fn foreign_packet(number: u64) -> Packet {
 fn apply(shard: &Shard, index: u64, packet: &Packet) {
     let stamp = Stamp { now: UnixMillis(1), seed: 1 };
     let entry = proposal::encode_batch(stamp, std::slice::from_ref(packet));
-    shard.machine.apply(EntryPosition { term: 1, index }, Origin::Here, &entry).unwrap();
+    shard.machine.apply(EntryPosition { term: 1, index }, Origin::Here, &entry).unwrap().finish();
 }
 
 async fn send(peer: &PeerClient, packet: &Packet) -> Answer {
@@ -242,7 +246,7 @@ async fn a_retry_is_applied_once_before_and_after_its_replies_are_confirmed() {
     let calls = async {
         let first = send(&peer, &packet).await;
         let again = send(&peer, &packet).await;
-        let kept = leader.shard.sessions_size();
+        let kept = leader.shard.gauges().sessions;
         let confirmed = send(&peer, &confirmation).await;
         (first, again, kept, confirmed, send(&peer, &packet).await)
     };
@@ -253,7 +257,7 @@ async fn a_retry_is_applied_once_before_and_after_its_replies_are_confirmed() {
     assert_eq!(kept.bytes, 4);
     assert!(matches!(confirmed, Answer::Applied(..)), "{confirmed:?}");
     assert!(matches!(late, Answer::Stale), "{late:?}");
-    assert_eq!(leader.shard.sessions_size().bytes, 0);
+    assert_eq!(leader.shard.gauges().sessions.bytes, 0);
 }
 
 /// The door of a shard, as it stands at every node.

@@ -20,6 +20,7 @@ mod doors;
 mod durability;
 mod failover;
 mod golden;
+mod heavy;
 mod linearizability;
 mod memory;
 mod peer_door;

@@ -1,9 +1,10 @@
 //! KEYS: all keys that match a glob.
 
 use crate::command::prelude::*;
+use crate::command::weight;
 use crate::stdx::glob;
 
-pub(super) const KEYS: DataCommand = DataCommand::read(&SPEC, keys);
+pub(super) const KEYS: DataCommand = DataCommand::read(&SPEC, keys).weighed(weight::all_keys);
 
 const SPEC: Spec = Spec {
     name: "keys",

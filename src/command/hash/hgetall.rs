@@ -1,8 +1,10 @@
 //! HGETALL: all fields of a hash with their values.
 
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const HGETALL: DataCommand = DataCommand::read(&SPEC, hgetall);
+pub(super) const HGETALL: DataCommand =
+    DataCommand::read(&SPEC, hgetall).weighed(weight::whole_value);
 
 const SPEC: Spec = Spec {
     name: "hgetall",

@@ -2,10 +2,11 @@
 
 use crate::command::count::parse_count;
 use crate::command::prelude::*;
+use crate::command::weight;
 use crate::keyspace::{End, VALUE_PARTS_SMALL_MAX};
 
-pub(super) const LPOP: DataCommand = DataCommand::write(&LPOP_SPEC, lpop);
-pub(super) const RPOP: DataCommand = DataCommand::write(&RPOP_SPEC, rpop);
+pub(super) const LPOP: DataCommand = DataCommand::write(&LPOP_SPEC, lpop).weighed(weight::counted);
+pub(super) const RPOP: DataCommand = DataCommand::write(&RPOP_SPEC, rpop).weighed(weight::counted);
 
 const LPOP_SPEC: Spec = Spec {
     name: "lpop",

@@ -1,9 +1,11 @@
 //! LRANGE: elements between two indexes.
 
 use super::range::range_of;
+use crate::command::parse_i64;
 use crate::command::prelude::*;
+use crate::keyspace::At;
 
-pub(super) const LRANGE: DataCommand = DataCommand::read(&SPEC, lrange);
+pub(super) const LRANGE: DataCommand = DataCommand::read(&SPEC, lrange).weighed(weigh);
 
 const SPEC: Spec = Spec {
     name: "lrange",
@@ -23,6 +25,16 @@ fn lrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) ->
     let (start, stop) = (args.next_i64()?, args.next_i64()?);
     let Some(list) = keyspace.list(context.at, key)? else { return Ok(Reply::Array(Vec::new())) };
     Ok(Reply::bulks(list.range(range_of(start, stop, list.len()))))
+}
+
+fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let [_, key, start, stop] = argv else { return 0 };
+    let (Ok(Some(list)), Ok(start), Ok(stop)) =
+        (keyspace.list(at, key), parse_i64(start), parse_i64(stop))
+    else {
+        return 0;
+    };
+    range_of(start, stop, list.len()).len()
 }
 
 #[cfg(test)]

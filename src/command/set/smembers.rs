@@ -1,8 +1,10 @@
 //! SMEMBERS: all members of a set.
 
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const SMEMBERS: DataCommand = DataCommand::read(&SPEC, smembers);
+pub(super) const SMEMBERS: DataCommand =
+    DataCommand::read(&SPEC, smembers).weighed(weight::whole_value);
 
 const SPEC: Spec = Spec {
     name: "smembers",

@@ -2,9 +2,10 @@
 
 use crate::command::count::parse_count;
 use crate::command::prelude::*;
+use crate::command::weight;
 use crate::keyspace::VALUE_PARTS_SMALL_MAX;
 
-pub(super) const SPOP: DataCommand = DataCommand::write(&SPEC, spop);
+pub(super) const SPOP: DataCommand = DataCommand::write(&SPEC, spop).weighed(weight::counted);
 
 const SPEC: Spec = Spec {
     name: "spop",

@@ -2,10 +2,13 @@
 
 use crate::command::count::parse_count;
 use crate::command::prelude::*;
+use crate::command::weight;
 use crate::keyspace::{Extreme, VALUE_PARTS_SMALL_MAX};
 
-pub(super) const ZPOPMIN: DataCommand = DataCommand::write(&ZPOPMIN_SPEC, zpopmin);
-pub(super) const ZPOPMAX: DataCommand = DataCommand::write(&ZPOPMAX_SPEC, zpopmax);
+pub(super) const ZPOPMIN: DataCommand =
+    DataCommand::write(&ZPOPMIN_SPEC, zpopmin).weighed(weight::counted);
+pub(super) const ZPOPMAX: DataCommand =
+    DataCommand::write(&ZPOPMAX_SPEC, zpopmax).weighed(weight::counted);
 
 const ZPOPMIN_SPEC: Spec = Spec {
     name: "zpopmin",

@@ -1,11 +1,14 @@
 //! XRANGE and XREVRANGE: entries between two ids, in either direction.
 
 use super::id::{RangeEnd, parse_range_end};
+use crate::command::count::parse_count;
 use crate::command::prelude::*;
-use crate::keyspace::{StreamEntry, StreamId};
+use crate::command::weight;
+use crate::keyspace::{At, StreamEntry, StreamId};
 
-pub(super) const XRANGE: DataCommand = DataCommand::read(&XRANGE_SPEC, xrange);
-pub(super) const XREVRANGE: DataCommand = DataCommand::read(&XREVRANGE_SPEC, xrevrange);
+pub(super) const XRANGE: DataCommand = DataCommand::read(&XRANGE_SPEC, xrange).weighed(weigh);
+pub(super) const XREVRANGE: DataCommand =
+    DataCommand::read(&XREVRANGE_SPEC, xrevrange).weighed(weigh);
 
 const XRANGE_SPEC: Spec = Spec {
     name: "xrange",
@@ -56,6 +59,15 @@ fn xrevrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context)
         return Ok(Reply::Array(Vec::new()));
     };
     Ok(request.reply(stream.range(request.start..=request.end).rev()))
+}
+
+/// The whole stream, or as many entries as are asked for.
+fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let count = match argv {
+        [_, _, _, _, _, count] => parse_count(count).unwrap_or(0),
+        _ => usize::MAX,
+    };
+    weight::whole_value(keyspace, argv, at).min(count)
 }
 
 struct Request {

@@ -2,8 +2,10 @@
 
 use super::limits::check_length;
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const APPEND: DataCommand = DataCommand::write(&SPEC, append);
+pub(super) const APPEND: DataCommand =
+    DataCommand::write(&SPEC, append).weighed(weight::whole_value);
 
 const SPEC: Spec = Spec {
     name: "append",

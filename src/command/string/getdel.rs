@@ -1,8 +1,10 @@
 //! GETDEL: the string at a key, which is removed.
 
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const GETDEL: DataCommand = DataCommand::write(&SPEC, getdel);
+pub(super) const GETDEL: DataCommand =
+    DataCommand::write(&SPEC, getdel).weighed(weight::whole_value);
 
 const SPEC: Spec = Spec {
     name: "getdel",

@@ -2,8 +2,10 @@
 
 use super::limits::check_length;
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const SETRANGE: DataCommand = DataCommand::write(&SPEC, setrange);
+pub(super) const SETRANGE: DataCommand =
+    DataCommand::write(&SPEC, setrange).weighed(weight::to_offset);
 
 const SPEC: Spec = Spec {
     name: "setrange",

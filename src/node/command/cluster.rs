@@ -142,7 +142,7 @@ fn countkeysinslot(node: &Node, _client: &Client, argv: &[&[u8]]) -> Outcome {
     let shard = node.shard(node.topology().shard_of(slot));
     let count =
         shard.read(node.clock().monotonic(), |keys, _| keys.count_in_slot(DbIndex(0), slot));
-    Ok(Reply::count(count))
+    count.map(Reply::count).ok_or(ErrorReply::SHARD_BUSY)
 }
 
 fn getkeysinslot(node: &Node, _client: &Client, argv: &[&[u8]]) -> Outcome {
@@ -151,10 +151,11 @@ fn getkeysinslot(node: &Node, _client: &Client, argv: &[&[u8]]) -> Outcome {
     let slot = slot(number).ok_or_else(invalid)?;
     let count = usize::try_from(count).map_err(|_| invalid())?.min(KEYS_IN_SLOT_MAX);
     let shard = node.shard(node.topology().shard_of(slot));
-    Ok(shard.read(node.clock().monotonic(), |keys, _| {
+    let found = shard.read(node.clock().monotonic(), |keys, _| {
         let keys = keys.keys_in_slot(DbIndex(0), slot, count);
         Reply::bulks(keys.into_iter().map(<[u8]>::to_vec))
-    }))
+    });
+    found.ok_or(ErrorReply::SHARD_BUSY)
 }
 
 fn slot(number: i64) -> Option<Slot> {

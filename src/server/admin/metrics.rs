@@ -64,7 +64,7 @@ fn shards(node: &Node, text: &mut Text) {
     }
     text.head("kvorum_shard_session_bytes", "gauge", "Bytes of replies kept for retries.");
     for shard in node.shards().iter().filter(|shard| shard.is_replica()) {
-        let bytes = shard.sessions_size().bytes;
+        let bytes = shard.gauges().sessions.bytes;
         text.shard("kvorum_shard_session_bytes", shard.id().0, bytes);
     }
     text.head("kvorum_shard_stopped", "gauge", "1 where the replica here has stopped for good.");

@@ -16,7 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::json::{Object, array, quoted};
 use super::metrics;
-use crate::ids::{DbIndex, GroupId, NodeId};
+use crate::ids::{GroupId, NodeId};
 use crate::node::Node;
 use crate::ring::Topology;
 use crate::server::house::House;
@@ -153,11 +153,11 @@ async fn shards(
                 .with_text("history", &format!("{:016x}", hash.history))
                 .with_text("keyspace", &format!("{:016x}", hash.keyspace));
         }
-        let keys = hash.map_or_else(|| count_keys(node, shard), |hash| hash.keys);
+        let keys = hash.map_or_else(|| shard.gauges().len(), |hash| hash.keys);
         item = item
             .with("keys", keys)
             .with("log_bytes", node.wal().group_bytes(GroupId::of_shard(shard.id())));
-        let kept = shard.sessions_size();
+        let kept = shard.gauges().sessions;
         item = item
             .with("sessions", kept.sessions)
             .with("session_packets", kept.packets)
@@ -181,12 +181,6 @@ async fn state_hash(
         hash
     });
     hashing.await.unwrap_or(Ok(None))
-}
-
-fn count_keys(node: &Node, shard: &Shard) -> usize {
-    shard.read(node.clock().monotonic(), |keyspace, _| {
-        (0..DbIndex::COUNT).map(|db| keyspace.len(DbIndex(db))).sum()
-    })
 }
 
 fn topology(topology: &Topology) -> String {

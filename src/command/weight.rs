@@ -1,0 +1,103 @@
+//! How much work a command is, judged before it runs: so that what takes long is not run where others wait.
+//!
+//! A weight decides where and when a command runs and never what it does. It is about right, counts what a command may
+//! look at rather than what it will, and is cheap: two lookups at most.
+
+use super::apply::DataCommand;
+use super::count::parse_count;
+use crate::keyspace::{At, Keyspace, Value};
+use crate::stdx::num;
+
+/// Bytes of a string that weigh as much as an element: they are copied, and new memory costs more than the copy.
+const BYTES_PER_ELEMENT: usize = 256;
+
+/// Words and elements that `command` looks at, at most, about: each takes up to a microsecond.
+pub fn weight(command: &DataCommand, keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let elements = command.weigh.map_or(0, |weigh| weigh(keyspace, argv, at));
+    argv.len().saturating_add(elements)
+}
+
+/// All elements of the value at the first key.
+pub(super) fn whole_value(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    argv.get(1).map_or(0, |key| elements_at(keyspace, at, key))
+}
+
+/// As many elements of the value at the first key as the word behind it says.
+pub(super) fn counted(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    match argv {
+        [_, key, count] => parse_count(count).unwrap_or(0).min(elements_at(keyspace, at, key)),
+        _ => 0,
+    }
+}
+
+/// The string at the first key, which may be as long as the offset behind it says.
+pub(super) fn to_offset(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let offset = argv.get(2).and_then(|offset| num::parse_i64(offset));
+    let offset = offset.and_then(|offset| usize::try_from(offset).ok()).unwrap_or(0);
+    whole_value(keyspace, argv, at).max(offset / BYTES_PER_ELEMENT)
+}
+
+/// All keys of the database.
+pub(super) fn all_keys(keyspace: &Keyspace, _argv: &[&[u8]], at: At) -> usize {
+    keyspace.len(at.db())
+}
+
+fn elements_at(keyspace: &Keyspace, at: At, key: &[u8]) -> usize {
+    match keyspace.get(at, key) {
+        Some(Value::Str(string)) => string.len() / BYTES_PER_ELEMENT,
+        Some(value) => value.parts(),
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::lookup;
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn what_a_command_looks_at_is_judged_before_it_runs() {
+        let mut bench = Bench::default();
+        let numbers =
+            |times: usize| (0..times).map(|it| it.to_string()).collect::<Vec<_>>().join(" ");
+        bench.run_line(&format!("RPUSH l {}", numbers(1000)));
+        bench.run_line(&format!("SADD s {}", numbers(500)));
+        bench.run_line(&format!("HSET h {}", numbers(400)));
+        bench.run_line("XADD x 1 f v");
+        bench.run_line("XADD x 2 f v");
+        bench.run_line("SETRANGE t 25599 x");
+        let at = At::new(bench.db, bench.now);
+        let rows = [
+            ("GET t", 2),
+            ("SADD s a b", 4),
+            ("DEL l s h", 4),
+            ("LPOP l", 2),
+            ("LPOP l 10", 3 + 10),
+            ("RPOP l 99999", 3 + 1000),
+            ("LPOP l x", 3),
+            ("LPOP none 10", 3),
+            ("LRANGE l 0 -1", 4 + 1000),
+            ("LRANGE l 5 14", 4 + 10),
+            ("LRANGE l x 14", 4),
+            ("SPOP s 100", 3 + 100),
+            ("SPOP s", 2),
+            ("ZPOPMIN s 100", 3 + 100),
+            ("SMEMBERS s", 2 + 500),
+            ("HGETALL h", 2 + 200),
+            ("XRANGE x - +", 4 + 2),
+            ("XRANGE x - + COUNT 1", 6 + 1),
+            ("APPEND t y", 3 + 100),
+            ("SETRANGE t 3 y", 4 + 100),
+            ("SETRANGE new 512000 y", 4 + 2000),
+            ("SETRANGE new x y", 4),
+            ("KEYS *", 2 + 5),
+            ("GETDEL t", 2 + 100),
+        ];
+        for (line, expected) in rows {
+            let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let command = lookup(argv[0]).unwrap();
+            assert_eq!(weight(command, &bench.keyspace, &argv, at), expected, "{line}");
+        }
+    }
+}
