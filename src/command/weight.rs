@@ -5,6 +5,8 @@
 
 use super::apply::DataCommand;
 use super::count::parse_count;
+use super::string::limits::STRING_BYTES_MAX;
+use crate::ids::DbIndex;
 use crate::keyspace::{At, Keyspace, Value};
 use crate::stdx::num;
 
@@ -12,9 +14,34 @@ use crate::stdx::num;
 const BYTES_PER_ELEMENT: usize = 256;
 
 /// Words and elements that `command` looks at, at most, about: each takes up to a microsecond.
+#[inline]
 pub fn weight(command: &DataCommand, keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
     let elements = command.weigh.map_or(0, |weigh| weigh(keyspace, argv, at));
-    argv.len().saturating_add(elements)
+    let kept = if command.is_write() && keyspace.is_snapshot_running() {
+        kept_for_snapshot(command, keyspace, argv, at.db())
+    } else {
+        0
+    };
+    argv.len().saturating_add(elements).saturating_add(kept)
+}
+
+/// Elements at the keys of a write that a running snapshot first keeps aside, as [`weight_kept`] for each.
+#[cold]
+fn kept_for_snapshot(
+    command: &DataCommand,
+    keyspace: &Keyspace,
+    argv: &[&[u8]],
+    db: DbIndex,
+) -> usize {
+    let Ok(positions) = command.spec.key_positions(argv) else { return 0 };
+    let keys = positions.iter().filter_map(|&position| argv.get(position));
+    keys.map(|key| weight_kept(keyspace, db, key)).fold(0, usize::saturating_add)
+}
+
+/// Elements at `key` that a running snapshot keeps aside before they change, or are purged: all that it may not have
+/// yet.
+pub fn weight_kept(keyspace: &Keyspace, db: DbIndex, key: &[u8]) -> usize {
+    keyspace.value_to_keep(db, key).map_or(0, elements_of)
 }
 
 /// All elements of the value at the first key.
@@ -33,7 +60,9 @@ pub(super) fn counted(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
 /// The string at the first key, which may be as long as the offset behind it says.
 pub(super) fn to_offset(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
     let offset = argv.get(2).and_then(|offset| num::parse_i64(offset));
-    let offset = offset.and_then(|offset| usize::try_from(offset).ok()).unwrap_or(0);
+    let offset = offset.and_then(|offset| usize::try_from(offset).ok());
+    // One that is beyond what a string may have is refused.
+    let offset = offset.filter(|offset| *offset < STRING_BYTES_MAX).unwrap_or(0);
     whole_value(keyspace, argv, at).max(offset / BYTES_PER_ELEMENT)
 }
 
@@ -43,10 +72,15 @@ pub(super) fn all_keys(keyspace: &Keyspace, _argv: &[&[u8]], at: At) -> usize {
 }
 
 fn elements_at(keyspace: &Keyspace, at: At, key: &[u8]) -> usize {
-    match keyspace.get(at, key) {
-        Some(Value::Str(string)) => string.len() / BYTES_PER_ELEMENT,
-        Some(value) => value.parts(),
-        None => 0,
+    keyspace.get(at, key).map_or(0, elements_of)
+}
+
+fn elements_of(value: &Value) -> usize {
+    match value {
+        Value::Str(string) => string.len() / BYTES_PER_ELEMENT,
+        Value::List(_) | Value::Hash(_) | Value::Set(_) | Value::ZSet(_) | Value::Stream(_) => {
+            value.parts()
+        }
     }
 }
 
@@ -91,6 +125,9 @@ mod tests {
             ("SETRANGE t 3 y", 4 + 100),
             ("SETRANGE new 512000 y", 4 + 2000),
             ("SETRANGE new x y", 4),
+            ("SETRANGE new 536870911 y", 4 + 2_097_151),
+            ("SETRANGE new 9223372036854775807 y", 4),
+            ("SETRANGE t 9223372036854775807 y", 4 + 100),
             ("KEYS *", 2 + 5),
             ("GETDEL t", 2 + 100),
         ];

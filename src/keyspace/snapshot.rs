@@ -65,7 +65,7 @@ use super::database::{Database, Graveyard};
 use super::keyspace::DATABASES;
 use super::parts::{Cursor, Spelling, Window};
 use super::table::{KeyHash, Segment, SlotTable};
-use super::{Bin, Entry, Keyspace, Loader};
+use super::{Bin, Entry, Keyspace, Loader, Value};
 
 /// The version of the bytes, the first byte of every record.
 pub const FORMAT: u8 = 3;
@@ -222,6 +222,23 @@ impl Keyspace {
         })
     }
 
+    /// The value of `key`, even one past its deadline, when a snapshot is under way that may not have all of it and would
+    /// keep the rest aside before it changes.
+    pub fn value_to_keep(&self, db: DbIndex, key: &[u8]) -> Option<&Value> {
+        let walk = &self.snapshot.as_ref()?.walk;
+        if !matches!(walk.sources.get(usize::from(db.0)), Some(Source::Live)) {
+            return None;
+        }
+        let hash = KeyHash::of(key, self.hash_key);
+        let table = self.table(db, Slot::of(key))?;
+        let (segment, entry) = table.find_within(hash, key)?;
+        let is_there = |noted: &Noted| (noted.db, noted.hash) == (db, hash);
+        let has_it = segment.saved_in == walk.number
+            && !walk.open.as_ref().is_some_and(|open| is_there(&open.noted))
+            && !walk.has_noted(db, hash);
+        (!has_it).then_some(&entry.value)
+    }
+
     /// Appends to `out` what changed since the last step and then further entries, or parts of one, until they make up
     /// `budget_bytes`; exceeded by the head and the end of a record at most. A step that is not the last makes
     /// progress always.
@@ -358,6 +375,11 @@ impl Noted {
 }
 
 impl Walk {
+    fn has_noted(&self, db: DbIndex, hash: KeyHash) -> bool {
+        let least = Noted { db, hash, key: Bin::new() };
+        self.noted.range(&least..).next().is_some_and(|noted| (noted.db, noted.hash) == (db, hash))
+    }
+
     fn pop_noted(&mut self, db: DbIndex, hash: KeyHash) -> Option<Noted> {
         let least = Noted { db, hash, key: Bin::new() };
         let found = self.noted.range(&least..).next()?;
@@ -787,6 +809,34 @@ mod tests {
             write!(text, "{byte:02x}").unwrap();
             text
         })
+    }
+
+    /// What a write weighs rests on it.
+    #[test]
+    fn what_a_change_would_keep_is_known_before_it() {
+        const KEYS: [&str; 3] = ["{t}a", "{t}b", "{t}c"];
+        let mut keyspace = slot_of_t();
+        let fill =
+            |keyspace: &mut Keyspace| KEYS.map(|key| set(keyspace, 0, key, &"x".repeat(1000)));
+        let would_keep = |keyspace: &Keyspace| {
+            KEYS.map(|key| keyspace.value_to_keep(AT.db(), key.as_bytes()).is_some())
+        };
+        fill(&mut keyspace);
+        assert_eq!(would_keep(&keyspace), [false; 3], "there is no snapshot");
+        assert!(keyspace.begin_snapshot());
+        assert_eq!(would_keep(&keyspace), [true; 3]);
+        let mut bytes = Vec::new();
+        assert_eq!(keyspace.snapshot_step(100, &mut bytes), SnapshotProgress::More);
+        assert_eq!(would_keep(&keyspace), [true; 3], "it has a part of one");
+        set(&mut keyspace, 0, KEYS[0], "y");
+        assert_eq!(would_keep(&keyspace), [false, true, true], "the others are noted");
+        finish(&mut keyspace, &mut bytes);
+        assert_eq!(would_keep(&keyspace), [false; 3]);
+        fill(&mut keyspace);
+        assert!(keyspace.begin_snapshot());
+        drop(keyspace.flush_db(AT.db()));
+        fill(&mut keyspace);
+        assert_eq!(would_keep(&keyspace), [false; 3], "it has what was flushed");
     }
 
     /// One key of every type, all in one slot.

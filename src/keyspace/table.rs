@@ -167,6 +167,12 @@ impl SlotTable {
         self.segment(hash).find(hash, key)
     }
 
+    /// The entry of `key`, and the segment in which it lies.
+    pub(super) fn find_within(&self, hash: KeyHash, key: &[u8]) -> Option<(&Segment, &Entry)> {
+        let segment = self.segment(hash);
+        Some((segment, segment.find(hash, key)?))
+    }
+
     fn segment(&self, hash: KeyHash) -> &Segment {
         match self.index_of(hash.position()) {
             0 => &self.first,

@@ -62,12 +62,28 @@ pub(super) const QUORUM_ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of one snapshot chunk on the wire and on disk, whatever the values in it: they are cut anywhere.
 pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
-/// Advances of the commit index that may wait until a machine has applied what takes long. openraft's core waits when
-/// there are more, and beats no hearts: with its 1024 a follower came there within a fraction of a second.
+/// Advances of the commit index that may wait until a machine has applied what takes long.
+///
+/// openraft's core hands each to the machine's worker through a bounded channel, and awaits a place in it
+/// (`RaftCore::apply_to_state_machine`). While it stands there it takes no message and no notification: it beats no hearts
+/// and hears of none, acknowledges nothing and votes for nobody. On a leader the shard has few entries under way, but a
+/// follower gets an advance with nearly every message, thousands a second from a majority that goes on without it: its
+/// 1024 places were taken within a fraction of a second, less than many an entry of great weight takes. These are ten
+/// seconds' or more. Beyond, the core stands until the worker takes the next one: time is lost then, nothing else. An
+/// advance in the channel takes some hundred bytes, allocated when it comes, so that all are ten MiB or so for a group;
+/// without a bound a machine that never ends would take all memory.
+///
+/// Can both wait for each other? Having applied, the worker awaits a place among the core's notifications, of which there
+/// are 65,536, before it takes the next advance. So it would take a core that stands here while those are full. But
+/// whatever fills them has nothing to do then: the log says what is done through a place for one (`watch`), ticks are
+/// switched off, streams to followers send what the core has told them of and notify once for each message that is
+/// acknowledged, of a MiB or of 1024 entries, and the worker itself has one answer. That is hundreds; 65,536 would take a
+/// follower that catches up on tens of GiB while one entry is applied.
 pub(super) const COMMITS_WAITING_MAX: u64 = 64 * 1024;
 
-/// Pause of a snapshot whose state somebody else has for long.
-pub(super) const SNAPSHOT_BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// Bytes of a step of a snapshot that has waited for who had the state for long: some ten milliseconds' work, in which
+/// nobody else has it. With steps of one chunk, and a tenth of a second's wait before each, 10 GiB would take an hour.
+pub(super) const SNAPSHOT_LONG_STEP_BYTES: usize = 16 * SNAPSHOT_CHUNK_BYTES;
 
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES <= crate::wal::limits::SNAPSHOT_CHUNK_BYTES_MAX);
 

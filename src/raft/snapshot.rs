@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::inbound_snapshots::SnapshotDesk;
-use super::limits::{SNAPSHOT_BUSY_PAUSE, SNAPSHOT_CHUNK_BYTES};
+use super::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_LONG_STEP_BYTES};
 use super::state_machine::{AppliedTerm, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use crate::ids::GroupId;
@@ -308,6 +308,17 @@ impl<S: StateMachine> SnapshotBuilder<S> {
         Self { machine, snapshots, wal, applied, desk, meta, ticket, has_ended, is_out }
     }
 
+    /// A step that waits for whoever has the state: were each only to look whether it is free, reads that overlap would
+    /// let none through. A long one, since there is a wait before each.
+    async fn step_long(&self, mut bytes: Vec<u8>) -> io::Result<(SnapshotProgress, Vec<u8>)> {
+        let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
+        blocking(move || {
+            let progress = machine.snapshot_step_long(ticket, SNAPSHOT_LONG_STEP_BYTES, &mut bytes);
+            Ok((progress, bytes))
+        })
+        .await
+    }
+
     /// Writes and publishes; `None` when a better snapshot was published meanwhile.
     async fn build(&mut self) -> io::Result<Option<Snapshot>> {
         let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
@@ -318,15 +329,14 @@ impl<S: StateMachine> SnapshotBuilder<S> {
                 return Err(io::Error::other("the replica stops"));
             }
             let budget = SNAPSHOT_CHUNK_BYTES.saturating_sub(bytes.len());
-            let progress = self.machine.snapshot_step(self.ticket, budget, &mut bytes);
+            let mut progress = self.machine.snapshot_step(self.ticket, budget, &mut bytes);
+            if progress == SnapshotProgress::Busy {
+                (progress, bytes) = self.step_long(bytes).await?;
+            }
             let is_last = match progress {
                 SnapshotProgress::More => false,
                 SnapshotProgress::Done => true,
-                SnapshotProgress::Busy => {
-                    tokio::time::sleep(SNAPSHOT_BUSY_PAUSE).await;
-                    continue;
-                }
-                SnapshotProgress::Lost => {
+                SnapshotProgress::Busy | SnapshotProgress::Lost => {
                     return Err(io::Error::other("the state was replaced meanwhile"));
                 }
             };
@@ -367,7 +377,13 @@ impl<S: StateMachine> SnapshotBuilder<S> {
 impl<S: StateMachine> Drop for SnapshotBuilder<S> {
     fn drop(&mut self) {
         if !self.is_out {
-            self.machine.abort_snapshot(self.ticket);
+            let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
+            let abort = move || machine.abort_snapshot(ticket);
+            // It may have to wait for whoever has the state.
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(abort)),
+                Err(_) => abort(),
+            }
         }
         if !self.has_ended {
             self.desk.lock().drop_build();

@@ -47,7 +47,7 @@ pub enum SnapshotProgress {
     More,
     /// All state is out.
     Done,
-    /// Somebody else has the state for long: ask again in a moment.
+    /// Somebody else has the state for long: [`StateMachine::snapshot_step_long`] waits for that.
     Busy,
     /// The state is not there any more: it was replaced by a snapshot, or another was begun.
     Lost,
@@ -108,8 +108,8 @@ impl Applied {
 
 /// A replicated state machine.
 ///
-/// All calls for one machine come from its group's runtime, except `prepare` and what it returns, which run on threads
-/// that may take their time, and [`Applied::Rest`], which does too; nothing is applied while one of these two is called.
+/// Those calls that say so come from threads that may take their time; the others from the group's runtime. Nothing is
+/// applied while [`Applied::Rest`], `begin_snapshot` or what `prepare` returns is called.
 pub trait StateMachine: Send + Sync + 'static {
     /// Applies a committed proposal. One that makes no sense has the same answer on every replica.
     ///
@@ -123,11 +123,11 @@ pub trait StateMachine: Send + Sync + 'static {
         proposal: &Bytes,
     ) -> Result<Applied, UnknownEntry>;
 
-    /// Fixes the state that the following [`Self::snapshot_step`]s write out, however it changes meanwhile.
+    /// Fixes the state that the following [`Self::snapshot_step`]s write out, however it changes meanwhile. Takes its time.
     fn begin_snapshot(&self) -> SnapshotTicket;
 
     /// Appends about `budget` bytes of the fixed state to `out`. All steps together make one stream of bytes, which
-    /// comes back to [`Self::prepare`] cut elsewhere.
+    /// comes back to [`Self::prepare`] cut elsewhere. Takes no time; where somebody else does, it says so.
     fn snapshot_step(
         &self,
         ticket: SnapshotTicket,
@@ -135,11 +135,21 @@ pub trait StateMachine: Send + Sync + 'static {
         out: &mut Vec<u8>,
     ) -> SnapshotProgress;
 
-    /// Gives up a begun snapshot; nothing when it is over.
+    /// The same after [`SnapshotProgress::Busy`], which it never says: takes its time.
+    fn snapshot_step_long(
+        &self,
+        ticket: SnapshotTicket,
+        budget: usize,
+        out: &mut Vec<u8>,
+    ) -> SnapshotProgress {
+        self.snapshot_step(ticket, budget, out)
+    }
+
+    /// Gives up a begun snapshot; nothing when it is over. Takes its time, and may come when the next one is begun already.
     fn abort_snapshot(&self, ticket: SnapshotTicket);
 
     /// Loads the state whose stream, cut anywhere, is in `chunks`, beside the present one, which is unchanged until the
-    /// result is called. So both are in memory for a while.
+    /// result is called. So both are in memory for a while. Takes its time, and so does what it returns.
     ///
     /// # Errors
     /// When a chunk cannot be read or the stream is not one that a snapshot of this version holds.
@@ -430,6 +440,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         }
     }
 
+    /// openraft calls it nowhere but in the default of [`Self::try_create_snapshot_builder`].
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
         let meta = SnapshotMeta {
             last_log_id: self.last_applied,

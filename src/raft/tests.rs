@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,6 +49,10 @@ struct Counter {
     /// What is heavy takes as long as this lasts.
     heavy: Mutex<Option<mpsc::Receiver<()>>>,
     knows_newer: bool,
+    /// Its snapshots are lost on the way.
+    loses_snapshots: bool,
+    /// Who told it that one is given up.
+    aborted_by: Mutex<Option<ThreadId>>,
 }
 
 impl StateMachine for Counter {
@@ -82,10 +87,12 @@ impl StateMachine for Counter {
         _budget: usize,
         _out: &mut Vec<u8>,
     ) -> SnapshotProgress {
-        SnapshotProgress::Done
+        if self.loses_snapshots { SnapshotProgress::Lost } else { SnapshotProgress::Done }
     }
 
-    fn abort_snapshot(&self, _ticket: SnapshotTicket) {}
+    fn abort_snapshot(&self, _ticket: SnapshotTicket) {
+        *self.aborted_by.lock() = Some(thread::current().id());
+    }
 
     fn prepare(
         self: Arc<Self>,
@@ -622,6 +629,19 @@ async fn the_core_goes_on_while_the_machine_takes_its_time() {
         (machine.applied.load(Ordering::Relaxed) == before + 1 + ENTRIES).then_some(())
     })
     .await;
+}
+
+/// The machine may have to wait for whoever reads it.
+#[tokio::test]
+async fn a_snapshot_is_not_given_up_where_hearts_beat() {
+    let losing = Counter { loses_snapshots: true, ..Counter::default() };
+    let mut members = members(1, BEAT, &[]).await;
+    let member = members.remove(0).restart(losing).await;
+    wait_for("leader", || (member.group.leadership() == Leadership::Here).then_some(())).await;
+    assert_eq!(member.propose().await, ProposalFate::Applied);
+    member.group.snapshot().await;
+    let by = wait_for("end of the build", || *member.group.machine().aborted_by.lock()).await;
+    assert_ne!(by, thread::current().id());
 }
 
 /// The log may have replaced another end that was synced: a snapshot that survives a power cut where that does not

@@ -119,6 +119,10 @@ pub(super) const TIGHT_BYTES: u64 = 64 * 1024 * 1024;
 /// says so, and is waited for elsewhere.
 pub(super) const STATE_PATIENCE: Duration = Duration::from_millis(5);
 
+/// Looks for due keys in a row that find the state taken, about a second's, after which one waits for it elsewhere. Reads
+/// wait behind that one, so not each does.
+pub(super) const BUSY_LOOKS_MAX: u32 = 10;
+
 /// Words and elements, by [`command::weight`](crate::command::weight), that commands of one entry may look at before the
 /// rest is applied where no heartbeat waits: ten to twenty milliseconds' work.
 pub(super) const APPLY_WEIGHT_MAX: usize = 32 * 1024;

@@ -212,15 +212,16 @@ impl ShardMachine {
 
     /// Runs the reads in `body`, unless somebody has the state for long, or they themselves would.
     pub(super) fn run_reads(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Option<Replies> {
-        let run = |keyspace: &Keyspace, now| run_reads(keyspace, now, seed, body, READ_WEIGHT_MAX);
-        self.read(clock, run)?
+        self.read(clock, |keyspace, now| {
+            run_reads(keyspace, now, seed, body, Some(READ_WEIGHT_MAX))
+        })?
     }
 
     /// Runs the reads in `body` however long that takes, and whoever is to be waited for: not on a runtime.
     pub(super) fn run_reads_long(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Replies {
         let long = self.begin_long();
         let state = self.state.read();
-        let replies = run_reads(&state.keyspace, clock.max(state.now), seed, body, usize::MAX);
+        let replies = run_reads(&state.keyspace, clock.max(state.now), seed, body, None);
         drop(state);
         drop(long);
         replies.unwrap_or_default()
@@ -263,11 +264,13 @@ impl ShardMachine {
         }
     }
 
-    /// Forgets everything: the replica it belonged to has ended. May wait for reads.
+    /// Forgets everything: the replica it belonged to has ended. Waits for reads however long they take: not on a runtime.
     pub(super) fn clear(&self) {
+        let long = self.begin_long();
         let old = std::mem::replace(&mut *self.state.write(), self.empty_state());
+        drop(long);
         self.now.store(0, Ordering::Release);
-        free_elsewhere(old);
+        drop(old);
     }
 
     /// The latest stamp applied.
@@ -275,17 +278,31 @@ impl ShardMachine {
         UnixMillis(self.now.load(Ordering::Acquire))
     }
 
-    /// Keys past their deadline at `now`, some `keys_max`; see [`Keyspace::due_keys`]. None while somebody has the state for
-    /// long.
-    pub(super) fn due_keys(&self, now: UnixMillis, keys_max: usize) -> DueKeys {
-        self.state_mut_here().map_or(DueKeys { keys: Vec::new(), is_all: true }, |mut state| {
-            state.keyspace.due_keys(now, keys_max)
-        })
+    /// Keys past their deadline at `now`, some `keys_max`; see [`Keyspace::due_keys`]. `None` while somebody has the state
+    /// for long.
+    pub(super) fn due_keys(&self, now: UnixMillis, keys_max: usize) -> Option<DueKeys> {
+        Some(self.state_mut_here()?.keyspace.due_keys(now, keys_max))
     }
 
-    /// The sessions that have not ended, as far as the shard knows. None while somebody has the state for long.
-    pub(super) fn open_sessions(&self) -> Vec<(Incarnation, Session)> {
-        self.state_here().map(|state| state.sessions.open().collect()).unwrap_or_default()
+    /// The same, whoever is to be waited for: not on a runtime.
+    pub(super) fn due_keys_long(&self, now: UnixMillis, keys_max: usize) -> DueKeys {
+        let long = self.begin_long();
+        let due = self.state.write().keyspace.due_keys(now, keys_max);
+        drop(long);
+        due
+    }
+
+    /// The sessions that have not ended, as far as the shard knows. `None` while somebody has the state for long.
+    pub(super) fn open_sessions(&self) -> Option<Vec<(Incarnation, Session)>> {
+        Some(self.state_here()?.sessions.open().collect())
+    }
+
+    /// The same, whoever is to be waited for: not on a runtime.
+    pub(super) fn open_sessions_long(&self) -> Vec<(Incarnation, Session)> {
+        let long = self.begin_long();
+        let open = self.state.read().sessions.open().collect();
+        drop(long);
+        open
     }
 
     /// How much there is; while somebody has the state for long, how much there was when this was asked last.
@@ -361,6 +378,8 @@ impl StateMachine for ShardMachine {
         // All of it before any of it: an entry is applied whole or not at all.
         let (stamp, proposal) = decode_known(origin, bytes).map_err(UnknownEntry::because)?;
         let here = if bytes.len() > APPLY_BYTES_MAX { None } else { self.state_mut_here() };
+        let here =
+            here.filter(|state| purge_weight(&state.keyspace, &proposal) <= APPLY_WEIGHT_MAX);
         let Some(mut state) = here else {
             let (bytes, index) = (bytes.clone(), position.index);
             let (shared, rest) = (Arc::clone(&self.state), self.rest_of_entry());
@@ -371,7 +390,7 @@ impl StateMachine for ShardMachine {
             })));
         };
         let mut run = begin_entry(&mut state, position.index, bytes, (stamp, proposal));
-        match run.go_on(&mut state, APPLY_WEIGHT_MAX, &*self.listener) {
+        match run.go_on(&mut state, Some(APPLY_WEIGHT_MAX), &*self.listener) {
             Progress::Ended => {
                 end_entry(state, &self.now);
                 Ok(Applied::Whole)
@@ -387,6 +406,7 @@ impl StateMachine for ShardMachine {
         let ticket = self.draw_ticket();
         let mut buried = Graveyard::default();
         // Waits for reads however long they take.
+        let long = self.begin_long();
         let mut state = self.state.write();
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
         for number in [state.now.0, state.history, state.index] {
@@ -402,6 +422,7 @@ impl StateMachine for ShardMachine {
             debug_assert!(begun, "nothing is under way any more");
         }
         drop(state);
+        drop(long);
         if !buried.is_empty() {
             free_elsewhere(buried);
         }
@@ -414,32 +435,27 @@ impl StateMachine for ShardMachine {
         budget: usize,
         out: &mut Vec<u8>,
     ) -> SnapshotProgress {
-        let Some(mut guard) = self.state_mut_here() else { return SnapshotProgress::Busy };
-        let state = &mut *guard;
-        let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
-            return SnapshotProgress::Lost;
-        };
-        if !begun.head.is_done() {
-            begun.head.write(budget, out);
-            return SnapshotProgress::More;
+        match self.state_mut_here() {
+            Some(state) => snapshot_step(state, ticket, budget, out),
+            None => SnapshotProgress::Busy,
         }
-        let progress = match state.keyspace.snapshot_step(budget, out) {
-            crate::keyspace::SnapshotProgress::More => SnapshotProgress::More,
-            crate::keyspace::SnapshotProgress::Done => {
-                state.snapshot = None;
-                SnapshotProgress::Done
-            }
-        };
-        // What was flushed meanwhile.
-        let buried = state.keyspace.take_graveyard();
-        drop(guard);
-        if !buried.is_empty() {
-            free_elsewhere(buried);
-        }
+    }
+
+    fn snapshot_step_long(
+        &self,
+        ticket: SnapshotTicket,
+        budget: usize,
+        out: &mut Vec<u8>,
+    ) -> SnapshotProgress {
+        let long = self.begin_long();
+        // Queues: reads that come later wait for it, however they overlap.
+        let progress = snapshot_step(self.state.write_arc(), ticket, budget, out);
+        drop(long);
         progress
     }
 
     fn abort_snapshot(&self, ticket: SnapshotTicket) {
+        let long = self.begin_long();
         let mut state = self.state.write();
         if state.snapshot.as_ref().is_none_or(|begun| begun.ticket != ticket) {
             return;
@@ -448,7 +464,8 @@ impl StateMachine for ShardMachine {
         let flushed = state.keyspace.abort_snapshot();
         // It may hold a whole flushed database.
         drop(state);
-        free_elsewhere(flushed);
+        drop(long);
+        drop(flushed);
     }
 
     fn prepare(
@@ -465,6 +482,36 @@ impl StateMachine for ShardMachine {
     }
 }
 
+fn snapshot_step(
+    mut guard: StateMut,
+    ticket: SnapshotTicket,
+    budget: usize,
+    out: &mut Vec<u8>,
+) -> SnapshotProgress {
+    let state = &mut *guard;
+    let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
+        return SnapshotProgress::Lost;
+    };
+    if !begun.head.is_done() {
+        begun.head.write(budget, out);
+        return SnapshotProgress::More;
+    }
+    let progress = match state.keyspace.snapshot_step(budget, out) {
+        crate::keyspace::SnapshotProgress::More => SnapshotProgress::More,
+        crate::keyspace::SnapshotProgress::Done => {
+            state.snapshot = None;
+            SnapshotProgress::Done
+        }
+    };
+    // What was flushed meanwhile.
+    let buried = state.keyspace.take_graveyard();
+    drop(guard);
+    if !buried.is_empty() {
+        free_elsewhere(buried);
+    }
+    progress
+}
+
 /// What ends an entry away from the runtimes.
 struct RestOfEntry {
     long: Long,
@@ -474,10 +521,8 @@ struct RestOfEntry {
 
 impl RestOfEntry {
     fn run(self, mut state: StateMut, mut run: Run) {
-        match run.go_on(&mut state, usize::MAX, &*self.listener) {
-            Progress::Ended => end_entry(state, &self.now),
-            Progress::Paused => unreachable!("nothing is heavier than that"),
-        }
+        while run.go_on(&mut state, None, &*self.listener) == Progress::Paused {}
+        end_entry(state, &self.now);
         // After the lock has gone: who finds that taken must find somebody counted.
         drop(self.long);
     }
@@ -511,6 +556,18 @@ fn begin_entry(
         }
     };
     Run { packets: packets.into_iter(), ordinal: 0, stamp, open: None }
+}
+
+/// What a purge weighs because a running snapshot first keeps aside what it removes. For what is freed there is the
+/// graveyard.
+fn purge_weight(keyspace: &Keyspace, proposal: &Proposal) -> usize {
+    match proposal {
+        Proposal::Purge(keys) if keyspace.is_snapshot_running() => {
+            let weights = keys.iter().map(|(db, key)| command::weight_kept(keyspace, *db, key));
+            weights.fold(0, usize::saturating_add)
+        }
+        Proposal::Purge(_) | Proposal::Batch(_) | Proposal::Close(_) => 0,
+    }
 }
 
 fn end_entry(mut state: StateMut, now: &AtomicU64) {
@@ -599,14 +656,14 @@ enum Progress {
 }
 
 impl Run {
-    /// Applies commands until all have been, or what they weigh exceeds `weight_max`: before the one that is too much.
+    /// Applies commands until all have been, or what they weigh exceeds `weight_left`: before the one that is too much.
+    /// Where there is no limit nothing is weighed.
     fn go_on(
         &mut self,
         state: &mut State,
-        weight_max: usize,
+        mut weight_left: Option<usize>,
         listener: &dyn AppliedPackets,
     ) -> Progress {
-        let mut weight_left = weight_max;
         loop {
             let open = match self.open.take() {
                 Some(open) => open,
@@ -664,7 +721,7 @@ impl OpenPacket {
         mut self,
         state: &mut State,
         now: UnixMillis,
-        weight_left: &mut usize,
+        weight_left: &mut Option<usize>,
     ) -> Result<(PacketId, Replies), Box<Self>> {
         let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
         let body = self.packet.body.clone();
@@ -676,13 +733,13 @@ impl OpenPacket {
                 let Some((found, command)) = commands.next().map(known) else { break };
                 let at = At::new(command.db, now);
                 // What is not run weighs nothing.
-                if !self.is_over {
+                if let (Some(left), false) = (&mut *weight_left, self.is_over) {
                     let weight = command::weight(found, &state.keyspace, &command.argv, at);
-                    is_too_heavy = weight > *weight_left;
+                    is_too_heavy = weight > *left;
                     if is_too_heavy {
                         break;
                     }
-                    *weight_left -= weight;
+                    *left -= weight;
                 }
                 self.done = body.len() - commands.rest().len();
                 ahead.push((found, command));
@@ -819,15 +876,14 @@ fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusi
 
 /// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
 /// [`REPLIES_SOFT_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
-/// would bypass the log. `None` as soon as they weigh more than `weight_max`.
+/// would bypass the log. `None` as soon as they weigh more than `weight_left`, where that is limited.
 fn run_reads(
     keyspace: &Keyspace,
     now: UnixMillis,
     mut seed: u64,
     body: &[u8],
-    weight_max: usize,
+    mut weight_left: Option<usize>,
 ) -> Option<Replies> {
-    let mut weight_left = weight_max;
     let mut replies = Replies::default();
     let mut is_first = true;
     for command in Commands::new(body) {
@@ -842,8 +898,10 @@ fn run_reads(
         let context = Context::new(At::new(command.db, now), seed);
         let reply = match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
-                let weight = command::weight(found, keyspace, &command.argv, context.at);
-                weight_left = weight_left.checked_sub(weight)?;
+                if let Some(left) = &mut weight_left {
+                    let weight = command::weight(found, keyspace, &command.argv, context.at);
+                    *left = left.checked_sub(weight)?;
+                }
                 command::run_read(found, keyspace, &command.argv, &context)
             }
             Some(_) | None => {
@@ -983,7 +1041,7 @@ mod tests {
         let entry = proposal::encode_batch(stamp, &packets);
         // Few keys, and so many that they are fetched ahead.
         for (keys, step) in [(0, 1), (9000, 29)] {
-            let outcome = |weight: usize| {
+            let outcome = |weight: Option<usize>| {
                 let heard = Arc::new(Heard::default());
                 let listener = Arc::clone(&heard) as Arc<dyn AppliedPackets>;
                 let machine =
@@ -994,18 +1052,18 @@ mod tests {
                 let mut run = begin_entry(&mut state, 9, &entry, decoded);
                 let paused = run.go_on(&mut state, weight, &*heard);
                 if paused == Progress::Paused {
-                    assert_eq!(run.go_on(&mut state, 0, &*heard), Progress::Paused);
-                    assert_eq!(run.go_on(&mut state, usize::MAX, &*heard), Progress::Ended);
+                    assert_eq!(run.go_on(&mut state, Some(0), &*heard), Progress::Paused);
+                    assert_eq!(run.go_on(&mut state, None, &*heard), Progress::Ended);
                 }
                 end_entry(state, &machine.now);
                 assert_eq!(machine.now(), UnixMillis(5));
                 (paused, hash_of(&machine), heard.0.lock().clone())
             };
-            let (progress, hash, heard) = outcome(usize::MAX);
+            let (progress, hash, heard) = outcome(None);
             assert_eq!(progress, Progress::Ended);
             let mut pauses = 0;
             for weight in (0..).step_by(step) {
-                let other = outcome(weight);
+                let other = outcome(Some(weight));
                 assert_eq!((&other.1, &other.2), (&hash, &heard), "{weight}");
                 if other.0 == Progress::Ended {
                     break;
@@ -1013,6 +1071,30 @@ mod tests {
                 pauses += 1;
             }
             assert!((100..300).contains(&(pauses * step)), "{pauses}");
+        }
+    }
+
+    /// An offset that no string has weighed 2^55; 512 of them were more than there was left where nothing was to be counted,
+    /// and every replica ended over them.
+    #[test]
+    fn lines_of_whatever_weight_are_applied() {
+        const LINES: u32 = 600;
+        let heard = Arc::new(Heard::default());
+        let machine =
+            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::clone(&heard) as _);
+        for (index, offset) in [(1, &b"9223372036854775807"[..]), (2, b"536870912")] {
+            let line = body(&[b"SETRANGE", b"k", offset, b"x"]);
+            let mut packet = packet_of(line.repeat(LINES as usize), LINES);
+            packet.id.sequence = index;
+            let entry = proposal::encode_batch(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
+        }
+        let heard = heard.0.lock();
+        assert_eq!(heard.len(), 2);
+        for (_, replies) in heard.iter() {
+            assert_eq!(replies.ends.len(), LINES as usize);
+            assert!(replies.bytes.starts_with(b"-ERR string exceeds maximum allowed size"));
         }
     }
 
@@ -1040,14 +1122,14 @@ mod tests {
         assert!(matches!(rest, Applied::Rest(_)));
         // Nobody sees a part of it, and nobody waits.
         assert!(!is_read() && !machine.is_large());
-        assert!(machine.due_keys(UnixMillis(9), 1).keys.is_empty());
-        assert!(machine.open_sessions().is_empty());
+        assert!(machine.due_keys(UnixMillis(9), 1).is_none());
+        assert!(machine.open_sessions().is_none());
         assert_eq!(
             machine.snapshot_step(SnapshotTicket(0), 1, &mut Vec::new()),
             SnapshotProgress::Busy
         );
         rest.finish();
-        assert!(is_read() && machine.open_sessions().len() == 1);
+        assert!(is_read() && machine.open_sessions().unwrap().len() == 1);
         assert_eq!(machine.gauges().len(), 4);
         // Reads of great weight are run elsewhere, too, and entries are then applied there.
         let smembers = body(&[b"SMEMBERS", b"{a}s"]);
@@ -1065,6 +1147,59 @@ mod tests {
         // The replica has ended: what is left of an entry is not applied any more, and holds up nobody.
         drop(rest);
         assert!(is_read());
+    }
+
+    /// What a change keeps aside for a snapshot, all of a large value, was spelled on the thread that beats hearts.
+    #[test]
+    fn what_a_snapshot_makes_heavy_is_applied_elsewhere() {
+        let machine = machine_with(b"v");
+        let index = AtomicU64::new(1);
+        let apply_as = |machine: &ShardMachine, packet: Packet| {
+            let index = index.fetch_add(1, Ordering::Relaxed);
+            let session = Session { number: 1, random: 1 };
+            let id = PacketId { incarnation: Incarnation(1), session, sequence: index };
+            let packet = Packet { id, floor: 1, ..packet };
+            let entry = proposal::encode_batch(Stamp { now: UnixMillis(2), seed: 1 }, &[packet]);
+            machine.apply(EntryPosition { term: 1, index }, Origin::Elsewhere, &entry).unwrap()
+        };
+        let apply = |packet| apply_as(&machine, packet);
+        let members: Vec<Vec<u8>> =
+            (0..=APPLY_WEIGHT_MAX).map(|it| it.to_le_bytes().to_vec()).collect();
+        let one = |argv: &[&[u8]]| packet_of(body(argv), 1);
+        for key in [&b"{a}s"[..], b"{a}t", b"{a}u"] {
+            let add = [&b"SADD"[..], key].into_iter().chain(members.iter().map(Vec::as_slice));
+            apply(one(&add.collect::<Vec<_>>())).finish();
+        }
+        for line in [&[&b"PEXPIREAT"[..], b"{a}u", b"9"][..], &[b"SADD", b"{a}s", b"x"]] {
+            assert!(matches!(apply(one(line)), Applied::Whole), "nothing is kept");
+        }
+        let ticket = machine.begin_snapshot();
+        for argv in [&[&b"GET"[..], b"{a}1"][..], &[b"SET", b"{a}new", b"v"]] {
+            assert!(matches!(apply(one(argv)), Applied::Whole), "they are small");
+        }
+        let lines: [&[&[u8]]; 2] = [&[b"SADD", b"{a}s", b"y"], &[b"DEL", b"{a}1", b"{a}t"]];
+        for line in lines {
+            let rest = apply(one(line));
+            assert!(matches!(rest, Applied::Rest(_)), "all that there was is kept");
+            rest.finish();
+        }
+        assert!(matches!(apply(one(&[b"SADD", b"{a}s", b"z"])), Applied::Whole), "it is kept");
+        let purge = |now| {
+            let stamp = Stamp { now: UnixMillis(now), seed: 1 };
+            let keys = machine.due_keys(UnixMillis(now), 9).unwrap();
+            let entry = proposal::encode_purge(stamp, &keys.keys);
+            let position = EntryPosition { term: 1, index: 99 };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap()
+        };
+        let rest = purge(10);
+        assert!(matches!(rest, Applied::Rest(_)), "so it is for a purge");
+        rest.finish();
+        assert_eq!(machine.gauges().len(), 4);
+        let mut bytes = Vec::new();
+        while machine.snapshot_step(ticket, 1000, &mut bytes) == SnapshotProgress::More {}
+        let other = machine_with(b"");
+        Arc::clone(&other).prepare(&mut std::iter::once(Ok(Bytes::from(bytes)))).unwrap()();
+        assert_eq!(other.gauges().len(), 6, "the state as it was");
     }
 
     /// faults.md B4: it was freed in apply, under the lock.

@@ -31,6 +31,8 @@ mod upkeep;
 mod wire;
 
 #[cfg(test)]
+mod busy_tests;
+#[cfg(test)]
 mod tests;
 
 pub use limits::{READ_WEIGHT_MAX, REPLY_BYTES_MAX};

@@ -160,7 +160,11 @@ impl Shard {
     pub async fn end_replica(&self) {
         let Some(replica) = self.seat.put(None) else { return };
         replica.group.stop().await;
-        self.machine.clear();
+        // Whoever reads is waited for, and a whole state is freed.
+        let machine = Arc::clone(&self.machine);
+        if let Err(error) = tokio::task::spawn_blocking(move || machine.clear()).await {
+            tracing::error!(shard = %self.id(), %error, "the state of a replica that has ended stays");
+        }
         self.time.forget();
         self.front.wake.notify_one();
     }

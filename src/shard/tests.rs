@@ -27,7 +27,7 @@ use crate::transport::{
 };
 
 /// The ids of "n1", "n2" and "n3", as [`door`] checks.
-const HERE: NodeId = NodeId(0xd733_a26d_d4b4_9b94);
+pub(super) const HERE: NodeId = NodeId(0xd733_a26d_d4b4_9b94);
 const ELSEWHERE: NodeId = NodeId(0xaf4e_4bf6_ccbf_4e82);
 const STRANGER: NodeId = NodeId(0xe91f_540c_bd1c_ac73);
 
@@ -40,7 +40,7 @@ fn door(name: &str, node: NodeId) -> Door {
 
 const KEYS: u32 = 200;
 /// Longer than the test should take: reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that first believes in another leader, and then leads itself.
 struct OtherNode {

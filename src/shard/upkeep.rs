@@ -3,13 +3,16 @@
 //! Owns nothing of the shard but whose turn it is: of each kind of work one piece is under way at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::front::Front;
-use super::limits::{LOG_KEPT_BYTES, PURGE_KEYS_MAX, PURGE_REST, SNAPSHOT_LOG_BYTES, TIGHT_BYTES};
+use super::limits::{
+    BUSY_LOOKS_MAX, LOG_KEPT_BYTES, PURGE_KEYS_MAX, PURGE_REST, SNAPSHOT_LOG_BYTES, TIGHT_BYTES,
+};
 use super::machine::ShardMachine;
 use super::proposal;
 use super::proposer::Proposer;
@@ -17,7 +20,7 @@ use super::reads::Reads;
 use super::seat::Seat;
 use super::shard::{Ground, ShardOptions};
 use super::time::ShardTime;
-use crate::ids::{Incarnation, ShardId};
+use crate::ids::{Incarnation, Session, ShardId};
 use crate::keyspace::DueKeys;
 use crate::raft::Leadership;
 
@@ -32,7 +35,11 @@ pub(super) struct Upkeep {
     reads: Arc<Reads>,
     asking: Turns,
     purging: Turns,
+    /// How many looks for due keys in a row have found the state taken.
+    busy_looks: AtomicU32,
     closing: Turns,
+    /// The open sessions, when they had to be waited for, until they are looked through.
+    open_sessions: Arc<Mutex<Option<Vec<(Incarnation, Session)>>>>,
 }
 
 /// Lets one of a kind of work be under way at a time.
@@ -67,8 +74,20 @@ impl Upkeep {
     ) -> Self {
         let Ground { seat, front, machine, time } = ground.clone();
         let (asking, purging, closing) = (Turns::default(), Turns::default(), Turns::default());
-        let shard = options.shard;
-        Self { shard, seat, front, machine, time, proposer, reads, asking, purging, closing }
+        Self {
+            shard: options.shard,
+            seat,
+            front,
+            machine,
+            time,
+            proposer,
+            reads,
+            asking,
+            purging,
+            busy_looks: AtomicU32::new(0),
+            closing,
+            open_sessions: Arc::default(),
+        }
     }
 
     /// What is due some ten times a second: overdue answers, the course of time, keys past their deadline.
@@ -114,13 +133,17 @@ impl Upkeep {
     /// As leader: begins to remove keys past their deadline, unless that is under way.
     fn purge_due_keys(self: &Arc<Self>) {
         let Some(turn) = self.purging.take() else { return };
-        let (due, took) = self.look_for_due_keys();
-        if due.is_all && due.keys.is_empty() {
+        let found = self.look_for_due_keys();
+        let is_worth_a_task = match &found {
+            Some((due, _)) => !due.is_all || !due.keys.is_empty(),
+            None => self.busy_looks.load(Ordering::Relaxed) >= BUSY_LOOKS_MAX,
+        };
+        if !is_worth_a_task {
             return;
         }
         let upkeep = Arc::clone(self);
         tokio::spawn(async move {
-            upkeep.purge((due, took)).await;
+            upkeep.purge(found).await;
             drop(turn);
         });
     }
@@ -129,8 +152,16 @@ impl Upkeep {
     /// as the log takes their removal. One purge is under way at a time, beside the entries of clients: its keys are
     /// many, so that a wait for the disk is worth it, and few enough to be applied between two heartbeats. A look that finds
     /// little is followed by a rest, so that a sweep over millions of keys leaves the thread to its clients.
-    async fn purge(&self, (mut due, mut took): (DueKeys, Duration)) {
+    /// What could not be looked for in place is waited for.
+    async fn purge(&self, mut found: Option<(DueKeys, Duration)>) {
         loop {
+            let (due, took) = match found {
+                Some(found) => found,
+                None => match self.wait_for_due_keys().await {
+                    Some(found) => found,
+                    None => return,
+                },
+            };
             if !due.keys.is_empty() {
                 let purge = |stamp| proposal::encode_purge(stamp, &due.keys);
                 if self.proposer.propose_apart(purge).await.is_err() {
@@ -146,27 +177,55 @@ impl Upkeep {
             } else {
                 tokio::task::yield_now().await;
             }
-            (due, took) = self.look_for_due_keys();
+            found = self.look_for_due_keys();
         }
     }
 
-    /// What is due, and how long it took to find it.
-    fn look_for_due_keys(&self) -> (DueKeys, Duration) {
+    /// What is due, and how long it took to find it; `None` while somebody has the state for long.
+    fn look_for_due_keys(&self) -> Option<(DueKeys, Duration)> {
         let now = self.time.now().max(self.machine.now());
         let begun = Instant::now();
         let due = self.machine.due_keys(now, PURGE_KEYS_MAX);
-        (due, begun.elapsed())
+        match due {
+            Some(_) => self.busy_looks.store(0, Ordering::Relaxed),
+            None => {
+                self.busy_looks.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Some((due?, begun.elapsed()))
+    }
+
+    /// The same, after whoever has the state; `None` when the runtime ends.
+    async fn wait_for_due_keys(&self) -> Option<(DueKeys, Duration)> {
+        let now = self.time.now().max(self.machine.now());
+        let begun = Instant::now();
+        let machine = Arc::clone(&self.machine);
+        let look = move || machine.due_keys_long(now, PURGE_KEYS_MAX);
+        let due = tokio::task::spawn_blocking(look).await.ok()?;
+        self.busy_looks.store(0, Ordering::Relaxed);
+        Some((due, begun.elapsed()))
     }
 
     /// As leader: has the shard close the sessions that have ended for good. `last_ended` knows the number of a directory's
     /// last one that has, or `None`. Looked at again and again until the entry is applied.
     pub(super) fn close_sessions(&self, last_ended: impl Fn(Incarnation) -> Option<u64>) {
+        let waited_for = self.open_sessions.lock().take();
         if !self.seat.leads() {
             return;
         }
         let Some(turn) = self.closing.take() else { return };
-        let open = self.machine.open_sessions().into_iter();
+        let Some(open) = waited_for.or_else(|| self.machine.open_sessions()) else {
+            // There will be somebody again the next time.
+            let (machine, found) = (Arc::clone(&self.machine), Arc::clone(&self.open_sessions));
+            tokio::task::spawn_blocking(move || {
+                let open = machine.open_sessions_long();
+                *found.lock() = Some(open);
+                drop(turn);
+            });
+            return;
+        };
         let ended: Vec<(Incarnation, u64)> = open
+            .into_iter()
             .filter_map(|(incarnation, session)| {
                 let upto = last_ended(incarnation).filter(|upto| session.number <= *upto)?;
                 Some((incarnation, upto))

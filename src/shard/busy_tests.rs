@@ -1,0 +1,238 @@
+//! A shard with one real replica, whose state somebody has for long, again and again.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use super::limits::APPLY_WEIGHT_MAX;
+use super::outbox::Lane;
+use super::proposal::{self, Packet, PacketBuffer, PacketId, Stamp, put_command};
+use super::reply::{Replies, ReplyCell};
+use super::shard::{Shard, ShardOptions};
+use super::tests::{HERE, PATIENCE, options};
+use crate::ids::{DbIndex, GroupId, Holder, Incarnation, RaftId, Session, ShardId};
+use crate::raft::{
+    Applied, EntryPosition, GroupOptions, Leadership, Origin, SnapshotStore, StateMachine, Timing,
+};
+use crate::resp::Protocol;
+use crate::stdx::clock::{MonotonicMicros, UnixMillis};
+use crate::stdx::fs::SystemDisk;
+use crate::stdx::memory::Budget;
+use crate::transport::Peers;
+use crate::wal::{SnapshotDir, Wal, WalOptions};
+
+/// Members of the large set: to read them all takes an unoptimized program several hundredths of a second.
+const MEMBERS: usize = 2 * APPLY_WEIGHT_MAX;
+
+/// How often timers are looked at, as `node::start` does.
+const BEAT: Duration = Duration::from_millis(50);
+
+/// A shard that is alone and leads itself.
+struct Alone {
+    shard: Arc<Shard>,
+    tasks: Vec<AbortHandle>,
+    _folder: TempDir,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Alone {
+    async fn start() -> Self {
+        let (group, id, session) =
+            (GroupId::of_shard(ShardId(0)), RaftId(1), Session { number: 1, random: 1 });
+        let holder = Holder { node: HERE, incarnation: Incarnation(1) };
+        let folder = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        wal.born(group, id).await.unwrap();
+        let options = ShardOptions { replicas: vec![HERE], ..options(Peers::new()) };
+        let shard = Shard::new(options);
+        let directory = SnapshotDir::new(SystemDisk::shared(), folder.path().to_owned());
+        let replica = GroupOptions {
+            group,
+            time: shard.timekeeper(),
+            budget: Arc::new(Budget::of(0)),
+            id,
+            holder,
+            wal,
+            recovered: None,
+            snapshots: SnapshotStore::new(directory, group),
+            is_short: false,
+            session,
+            peers: Peers::new(),
+            timing: Timing::DEFAULT,
+            seed: 1,
+        };
+        shard.start_replica(replica).await.unwrap();
+        shard.begin(BTreeMap::from([(id, holder)]), true, PATIENCE).await;
+        let timed = Arc::clone(&shard);
+        let timing = tokio::spawn(async move {
+            loop {
+                timed.keep_time().await;
+                sleep(BEAT).await;
+            }
+        });
+        let running = tokio::spawn(Arc::clone(&shard).run());
+        let tasks = vec![timing.abort_handle(), running.abort_handle()];
+        let alone = Self { shard, tasks, _folder: folder };
+        wait_for("leader", || alone.leads()).await;
+        alone
+    }
+
+    fn leads(&self) -> bool {
+        let replica = self.shard.seat.replica();
+        replica.is_some_and(|replica| replica.group.leadership() == Leadership::Here)
+    }
+
+    fn last_index(&self) -> u64 {
+        self.shard.status().and_then(|status| status.last_log_index).unwrap_or(0)
+    }
+
+    async fn write(&self, argv: &[&[u8]]) {
+        let cell = ReplyCell::new();
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), argv, &mut commands);
+        self.shard.submit(Lane::Write, &commands, 1, &cell);
+        cell.take(&mut Replies::default()).await.unwrap();
+    }
+
+    /// Applies a part of an entry of great weight, past the log: who gets the rest has the state.
+    fn seize(&self) -> Applied {
+        let mut buffer = PacketBuffer::new();
+        buffer.push(&large_set(), 1);
+        let session = Session { number: 1, random: 1 };
+        let id = PacketId { incarnation: Incarnation(9), session, sequence: 1 };
+        let packet = Packet { id, floor: 1, commands: 1, body: buffer.frame().body() };
+        let entry = proposal::encode_batch(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+        let position = EntryPosition { term: 1, index: 1 };
+        self.shard.machine.apply(position, Origin::Here, &entry).unwrap()
+    }
+}
+
+/// The command that makes the set `s`.
+fn large_set() -> Vec<u8> {
+    let members: Vec<[u8; 8]> = (0..MEMBERS).map(usize::to_le_bytes).collect();
+    let members = members.iter().map(|member| &member[..]);
+    let argv: Vec<&[u8]> = [&b"SADD"[..], b"s"].into_iter().chain(members).collect();
+    let mut command = Vec::new();
+    put_command(Protocol::Resp2, DbIndex(0), &argv, &mut command);
+    command
+}
+
+/// Threads that read `s`, again and again: at any time some of them have the state.
+struct Readers {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Readers {
+    async fn begin(shard: &Arc<Shard>) -> Self {
+        const READERS: usize = 4;
+        let (is_over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let read = || {
+            let (shard, is_over, reads) =
+                (Arc::clone(shard), Arc::clone(&is_over), Arc::clone(&reads));
+            thread::spawn(move || {
+                let mut buffer = PacketBuffer::new();
+                let mut command = Vec::new();
+                put_command(Protocol::Resp2, DbIndex(0), &[b"SMEMBERS", b"s"], &mut command);
+                buffer.push(&command, 1);
+                let body = buffer.frame().body();
+                while !is_over.load(Ordering::Relaxed) {
+                    let replies = shard.machine.run_reads_long(UnixMillis(1), 1, &body);
+                    assert!(replies.bytes.len() > MEMBERS);
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let threads = std::iter::repeat_with(read).take(READERS).collect();
+        wait_for("reads", || reads.load(Ordering::Relaxed) > READERS).await;
+        Self { is_over, threads }
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+async fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "no {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// As long as such reads overlapped there was neither a snapshot, so the log was never purged, nor did any key expire.
+#[tokio::test]
+async fn a_shard_is_looked_after_while_reads_of_great_weight_overlap() {
+    let alone = Alone::start().await;
+    let cell = ReplyCell::new();
+    alone.shard.submit(Lane::Write, &large_set(), 1, &cell);
+    cell.take(&mut Replies::default()).await.unwrap();
+    alone.write(&[b"SET", b"k", b"v", b"PX", b"1"]).await;
+    let readers = Readers::begin(&alone.shard).await;
+    let replica = alone.shard.seat.replica().unwrap();
+    let index = alone.last_index();
+    replica.group.snapshot().await;
+    wait_for("snapshot", || replica.group.snapshot_covers() >= index).await;
+    wait_for("purge", || {
+        alone.shard.tick();
+        alone.last_index() > index
+    })
+    .await;
+    drop(readers);
+    wait_for("end of the key", || alone.shard.gauges().keys[0].expires == 0).await;
+}
+
+/// Whoever asked which sessions are open while somebody had the state was told of none, each time.
+#[tokio::test]
+async fn sessions_are_closed_whoever_has_the_state_when_they_are_looked_for() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let index = alone.last_index();
+    assert!(matches!(alone.seize(), Applied::Rest(_)));
+    wait_for("close", || {
+        let seized = alone.seize();
+        alone.shard.close_sessions(|_| Some(u64::MAX));
+        drop(seized);
+        alone.last_index() > index
+    })
+    .await;
+}
+
+/// It waited on the runtime for whoever read, and all that lives there with it.
+#[tokio::test]
+async fn a_replica_ends_without_holding_up_its_runtime() {
+    let alone = Alone::start().await;
+    let (begin, begun) = mpsc::channel();
+    let (end, is_over) = mpsc::channel();
+    let shard = Arc::clone(&alone.shard);
+    let reader = thread::spawn(move || {
+        shard.machine.read(UnixMillis(1), |_, _| {
+            begin.send(()).unwrap();
+            is_over.recv_timeout(PATIENCE).is_ok()
+        })
+    });
+    begun.recv().unwrap();
+    let ends = alone.shard.end_replica();
+    let others = async {
+        let clock = MonotonicMicros(0);
+        wait_for("who waits for the state", || alone.shard.read(clock, |_, _| ()).is_none()).await;
+        end.send(()).unwrap();
+    };
+    tokio::join!(ends, others);
+    assert_eq!(reader.join().unwrap(), Some(true), "the runtime went on");
+}
