@@ -200,6 +200,21 @@ impl Batch {
         *self.readable[index].get_or_insert_with(|| shard.may_read())
     }
 
+    /// Has it that `shard`'s state here may answer no reads, for tests: as where another node leads.
+    #[cfg(test)]
+    pub(super) fn deny_reads(&mut self, shard: ShardId) {
+        let index = shard.0 as usize;
+        self.readable.resize(self.readable.len().max(index + 1), None);
+        self.readable[index] = Some(false);
+    }
+
+    /// Which way what is queued for `shard` goes, for tests.
+    #[cfg(test)]
+    pub(super) fn lane(&self, shard: ShardId) -> Option<Lane> {
+        let is_active = self.active.contains(&shard);
+        self.queues.get(shard.0 as usize)?.as_ref().filter(|_| is_active).map(|queue| queue.lane)
+    }
+
     /// Sends `argv` to `shard` with the batch; its reply belongs here.
     pub(super) fn push(
         &mut self,
@@ -250,11 +265,10 @@ impl Batch {
         let queue = self.queues[index].get_or_insert_with(|| Box::new(Queue::new()));
         if queue.count == 0 {
             self.active.push(shard);
+            queue.lane = lane;
         }
-        if lane == Lane::Write {
-            // Reads queued before it come along: they must not see it, nor be overtaken by it.
-            queue.lane = Lane::Write;
-        }
+        // Reads queued before a write come along: they must not see it, nor be overtaken by it.
+        queue.lane = queue.lane.max(lane);
         let before = queue.commands.len();
         put_command(protocol, db, argv, &mut queue.commands);
         self.queued_bytes += queue.commands.len() - before;

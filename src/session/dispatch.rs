@@ -189,9 +189,14 @@ fn send_one(
             Err(NotHere::TooLong) => {
                 return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
             }
-            // The leader runs it where it keeps nobody from their heartbeats.
-            Err(NotHere::TooHeavy) => {}
+            // It is run where it keeps nobody from their heartbeats.
+            Err(NotHere::NotAtOnce) => {}
         }
+    }
+    if may_read_stale(session, shard) {
+        // That it has to wait is no reason to send a client elsewhere: this replica answers, a little later.
+        let lane = if batch.may_read(shard) { Lane::Read } else { Lane::Stale };
+        return batch.push(shard.id(), lane, session.protocol, session.db, invocation.argv);
     }
     if let Some(moved) = redirect(session, scene, shard, invocation) {
         return reply(session, batch, &Reply::Error(moved));
@@ -217,8 +222,8 @@ fn may_read_stale(session: &Session, shard: &Shard) -> bool {
 enum NotHere {
     /// That would be too long.
     TooLong,
-    /// It would hold up this thread, or wait for what would: the shard's lane of reads is for it.
-    TooHeavy,
+    /// It would hold up this thread, or wait for what would: one of the shard's lanes of reads is for it.
+    NotAtOnce,
 }
 
 /// Runs a read on this node's replica and encodes its reply, of at most `bytes_max`, unless it and what else the
@@ -237,13 +242,13 @@ fn run_here(
         let context = Context::new(At::new(session.db, now).within(slot), seed);
         let weight = command::weight(command, keyspace, argv, context.at);
         if batch_weight.saturating_add(weight) > READ_WEIGHT_MAX {
-            return Err(NotHere::TooHeavy);
+            return Err(NotHere::NotAtOnce);
         }
         *batch_weight += weight;
         let reply = command::run_read(command, keyspace, argv, &context);
         encode_within(&reply, session.protocol, bytes_max, out).map_err(|_| NotHere::TooLong)
     });
-    read.unwrap_or(Err(NotHere::TooHeavy))
+    read.unwrap_or(Err(NotHere::NotAtOnce))
 }
 
 /// On the cluster door, MOVED for a key whose shard is led elsewhere.
@@ -293,7 +298,7 @@ fn send_plan(
             Err(NotHere::TooLong) => {
                 return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
             }
-            Err(NotHere::TooHeavy) => {}
+            Err(NotHere::NotAtOnce) => {}
         }
     }
     let lacks_room =
@@ -362,6 +367,41 @@ mod tests {
             batch.finish(&mut bench.session, &mut out).await;
             assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
         }
+    }
+
+    /// Those that could not be run at once were sent to the leader, or their clients were.
+    #[tokio::test(flavor = "current_thread")]
+    async fn stale_reads_stay_here_also_when_they_have_to_wait() {
+        let mut bench = Bench::start(&[], Door::Cluster).await;
+        bench.check("SET a v => +OK").await;
+        bench.session.reads_stale = true;
+        let scene = Scene::of(&bench.session);
+        let shard = scene.topology.shard_of(Slot::of(b"a"));
+        let mut batch = Batch::default();
+        batch.deny_reads(shard);
+        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        assert_eq!(batch.lane(shard), None, "it is run at once");
+        batch.weight = READ_WEIGHT_MAX;
+        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        assert_eq!(batch.lane(shard), Some(Lane::Stale));
+        batch.weight = 0;
+        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        assert_eq!(batch.lane(shard), Some(Lane::Stale), "in order");
+        bench.session.reads_stale = false;
+        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        assert_eq!(batch.lane(shard), Some(Lane::Read), "what is not to be stale is not");
+        let mut out = Vec::new();
+        batch.finish(&mut bench.session, &mut out).await;
+        assert_eq!(out, b"$1\r\nv\r\n".repeat(4));
+        // The next one is a batch of its own.
+        bench.session.reads_stale = true;
+        batch.deny_reads(shard);
+        batch.weight = READ_WEIGHT_MAX;
+        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        assert_eq!(batch.lane(shard), Some(Lane::Stale));
+        let mut out = Vec::new();
+        batch.finish(&mut bench.session, &mut out).await;
+        assert_eq!(out, b"$1\r\nv\r\n");
     }
 
     /// Faults, row D3: a page's POST whose body is commands.

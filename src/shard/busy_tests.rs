@@ -213,6 +213,26 @@ async fn sessions_are_closed_whoever_has_the_state_when_they_are_looked_for() {
     .await;
 }
 
+/// Whoever asked for stale reads was sent to the leader, for no other reason than that they would have had to wait.
+#[tokio::test]
+async fn a_stale_read_that_has_to_wait_is_answered_by_this_replica() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let seized = alone.seize();
+    let cell = ReplyCell::new();
+    let mut commands = Vec::new();
+    put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut commands);
+    alone.shard.submit(Lane::Stale, &commands, 1, &cell);
+    let mut answer = std::pin::pin!(async {
+        let mut replies = Replies::default();
+        cell.take(&mut replies).await.unwrap();
+        replies.bytes
+    });
+    assert!(futures::poll!(&mut answer).is_pending());
+    drop(seized);
+    assert_eq!(answer.await, b"$1\r\nv\r\n");
+}
+
 /// It waited on the runtime for whoever read, and all that lives there with it.
 #[tokio::test]
 async fn a_replica_ends_without_holding_up_its_runtime() {

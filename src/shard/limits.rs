@@ -47,6 +47,10 @@ pub(super) const LINGER_TURNS: usize = 4;
 /// Packets of one front end toward one shard that may be unanswered.
 pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;
 
+/// Submissions of stale reads that a shard's replica runs at a time away from the runtimes; others wait, for
+/// [`REQUEST_DEADLINE`] at most.
+pub(super) const STALE_READS_MAX: usize = 4;
+
 /// Bytes of replies that a front end has received and not yet told the shard of, beyond which it sends nothing new until it
 /// can; each packet counts for some bytes more, [`PACKET_REPLY_BYTES`].
 pub(super) const UNCONFIRMED_BYTES_MAX: usize = 64 * 1024 * 1024;

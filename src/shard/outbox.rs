@@ -20,13 +20,15 @@ use super::proposal::{Framed, PacketBuffer};
 use super::reply::ReplyCell;
 use crate::ids::NodeId;
 
-/// Which way a submission goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which way a submission goes; of two that are put together, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Through the log. May also carry reads that must see the writes before them.
-    Write,
+    /// Reads only, answered from what this node's replica has applied, whatever it is worth.
+    Stale,
     /// Reads only, answered from applied state by whoever leads.
     Read,
+    /// Through the log. May also carry reads that must see the writes before them.
+    Write,
 }
 
 /// The commands of one socket read.
@@ -221,7 +223,8 @@ impl Outbox {
         let deadline = self.pass(now) + REQUEST_DEADLINE;
         let queue = match lane {
             Lane::Write => &mut self.writes,
-            Lane::Read => &mut self.reads,
+            // Whoever sends it away loses nothing by a better answer.
+            Lane::Read | Lane::Stale => &mut self.reads,
         };
         let fits = queue.back().is_some_and(|last| {
             let is_alike = last.grows == grows || last.buffer.len() == 0;

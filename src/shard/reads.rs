@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::forward::forward_timeout;
 use super::front::{Front, ReadDeparture};
 use super::limits::{
-    LEADER_LOOK_INTERVAL, PACKETS_IN_FLIGHT_MAX, READ_LEADERS_LOST_MAX, RETRY_PAUSE,
+    LEADER_LOOK_INTERVAL, PACKETS_IN_FLIGHT_MAX, READ_LEADERS_LOST_MAX, REQUEST_DEADLINE,
+    RETRY_PAUSE, STALE_READS_MAX, SUBMISSION_BYTES_MAX,
 };
 use super::machine::ShardMachine;
-use super::reply::Replies;
+use super::proposal::PacketBuffer;
+use super::reply::{Replies, ReplyCell};
 use super::seat::Seat;
 use super::shard::{Ground, ShardOptions};
 use super::time::ShardTime;
@@ -40,6 +43,8 @@ pub(super) struct Reads {
     random: Mutex<SplitMix64>,
     /// Packets of this node's clients.
     in_flight: AtomicUsize,
+    /// Who may run stale reads that could not be run in place.
+    stale: Semaphore,
 }
 
 /// Why a try at reads has no replies.
@@ -65,6 +70,7 @@ impl Reads {
             // Other bits than those of stamps.
             random: Mutex::new(SplitMix64::new(!options.seed)),
             in_flight: AtomicUsize::new(0),
+            stale: Semaphore::new(STALE_READS_MAX),
         }
     }
 
@@ -105,6 +111,31 @@ impl Reads {
         // What vouched for the state vouches for any later one: the reads are under way.
         let run = move || machine.run_reads_long(now, seed, &body);
         tokio::task::spawn_blocking(run).await.ok()
+    }
+
+    /// Runs `count` reads on what this node's replica has applied, away from the runtimes: in place they would be waited
+    /// for, or wait.
+    pub(super) fn run_stale(self: &Arc<Self>, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
+        if commands.len() > SUBMISSION_BYTES_MAX {
+            return cell.fail(ErrorReply::TOO_LARGE);
+        }
+        let mut buffer = PacketBuffer::new();
+        buffer.push(commands, count);
+        let body = buffer.frame().body();
+        let (reads, cell) = (Arc::clone(self), Arc::clone(cell));
+        tokio::spawn(async move {
+            let turn = tokio::time::timeout(REQUEST_DEADLINE, reads.stale.acquire()).await;
+            let Ok(Ok(turn)) = turn else { return cell.fail(ErrorReply::SHARD_BUSY) };
+            let replies = reads.run(reads.time.monotonic(), &body).await;
+            drop(turn);
+            match replies {
+                // Otherwise it has ended, and this may be what it left behind: nothing.
+                Some(replies) if reads.seat.replica().is_some() => {
+                    cell.complete(&replies, 0, count as usize);
+                }
+                Some(_) | None => cell.fail(ErrorReply::SHARD_BUSY),
+            }
+        });
     }
 
     /// Reads vouched for by a quorum, or by whoever leads.

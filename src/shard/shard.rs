@@ -262,7 +262,10 @@ impl Shard {
 
     /// Queues commands (encoded by [`put_command`](super::put_command)); `cell` gets their replies, or one error for all.
     pub fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
-        self.front.submit(lane, commands, count, cell);
+        match lane {
+            Lane::Stale => self.reads.run_stale(commands, count, cell),
+            Lane::Read | Lane::Write => self.front.submit(lane, commands, count, cell),
+        }
     }
 
     /// Whether this node's applied state may answer linearizable reads right now, without asking anyone.

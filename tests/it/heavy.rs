@@ -100,3 +100,53 @@ fn a_heavy_command_costs_no_election_and_other_shards_no_wait() {
     assert_eq!(cluster.terms(), terms, "a leader was replaced");
     cluster.assert_replicas_agree();
 }
+
+/// A client that asked for stale reads was sent to the leader by each that found the replica's state taken.
+#[test]
+fn a_replica_that_is_busy_answers_stale_reads_itself() {
+    let cluster = TestCluster::start(3, &["--cluster-shards", "1", "--io-threads", "1"]);
+    let (leader, follower) = (cluster.leader_of("foo"), cluster.follower_of("foo"));
+    let mut client = cluster.client(leader);
+    client.set_timeout(PATIENCE);
+    fill(&mut client, "SADD", "{foo}s");
+    assert_eq!(client.cmd(&["SET", "foo", "v"]), Value::ok());
+    let port = cluster.node(follower).cluster_port();
+    let stale = || {
+        let mut client = Client::connect(port).expect("the follower takes clients");
+        client.set_timeout(PATIENCE);
+        assert_eq!(client.cmd(&["READONLY"]), Value::ok());
+        client
+    };
+    let mut reader = stale();
+    wait_for("the follower has all", PATIENCE, || match reader.cmd(&["GET", "foo"]) {
+        value if value == Value::bulk("v") => Ok(()),
+        value => Err(format!("{value:?}")),
+    });
+    let (is_over, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let light = {
+        let (is_over, read) = (Arc::clone(&is_over), Arc::clone(&read));
+        thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(reader.cmd(&["GET", "foo"]), Value::bulk("v"));
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut heavy = stale();
+    for left in [MEMBERS / 2, 0] {
+        // Of great weight at the follower, too.
+        let popped = client.cmd(&["SPOP", "{foo}s", &(MEMBERS / 2).to_string()]);
+        assert_eq!(popped.array().len(), MEMBERS / 2);
+        wait_for("the follower has popped", PATIENCE, || {
+            let members = heavy.cmd(&["SMEMBERS", "{foo}s"]).array().len();
+            if members == left { Ok(()) } else { Err(format!("{members} members")) }
+        });
+    }
+    let before = read.load(Ordering::Relaxed);
+    wait_for("further reads", PATIENCE, || {
+        let more = read.load(Ordering::Relaxed) > before;
+        if more { Ok(()) } else { Err("none".to_owned()) }
+    });
+    is_over.store(true, Ordering::Relaxed);
+    light.join().expect("each is answered by the follower");
+}
