@@ -237,7 +237,7 @@ async fn a_stale_read_that_has_to_wait_is_answered_by_this_replica() {
 #[tokio::test]
 async fn a_replica_ends_without_holding_up_its_runtime() {
     let alone = Alone::start().await;
-    let (begin, begun) = mpsc::channel();
+    let (begin, has_begun) = mpsc::channel();
     let (end, is_over) = mpsc::channel();
     let shard = Arc::clone(&alone.shard);
     let reader = thread::spawn(move || {
@@ -246,7 +246,7 @@ async fn a_replica_ends_without_holding_up_its_runtime() {
             is_over.recv_timeout(PATIENCE).is_ok()
         })
     });
-    begun.recv().unwrap();
+    has_begun.recv().unwrap();
     let ends = alone.shard.end_replica();
     let others = async {
         let clock = MonotonicMicros(0);

@@ -39,8 +39,11 @@ pub(super) struct Upkeep {
     busy_looks: AtomicU32,
     closing: Turns,
     /// The open sessions, when they had to be waited for, until they are looked through.
-    open_sessions: Arc<Mutex<Option<Vec<(Incarnation, Session)>>>>,
+    open_sessions: Arc<Mutex<Option<OpenSessions>>>,
 }
+
+/// The sessions of a shard that have not ended.
+type OpenSessions = Vec<(Incarnation, Session)>;
 
 /// Lets one of a kind of work be under way at a time.
 #[derive(Debug, Default)]
