@@ -37,25 +37,38 @@ pub struct DataCommand {
     pub spec: &'static Spec,
     /// What it does.
     pub execute: Execute,
-    /// What it looks at beside its words, where that may be much.
-    pub weigh: Option<WeighFn>,
+    /// With so many words or fewer it looks at nothing else that may be much.
+    pub light_words: usize,
+    /// What it looks at beside its words, where it has more.
+    pub weigh: WeighFn,
+}
+
+/// What most commands look at beside their words.
+fn nothing(_keyspace: &Keyspace, _argv: &[&[u8]], _at: At) -> usize {
+    0
 }
 
 impl DataCommand {
     /// A command that only looks.
     pub const fn read(spec: &'static Spec, function: ReadFn) -> Self {
-        Self { spec, execute: Execute::Read(function), weigh: None }
+        Self { spec, execute: Execute::Read(function), light_words: usize::MAX, weigh: nothing }
     }
 
     /// A command that may change keys.
     pub const fn write(spec: &'static Spec, function: WriteFn) -> Self {
-        Self { spec, execute: Execute::Write(function), weigh: None }
+        Self { spec, execute: Execute::Write(function), light_words: usize::MAX, weigh: nothing }
     }
 
     /// The same command, which looks at as many elements as `weigh` says.
     #[must_use]
     pub const fn weighed(self, weigh: WeighFn) -> Self {
-        Self { weigh: Some(weigh), ..self }
+        self.weighed_beyond(0, weigh)
+    }
+
+    /// The same command, which looks at as many elements as `weigh` says if it has more than `words`, its name among them.
+    #[must_use]
+    pub const fn weighed_beyond(self, words: usize, weigh: WeighFn) -> Self {
+        Self { light_words: words, weigh, ..self }
     }
 
     /// Whether its function may change keys.

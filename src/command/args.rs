@@ -19,6 +19,11 @@ impl<'a> Args<'a> {
         Self { name, rest: argv.get(1..).unwrap_or_default() }
     }
 
+    /// Those of the arguments of the command called `name` that are `words`.
+    pub const fn of_words(name: &'static str, words: &'a [&'a [u8]]) -> Self {
+        Self { name, rest: words }
+    }
+
     /// The name of the command, as its spec writes it.
     pub const fn command_name(&self) -> &'static str {
         self.name

@@ -16,7 +16,8 @@ const BYTES_PER_ELEMENT: usize = 256;
 /// Words and elements that `command` looks at, at most, about: each takes up to a microsecond.
 #[inline]
 pub fn weight(command: &DataCommand, keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let elements = command.weigh.map_or(0, |weigh| weigh(keyspace, argv, at));
+    let is_light = argv.len() <= command.light_words;
+    let elements = if is_light { 0 } else { (command.weigh)(keyspace, argv, at) };
     let kept = if command.is_write() && keyspace.is_snapshot_running() {
         kept_for_snapshot(command, keyspace, argv, at.db())
     } else {
@@ -101,6 +102,9 @@ mod tests {
         bench.run_line("XADD x 1 f v");
         bench.run_line("XADD x 2 f v");
         bench.run_line("SETRANGE t 25599 x");
+        for id in 1..=300 {
+            bench.run_line(&format!("XADD y {id} f v"));
+        }
         let at = At::new(bench.db, bench.now);
         let rows = [
             ("GET t", 2),
@@ -128,8 +132,28 @@ mod tests {
             ("SETRANGE new 536870911 y", 4 + 2_097_151),
             ("SETRANGE new 9223372036854775807 y", 4),
             ("SETRANGE t 9223372036854775807 y", 4 + 100),
-            ("KEYS *", 2 + 5),
+            ("KEYS *", 2 + 6),
             ("GETDEL t", 2 + 100),
+            ("GETSET t y", 3 + 100),
+            ("GETEX t", 2 + 100),
+            ("SET t y", 3),
+            ("SET t y EX 9", 5),
+            ("SET t y get", 4 + 100),
+            ("SET t y EX 9 GET", 6 + 100),
+            ("SCAN 0", 2 + 6),
+            ("SCAN 0 COUNT 3", 4 + 3),
+            ("SCAN 0 MATCH * COUNT 100000000", 6 + 6),
+            ("SCAN 0 COUNT x", 4),
+            ("XADD y * f v", 5),
+            ("XADD y * f v f w", 7),
+            ("XADD y MAXLEN = 1000 * f v", 8),
+            ("XADD y MAXLEN 100 * f v", 7 + 200),
+            ("XADD y MAXLEN ~ 10 LIMIT 50 * f v", 10 + 50),
+            ("XADD y MAXLEN ~ 10 LIMIT 0 * f v", 10 + 290),
+            ("XADD y NOMKSTREAM MINID 0 * f v", 8),
+            ("XADD y MINID = 301 * f v", 8 + 300),
+            ("XADD y MINID x * f v", 7),
+            ("XADD none MAXLEN 0 * f v", 7),
         ];
         for (line, expected) in rows {
             let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();

@@ -128,6 +128,9 @@ pub enum Keep {
     From(StreamId),
 }
 
+/// Entries to be trimmed beyond which it is all the same how many they are.
+const SURPLUS_COUNTED_MAX: usize = 64 * 1024;
+
 /// How exactly to trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trimming {
@@ -291,6 +294,25 @@ impl Stream {
         self.len -= 1;
         self.max_deleted_id = self.max_deleted_id.max(id);
         true
+    }
+
+    /// How many entries trimming to what `keep` says looks at, at most: of the entries before an id, whole blocks are counted,
+    /// and more than `SURPLUS_COUNTED_MAX` not to the end.
+    pub fn surplus(&self, keep: Keep) -> usize {
+        let first = match keep {
+            Keep::Newest(count) => {
+                return usize::try_from(count).map_or(0, |count| self.len.saturating_sub(count));
+            }
+            Keep::From(first) => first,
+        };
+        let mut counted = 0;
+        for block in self.blocks.range(..first).map(|(_, block)| block) {
+            counted += block.entries.len();
+            if counted > SURPLUS_COUNTED_MAX {
+                break;
+            }
+        }
+        counted
     }
 
     /// Removes the oldest entries until only what `keep` says is left. Returns how many were removed.

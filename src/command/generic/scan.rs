@@ -4,10 +4,10 @@
 //! router leads a client from shard to shard.
 
 use crate::command::prelude::*;
-use crate::keyspace::ScanCursor;
+use crate::keyspace::{At, ScanCursor};
 use crate::stdx::glob;
 
-pub(super) const SCAN: DataCommand = DataCommand::read(&SPEC, scan);
+pub(super) const SCAN: DataCommand = DataCommand::read(&SPEC, scan).weighed(weigh);
 
 const SPEC: Spec = Spec {
     name: "scan",
@@ -46,6 +46,14 @@ fn scan(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'sta
     });
     let next = next.map_or(0, |cursor| cursor.0);
     Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(found)]))
+}
+
+/// The keys that are asked for, of those there are.
+fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let options = argv.get(2..).unwrap_or_default();
+    // What is refused looks at none.
+    let count = Options::parse(&mut Args::of_words(SPEC.name, options)).map_or(0, |it| it.count);
+    count.min(keyspace.len(at.db()))
 }
 
 /// The cursor `text` writes: an unsigned 64-bit decimal number.

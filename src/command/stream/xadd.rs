@@ -3,9 +3,13 @@
 use super::id::NewId;
 use super::trim::TrimOptions;
 use crate::command::prelude::*;
-use crate::keyspace::{AppendError, Stream, StreamId};
+use crate::keyspace::{AppendError, At, Stream, StreamId, Trimming};
 
-pub(super) const XADD: DataCommand = DataCommand::write(&SPEC, xadd);
+pub(super) const XADD: DataCommand =
+    DataCommand::write(&SPEC, xadd).weighed_beyond(PLAIN_WORDS, weigh);
+
+/// Words without options and with one field.
+const PLAIN_WORDS: usize = 5;
 
 const SPEC: Spec = Spec {
     name: "xadd",
@@ -85,6 +89,24 @@ fn xadd<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) 
         stream.trim(keep, trimming);
     }
     Ok(Reply::text(id.to_string()))
+}
+
+/// What is trimmed.
+fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let mut options = Args::of_words(SPEC.name, argv.get(2..).unwrap_or_default());
+    let mut trim = TrimOptions::default();
+    while options.token("NOMKSTREAM") || trim.take(&mut options).unwrap_or(false) {}
+    // What is refused trims nothing.
+    let Ok(Some((keep, trimming))) = trim.finish() else { return 0 };
+    let Some(&key) = argv.get(1) else { return 0 };
+    let Ok(Some(stream)) = keyspace.stream(at, key) else { return 0 };
+    let surplus = stream.surplus(keep);
+    match trimming {
+        Trimming::Approximate { limit } if limit > 0 => {
+            surplus.min(usize::try_from(limit).unwrap_or(usize::MAX))
+        }
+        Trimming::Approximate { .. } | Trimming::Exact => surplus,
+    }
 }
 
 /// The id that `new_id` asks for; whether it is free, appending tells.

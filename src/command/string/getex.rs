@@ -2,8 +2,9 @@
 
 use super::expiry::{self, Expiry};
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const GETEX: DataCommand = DataCommand::write(&SPEC, getex);
+pub(super) const GETEX: DataCommand = DataCommand::write(&SPEC, getex).weighed(weight::whole_value);
 
 const SPEC: Spec = Spec {
     name: "getex",

@@ -1,8 +1,10 @@
 //! GETSET: put a string at a key and return the one that was there.
 
 use crate::command::prelude::*;
+use crate::command::weight;
 
-pub(super) const GETSET: DataCommand = DataCommand::write(&SPEC, getset);
+pub(super) const GETSET: DataCommand =
+    DataCommand::write(&SPEC, getset).weighed(weight::whole_value);
 
 const SPEC: Spec = Spec {
     name: "getset",

@@ -2,9 +2,14 @@
 
 use super::expiry::{self, Expiry};
 use crate::command::prelude::*;
-use crate::keyspace::Entry;
+use crate::command::weight;
+use crate::keyspace::{At, Entry};
 
-pub(super) const SET: DataCommand = DataCommand::write(&SPEC, set);
+pub(super) const SET: DataCommand =
+    DataCommand::write(&SPEC, set).weighed_beyond(PLAIN_WORDS, weigh);
+
+/// Words of a SET without options.
+const PLAIN_WORDS: usize = 3;
 
 const SPEC: Spec = Spec {
     name: "set",
@@ -73,6 +78,12 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
     let kept = found.filter(|_| options.keeps_deadline).and_then(Entry::expire_at);
     keyspace.put(context.at, key, Str::from_bytes(value).into(), deadline.or(kept));
     Ok(old.unwrap_or(Reply::OK))
+}
+
+/// The old string, where that is copied.
+fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+    let gets = argv.iter().skip(PLAIN_WORDS).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    if gets { weight::whole_value(keyspace, argv, at) } else { 0 }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
