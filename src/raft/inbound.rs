@@ -190,7 +190,7 @@ impl<S: StateMachine> Shared<S> {
         time: Option<u64>,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
-        if let Some(other) = lost(&request, self.applied.position(), || self.log.voted_term()) {
+        if let Some(other) = lost(&request, self.applied.destined(), || self.log.voted_term()) {
             self.give_up_state(other);
             return None;
         }
@@ -287,7 +287,8 @@ impl<S: StateMachine> Shared<S> {
     }
 }
 
-/// The entry that shows that a leader's log lacks what is applied here, up to `applied`; `None` when nothing does.
+/// The entry that shows that a leader's log lacks what is applied here, or about to be, up to `applied`; `None` when nothing
+/// does.
 ///
 /// A leader holds all that was ever committed (Raft thesis §3.6.3), unless too many disks lost it and a census elected. Such
 /// a leader's log has another entry where the last applied one stands, or one of a later term before that place. openraft
@@ -317,7 +318,7 @@ impl<S: StateMachine> Shared<S> {
             return;
         }
         tracing::error!(
-            group = %self.group, applied = ?self.applied.position(), %other,
+            group = %self.group, applied = ?self.applied.destined(), %other,
             "the group has lost entries that are applied here, acknowledged writes among them: this replica stops, to be \
              made anew"
         );

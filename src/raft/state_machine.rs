@@ -163,10 +163,12 @@ pub trait StateMachine: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub(super) struct AppliedTerm {
     term: AtomicU64,
-    index: AtomicU64,
     sole_voter: AtomicBool,
-    /// Both together.
+    /// The last applied entry.
     position: Mutex<Option<EntryPosition>>,
+    /// The last entry that openraft's core has handed to the worker that applies. That one may be far behind: while an
+    /// entry takes its time, and while what follows waits for it.
+    handed: Mutex<Option<EntryPosition>>,
     membership: Mutex<Option<LogId>>,
     is_lost: AtomicBool,
     /// The replica has ended. The first is held while its machine is touched, the second while its snapshots are:
@@ -225,20 +227,22 @@ impl AppliedTerm {
         *self.membership.lock()
     }
 
-    /// Index of the last applied entry; 0 when there is none, or only the first, which nothing comes before.
-    pub(super) fn index(&self) -> u64 {
-        self.index.load(Ordering::Acquire)
+    /// The last entry that is applied, or will be whatever comes: it was handed to who applies, and nothing takes it back.
+    /// `None` when there is none.
+    pub(super) fn destined(&self) -> Option<EntryPosition> {
+        let (applied, handed) = (*self.position.lock(), *self.handed.lock());
+        let place = |position: &EntryPosition| (position.term, position.index);
+        applied.into_iter().chain(handed).max_by_key(place)
     }
 
-    /// The last applied entry; `None` when there is none.
-    pub(super) fn position(&self) -> Option<EntryPosition> {
-        *self.position.lock()
+    /// Notes that the entry at `term` and `index`, with all before it, is handed to who applies.
+    pub(super) fn hand(&self, term: u64, index: u64) {
+        *self.handed.lock() = Some(EntryPosition { term, index });
     }
 
     /// Notes that the entry at `term` and `index` is applied.
     pub(super) fn set(&self, term: u64, index: u64) {
         *self.position.lock() = Some(EntryPosition { term, index });
-        self.index.store(index, Ordering::Release);
         self.term.store(term, Ordering::Release);
     }
 
@@ -429,8 +433,8 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
             return None;
         }
         // The machine may have to wait for who reads it; nothing is applied meanwhile.
-        let machine = Arc::clone(&self.machine);
-        match blocking(move || Ok(machine.begin_snapshot())).await {
+        let (machine, applied) = (Arc::clone(&self.machine), Arc::clone(&self.applied_term));
+        match blocking(move || applied.unless_ended(|| machine.begin_snapshot())).await {
             Ok(ticket) => Some(self.builder(meta, ticket)),
             Err(error) => {
                 tracing::warn!(group = %self.snapshots.group(), %error, "a snapshot was not begun");
@@ -472,5 +476,73 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         Ok(self.snapshots.best())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::ids::{GroupId, RaftId};
+    use crate::stdx::fs::SystemDisk;
+    use crate::wal::{SnapshotDir, WalOptions};
+
+    /// Counts the snapshots that it was to begin.
+    #[derive(Default)]
+    struct Begun(AtomicUsize);
+
+    impl StateMachine for Begun {
+        fn apply(
+            &self,
+            _position: EntryPosition,
+            _origin: Origin,
+            _proposal: &Bytes,
+        ) -> Result<Applied, UnknownEntry> {
+            Ok(Applied::Whole)
+        }
+
+        fn begin_snapshot(&self) -> SnapshotTicket {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            SnapshotTicket(0)
+        }
+
+        fn snapshot_step(
+            &self,
+            _ticket: SnapshotTicket,
+            _budget: usize,
+            _out: &mut Vec<u8>,
+        ) -> SnapshotProgress {
+            SnapshotProgress::Done
+        }
+
+        fn abort_snapshot(&self, _ticket: SnapshotTicket) {}
+
+        fn prepare(
+            self: Arc<Self>,
+            _chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
+        ) -> io::Result<Restored> {
+            Ok(Box::new(|| {}))
+        }
+    }
+
+    /// By then the machine may be empty, or the next replica's.
+    #[tokio::test]
+    async fn no_snapshot_is_begun_of_a_replica_that_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        wal.born(GroupId(1), RaftId(1)).await.unwrap();
+        let directory = SnapshotDir::new(SystemDisk::shared(), folder.path().to_owned());
+        let snapshots = SnapshotStore::new(directory, GroupId(1));
+        let (machine, applied) = (Arc::new(Begun::default()), Arc::new(AppliedTerm::default()));
+        let desk = SnapshotDesk::default();
+        let mut adapter =
+            Adapter::open(Arc::clone(&machine), snapshots, desk, wal, Arc::clone(&applied))
+                .unwrap();
+        adapter.last_applied = Some(LogId::new_term_index(1, 7));
+        drop(adapter.try_create_snapshot_builder(false).await.unwrap());
+        applied.end();
+        assert!(adapter.try_create_snapshot_builder(false).await.is_none());
+        assert_eq!(machine.0.load(Ordering::Relaxed), 1);
     }
 }
