@@ -6,13 +6,18 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-use super::limits::APPLY_WEIGHT_MAX;
+use super::limits::{
+    APPLY_WEIGHT_MAX, LONG_READS_BYTES_MAX, LONG_READS_MAX, PACKETS_IN_FLIGHT_MAX, REQUEST_DEADLINE,
+};
+use super::machine::HashRefused;
 use super::outbox::Lane;
 use super::proposal::{self, Packet, PacketBuffer, PacketId, Stamp, put_command};
+use super::reads::Unread;
 use super::reply::{Replies, ReplyCell};
 use super::shard::{Shard, ShardOptions};
 use super::tests::{HERE, PATIENCE, options};
@@ -20,7 +25,7 @@ use crate::ids::{DbIndex, GroupId, Holder, Incarnation, RaftId, Session, ShardId
 use crate::raft::{
     Applied, EntryPosition, GroupOptions, Leadership, Origin, SnapshotStore, StateMachine, Timing,
 };
-use crate::resp::Protocol;
+use crate::resp::{ErrorReply, Protocol};
 use crate::stdx::clock::{MonotonicMicros, UnixMillis};
 use crate::stdx::fs::SystemDisk;
 use crate::stdx::memory::Budget;
@@ -105,6 +110,15 @@ impl Alone {
         cell.take(&mut Replies::default()).await.unwrap();
     }
 
+    /// Asks for `k`.
+    fn ask(&self, lane: Lane) -> Arc<ReplyCell> {
+        let cell = ReplyCell::new();
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut commands);
+        self.shard.submit(lane, &commands, 1, &cell);
+        cell
+    }
+
     /// Applies a part of an entry of great weight, past the log: who gets the rest has the state.
     fn seize(&self) -> Applied {
         let mut buffer = PacketBuffer::new();
@@ -116,6 +130,14 @@ impl Alone {
         let position = EntryPosition { term: 1, index: 1 };
         self.shard.machine.apply(position, Origin::Here, &entry).unwrap()
     }
+}
+
+/// A packet that asks for `k`.
+fn get() -> Bytes {
+    let (mut command, mut buffer) = (Vec::new(), PacketBuffer::new());
+    put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut command);
+    buffer.push(&command, 1);
+    buffer.frame().body()
 }
 
 /// The command that makes the set `s`.
@@ -148,8 +170,9 @@ impl Readers {
                 buffer.push(&command, 1);
                 let body = buffer.frame().body();
                 while !is_over.load(Ordering::Relaxed) {
-                    let replies = shard.machine.run_reads_long(UnixMillis(1), 1, &body);
-                    assert!(replies.bytes.len() > MEMBERS);
+                    let at = (shard.machine.epoch(), UnixMillis(1));
+                    let replies = shard.machine.run_reads_long(at, 1, &body, || true);
+                    assert!(replies.unwrap().bytes.len() > MEMBERS);
                     reads.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -219,18 +242,109 @@ async fn a_stale_read_that_has_to_wait_is_answered_by_this_replica() {
     let alone = Alone::start().await;
     alone.write(&[b"SET", b"k", b"v"]).await;
     let seized = alone.seize();
-    let cell = ReplyCell::new();
-    let mut commands = Vec::new();
-    put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut commands);
-    alone.shard.submit(Lane::Stale, &commands, 1, &cell);
+    let cell = alone.ask(Lane::Stale);
     let mut answer = std::pin::pin!(async {
         let mut replies = Replies::default();
         cell.take(&mut replies).await.unwrap();
         replies.bytes
     });
     assert!(futures::poll!(&mut answer).is_pending());
-    drop(seized);
+    seized.finish();
     assert_eq!(answer.await, b"$1\r\nv\r\n");
+}
+
+/// Of an entry whose rest was never run there was a part to be seen, until the replica was gone.
+#[tokio::test]
+async fn a_part_of_an_entry_is_read_by_nobody() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    drop(alone.seize());
+    let cell = alone.ask(Lane::Stale);
+    assert_eq!(cell.take(&mut Replies::default()).await, Err(ErrorReply::SHARD_BUSY));
+    assert!(alone.shard.read(MonotonicMicros(0), |_, _| ()).is_none());
+    assert_eq!(alone.shard.state_hash(), Err(HashRefused));
+}
+
+/// It was answered from nothing, by a replica that had ended after it was vouched for.
+#[tokio::test]
+async fn a_read_that_was_vouched_for_is_not_run_on_what_a_replica_leaves_behind() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let (body, vouched) = (get(), (alone.shard.machine.epoch(), MonotonicMicros(0)));
+    let reads = &alone.shard.reads;
+    let read = reads.run_long(vouched, &body, PATIENCE).await.unwrap();
+    assert_eq!(read.bytes, b"$1\r\nv\r\n");
+    alone.shard.end_replica().await;
+    let refused = Err(Unread::TurnedAway(None));
+    let read = |epoch| reads.run_long((epoch, MonotonicMicros(0)), &body, PATIENCE);
+    assert_eq!(read(vouched.0).await, refused);
+    assert_eq!(read(alone.shard.machine.epoch()).await, refused, "nothing is here");
+    // Another one begins.
+    alone.shard.machine.open();
+    assert_eq!(read(vouched.0).await, refused);
+    assert!(read(alone.shard.machine.epoch()).await.is_ok());
+    let cell = alone.ask(Lane::Stale);
+    assert_eq!(cell.take(&mut Replies::default()).await, Err(ErrorReply::SHARD_BUSY));
+}
+
+/// They were told that there is no quorum, where all was well.
+#[tokio::test]
+async fn reads_that_a_quorum_has_vouched_for_wait_for_the_state() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let seized = alone.seize();
+    let asked = Instant::now();
+    let mut cells = Vec::new();
+    for _ in 0..2 * PACKETS_IN_FLIGHT_MAX {
+        let long = alone.shard.reads.long_in_flight();
+        cells.push(alone.ask(Lane::Read));
+        wait_for("a read that takes long", || alone.shard.reads.long_in_flight() > long).await;
+    }
+    wait_for("the deadline", || {
+        alone.shard.tick();
+        asked.elapsed() > REQUEST_DEADLINE
+    })
+    .await;
+    seized.finish();
+    for cell in cells {
+        let mut replies = Replies::default();
+        cell.take(&mut replies).await.unwrap();
+        assert_eq!(replies.bytes, b"$1\r\nv\r\n");
+    }
+    wait_for("their end", || alone.shard.reads.long_in_flight() == 0).await;
+}
+
+/// Each try at them was run in the end, whoever waited for it, beside all the others.
+#[tokio::test]
+async fn reads_that_nobody_waits_for_any_more_are_not_run() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let seized = alone.seize();
+    let (body, vouched) = (get(), (alone.shard.machine.epoch(), MonotonicMicros(0)));
+    let reads = &alone.shard.reads;
+    let tries = (0..2 * LONG_READS_MAX).map(|_| reads.run_long(vouched, &body, BEAT));
+    for given_up in futures::future::join_all(tries).await {
+        assert_eq!(given_up, Err(Unread::Busy));
+    }
+    let (waiting, _) = alone.shard.machine.long_reads();
+    // Who seized the state counts.
+    assert!(waiting <= LONG_READS_MAX + 1, "{waiting} threads wait");
+    seized.finish();
+    wait_for("their end", || alone.shard.machine.long_reads().0 == 0).await;
+    assert_eq!(alone.shard.machine.long_reads().1, 0, "nobody wanted them");
+    assert!(reads.run_long(vouched, &body, PATIENCE).await.is_ok(), "their turns have ended");
+}
+
+/// Nothing counted what waits at a replica.
+#[tokio::test]
+async fn stale_reads_wait_up_to_a_limit() {
+    let alone = Alone::start().await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let ticket = alone.shard.reads.admit(LONG_READS_BYTES_MAX).unwrap();
+    let cell = alone.ask(Lane::Stale);
+    assert_eq!(cell.take(&mut Replies::default()).await, Err(ErrorReply::TOO_MANY_WAITING));
+    drop(ticket);
+    alone.ask(Lane::Stale).take(&mut Replies::default()).await.unwrap();
 }
 
 /// It waited on the runtime for whoever read, and all that lives there with it.

@@ -79,7 +79,7 @@ impl Forward {
                         }
                         return forward.front.wake.notify_one();
                     }
-                    Some(Answer::Unknown) | None => true,
+                    Some(Answer::Unknown | Answer::Busy) | None => true,
                 },
                 Err(error) => {
                     forward.seat.note_hint(None);

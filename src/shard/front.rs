@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::inbox::{Awaited, Inbox, Taken};
-use super::limits::{PIPELINE_BYTES_MIN, RETRY_PAUSE, SUBMISSION_BYTES_MAX};
+use super::limits::{PIPELINE_BYTES_MIN, REQUEST_DEADLINE, RETRY_PAUSE, SUBMISSION_BYTES_MAX};
 use super::machine::{AppliedPackets, growth};
 use super::outbox::{
     Answered, Attempt, Lane, Leaving, Outbox, Refused, Submission, Unanswered, Waiter, overdue,
@@ -121,6 +121,8 @@ impl Drop for Departure<'_> {
 pub(super) struct ReadDeparture {
     framed: Framed,
     waiters: Vec<Waiter>,
+    /// They have been vouched for, and yet not answered.
+    was_vouched: bool,
 }
 
 impl ReadDeparture {
@@ -143,8 +145,20 @@ impl ReadDeparture {
     pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
         let overdue = overdue(&self.waiters, now);
         let cells = self.waiters[..overdue].iter_mut().filter_map(|waiter| waiter.cell.take());
-        fail(cells, &ErrorReply::NO_QUORUM);
+        let error =
+            if self.was_vouched { ErrorReply::READ_UNANSWERED } else { ErrorReply::NO_QUORUM };
+        fail(cells, &error);
         self.waiters.get(overdue).map(|waiter| waiter.deadline)
+    }
+
+    /// A quorum was there, and then whoever was to answer failed over it: they may wait for another as if they came at `now`.
+    /// Once: it may be them that it failed over.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.was_vouched, true) {
+            for waiter in &mut self.waiters {
+                waiter.deadline = now + REQUEST_DEADLINE;
+            }
+        }
     }
 }
 
@@ -163,6 +177,7 @@ impl Unanswered {
     /// Tells those whose commands did nothing `error`, the others that nobody knows.
     fn tell(self, error: &ErrorReply) {
         fail(self.untouched, error);
+        fail(self.unread, error);
         fail(self.unknown, &ErrorReply::OUTCOME_UNKNOWN);
     }
 }
@@ -310,7 +325,7 @@ impl Front {
     /// The reads that have gathered.
     pub(super) fn depart_reads(&self) -> Option<ReadDeparture> {
         let (framed, waiters) = self.waiting.lock().outbox.depart_reads()?;
-        Some(ReadDeparture { framed, waiters })
+        Some(ReadDeparture { framed, waiters, was_vouched: false })
     }
 
     /// Whether reads wait.
@@ -326,8 +341,13 @@ impl Front {
 
     /// Answers everything whose deadline has passed: what surely did nothing says "no quorum", what may
     /// have been applied says so.
-    pub(super) fn expire(&self, now: Instant) {
-        let unanswered = self.waiting.lock().outbox.expire(now);
+    ///
+    /// Reads that wait for others say why those are not answered: `reads_take_long`.
+    pub(super) fn expire(&self, now: Instant, reads_take_long: bool) {
+        let mut unanswered = self.waiting.lock().outbox.expire(now);
+        if reads_take_long {
+            fail(std::mem::take(&mut unanswered.unread), &ErrorReply::SHARD_BUSY);
+        }
         unanswered.tell(&ErrorReply::NO_QUORUM);
     }
 
@@ -413,7 +433,7 @@ impl AppliedPackets for Front {
 mod tests {
     use std::time::Duration;
 
-    use super::super::limits::{CONFIRM_BYTES_MIN, CONFIRM_PAUSE, REQUEST_DEADLINE};
+    use super::super::limits::{CONFIRM_BYTES_MIN, CONFIRM_PAUSE};
     use super::super::proposal::{PacketBuffer, put_command};
     use super::*;
     use crate::ids::DbIndex;
@@ -530,7 +550,7 @@ mod tests {
         let second = submit_later(&front, LATER);
         front.follow(FIRST);
         let (_, packet) = front.depart(0).unwrap().into_packet();
-        front.expire(Instant::now() + REQUEST_DEADLINE);
+        front.expire(Instant::now() + REQUEST_DEADLINE, false);
         assert_eq!(outcome(&first).await, Some(Err(ErrorReply::OUTCOME_UNKNOWN)));
         assert_eq!(outcome(&second).await, None, "its time has not passed");
         let replies = Replies::of(&[&[":1\r\n"], &[":2\r\n"]]);
@@ -551,7 +571,7 @@ mod tests {
                 let (attempt, _) = front.depart(0).unwrap().into_packet();
                 front.come_back(attempt, false);
             }
-            front.expire(Instant::now() + REQUEST_DEADLINE);
+            front.expire(Instant::now() + REQUEST_DEADLINE, false);
             assert_eq!(outcome(&first).await, Some(Err(ErrorReply::NO_QUORUM)));
             let (_, packet) = front.depart(0).unwrap().into_packet();
             assert_eq!(packet.commands, 1);
@@ -562,6 +582,22 @@ mod tests {
             assert_eq!(packet.body, buffer.frame().body());
             front.complete(packet.id.sequence, 0..1, &Replies::of(&[&[":1\r\n"]]));
             assert_eq!(outcome(&second).await, Some(Ok(b":1\r\n".to_vec())));
+        }
+    }
+
+    /// Those that wait behind others which take long were told that there is no quorum.
+    #[tokio::test]
+    async fn reads_that_wait_say_why() {
+        let front = Front::new(HERE, Incarnation(1), Session { number: 1, random: 1 });
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"a"], &mut commands);
+        for (reads_take_long, error) in
+            [(true, ErrorReply::SHARD_BUSY), (false, ErrorReply::NO_QUORUM)]
+        {
+            let cell = ReplyCell::new();
+            front.submit(Lane::Read, &commands, 1, &cell);
+            front.expire(Instant::now() + REQUEST_DEADLINE, reads_take_long);
+            assert_eq!(outcome(&cell).await, Some(Err(error)));
         }
     }
 

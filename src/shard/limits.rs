@@ -47,9 +47,29 @@ pub(super) const LINGER_TURNS: usize = 4;
 /// Packets of one front end toward one shard that may be unanswered.
 pub(super) const PACKETS_IN_FLIGHT_MAX: usize = 4;
 
-/// Submissions of stale reads that a shard's replica runs at a time away from the runtimes; others wait, for
-/// [`REQUEST_DEADLINE`] at most.
-pub(super) const STALE_READS_MAX: usize = 4;
+/// Packets of reads that a shard's replica runs at a time away from the runtimes, or that wait there for the state; others wait
+/// their turn. Each may have as many replies as a packet can, so these are what bounds their memory.
+pub(super) const LONG_READS_MAX: usize = 4;
+
+/// How long reads that have been vouched for may take, the wait for their turn and for the state included. Then they are not
+/// begun any more, or not gone on with, and answered by an error that says so. As long as the largest reply takes on a slow
+/// machine, several times.
+pub(super) const READ_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Bytes of commands in reads of other nodes, and in stale ones, that may be under way or wait at a replica; beyond, they are
+/// turned away.
+pub(super) const LONG_READS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// What each of those counts for besides.
+pub(super) const LONG_READ_BYTES: usize = 4 * 1024;
+
+/// Packets of reads that may be under way beside [`PACKETS_IN_FLIGHT_MAX`] because they were vouched for and take long: others
+/// need not wait for these.
+pub(super) const LONG_PACKETS_MAX: usize = 16;
+
+/// Bytes that a leader has sent in the time in which it should have said that it is there, after which it is taken to be: what it
+/// is to say may stand behind a large answer.
+pub(super) const LEADER_PROGRESS_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of replies that a front end has received and not yet told the shard of, beyond which it sends nothing new until it
 /// can; each packet counts for some bytes more, [`PACKET_REPLY_BYTES`].
@@ -108,6 +128,8 @@ pub(super) const FORWARD_TIMEOUT_PER_MIB: Duration = Duration::from_millis(100);
 
 /// How often reads under way look whether another node leads by now.
 pub(super) const LEADER_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+const _: () = assert!(READ_PATIENCE.as_secs() > REQUEST_DEADLINE.as_secs());
 
 /// Leaders that may fall silent over the same reads before these are answered with an error. One: it may have
 /// failed by chance. Two: the reads may be what they failed over.

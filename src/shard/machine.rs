@@ -9,7 +9,8 @@
 //! great weight, has the state on a thread of its own; it counts itself among those who have it [long](Long) before
 //! it takes the lock, so that nobody on a runtime waits for it at all: then an entry is applied on such a thread, too,
 //! reads queue for one, and upkeep comes again later. An entry that turns out to be heavy takes its lock along, so nobody
-//! ever sees a part of one; and since the next is applied only when it has ended, the order is that of the log.
+//! ever sees a part of one; and since the next is applied only when it has ended, the order is that of the log. What is
+//! left of one whose replica has ended, or that a panic has cut off, stays a part: nobody reads such a state any more.
 
 use std::io;
 use std::ops::{Range, RangeInclusive};
@@ -76,6 +77,9 @@ struct State {
     snapshot: Option<BegunSnapshot>,
     /// Whose digest is being found out. A snapshot that begins takes its place.
     digest: Option<SnapshotTicket>,
+    /// Nobody is to read it: an entry is applied in part, which no other sees unless its rest is never run; or the replica
+    /// that it belonged to has ended.
+    is_unfit: bool,
 }
 
 /// A snapshot being taken.
@@ -96,6 +100,7 @@ impl State {
             index: 0,
             snapshot: None,
             digest: None,
+            is_unfit: false,
         }
     }
 }
@@ -169,7 +174,17 @@ pub(super) struct ShardMachine {
     gauges: Mutex<Gauges>,
     listener: Arc<dyn AppliedPackets>,
     snapshots_begun: AtomicU64,
+    /// See [`Epoch`]. Changed under the state's lock.
+    epoch: AtomicU64,
+    /// Reads that have had the state for long.
+    #[cfg(test)]
+    long_reads: AtomicUsize,
 }
+
+/// Whose state it is, as long as it belongs to one replica: it is another one after [`ShardMachine::clear`]. A snapshot that is
+/// installed is a newer state of the same replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch(u64);
 
 /// The state, to be changed by whoever this goes along to.
 type StateMut = ArcRwLockWriteGuard<RawRwLock, State>;
@@ -191,15 +206,37 @@ impl ShardMachine {
     ) -> Self {
         let state = Arc::new(RwLock::new(State::new(slots.clone(), hash_key)));
         let (now, long, gauges) = (Arc::default(), Arc::default(), Mutex::default());
-        let snapshots_begun = AtomicU64::new(0);
-        Self { slots, hash_key, state, now, long, gauges, listener, snapshots_begun }
+        let (snapshots_begun, epoch) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self {
+            slots,
+            hash_key,
+            state,
+            now,
+            long,
+            gauges,
+            listener,
+            snapshots_begun,
+            epoch,
+            #[cfg(test)]
+            long_reads: AtomicUsize::new(0),
+        }
     }
 
     fn empty_state(&self) -> State {
         State::new(self.slots.clone(), self.hash_key)
     }
 
-    /// Runs `read` on the applied state, unless somebody has that for long. Its `now` is the later of `clock` (the shard's
+    /// Which replica's the state is. Whoever has it vouched for asks first, and it is compared when it is read.
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// A replica begins, with a state that may be read.
+    pub(super) fn open(&self) {
+        self.state.write().is_unfit = false;
+    }
+
+    /// Runs `read` on the applied state, unless somebody has that for long, or it is to be read no more. Its `now` is the later of `clock` (the shard's
     /// time as this node continues it) and the last stamp applied, so a key that a write saw expired never comes back.
     pub(super) fn read<R>(
         &self,
@@ -207,24 +244,48 @@ impl ShardMachine {
         read: impl FnOnce(&Keyspace, UnixMillis) -> R,
     ) -> Option<R> {
         let state = self.state_here()?;
+        if state.is_unfit {
+            return None;
+        }
         Some(read(&state.keyspace, clock.max(state.now)))
     }
 
     /// Runs the reads in `body`, unless somebody has the state for long, or they themselves would.
     pub(super) fn run_reads(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Option<Replies> {
         self.read(clock, |keyspace, now| {
-            run_reads(keyspace, now, seed, body, Some(READ_WEIGHT_MAX))
+            run_reads(keyspace, now, seed, body, Some(READ_WEIGHT_MAX), || true)
         })?
     }
 
-    /// Runs the reads in `body` however long that takes, and whoever is to be waited for: not on a runtime.
-    pub(super) fn run_reads_long(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Replies {
+    /// Runs the reads in `body` however long that takes, and whoever is to be waited for: not on a runtime. `None` when the
+    /// state is not that of `epoch` any more, or not to be read, or by then it `is_wanted` no more.
+    pub(super) fn run_reads_long(
+        &self,
+        (epoch, clock): (Epoch, UnixMillis),
+        seed: u64,
+        body: &[u8],
+        is_wanted: impl Fn() -> bool,
+    ) -> Option<Replies> {
+        if !is_wanted() {
+            return None;
+        }
         let long = self.begin_long();
         let state = self.state.read();
-        let replies = run_reads(&state.keyspace, clock.max(state.now), seed, body, None);
+        let is_served = self.epoch() == epoch && !state.is_unfit && is_wanted();
+        let replies = is_served.then(|| {
+            #[cfg(test)]
+            self.long_reads.fetch_add(1, Ordering::Relaxed);
+            run_reads(&state.keyspace, clock.max(state.now), seed, body, None, is_wanted)
+        });
         drop(state);
         drop(long);
-        replies.unwrap_or_default()
+        replies?
+    }
+
+    /// How many have the state for long, or wait to; and how many reads of that kind there were so far.
+    #[cfg(test)]
+    pub(super) fn long_reads(&self) -> (usize, usize) {
+        (self.long.load(Ordering::Acquire), self.long_reads.load(Ordering::Relaxed))
     }
 
     /// The state, for a short look.
@@ -267,7 +328,10 @@ impl ShardMachine {
     /// Forgets everything: the replica it belonged to has ended. Waits for reads however long they take: not on a runtime.
     pub(super) fn clear(&self) {
         let long = self.begin_long();
-        let old = std::mem::replace(&mut *self.state.write(), self.empty_state());
+        let mut state = self.state.write();
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        let old = std::mem::replace(&mut *state, State { is_unfit: true, ..self.empty_state() });
+        drop(state);
         drop(long);
         self.now.store(0, Ordering::Release);
         drop(old);
@@ -319,10 +383,13 @@ impl ShardMachine {
     /// snapshot goes before. For operators and tests.
     ///
     /// # Errors
-    /// [`HashRefused`] when there was no end of the waiting.
+    /// [`HashRefused`] when there was no end of the waiting, or the state is not to be read.
     pub(super) fn hash(&self, mut pause: impl FnMut()) -> Result<StateHash, HashRefused> {
         let mut waits = 0;
         'anew: while waits < HASH_WAITS_MAX {
+            if self.state.read().is_unfit {
+                break;
+            }
             let Some((ticket, begun)) = self.begin_hash() else {
                 waits += 1;
                 pause();
@@ -408,6 +475,10 @@ impl StateMachine for ShardMachine {
         // Waits for reads however long they take.
         let long = self.begin_long();
         let mut state = self.state.write();
+        if state.is_unfit {
+            // Whoever takes it learns that it is gone.
+            return ticket;
+        }
         let mut head = vec![SNAPSHOT_HEAD_VERSION];
         for number in [state.now.0, state.history, state.index] {
             head.extend_from_slice(&number.to_le_bytes());
@@ -535,6 +606,7 @@ fn begin_entry(
     bytes: &Bytes,
     (stamp, proposal): (Stamp, Proposal),
 ) -> Run {
+    state.is_unfit = true;
     state.index = index;
     state.history = xxh3_64_with_seed(bytes, state.history);
     state.now = state.now.max(stamp.now);
@@ -571,6 +643,7 @@ fn purge_weight(keyspace: &Keyspace, proposal: &Proposal) -> usize {
 }
 
 fn end_entry(mut state: StateMut, now: &AtomicU64) {
+    state.is_unfit = false;
     now.store(state.now.0, Ordering::Release);
     let buried = state.keyspace.take_graveyard();
     drop(state);
@@ -876,13 +949,15 @@ fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusi
 
 /// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
 /// [`REPLIES_SOFT_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
-/// would bypass the log. `None` as soon as they weigh more than `weight_left`, where that is limited.
+/// would bypass the log. `None` as soon as they weigh more than `weight_left`, where that is limited, or are not wanted any
+/// more.
 fn run_reads(
     keyspace: &Keyspace,
     now: UnixMillis,
     mut seed: u64,
     body: &[u8],
     mut weight_left: Option<usize>,
+    is_wanted: impl Fn() -> bool,
 ) -> Option<Replies> {
     let mut replies = Replies::default();
     let mut is_first = true;
@@ -893,6 +968,9 @@ fn run_reads(
         }
         if replies.bytes.len() >= REPLIES_SOFT_MAX {
             continue;
+        }
+        if !is_wanted() {
+            return None;
         }
         seed = seed.wrapping_add(SEED_STEP);
         let context = Context::new(At::new(command.db, now), seed);
@@ -1134,7 +1212,11 @@ mod tests {
         // Reads of great weight are run elsewhere, too, and entries are then applied there.
         let smembers = body(&[b"SMEMBERS", b"{a}s"]);
         assert!(machine.run_reads(UnixMillis(1), 1, &smembers).is_none());
-        assert!(!machine.run_reads_long(UnixMillis(1), 1, &smembers).bytes.is_empty());
+        let read_long = |is_wanted: bool| {
+            machine.run_reads_long((machine.epoch(), UnixMillis(1)), 1, &smembers, || is_wanted)
+        };
+        assert!(!read_long(true).unwrap().bytes.is_empty());
+        assert_eq!(read_long(false), None);
         let reading = (machine.begin_long(), machine.state.read());
         let rest = apply(3, small());
         assert!(matches!(rest, Applied::Rest(_)));
@@ -1146,7 +1228,47 @@ mod tests {
         assert!(matches!(rest, Applied::Rest(_)));
         // The replica has ended: what is left of an entry is not applied any more, and holds up nobody.
         drop(rest);
-        assert!(is_read());
+        assert!(is_read(), "it was not begun");
+    }
+
+    /// It answered, and was hashed, as if it were the state of a replica.
+    #[test]
+    fn what_a_replica_leaves_behind_is_read_by_nobody() {
+        let machine = machine_with(b"v");
+        let get = body(&[b"GET", b"{a}1"]);
+        let is_read = |epoch| {
+            let read = machine.run_reads(UnixMillis(1), 1, &get);
+            let at = (epoch, UnixMillis(1));
+            let read_long = machine.run_reads_long(at, 1, &get, || true);
+            let hash = machine.hash(|| ());
+            assert_eq!((read.is_some(), hash.is_ok()), (read_long.is_some(), read_long.is_some()));
+            read_long.is_some()
+        };
+        let before = machine.epoch();
+        assert!(is_read(before));
+        let members: Vec<Vec<u8>> =
+            (0..=APPLY_WEIGHT_MAX).map(|it| it.to_le_bytes().to_vec()).collect();
+        let add: Vec<&[u8]> =
+            [&b"SADD"[..], b"{a}s"].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
+        let entry = proposal::encode_batch(
+            Stamp { now: UnixMillis(2), seed: 1 },
+            &[packet_of(body(&add), 1)],
+        );
+        let rest = machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Elsewhere, &entry);
+        drop(rest.unwrap());
+        assert!(!is_read(before), "a part of an entry");
+        let ticket = machine.begin_snapshot();
+        assert_eq!(
+            machine.snapshot_step(ticket, 1, &mut Vec::new()),
+            SnapshotProgress::Lost,
+            "nor is a snapshot of it"
+        );
+        machine.clear();
+        assert!(!is_read(machine.epoch()), "nothing is there");
+        machine.open();
+        assert!(is_read(machine.epoch()));
+        let late = machine.run_reads_long((before, UnixMillis(1)), 1, &get, || true);
+        assert_eq!(late, None, "it was vouched for in the time of another replica");
     }
 
     /// What a change keeps aside for a snapshot, all of a large value, was spelled on the thread that beats hearts.

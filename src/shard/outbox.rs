@@ -142,6 +142,8 @@ pub(super) struct Unanswered {
     pub(super) untouched: Vec<Arc<ReplyCell>>,
     /// Their commands may have been applied.
     pub(super) unknown: Vec<Arc<ReplyCell>>,
+    /// Their commands are reads that were waiting for others to be answered.
+    pub(super) unread: Vec<Arc<ReplyCell>>,
 }
 
 impl Unanswered {
@@ -453,9 +455,10 @@ impl Outbox {
     /// Gives up everything whose deadline has passed at `now`.
     pub(super) fn expire(&mut self, now: Instant) -> Unanswered {
         let mut unanswered = Unanswered::default();
-        for queue in [&mut self.writes, &mut self.reads] {
+        let Unanswered { untouched, unread, .. } = &mut unanswered;
+        for (queue, cells) in [(&mut self.writes, untouched), (&mut self.reads, unread)] {
             while let Some(outgoing) = queue.front_mut() {
-                let overdue = Overdue::take(&mut outgoing.waiters, now, &mut unanswered.untouched);
+                let overdue = Overdue::take(&mut outgoing.waiters, now, cells);
                 if overdue.submissions == 0 {
                     break;
                 }
@@ -658,9 +661,9 @@ mod tests {
             submit(&mut outbox, Lane::Read, now + Duration::from_millis(late));
         }
         let in_time = now + REQUEST_DEADLINE;
-        assert_eq!(outbox.expire(in_time + Duration::from_millis(4)).untouched.len(), 0);
-        assert_eq!(outbox.expire(in_time + Duration::from_millis(5)).untouched.len(), 3);
-        assert_eq!(outbox.expire(in_time + Duration::from_millis(9)).untouched.len(), 1);
+        assert_eq!(outbox.expire(in_time + Duration::from_millis(4)).unread.len(), 0);
+        assert_eq!(outbox.expire(in_time + Duration::from_millis(5)).unread.len(), 3);
+        assert_eq!(outbox.expire(in_time + Duration::from_millis(9)).unread.len(), 1);
         assert_eq!(outbox.bytes, 0);
         assert!(!outbox.has_reads());
     }

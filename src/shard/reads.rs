@@ -2,22 +2,29 @@
 //!
 //! Those of this node's clients gather in the front end and leave as one packet, which follows the leader until it is
 //! answered; reads can be asked twice. Those of other nodes' clients come as such packets.
+//!
+//! **Those that take long.** Vouched for, they wait for no quorum any more: for their turn and for the state, and then they are
+//! at work, [`READ_PATIENCE`] at most. At a replica [`LONG_READS_MAX`] packets are at that point, whoever waits for them by then:
+//! a turn ends with the work, not with the patience of who asked. What nobody waits for any more is not begun, and not gone
+//! on with. Elsewhere, a leader that says nothing is asked for a word: as long as it has one, it is at work, and not asked again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::forward::forward_timeout;
 use super::front::{Front, ReadDeparture};
 use super::limits::{
-    LEADER_LOOK_INTERVAL, PACKETS_IN_FLIGHT_MAX, READ_LEADERS_LOST_MAX, REQUEST_DEADLINE,
-    RETRY_PAUSE, STALE_READS_MAX, SUBMISSION_BYTES_MAX,
+    LEADER_LOOK_INTERVAL, LEADER_PROGRESS_BYTES, LONG_PACKETS_MAX, LONG_READ_BYTES,
+    LONG_READS_BYTES_MAX, LONG_READS_MAX, PACKETS_IN_FLIGHT_MAX, READ_LEADERS_LOST_MAX,
+    READ_PATIENCE, REQUEST_DEADLINE, RETRY_PAUSE, SUBMISSION_BYTES_MAX,
 };
-use super::machine::ShardMachine;
+use super::machine::{Epoch, ShardMachine};
 use super::proposal::PacketBuffer;
 use super::reply::{Replies, ReplyCell};
 use super::seat::Seat;
@@ -29,7 +36,7 @@ use crate::raft::{Leadership, ReadRefused};
 use crate::resp::ErrorReply;
 use crate::stdx::clock::MonotonicMicros;
 use crate::stdx::prng::SplitMix64;
-use crate::transport::{Message, Peers, Responder};
+use crate::transport::{Message, Peers, Responder, TransportError};
 
 /// The reads of one shard that are under way on this node.
 pub(super) struct Reads {
@@ -41,19 +48,73 @@ pub(super) struct Reads {
     time: Arc<ShardTime>,
     /// The random bits of each packet.
     random: Mutex<SplitMix64>,
-    /// Packets of this node's clients.
+    /// Packets of this node's clients, but for those that take long, which are counted apart.
     in_flight: AtomicUsize,
-    /// Who may run stale reads that could not be run in place.
-    stale: Semaphore,
+    long_in_flight: AtomicUsize,
+    /// Bytes of reads of other nodes, and of stale ones, that could not be run in place.
+    waiting_bytes: AtomicUsize,
+    /// Who may have the state for long.
+    turns: Arc<Semaphore>,
 }
 
 /// Why a try at reads has no replies.
-#[derive(Debug)]
-enum Unread {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
     /// The node asked does not lead, or could not be asked; maybe this one does.
     TurnedAway(Option<NodeId>),
+    /// They, or what is before them, take too long.
+    Busy,
     /// The node asked has not answered, and perhaps has ended over the question.
     Silent,
+}
+
+/// The place of a packet among those under way.
+struct Place {
+    reads: Arc<Reads>,
+    is_long: bool,
+}
+
+impl Place {
+    /// A place, unless all are taken. They are taken by one task alone.
+    fn take(reads: &Arc<Reads>) -> Option<Self> {
+        if reads.in_flight.load(Ordering::Acquire) >= PACKETS_IN_FLIGHT_MAX {
+            return None;
+        }
+        reads.in_flight.fetch_add(1, Ordering::AcqRel);
+        Some(Self { reads: Arc::clone(reads), is_long: false })
+    }
+
+    /// The packet takes long: others need not wait for it, unless there are many like it.
+    fn make_way(&mut self) {
+        if self.is_long {
+            return;
+        }
+        let one_more = |count| (count < LONG_PACKETS_MAX).then_some(count + 1);
+        let long = &self.reads.long_in_flight;
+        if long.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() {
+            self.is_long = true;
+            self.reads.leave(&self.reads.in_flight);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Reads { in_flight, long_in_flight, .. } = &*self.reads;
+        self.reads.leave(if self.is_long { long_in_flight } else { in_flight });
+    }
+}
+
+/// The bytes of reads that wait, until they do no more.
+pub(super) struct Ticket {
+    reads: Arc<Reads>,
+    bytes: usize,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.reads.waiting_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl Reads {
@@ -70,47 +131,104 @@ impl Reads {
             // Other bits than those of stamps.
             random: Mutex::new(SplitMix64::new(!options.seed)),
             in_flight: AtomicUsize::new(0),
-            stale: Semaphore::new(STALE_READS_MAX),
+            long_in_flight: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            turns: Arc::new(Semaphore::new(LONG_READS_MAX)),
         }
     }
 
     /// Takes reads that another node sends here as to the leader.
     pub(super) fn handle(self: &Arc<Self>, message: Message, responder: Responder) {
         let arrived = self.time.monotonic();
-        if self.seat.may_read()
-            && let Some(replies) = self.run_here(arrived, &message.body)
-        {
+        let is_tried = self.seat.may_read();
+        if is_tried && let Some(replies) = self.run_here(arrived, &message.body) {
             return responder.send_with(|out| wire::put_applied(self.front.room(), &replies, out));
         }
-        let reads = Arc::clone(self);
+        let Some(ticket) = self.admit(message.body.len()) else {
+            return responder.send_with(wire::put_busy);
+        };
         tokio::spawn(async move {
-            match reads.confirmed(&message.body).await {
+            let reads = &ticket.reads;
+            match reads.confirmed(&message.body, is_tried, &AtomicBool::new(false)).await {
                 Ok(replies) => {
                     responder.send_with(|out| wire::put_applied(reads.front.room(), &replies, out));
                 }
-                Err(leader) => responder.send_with(|out| wire::put_not_leader(leader, out)),
+                Err(Unread::Busy) => responder.send_with(wire::put_busy),
+                Err(Unread::TurnedAway(leader)) => {
+                    responder.send_with(|out| wire::put_not_leader(leader, out));
+                }
+                Err(Unread::Silent) => drop(responder),
             }
         });
+    }
+
+    /// Lets reads of so many `bytes` wait here, unless too many do: those that come alone always may.
+    pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Ticket> {
+        let bytes = bytes.saturating_add(LONG_READ_BYTES);
+        let more = |waiting: usize| {
+            let sum = waiting.saturating_add(bytes);
+            (waiting == 0 || sum <= LONG_READS_BYTES_MAX).then_some(sum)
+        };
+        let waiting = &self.waiting_bytes;
+        waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Ticket { reads: Arc::clone(self), bytes })
     }
 
     /// Runs the reads in `body` on this node's applied state, which `clock` or something later vouches for; `None` when that
     /// would take long.
     pub(super) fn run_here(&self, clock: MonotonicMicros, body: &[u8]) -> Option<Replies> {
+        if body.is_empty() {
+            // Whoever asks for a word has it, whoever has the state.
+            return Some(Replies::default());
+        }
         let seed = self.random.lock().next_u64();
         self.machine.run_reads(self.time.for_read(clock), seed, body)
     }
 
-    /// Runs them however long that takes; `None` when they could not be run.
-    async fn run(&self, clock: MonotonicMicros, body: &Bytes) -> Option<Replies> {
-        if let Some(replies) = self.run_here(clock, body) {
-            return Some(replies);
+    /// Runs reads of the state of `epoch`, which was vouched for at `clock` or later, however long that takes.
+    async fn run(
+        &self,
+        (epoch, clock): (Epoch, MonotonicMicros),
+        body: &Bytes,
+        is_tried: bool,
+    ) -> Result<Replies, Unread> {
+        if !is_tried && let Some(replies) = self.run_here(clock, body) {
+            let is_same = self.machine.epoch() == epoch;
+            return if is_same { Ok(replies) } else { Err(Unread::TurnedAway(None)) };
         }
+        self.run_long((epoch, clock), body, READ_PATIENCE).await
+    }
+
+    /// Runs such reads away from the runtimes, unless that has not ended within `patience`.
+    pub(super) async fn run_long(
+        &self,
+        (epoch, clock): (Epoch, MonotonicMicros),
+        body: &Bytes,
+        patience: Duration,
+    ) -> Result<Replies, Unread> {
         let seed = self.random.lock().next_u64();
         let now = self.time.for_read(clock);
-        let (machine, body) = (Arc::clone(&self.machine), body.clone());
-        // What vouched for the state vouches for any later one: the reads are under way.
-        let run = move || machine.run_reads_long(now, seed, &body);
-        tokio::task::spawn_blocking(run).await.ok()
+        let work = async {
+            let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+            // Lasts as long as somebody polls this.
+            let wanted = Arc::new(());
+            let is_wanted = Arc::downgrade(&wanted);
+            let (machine, body) = (Arc::clone(&self.machine), body.clone());
+            // What vouched for the state vouches for any later one of the replica: the reads are under way.
+            let run = move || {
+                let is_wanted = || is_wanted.strong_count() > 0;
+                let replies = machine.run_reads_long((epoch, now), seed, &body, is_wanted);
+                drop(turn);
+                replies
+            };
+            let replies = tokio::task::spawn_blocking(run).await;
+            drop(wanted);
+            replies.ok()?
+        };
+        match timeout(patience, work).await {
+            Ok(replies) => replies.ok_or(Unread::TurnedAway(None)),
+            Err(_) => Err(Unread::Busy),
+        }
     }
 
     /// Runs `count` reads on what this node's replica has applied, away from the runtimes: in place they would be waited
@@ -119,61 +237,86 @@ impl Reads {
         if commands.len() > SUBMISSION_BYTES_MAX {
             return cell.fail(ErrorReply::TOO_LARGE);
         }
+        let Some(ticket) = self.admit(commands.len()) else {
+            return cell.fail(ErrorReply::TOO_MANY_WAITING);
+        };
+        // Before the replica is looked for: where that has ended by now, the state is of another epoch.
+        let epoch = self.machine.epoch();
+        if self.seat.replica().is_none() {
+            return cell.fail(ErrorReply::SHARD_BUSY);
+        }
         let mut buffer = PacketBuffer::new();
         buffer.push(commands, count);
         let body = buffer.frame().body();
-        let (reads, cell) = (Arc::clone(self), Arc::clone(cell));
+        let cell = Arc::clone(cell);
         tokio::spawn(async move {
-            let turn = tokio::time::timeout(REQUEST_DEADLINE, reads.stale.acquire()).await;
-            let Ok(Ok(turn)) = turn else { return cell.fail(ErrorReply::SHARD_BUSY) };
-            let replies = reads.run(reads.time.monotonic(), &body).await;
-            drop(turn);
-            match replies {
-                // Otherwise it has ended, and this may be what it left behind: nothing.
-                Some(replies) if reads.seat.replica().is_some() => {
-                    cell.complete(&replies, 0, count as usize);
+            let reads = &ticket.reads;
+            match reads.run((epoch, reads.time.monotonic()), &body, false).await {
+                Ok(replies) => cell.complete(&replies, 0, count as usize),
+                Err(Unread::TurnedAway(_) | Unread::Busy | Unread::Silent) => {
+                    cell.fail(ErrorReply::SHARD_BUSY);
                 }
-                Some(_) | None => cell.fail(ErrorReply::SHARD_BUSY),
             }
         });
     }
 
-    /// Reads vouched for by a quorum, or by whoever leads.
-    async fn confirmed(&self, body: &Bytes) -> Result<Replies, Option<NodeId>> {
-        let Some(replica) = self.seat.replica() else { return Err(self.seat.hint()) };
+    /// Reads vouched for by a quorum, or by whoever leads; `is_vouched` says when they are. Those that were `is_tried` cannot be
+    /// run in place.
+    async fn confirmed(
+        &self,
+        body: &Bytes,
+        is_tried: bool,
+        is_vouched: &AtomicBool,
+    ) -> Result<Replies, Unread> {
+        // Before the replica: of a later one it says nothing.
+        let epoch = self.machine.epoch();
+        let turned_away = |leader| Err(Unread::TurnedAway(leader));
+        let Some(replica) = self.seat.replica() else { return turned_away(self.seat.hint()) };
         let asked = self.time.monotonic();
         match replica.group.leadership() {
             Leadership::Here => {}
-            Leadership::There(leader) => return Err(Some(leader)),
-            Leadership::Unknown => return Err(None),
+            Leadership::There(leader) => return turned_away(Some(leader)),
+            Leadership::Unknown => return turned_away(None),
         }
         if !self.seat.may_read() {
             replica.group.read_index().await.map_err(|refused| match refused {
-                ReadRefused::NotLeader { leader } => leader,
-                ReadRefused::NoQuorum => None,
+                ReadRefused::NotLeader { leader } => Unread::TurnedAway(leader),
+                ReadRefused::NoQuorum => Unread::TurnedAway(None),
             })?;
             self.time.lead();
         }
-        self.run(asked, body).await.ok_or(None)
+        is_vouched.store(true, Ordering::Release);
+        self.run((epoch, asked), body, is_tried).await
     }
 
     /// Sends what reads have gathered, each batch in a task of its own that follows the leader.
     pub(super) fn send_waiting(self: &Arc<Self>) {
-        while self.in_flight.load(Ordering::Acquire) < PACKETS_IN_FLIGHT_MAX {
+        while let Some(place) = Place::take(self) {
             let Some(departure) = self.front.depart_reads() else { return };
-            self.in_flight.fetch_add(1, Ordering::AcqRel);
             let reads = Arc::clone(self);
-            tokio::spawn(async move {
-                reads.answer(departure).await;
-                reads.in_flight.fetch_sub(1, Ordering::AcqRel);
-                if reads.front.has_reads() {
-                    reads.front.wake.notify_one();
-                }
-            });
+            tokio::spawn(async move { reads.answer(departure, place).await });
         }
     }
 
-    async fn answer(&self, mut reads: ReadDeparture) {
+    /// One less of those that `count` counts is under way: what has gathered meanwhile may leave.
+    fn leave(&self, count: &AtomicUsize) {
+        count.fetch_sub(1, Ordering::AcqRel);
+        if self.front.has_reads() {
+            self.front.wake.notify_one();
+        }
+    }
+
+    /// Whether some reads under way have been vouched for and take long.
+    pub(super) fn take_long(&self) -> bool {
+        self.long_in_flight() > 0
+    }
+
+    /// Packets of such reads.
+    pub(super) fn long_in_flight(&self) -> usize {
+        self.long_in_flight.load(Ordering::Acquire)
+    }
+
+    async fn answer(&self, mut reads: ReadDeparture, mut place: Place) {
         let body = reads.body();
         let mut asked = None;
         let mut lost = Vec::new();
@@ -192,8 +335,9 @@ impl Reads {
                     continue;
                 }
             };
-            match self.ask(leader, &body, &mut reads).await {
+            match self.ask(leader, &body, &mut reads, &mut place).await {
                 Ok(replies) => return reads.complete(&replies),
+                Err(Unread::Busy) => return reads.fail(&ErrorReply::SHARD_BUSY),
                 Err(Unread::TurnedAway(leader)) => {
                     asked = leader.filter(|leader| *leader != self.seat.node());
                     self.seat.note_hint(leader);
@@ -216,28 +360,41 @@ impl Reads {
     }
 
     /// Asks `leader` for `reads`, until it answers, or nobody waits for them any more, or another node leads: the old
-    /// one may be silent for long, and reads can be asked twice.
+    /// one may be silent for long, and reads can be asked twice. Once they have been vouched for, that no quorum is there, or
+    /// another leader, is no reason to give them up: they are at work.
     async fn ask(
         &self,
         leader: NodeId,
         body: &Bytes,
         reads: &mut ReadDeparture,
+        place: &mut Place,
     ) -> Result<Replies, Unread> {
+        let is_vouched = AtomicBool::new(false);
         let answer = async {
             if leader == self.seat.node() {
-                self.confirmed(body).await.map_err(Unread::TurnedAway)
+                self.confirmed(body, false, &is_vouched).await
             } else {
-                self.forward(leader, body).await
+                self.forward(leader, body, &is_vouched).await
             }
         };
         let mut answer = std::pin::pin!(answer);
-        while let Some(deadline) = reads.expire(Instant::now()) {
-            let look = deadline.min(Instant::now() + LEADER_LOOK_INTERVAL);
-            if let Ok(answer) = tokio::time::timeout_at(look, &mut answer).await {
-                return answer;
+        loop {
+            let mut look = Instant::now() + LEADER_LOOK_INTERVAL;
+            if !is_vouched.load(Ordering::Acquire) {
+                let Some(deadline) = reads.expire(Instant::now()) else { break };
+                look = look.min(deadline);
             }
-            if self.seat.leader().is_some_and(|leads| leads != leader) {
-                break;
+            let answer = timeout_at(look, &mut answer).await;
+            let is_vouched = is_vouched.load(Ordering::Acquire);
+            match answer {
+                Ok(Err(unread)) if is_vouched => {
+                    reads.begin_anew(Instant::now());
+                    return Err(unread);
+                }
+                Ok(answer) => return answer,
+                Err(_) if is_vouched => place.make_way(),
+                Err(_) if self.seat.leader().is_some_and(|leads| leads != leader) => break,
+                Err(_) => {}
             }
         }
         Err(Unread::Silent)
@@ -246,25 +403,61 @@ impl Reads {
     /// Asks the leader, elsewhere, how much room is left: by reads of nothing.
     pub(super) async fn ask_for_room(&self) {
         let leader = self.seat.leader().unwrap_or_else(|| self.seat.any_replica());
-        match self.forward(leader, &Bytes::new()).await {
-            Ok(_) => {}
+        match self.forward(leader, &Bytes::new(), &AtomicBool::new(false)).await {
+            Ok(_) | Err(Unread::Busy) => {}
             Err(Unread::TurnedAway(leader)) => self.seat.note_hint(leader),
             Err(Unread::Silent) => self.seat.note_hint(None),
         }
     }
 
-    /// Asks `leader`, on another node, for reads.
-    async fn forward(&self, leader: NodeId, body: &Bytes) -> Result<Replies, Unread> {
+    /// Asks `leader`, on another node, for reads; `is_vouched` says when they are. Where it takes long over them, it is asked for
+    /// a word now and then, by reads of nothing.
+    async fn forward(
+        &self,
+        leader: NodeId,
+        body: &Bytes,
+        is_vouched: &AtomicBool,
+    ) -> Result<Replies, Unread> {
         let Some(peer) = self.peers.get(leader) else {
             return Err(Unread::TurnedAway(None));
         };
-        let timeout = forward_timeout(body.len());
-        match peer.call(self.group, kind::READ, body.clone(), timeout).await {
+        let silence = forward_timeout(body.len());
+        // It gives up by itself, and says so.
+        let at_most = READ_PATIENCE + REQUEST_DEADLINE + silence;
+        let answer = peer.call(self.group, kind::READ, body.clone(), at_most);
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            if let Ok(answer) = timeout(silence / 2, &mut answer).await {
+                return self.understand(answer);
+            }
+            let received = peer.stats().bytes_received;
+            let word = peer.call(self.group, kind::READ, Bytes::new(), silence / 2);
+            tokio::select! {
+                biased;
+                answer = &mut answer => return self.understand(answer),
+                word = word => {
+                    let received = peer.stats().bytes_received.saturating_sub(received);
+                    if word.is_err() && received < LEADER_PROGRESS_BYTES {
+                        return Err(Unread::Silent);
+                    }
+                    // One that does not lead will say so of the reads, too.
+                    if matches!(self.understand(word), Ok(_) | Err(Unread::Busy)) {
+                        is_vouched.store(true, Ordering::Release);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the answer of another node means.
+    fn understand(&self, answer: Result<Bytes, TransportError>) -> Result<Replies, Unread> {
+        match answer {
             Ok(answer) => match wire::take_answer(answer) {
                 Some(Answer::Applied(room, replies)) => {
                     self.front.note_room(room);
                     Ok(replies)
                 }
+                Some(Answer::Busy) => Err(Unread::Busy),
                 Some(Answer::NotLeader(leader)) => Err(Unread::TurnedAway(leader)),
                 Some(Answer::Unknown | Answer::Stale | Answer::Refused | Answer::Full(_))
                 | None => Err(Unread::TurnedAway(None)),

@@ -141,6 +141,7 @@ impl Shard {
     /// When its log or snapshot cannot be used.
     pub async fn start_replica(&self, options: GroupOptions) -> Result<(), StartError> {
         let wal = options.wal.clone();
+        self.machine.open();
         let group = Group::start(options, Arc::clone(&self.machine)).await?;
         self.time.pass(self.machine.now());
         if self.seat.put(Some(Replica { group, wal })).is_some() {

@@ -1,16 +1,18 @@
 //! A shard behind real doors: packets and reads that travel, come again, or meet nobody who answers.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::limits::{FORWARD_TIMEOUT, PACKETS_IN_FLIGHT_MAX};
+use super::limits::{
+    FORWARD_TIMEOUT, LONG_READS_BYTES_MAX, PACKETS_IN_FLIGHT_MAX, REQUEST_DEADLINE,
+};
 use super::outbox::Lane;
 use super::proposal::{self, Packet, PacketBuffer, PacketId, Stamp, put_command};
 use super::reply::{Replies, ReplyCell};
@@ -401,6 +403,93 @@ async fn a_read_is_not_tried_at_ever_further_leaders() {
     assert_eq!(taken, Err(ErrorReply::READ_UNANSWERED));
     assert_eq!(first.asked.lock().len(), 1, "it was not asked again");
     running.abort();
+}
+
+/// A node that is long at work on its first reads.
+#[derive(Default)]
+struct WorkingNode {
+    asked: Mutex<Vec<Responder>>,
+    /// How often it was asked for a word.
+    words: AtomicUsize,
+    heard: Notify,
+}
+
+impl Handler for WorkingNode {
+    fn handle(&self, message: Message, responder: Responder) {
+        assert_eq!(message.kind, kind::READ);
+        if message.body.is_empty() {
+            self.words.fetch_add(1, Ordering::AcqRel);
+            responder.send_with(|out| wire::put_applied(u64::MAX, &Replies::default(), out));
+        } else {
+            self.asked.lock().push(responder);
+        }
+        self.heard.notify_one();
+    }
+}
+
+/// It was asked again every two seconds, ran all of that, and its clients were told that there is no quorum.
+#[tokio::test]
+async fn a_leader_that_is_at_work_on_reads_is_not_asked_again() {
+    let peers = Peers::new();
+    let working = Arc::new(WorkingNode::default());
+    let handler = Arc::clone(&working) as Arc<dyn Handler>;
+    let _server = serve("n2", ELSEWHERE, &peers, handler).await;
+    let shard = shard_elsewhere(peers);
+    shard.seat.note_hint(Some(ELSEWHERE));
+    let running = tokio::spawn(Arc::clone(&shard).run());
+    let asked = Instant::now();
+    let cell = submit_read(&shard);
+    while asked.elapsed() < REQUEST_DEADLINE + FORWARD_TIMEOUT {
+        timeout(PATIENCE, working.heard.notified()).await.expect("it is asked for a word");
+    }
+    assert!(working.words.load(Ordering::Acquire) > 1);
+    let mut responders = std::mem::take(&mut *working.asked.lock());
+    assert_eq!(responders.len(), 1, "it was not asked again");
+    let replies = Replies::of(&[&["+OK\r\n"]]);
+    responders.remove(0).send_with(|out| wire::put_applied(u64::MAX, &replies, out));
+    let mut replies = Replies::default();
+    cell.take(&mut replies).await.unwrap();
+    assert_eq!(replies.bytes, b"+OK\r\n");
+    running.abort();
+}
+
+/// A node that has given up reads, because what is large is at work.
+struct BusyNode;
+
+impl Handler for BusyNode {
+    fn handle(&self, _: Message, responder: Responder) {
+        responder.send_with(wire::put_busy);
+    }
+}
+
+#[tokio::test]
+async fn reads_that_a_leader_has_given_up_are_not_taken_to_it_again() {
+    let peers = Peers::new();
+    let _server = serve("n2", ELSEWHERE, &peers, Arc::new(BusyNode)).await;
+    let shard = shard_elsewhere(peers);
+    let running = tokio::spawn(Arc::clone(&shard).run());
+    let taken = submit_read(&shard).take(&mut Replies::default()).await;
+    assert_eq!(taken, Err(ErrorReply::SHARD_BUSY));
+    running.abort();
+}
+
+/// Nothing counted what other nodes ask for.
+#[tokio::test]
+async fn reads_of_other_nodes_wait_up_to_a_limit() {
+    let peers = Peers::new();
+    let shard = shard_elsewhere(Peers::new());
+    let ticket = shard.reads.admit(LONG_READS_BYTES_MAX);
+    let _server = serve("n2", ELSEWHERE, &peers, Arc::new(ShardDoor(Arc::clone(&shard)))).await;
+    let peer = peers.get(ELSEWHERE).unwrap();
+    peer.connected().wait_for(|connected| *connected).await.unwrap();
+    let ask = || async {
+        let body = submission(b"");
+        let answer = peer.call(GroupId::of_shard(ShardId(0)), kind::READ, body, PATIENCE);
+        wire::take_answer(answer.await.unwrap()).unwrap()
+    };
+    assert!(matches!(ask().await, Answer::Busy));
+    drop(ticket);
+    assert!(matches!(ask().await, Answer::NotLeader(None)));
 }
 
 async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {

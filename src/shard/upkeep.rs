@@ -96,7 +96,7 @@ impl Upkeep {
     /// What is due some ten times a second: overdue answers, the course of time, keys past their deadline.
     pub(super) fn tick(self: &Arc<Self>) {
         let now = Instant::now();
-        self.front.expire(now);
+        self.front.expire(now, self.reads.take_long());
         if self.front.confirm(now) {
             self.front.wake.notify_one();
         }

@@ -5,7 +5,7 @@
 //! replicas have left, in bytes), 1 not the leader (`node u64`, 0 when unknown; nothing was appended), 2 the
 //! outcome is unknown (ask again under the same sequence), 3 this try did nothing and no later one ever will,
 //! 4 this packet is none that the leader lets into the log,
-//! 5 nothing was done, for want of memory (`room u64`).
+//! 5 nothing was done, for want of memory (`room u64`), 6 these reads were not run, because what is large is at work.
 
 use bytes::{Buf, Bytes};
 
@@ -21,6 +21,7 @@ const TAG_UNKNOWN: u8 = 2;
 const TAG_STALE: u8 = 3;
 const TAG_REFUSED: u8 = 4;
 const TAG_FULL: u8 = 5;
+const TAG_BUSY: u8 = 6;
 
 /// The answer to a submission or to reads.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) enum Answer {
     Refused,
     /// It may need more memory than the replicas have left, which is so much. Nothing happened.
     Full(u64),
+    /// These reads were given up: others of great weight, or an entry, or they themselves take too long.
+    Busy,
 }
 
 pub(super) fn put_packet(packet: &Packet, out: &mut Vec<u8>) {
@@ -79,6 +82,10 @@ pub(super) fn put_refused(out: &mut Vec<u8>) {
     out.push(TAG_REFUSED);
 }
 
+pub(super) fn put_busy(out: &mut Vec<u8>) {
+    out.push(TAG_BUSY);
+}
+
 /// The answer in `body`; `None` when it is malformed.
 pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
     match body.try_get_u8().ok()? {
@@ -94,6 +101,7 @@ pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
         TAG_STALE => Some(Answer::Stale),
         TAG_REFUSED => Some(Answer::Refused),
         TAG_FULL => Some(Answer::Full(body.try_get_u64_le().ok()?)),
+        TAG_BUSY => Some(Answer::Busy),
         _ => None,
     }
 }
