@@ -6,6 +6,9 @@ use crate::ids::DbIndex;
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
+/// No number of a slot.
+const ANY_SLOT: u16 = u16::MAX;
+
 /// Where and when a command looks: the client's database and the time of the log entry.
 ///
 /// Two words that travel in registers. As three fields it was written to memory piece by piece and read back whole right
@@ -14,7 +17,7 @@ use crate::stdx::clock::UnixMillis;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct At {
     now: UnixMillis,
-    /// The database's number, and in the upper half one more than the slot's, or 0.
+    /// The database's number, and in the upper half the slot's, or [`ANY_SLOT`].
     place: u32,
 }
 
@@ -22,7 +25,7 @@ impl At {
     /// In `db` at `now`, for keys of any slot.
     #[inline]
     pub const fn new(db: DbIndex, now: UnixMillis) -> Self {
-        Self { now, place: u32::from_le_bytes([db.0, 0, 0, 0]) }
+        Self { now, place: db.0 as u32 | (ANY_SLOT as u32) << 16 }
     }
 
     /// The same, for keys of `slot` alone, where the caller knows it already: it takes as long to find out as all the rest
@@ -30,12 +33,11 @@ impl At {
     #[inline]
     #[must_use]
     pub const fn within(self, slot: Option<Slot>) -> Self {
-        let above = match slot {
-            Some(slot) => slot.number() + 1,
-            None => 0,
+        let number = match slot {
+            Some(slot) => slot.number(),
+            None => ANY_SLOT,
         };
-        let [low, high] = above.to_le_bytes();
-        Self { place: u32::from_le_bytes([self.db().0, 0, low, high]), ..self }
+        Self { place: self.db().0 as u32 | (number as u32) << 16, ..self }
     }
 
     /// The database.
@@ -55,10 +57,7 @@ impl At {
     #[inline]
     pub const fn slot(self) -> Option<Slot> {
         let [_, _, low, high] = self.place.to_le_bytes();
-        match u16::from_le_bytes([low, high]) {
-            0 => None,
-            above => Slot::new(above - 1),
-        }
+        Slot::new(u16::from_le_bytes([low, high]))
     }
 }
 

@@ -8,6 +8,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
+    #[inline]
     pub fn string(&self, at: At, key: &[u8]) -> Result<Option<&Str>, WrongType> {
         self.typed(at, key)
     }

@@ -27,11 +27,12 @@ use super::limits::{
     REPLIES_SOFT_MAX, REPLY_BYTES_MAX, STATE_PATIENCE,
 };
 use super::proposal::{
-    self, Command, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
+    self, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
 };
 use super::reply::Replies;
 use super::session::{Admission, SessionTable, SessionsSize};
 use super::session_snapshot::{Stream, TableWriter, malformed};
+use super::window::{Ready, Window};
 use crate::command::{self, Context, DataCommand};
 use crate::ids::{DbIndex, Incarnation, Session};
 use crate::keyspace::codec::DecodeError;
@@ -289,6 +290,7 @@ impl ShardMachine {
     }
 
     /// The state, for a short look.
+    #[inline]
     fn state_here(&self) -> Option<RwLockReadGuard<'_, State>> {
         self.state.try_read().or_else(|| {
             let is_waited_for = !self.is_held_long();
@@ -799,30 +801,31 @@ impl OpenPacket {
         let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
         let body = self.packet.body.clone();
         let mut commands = Commands::new(&body[self.done..]);
-        let mut ahead = Ahead::new();
+        let mut window = Window::default();
         let mut is_too_heavy = false;
         while !is_too_heavy {
-            while ahead.len() < ahead_max {
-                let Some((found, command)) = commands.next().map(known) else { break };
-                let at = At::new(command.db, now);
+            window.clear();
+            while window.len() < ahead_max {
+                let Some(ready) = window.take(&mut commands) else { break };
                 // What is not run weighs nothing.
                 if let (Some(left), false) = (&mut *weight_left, self.is_over) {
-                    let weight = command::weight(found, &state.keyspace, &command.argv, at);
+                    let Ready { found, argv, .. } = ready;
+                    let weight = command::weight(found, &state.keyspace, argv, ready.at(now));
                     is_too_heavy = weight > *left;
                     if is_too_heavy {
+                        window.give_back();
                         break;
                     }
                     *left -= weight;
                 }
                 self.done = body.len() - commands.rest().len();
-                ahead.push((found, command));
             }
-            if ahead.is_empty() {
+            if window.len() == 0 {
                 break;
             }
-            look_ahead(&state.keyspace, &ahead);
-            for command in ahead.drain(..) {
-                if command.1.begins && !std::mem::take(&mut self.is_first) {
+            window.look_ahead(&state.keyspace);
+            for command in window.iter() {
+                if command.begins() && !std::mem::take(&mut self.is_first) {
                     self.replies.end_submission();
                 }
                 // Also for what is not run, so that each command's place names its random numbers.
@@ -831,7 +834,7 @@ impl OpenPacket {
                 if self.is_over {
                     continue;
                 }
-                let context = Context::new(At::new(command.1.db, now), self.seed);
+                let context = Context::new(command.at(now), self.seed);
                 self.is_over = !run(&mut state.keyspace, command, &context, &mut self.replies);
             }
         }
@@ -845,41 +848,21 @@ impl OpenPacket {
     }
 }
 
-/// Commands of a packet that are about to run.
-type Ahead<'a> = SmallVec<[(&'static DataCommand, Command<'a>); KEYS_AHEAD_MAX]>;
-
-/// The command and what it means, out of a packet that was checked.
-fn known(command: Result<Command<'_>, MalformedProposal>) -> (&'static DataCommand, Command<'_>) {
-    let command = command.expect("Packet::check has walked the same bytes");
-    let found = command::lookup(command.argv[0]).expect("Packet::check has looked it up");
-    (found, command)
-}
-
-/// Lets the keys of `commands` be fetched together, before each of them would wait for its own.
-fn look_ahead(keyspace: &Keyspace, commands: &Ahead<'_>) {
-    if commands.len() > 1 {
-        keyspace.look_ahead(commands.iter().filter_map(|(found, command)| {
-            let key = *command.argv.get(found.spec.first_key_position()?)?;
-            Some((command.db, Slot::of(key), key))
-        }));
-    }
-}
-
 /// Runs a command of a packet and appends its reply. False when it is a read whose reply the packet has no room for: then
 /// that was as if it had not been run.
 fn run(
     keyspace: &mut Keyspace,
-    (found, command): (&'static DataCommand, Command<'_>),
+    command: Ready<'_, '_>,
     context: &Context,
     replies: &mut Replies,
 ) -> bool {
-    let reply = command::run(found, keyspace, &command.argv, context);
-    if found.is_write() {
-        put_reply(&reply, command.protocol, replies);
+    let reply = command::run(command.found, keyspace, command.argv, context);
+    if command.found.is_write() {
+        put_reply(&reply, command.protocol(), replies);
         return true;
     }
     let left = REPLIES_SOFT_MAX.saturating_sub(replies.bytes.len());
-    let is_put = resp::encode_within(&reply, command.protocol, left, &mut replies.bytes).is_ok();
+    let is_put = resp::encode_within(&reply, command.protocol(), left, &mut replies.bytes).is_ok();
     if is_put {
         replies.end();
     }
@@ -919,31 +902,34 @@ pub(super) fn growth(body: &[u8]) -> u64 {
 pub(super) fn admit(packet: &Packet, slots: &RangeInclusive<u16>) -> Result<(), Inadmissible> {
     let malformed = |what| Inadmissible::Unknown(MalformedProposal(what).into());
     let mut count = 0_u32;
-    for command in Commands::new(&packet.body) {
-        let command = command.map_err(UnknownProposal::from)?;
-        if count == 0 && !command.begins {
+    let mut commands = Commands::new(&packet.body);
+    let mut argv = SmallVec::<[&[u8]; 8]>::new();
+    while let Some(head) = commands.next_into(&mut argv) {
+        let head = head.map_err(UnknownProposal::from)?;
+        if count == 0 && !head.begins {
             return Err(malformed("submission"));
         }
-        let found = command::lookup(command.argv[0])
-            .ok_or_else(|| UnknownProposal::command(command.argv[0]))?;
-        if !stays_within(found, &command, slots) {
+        let found = command::lookup(argv[0]).ok_or_else(|| UnknownProposal::command(argv[0]))?;
+        if !stays_within(found, &argv, slots) {
             return Err(Inadmissible::ForeignKey);
         }
+        argv.clear();
         count += 1;
     }
     if count == packet.commands { Ok(()) } else { Err(malformed("commands")) }
 }
 
 /// Whether every key that the command names lies in `slots`.
-fn stays_within(found: &DataCommand, command: &Command<'_>, slots: &RangeInclusive<u16>) -> bool {
+fn stays_within(found: &DataCommand, argv: &[&[u8]], slots: &RangeInclusive<u16>) -> bool {
     let fits = |key: &[u8]| slots.contains(&Slot::of(key).number());
     match found.spec.only_key_position() {
         // The router sends it anywhere, for its error.
-        None if found.spec.is_cut_short(&command.argv) => true,
-        Some(position) => command.argv.get(position).is_none_or(|key| fits(key)),
-        None => found.spec.key_positions(&command.argv).map_or(true, |positions| {
-            positions.iter().all(|&position| fits(command.argv[position]))
-        }),
+        None if found.spec.is_cut_short(argv) => true,
+        Some(position) => argv.get(position).is_none_or(|key| fits(key)),
+        None => found
+            .spec
+            .key_positions(argv)
+            .map_or(true, |positions| positions.iter().all(|&position| fits(argv[position]))),
     }
 }
 
@@ -1009,8 +995,9 @@ mod tests {
     }
 
     fn all_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
-        let mut commands = Commands::new(body).map(known);
-        commands.all(|(found, command)| stays_within(found, &command, slots))
+        let (mut commands, mut window) = (Commands::new(body), Window::default());
+        while window.take(&mut commands).is_some() {}
+        window.iter().all(|command| stays_within(command.found, command.argv, slots))
     }
 
     struct Nobody;
@@ -1032,7 +1019,8 @@ mod tests {
         let mut state = machine.state.write();
         for number in 0..keys {
             let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
-            let command = known(Commands::new(&body).next().unwrap());
+            let mut window = Window::default();
+            let command = window.take(&mut Commands::new(&body)).unwrap();
             let context = Context::new(At::new(DbIndex(0), UnixMillis(1)), 1);
             run(&mut state.keyspace, command, &context, &mut Replies::default());
         }
@@ -1332,7 +1320,8 @@ mod tests {
         let at = At::new(DbIndex(0), UnixMillis(1));
         let mut run_line = |argv: &[&[u8]]| {
             let body = body(argv);
-            let command = known(Commands::new(&body).next().unwrap());
+            let mut window = Window::default();
+            let command = window.take(&mut Commands::new(&body)).unwrap();
             run(&mut state.keyspace, command, &Context::new(at, 1), &mut Replies::default());
             state.keyspace.take_graveyard().len()
         };

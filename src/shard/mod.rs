@@ -28,6 +28,7 @@ mod session;
 mod session_snapshot;
 mod time;
 mod upkeep;
+mod window;
 mod wire;
 
 #[cfg(test)]

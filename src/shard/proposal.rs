@@ -188,6 +188,31 @@ impl<'a> Commands<'a> {
         Ok(Command { begins, protocol, db, argv })
     }
 
+    /// As [`Iterator::next`], with the words put behind those in `words`, of which an error may leave some there.
+    pub(super) fn next_into<A>(
+        &mut self,
+        words: &mut SmallVec<A>,
+    ) -> Option<Result<Head, MalformedProposal>>
+    where
+        A: smallvec::Array<Item = &'a [u8]>,
+    {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let head = take_head(&mut self.rest).and_then(|head| {
+            // Each takes a byte at least, and what is announced need not be there.
+            words.reserve(head.argc.min(self.rest.len()));
+            for _ in 0..head.argc {
+                words.push(take_bytes(&mut self.rest)?);
+            }
+            Ok(head)
+        });
+        if head.is_err() {
+            self.rest = &[];
+        }
+        Some(head)
+    }
+
     /// Steps over a command; its name, and whether a submission begins with it. Fails where [`Self::take`] does.
     fn step_over(&mut self) -> Result<(&'a [u8], bool), MalformedProposal> {
         let Head { begins, argc, .. } = take_head(&mut self.rest)?;
@@ -200,12 +225,16 @@ impl<'a> Commands<'a> {
 }
 
 /// What stands before a command's words.
-struct Head {
-    begins: bool,
-    protocol: Protocol,
-    db: DbIndex,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// As [`Command::begins`].
+    pub begins: bool,
+    /// As [`Command::protocol`].
+    pub protocol: Protocol,
+    /// As [`Command::db`].
+    pub db: DbIndex,
     /// How many words there are: at least one.
-    argc: u64,
+    argc: usize,
 }
 
 fn take_head(rest: &mut &[u8]) -> Result<Head, MalformedProposal> {
@@ -224,18 +253,19 @@ fn take_head(rest: &mut &[u8]) -> Result<Head, MalformedProposal> {
     if argc == 0 || argc > ARGC_MAX {
         return Err(MalformedProposal("argc"));
     }
+    let argc = usize::try_from(argc).map_err(|_| MalformedProposal("argc"))?;
     Ok(Head { begins: flags & FLAG_BEGINS != 0, protocol, db: DbIndex(*db), argc })
 }
 
 fn take_words<'a>(
     rest: &mut &'a [u8],
-    count: u64,
+    count: usize,
 ) -> Result<SmallVec<[&'a [u8]; 8]>, MalformedProposal> {
     if count <= 8 {
         // The common case, without asking at each word whether it still fits.
         let mut words: [&[u8]; 8] = [&[]; 8];
         let mut length = 0;
-        for word in words.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
+        for word in words.iter_mut().take(count) {
             *word = take_bytes(rest)?;
             length += 1;
         }
