@@ -190,7 +190,7 @@ impl<S: StateMachine> Shared<S> {
         time: Option<u64>,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
-        if let Some(other) = lost(&request, self.applied.destined(), || self.log.voted_term()) {
+        if let Some(other) = lost(&request, self.applied.promised(), || self.log.voted_term()) {
             self.give_up_state(other);
             return None;
         }
@@ -318,7 +318,7 @@ impl<S: StateMachine> Shared<S> {
             return;
         }
         tracing::error!(
-            group = %self.group, applied = ?self.applied.destined(), %other,
+            group = %self.group, applied = ?self.applied.promised(), %other,
             "the group has lost entries that are applied here, acknowledged writes among them: this replica stops, to be \
              made anew"
         );

@@ -20,8 +20,8 @@ use super::limits::{SNAPSHOT_META_BYTES_MAX, SNAPSHOT_WINDOW};
 use super::network::SnapshotAnswer;
 use super::snapshot::{Chunks, Received, SnapshotHandle, blocking};
 use super::snapshots::{Desk, Refusal, Transfer};
-use super::state_machine::StateMachine;
-use super::type_config::{Snapshot, SnapshotMeta, Vote};
+use super::state_machine::{EntryPosition, StateMachine};
+use super::type_config::{LogId, Snapshot, SnapshotMeta, Vote};
 use crate::ids::RaftId;
 use crate::transport::Responder;
 
@@ -221,6 +221,9 @@ async fn receive_all<S: StateMachine>(
                         return Err(error);
                     }
                 };
+                let position =
+                    |id: LogId| EntryPosition { term: id.leader_id.term, index: id.index };
+                let _installing = shared.applied.install(meta.last_log_id.map(position));
                 let snapshot = Snapshot { meta, snapshot: received };
                 match shared.raft.install_full_snapshot(vote, snapshot).await {
                     Ok(answer) => SnapshotAnswer::Installed(answer.vote).send(responder),

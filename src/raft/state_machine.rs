@@ -169,6 +169,8 @@ pub(super) struct AppliedTerm {
     /// The last entry that openraft's core has handed to the worker that applies. That one may be far behind: while an
     /// entry takes its time, and while what follows waits for it.
     handed: Mutex<Option<EntryPosition>>,
+    /// The last entry of the snapshot that openraft has to install, until it has or refuses to.
+    installing: Mutex<Option<EntryPosition>>,
     membership: Mutex<Option<LogId>>,
     is_lost: AtomicBool,
     /// The replica has ended. The first is held while its machine is touched, the second while its snapshots are:
@@ -235,6 +237,20 @@ impl AppliedTerm {
         applied.into_iter().chain(handed).max_by_key(place)
     }
 
+    /// The same, or the last entry of the snapshot that is being installed, whose turn comes when what was handed before
+    /// is applied. That one is no bound for what is cut off: openraft does away with what contradicts it first.
+    pub(super) fn promised(&self) -> Option<EntryPosition> {
+        let installing = *self.installing.lock();
+        let place = |position: &EntryPosition| (position.term, position.index);
+        self.destined().into_iter().chain(installing).max_by_key(place)
+    }
+
+    /// Notes that a snapshot up to `last` is given to openraft, until what is returned goes.
+    pub(super) fn install(&self, last: Option<EntryPosition>) -> Installing<'_> {
+        *self.installing.lock() = last;
+        Installing(self)
+    }
+
     /// Notes that the entry at `term` and `index`, with all before it, is handed to who applies.
     pub(super) fn hand(&self, term: u64, index: u64) {
         *self.handed.lock() = Some(EntryPosition { term, index });
@@ -259,6 +275,16 @@ impl AppliedTerm {
     fn set_membership(&self, membership: &StoredMembership) {
         self.sole_voter.store(membership.voter_ids().count() == 1, Ordering::Release);
         *self.membership.lock() = *membership.log_id();
+    }
+}
+
+/// A snapshot is with openraft, to be installed; there is one at a time.
+#[derive(Debug)]
+pub(super) struct Installing<'a>(&'a AppliedTerm);
+
+impl Drop for Installing<'_> {
+    fn drop(&mut self) {
+        *self.0.installing.lock() = None;
     }
 }
 
@@ -524,6 +550,24 @@ mod tests {
         ) -> io::Result<Restored> {
             Ok(Box::new(|| {}))
         }
+    }
+
+    /// While it waited for its turn, behind an entry that took long, a leader without what it holds was followed.
+    #[test]
+    fn what_a_snapshot_brings_counts_before_it_is_installed() {
+        let applied = AppliedTerm::default();
+        let (before, last) =
+            (EntryPosition { term: 1, index: 10 }, EntryPosition { term: 2, index: 100 });
+        applied.set(before.term, before.index);
+        let installing = applied.install(Some(last));
+        assert_eq!((applied.promised(), applied.destined()), (Some(last), Some(before)));
+        // It was refused.
+        drop(installing);
+        assert_eq!(applied.promised(), Some(before));
+        let installing = applied.install(Some(last));
+        applied.set(last.term, last.index);
+        drop(installing);
+        assert_eq!(applied.promised(), Some(last));
     }
 
     /// By then the machine may be empty, or the next replica's.
