@@ -16,14 +16,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::admission::growth;
 use super::inbox::{Awaited, Inbox, Taken};
 use super::limits::{PIPELINE_BYTES_MIN, REQUEST_DEADLINE, RETRY_PAUSE, SUBMISSION_BYTES_MAX};
-use super::machine::{AppliedPackets, growth};
 use super::outbox::{
     Answered, Attempt, Lane, Leaving, Outbox, Refused, Submission, Unanswered, Waiter, overdue,
 };
 use super::proposal::{Framed, Packet, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
+use super::run::AppliedPackets;
 use super::wire;
 use crate::ids::{Incarnation, NodeId, Session};
 use crate::resp::ErrorReply;

@@ -13,98 +13,31 @@
 //! left of one whose replica has ended, or that a panic has cut off, stays a part: nobody reads such a state any more.
 
 use std::io;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{ArcRwLockWriteGuard, Mutex, RawRwLock, RwLock, RwLockReadGuard};
-use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::admission::decode_known;
 use super::limits::{
     APPLY_BYTES_MAX, APPLY_WEIGHT_MAX, HASH_STEP_BYTES, HASH_WAITS_MAX, READ_WEIGHT_MAX,
-    REPLIES_SOFT_MAX, REPLY_BYTES_MAX, STATE_PATIENCE,
-};
-use super::proposal::{
-    self, Commands, MalformedProposal, Packet, PacketId, Proposal, Stamp, UnknownProposal,
+    STATE_PATIENCE,
 };
 use super::reply::Replies;
-use super::session::{Admission, SessionTable, SessionsSize};
-use super::session_snapshot::{Stream, TableWriter, malformed};
-use super::window::{Ready, Window};
-use crate::command::{self, Context, DataCommand};
+use super::run::{AppliedPackets, Progress, Run, begin_entry, purge_weight, run_reads};
+use super::session_snapshot::TableWriter;
+use super::state::{BegunSnapshot, Gauges, SNAPSHOT_HEAD_VERSION, State, load};
 use crate::ids::{DbIndex, Incarnation, Session};
-use crate::keyspace::codec::DecodeError;
-use crate::keyspace::{At, DueKeys, Graveyard, KEYS_AHEAD_MAX, Keyspace, Loader};
+use crate::keyspace::{DueKeys, Graveyard, Keyspace};
 use crate::raft::{
     Applied, EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine,
     UnknownEntry,
 };
-use crate::resp::{self, ErrorReply, Reply};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
-
-/// Version of the head of a snapshot: `version u8 | now u64 (Unix ms) | history u64 | index u64 | session table`, then the
-/// keyspace's stream.
-const SNAPSHOT_HEAD_VERSION: u8 = 4;
-
-/// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
-const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Who wants to know which packets were applied.
-pub(super) trait AppliedPackets: Send + Sync {
-    /// The `submissions` of packet `id`, by their places in it, have `replies`. Called once per time it meets apply, so a
-    /// retried packet may come twice.
-    fn applied(&self, id: PacketId, submissions: Range<usize>, replies: &Arc<Replies>);
-
-    /// Packet `id` has met apply and was left out, as it will be from now on: its session has ended, or has given it up.
-    fn stale(&self, id: PacketId);
-}
-
-/// The replicated state of one shard.
-#[derive(Debug)]
-struct State {
-    keyspace: Keyspace,
-    sessions: SessionTable,
-    /// The latest stamp applied: time never goes back, whoever leads.
-    now: UnixMillis,
-    /// Hash over all entries applied and all replies given; equal on replicas at an equal index.
-    history: u64,
-    /// Index of the last applied entry that carried a proposal.
-    index: u64,
-    /// The snapshot being taken of this state. It goes with the state: who takes it learns that it is gone.
-    snapshot: Option<BegunSnapshot>,
-    /// Whose digest is being found out. A snapshot that begins takes its place.
-    digest: Option<SnapshotTicket>,
-    /// Nobody is to read it: an entry is applied in part, which no other sees unless its rest is never run; or the replica
-    /// that it belonged to has ended.
-    is_unfit: bool,
-}
-
-/// A snapshot being taken.
-#[derive(Debug)]
-struct BegunSnapshot {
-    ticket: SnapshotTicket,
-    /// What of its head is yet to be written.
-    head: TableWriter,
-}
-
-impl State {
-    fn new(slots: RangeInclusive<u16>, hash_key: HashKey) -> Self {
-        Self {
-            keyspace: Keyspace::new(slots, hash_key),
-            sessions: SessionTable::default(),
-            now: UnixMillis(0),
-            history: 0,
-            index: 0,
-            snapshot: None,
-            digest: None,
-            is_unfit: false,
-        }
-    }
-}
 
 /// A replica's hashes for comparison with its peers at an equal index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,45 +56,6 @@ pub struct StateHash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard is busy with a snapshot or with another hash; ask again")]
 pub struct HashRefused;
-
-/// How much a replica holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Gauges {
-    /// What it keeps for retries of front ends.
-    pub sessions: SessionsSize,
-    /// Keys by database, expired ones not yet purged included.
-    pub keys: [KeyCounts; DbIndex::COUNT as usize],
-}
-
-/// Keys of a database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyCounts {
-    /// All of them.
-    pub keys: usize,
-    /// Those with a deadline.
-    pub expires: usize,
-}
-
-impl Gauges {
-    fn of(state: &State) -> Self {
-        let mut keys = [KeyCounts::default(); DbIndex::COUNT as usize];
-        for (db, counts) in (0..).map(DbIndex).zip(&mut keys) {
-            let keyspace = &state.keyspace;
-            *counts = KeyCounts { keys: keyspace.len(db), expires: keyspace.expires_len(db) };
-        }
-        Self { sessions: state.sessions.size(), keys }
-    }
-
-    /// Keys of all databases.
-    pub fn len(&self) -> usize {
-        self.keys.iter().map(|counts| counts.keys).sum()
-    }
-
-    /// Whether there is no key.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// The state machine of a shard.
 pub(super) struct ShardMachine {
@@ -601,49 +495,6 @@ impl RestOfEntry {
     }
 }
 
-/// Begins to apply an entry: does all of it but to run the commands of a batch.
-fn begin_entry(
-    state: &mut State,
-    index: u64,
-    bytes: &Bytes,
-    (stamp, proposal): (Stamp, Proposal),
-) -> Run {
-    state.is_unfit = true;
-    state.index = index;
-    state.history = xxh3_64_with_seed(bytes, state.history);
-    state.now = state.now.max(stamp.now);
-    let stamp = Stamp { now: state.now, ..stamp };
-    state.sessions.pass_time(stamp.now);
-    let packets = match proposal {
-        Proposal::Batch(packets) => packets,
-        Proposal::Purge(keys) => {
-            for (db, key) in keys {
-                state.keyspace.purge(db, &key, stamp.now);
-            }
-            Vec::new()
-        }
-        Proposal::Close(sessions) => {
-            for (incarnation, upto) in sessions {
-                state.sessions.close(incarnation, upto, stamp.now);
-            }
-            Vec::new()
-        }
-    };
-    Run { packets: packets.into_iter(), ordinal: 0, stamp, open: None }
-}
-
-/// What a purge weighs because a running snapshot first keeps aside what it removes. For what is freed there is the
-/// graveyard.
-fn purge_weight(keyspace: &Keyspace, proposal: &Proposal) -> usize {
-    match proposal {
-        Proposal::Purge(keys) if keyspace.is_snapshot_running() => {
-            let weights = keys.iter().map(|(db, key)| command::weight_kept(keyspace, *db, key));
-            weights.fold(0, usize::saturating_add)
-        }
-        Proposal::Purge(_) | Proposal::Batch(_) | Proposal::Close(_) => 0,
-    }
-}
-
 fn end_entry(mut state: StateMut, now: &AtomicU64) {
     state.is_unfit = false;
     now.store(state.now.0, Ordering::Release);
@@ -663,342 +514,19 @@ fn free_elsewhere<T: Send + 'static>(buried: T) {
     }
 }
 
-fn load(
-    chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
-    mut state: State,
-) -> io::Result<State> {
-    let mut stream = Stream::new(chunks);
-    if stream.take()? != [SNAPSHOT_HEAD_VERSION] {
-        return Err(malformed("is of another version"));
-    }
-    state.now = UnixMillis(stream.take_u64()?);
-    state.history = stream.take_u64()?;
-    state.index = stream.take_u64()?;
-    state.sessions = stream.take_table()?;
-    let (first, chunks) = stream.into_rest();
-    let mut loader = Loader::default();
-    let damaged = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
-    loader.load(&mut state.keyspace, &first).map_err(damaged)?;
-    for chunk in chunks {
-        loader.load(&mut state.keyspace, &chunk?).map_err(damaged)?;
-    }
-    loader.finish().map_err(damaged)?;
-    Ok(state)
-}
-
-/// The proposal in `bytes`, if this program knows how to apply all of it. What this process proposed was looked through
-/// before: clients' commands were looked up, and other nodes' packets were admitted.
-fn decode_known(origin: Origin, bytes: &Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
-    let (stamp, proposal) = proposal::decode(bytes.clone())?;
-    if let (Proposal::Batch(packets), Origin::Elsewhere) = (&proposal, origin) {
-        for packet in packets {
-            packet.check(|name| command::lookup(name).is_some())?;
-        }
-    }
-    Ok((stamp, proposal))
-}
-
-/// The packets of an entry, which were checked, as far as they are applied.
-struct Run {
-    packets: std::vec::IntoIter<Packet>,
-    /// How many have been begun.
-    ordinal: u64,
-    stamp: Stamp,
-    /// The one that is applied in part.
-    open: Option<OpenPacket>,
-}
-
-/// A packet that is being applied.
-struct OpenPacket {
-    packet: Packet,
-    /// Bytes of its commands that have been run.
-    done: usize,
-    /// Each command of an entry draws its own random numbers: ordinals of packets and commands name it.
-    seed: u64,
-    replies: Replies,
-    /// From the first command on that the replies have no room for, nothing is run any more, on any replica: the
-    /// front end sends it again, and reads by themselves.
-    is_over: bool,
-    is_first: bool,
-}
-
-/// Whether there is more to apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Ended,
-    /// The next command weighs more than was left.
-    Paused,
-}
-
-impl Run {
-    /// Applies commands until all have been, or what they weigh exceeds `weight_left`: before the one that is too much.
-    /// Where there is no limit nothing is weighed.
-    fn go_on(
-        &mut self,
-        state: &mut State,
-        mut weight_left: Option<usize>,
-        listener: &dyn AppliedPackets,
-    ) -> Progress {
-        loop {
-            let open = match self.open.take() {
-                Some(open) => open,
-                None => match self.open_next(state, listener) {
-                    Some(open) => open,
-                    None => return Progress::Ended,
-                },
-            };
-            match open.go_on(state, self.stamp.now, &mut weight_left) {
-                Ok((id, replies)) => {
-                    state.history = xxh3_64_with_seed(&replies.bytes, state.history);
-                    let replies = Arc::new(replies);
-                    state.sessions.record(id, Arc::clone(&replies));
-                    listener.applied(id, replies.submissions(), &replies);
-                }
-                Err(paused) => {
-                    self.open = Some(*paused);
-                    return Progress::Paused;
-                }
-            }
-        }
-    }
-
-    /// Begins the next packet that is new.
-    fn open_next(
-        &mut self,
-        state: &mut State,
-        listener: &dyn AppliedPackets,
-    ) -> Option<OpenPacket> {
-        loop {
-            let packet = self.packets.next()?;
-            let seed = self.stamp.seed ^ self.ordinal.rotate_left(32);
-            self.ordinal += 1;
-            match state.sessions.admit(packet.id, packet.floor, self.stamp.now) {
-                Admission::New => {
-                    let mut replies = Replies::default();
-                    replies.ends.reserve(packet.commands as usize);
-                    replies.bytes.reserve(packet.commands as usize * 8);
-                    let (is_over, is_first) = (false, true);
-                    return Some(OpenPacket { packet, done: 0, seed, replies, is_over, is_first });
-                }
-                Admission::Duplicate(replies) => {
-                    listener.applied(packet.id, replies.submissions(), &replies);
-                }
-                Admission::Stale => listener.stale(packet.id),
-            }
-        }
-    }
-}
-
-impl OpenPacket {
-    /// Runs the commands that are left, or those that weigh no more than `weight_left`. The replies of all, or what is to
-    /// go on.
-    fn go_on(
-        mut self,
-        state: &mut State,
-        now: UnixMillis,
-        weight_left: &mut Option<usize>,
-    ) -> Result<(PacketId, Replies), Box<Self>> {
-        let ahead_max = if state.keyspace.is_large() { KEYS_AHEAD_MAX } else { 1 };
-        let body = self.packet.body.clone();
-        let mut commands = Commands::new(&body[self.done..]);
-        let mut window = Window::default();
-        let mut is_too_heavy = false;
-        while !is_too_heavy {
-            window.clear();
-            while window.len() < ahead_max {
-                let Some(ready) = window.take(&mut commands) else { break };
-                // What is not run weighs nothing.
-                if let (Some(left), false) = (&mut *weight_left, self.is_over) {
-                    let Ready { found, argv, .. } = ready;
-                    let weight = command::weight(found, &state.keyspace, argv, ready.at(now));
-                    is_too_heavy = weight > *left;
-                    if is_too_heavy {
-                        window.give_back();
-                        break;
-                    }
-                    *left -= weight;
-                }
-                self.done = body.len() - commands.rest().len();
-            }
-            if window.len() == 0 {
-                break;
-            }
-            window.look_ahead(&state.keyspace);
-            for command in window.iter() {
-                if command.begins() && !std::mem::take(&mut self.is_first) {
-                    self.replies.end_submission();
-                }
-                // Also for what is not run, so that each command's place names its random numbers.
-                self.seed = self.seed.wrapping_add(SEED_STEP);
-                self.is_over |= self.replies.bytes.len() >= REPLIES_SOFT_MAX;
-                if self.is_over {
-                    continue;
-                }
-                let context = Context::new(command.at(now), self.seed);
-                self.is_over = !run(&mut state.keyspace, command, &context, &mut self.replies);
-            }
-        }
-        if is_too_heavy {
-            return Err(Box::new(self));
-        }
-        if !self.is_first {
-            self.replies.end_submission();
-        }
-        Ok((self.packet.id, self.replies))
-    }
-}
-
-/// Runs a command of a packet and appends its reply. False when it is a read whose reply the packet has no room for: then
-/// that was as if it had not been run.
-fn run(
-    keyspace: &mut Keyspace,
-    command: Ready<'_, '_>,
-    context: &Context,
-    replies: &mut Replies,
-) -> bool {
-    let reply = command::run(command.found, keyspace, command.argv, context);
-    if command.found.is_write() {
-        put_reply(&reply, command.protocol(), replies);
-        return true;
-    }
-    let left = REPLIES_SOFT_MAX.saturating_sub(replies.bytes.len());
-    let is_put = resp::encode_within(&reply, command.protocol(), left, &mut replies.bytes).is_ok();
-    if is_put {
-        replies.end();
-    }
-    is_put
-}
-
-/// Appends `reply`, or an error in its place when it is longer than any may be.
-fn put_reply(reply: &Reply<'_>, protocol: resp::Protocol, replies: &mut Replies) {
-    let put = resp::encode_within(reply, protocol, REPLY_BYTES_MAX, &mut replies.bytes);
-    if put.is_err() {
-        let error = Reply::Error(ErrorReply::REPLY_TOO_LARGE);
-        resp::encode(&error, protocol, &mut replies.bytes);
-    }
-    replies.end();
-}
-
-/// Why another node's packet must not get into the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Inadmissible {
-    /// Applied, it would stop every replica of this version.
-    #[error(transparent)]
-    Unknown(#[from] UnknownProposal),
-    /// Applied, a key in the wrong shard would be lost to every reader, and the keyspace refuses that by a panic.
-    #[error("a key belongs to another shard")]
-    ForeignKey,
-}
-
-/// Bytes that the commands of a packet may add to what is stored; of what is malformed, up to there.
-pub(super) fn growth(body: &[u8]) -> u64 {
-    let commands = Commands::new(body).map_while(Result::ok);
-    let found = commands.filter_map(|it| Some((command::lookup(it.argv[0])?, it)));
-    found.map(|(found, it)| command::growth(found.spec, &it.argv)).fold(0, u64::saturating_add)
-}
-
-/// Looks at another node's packet at the door, in one walk: the log only gets what every replica of this version can apply
-/// to keys in `slots`. What passes here passes [`Packet::check`] too.
-pub(super) fn admit(packet: &Packet, slots: &RangeInclusive<u16>) -> Result<(), Inadmissible> {
-    let malformed = |what| Inadmissible::Unknown(MalformedProposal(what).into());
-    let mut count = 0_u32;
-    let mut commands = Commands::new(&packet.body);
-    let mut argv = SmallVec::<[&[u8]; 8]>::new();
-    while let Some(head) = commands.next_into(&mut argv) {
-        let head = head.map_err(UnknownProposal::from)?;
-        if count == 0 && !head.begins {
-            return Err(malformed("submission"));
-        }
-        let found = command::lookup(argv[0]).ok_or_else(|| UnknownProposal::command(argv[0]))?;
-        if !stays_within(found, &argv, slots) {
-            return Err(Inadmissible::ForeignKey);
-        }
-        argv.clear();
-        count += 1;
-    }
-    if count == packet.commands { Ok(()) } else { Err(malformed("commands")) }
-}
-
-/// Whether every key that the command names lies in `slots`.
-fn stays_within(found: &DataCommand, argv: &[&[u8]], slots: &RangeInclusive<u16>) -> bool {
-    let fits = |key: &[u8]| slots.contains(&Slot::of(key).number());
-    match found.spec.only_key_position() {
-        // The router sends it anywhere, for its error.
-        None if found.spec.is_cut_short(argv) => true,
-        Some(position) => argv.get(position).is_none_or(|key| fits(key)),
-        None => found
-            .spec
-            .key_positions(argv)
-            .map_or(true, |positions| positions.iter().all(|&position| fits(argv[position]))),
-    }
-}
-
-/// Runs the reads of a packet on the applied state, each with random bits of its own out of `seed`, until there are
-/// [`REPLIES_SOFT_MAX`] of replies: the rest has none, and is asked for again. A write among them answers an error: it
-/// would bypass the log. `None` as soon as they weigh more than `weight_left`, where that is limited, or are not wanted any
-/// more.
-fn run_reads(
-    keyspace: &Keyspace,
-    now: UnixMillis,
-    mut seed: u64,
-    body: &[u8],
-    mut weight_left: Option<usize>,
-    is_wanted: impl Fn() -> bool,
-) -> Option<Replies> {
-    let mut replies = Replies::default();
-    let mut is_first = true;
-    for command in Commands::new(body) {
-        let Ok(command) = command else { break };
-        if command.begins && !std::mem::take(&mut is_first) {
-            replies.end_submission();
-        }
-        if replies.bytes.len() >= REPLIES_SOFT_MAX {
-            continue;
-        }
-        if !is_wanted() {
-            return None;
-        }
-        seed = seed.wrapping_add(SEED_STEP);
-        let context = Context::new(At::new(command.db, now), seed);
-        let reply = match command::lookup(command.argv[0]) {
-            Some(found) if !found.is_write() => {
-                if let Some(left) = &mut weight_left {
-                    let weight = command::weight(found, keyspace, &command.argv, context.at);
-                    *left = left.checked_sub(weight)?;
-                }
-                command::run_read(found, keyspace, &command.argv, &context)
-            }
-            Some(_) | None => {
-                Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied()))
-            }
-        };
-        put_reply(&reply, command.protocol, &mut replies);
-    }
-    if !is_first {
-        replies.end_submission();
-    }
-    Some(replies)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::Range;
+
+    use crate::command::Context;
+    use crate::keyspace::At;
     use crate::resp::Protocol;
-
-    /// A submission of one command.
-    fn body(argv: &[&[u8]]) -> Vec<u8> {
-        let mut commands = Vec::new();
-        proposal::put_command(Protocol::Resp2, DbIndex(0), argv, &mut commands);
-        let mut buffer = proposal::PacketBuffer::new();
-        buffer.push(&commands, 1);
-        buffer.frame().body().to_vec()
-    }
-
-    fn all_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
-        let (mut commands, mut window) = (Commands::new(body), Window::default());
-        while window.take(&mut commands).is_some() {}
-        window.iter().all(|command| stays_within(command.found, command.argv, slots))
-    }
+    use crate::shard::limits::REPLIES_SOFT_MAX;
+    use crate::shard::proposal::testing::{body, packet_of};
+    use crate::shard::proposal::{self, Commands, Packet, PacketId, Stamp};
+    use crate::shard::run::run;
+    use crate::shard::window::Window;
 
     struct Nobody;
 
@@ -1423,32 +951,6 @@ mod tests {
         assert_eq!(machine.snapshot_step(next, 10, &mut out), SnapshotProgress::More);
     }
 
-    #[test]
-    fn a_key_of_another_shard_is_seen_wherever_it_stands() {
-        let slot = Slot::of(b"{a}").number();
-        let (own, other) = (slot..=slot, slot + 1..=slot + 1);
-        let both: Vec<u8> = [body(&[b"GET", b"{a}1"]), body(&[b"SET", b"{a}2", b"v"])].concat();
-        assert!(all_within(&both, &own));
-        assert!(!all_within(&both, &other));
-        assert!(all_within(&body(&[b"MSET", b"{a}1", b"v", b"{a}2", b"v"]), &own));
-        assert!(!all_within(&body(&[b"MSET", b"{a}1", b"v", b"b", b"v"]), &own));
-        assert!(!all_within(&[both, body(&[b"INCR", b"b"])].concat(), &own));
-    }
-
-    #[test]
-    fn what_names_no_key_stays_within_any_shard() {
-        let cut_short: &[&[u8]] = &[b"MSET", b"b", b"v", b"c"];
-        for argv in [&[&b"FLUSHALL"[..]][..], &[b"GET"], cut_short] {
-            assert!(all_within(&body(argv), &(0..=0)), "{argv:?}");
-        }
-    }
-
-    fn packet_of(body: Vec<u8>, commands: u32) -> Packet {
-        let session = Session { number: 1, random: 1 };
-        let id = PacketId { incarnation: Incarnation(1), session, sequence: 1 };
-        Packet { id, floor: 1, commands, body: body.into() }
-    }
-
     /// faults.md R14: replicas of an older version skipped what they did not know, and differed from then on.
     #[test]
     fn an_entry_that_is_not_known_is_not_applied_in_part_and_stops_the_replica() {
@@ -1527,20 +1029,5 @@ mod tests {
         let replies =
             Replies::of(&[&["+OK\r\n"], &[":2\r\n"], &["$1\r\n2\r\n", "+OK\r\n", ":2\r\n"]]);
         assert_eq!(*heard.0.lock(), [(0..3, replies.clone()), (0..3, replies)]);
-    }
-
-    #[test]
-    fn what_would_stop_the_replicas_is_refused_at_the_door() {
-        let slots = 0..=Slot::COUNT - 1;
-        let get = body(&[b"GET", b"b"]);
-        assert_eq!(admit(&packet_of(get.clone(), 1), &slots), Ok(()));
-        let refused =
-            |body: Vec<u8>, commands| admit(&packet_of(body, commands), &slots).unwrap_err();
-        let nosuch = UnknownProposal::Command("NO\\xffSUCH".to_owned());
-        assert_eq!(refused(body(&[b"NO\xffSUCH", b"b"]), 1), Inadmissible::Unknown(nosuch));
-        assert!(matches!(refused(get.clone(), 2), Inadmissible::Unknown(_)), "too few commands");
-        assert!(matches!(refused(get[..3].to_vec(), 1), Inadmissible::Unknown(_)), "cut short");
-        let other = admit(&packet_of(get, 1), &(0..=0));
-        assert_eq!(other, Err(Inadmissible::ForeignKey));
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Reading order: a [`Shard`] takes commands; its `front` gathers them into packets (`outbox`; those of other nodes
 //! come to the `inbox`); `seat` knows whether this node leads. There the `proposer` makes log entries of packets
-//! (`proposal` has the bytes); elsewhere they go to the leader by `forward`, and `reads` by a way of their own. The
-//! `machine` applies entries on every replica; `session` makes a packet sent twice apply once (`session_snapshot` has
-//! its bytes); `reply` carries the answers back; `upkeep` does what is due.
+//! (`proposal` has the bytes, `admission` says which); elsewhere they go to the leader by `forward`, and `reads` by a
+//! way of their own. The `machine` has the `state` on every replica and says who may touch it; `run` applies entries to it,
+//! a `window` of commands at a time; `session` makes a packet sent twice apply once (`session_snapshot` has its bytes);
+//! `reply` carries the answers back; `upkeep` does what is due.
 //!
 //! **Invariant:** nothing outside the log changes the keyspace. Expired keys are hidden by comparing clocks and
 //! removed by a purge entry.
@@ -14,6 +15,7 @@ mod limits;
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
 mod shard;
 
+mod admission;
 mod forward;
 mod front;
 mod inbox;
@@ -23,9 +25,11 @@ mod proposal;
 mod proposer;
 mod reads;
 mod reply;
+mod run;
 mod seat;
 mod session;
 mod session_snapshot;
+mod state;
 mod time;
 mod upkeep;
 mod window;
@@ -37,7 +41,7 @@ mod busy_tests;
 mod tests;
 
 pub use limits::{READ_WEIGHT_MAX, REPLY_BYTES_MAX};
-pub use machine::{Gauges, HashRefused, KeyCounts, StateHash};
+pub use machine::{HashRefused, StateHash};
 pub use outbox::Lane;
 pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,
@@ -45,3 +49,4 @@ pub use proposal::{
 pub use reply::{Replies, ReplyCell};
 pub use session::SessionsSize;
 pub use shard::{ReadConsistency, Shard, ShardOptions};
+pub use state::{Gauges, KeyCounts};

@@ -575,6 +575,28 @@ impl Framed {
     }
 }
 
+/// Packets, for tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A submission of one command.
+    pub(in crate::shard) fn body(argv: &[&[u8]]) -> Vec<u8> {
+        let mut commands = Vec::new();
+        put_command(Protocol::Resp2, DbIndex(0), argv, &mut commands);
+        let mut buffer = PacketBuffer::new();
+        buffer.push(&commands, 1);
+        buffer.frame().body().to_vec()
+    }
+
+    /// A packet with this body.
+    pub(in crate::shard) fn packet_of(body: Vec<u8>, commands: u32) -> Packet {
+        let session = Session { number: 1, random: 1 };
+        let id = PacketId { incarnation: Incarnation(1), session, sequence: 1 };
+        Packet { id, floor: 1, commands, body: body.into() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::admission;
 use super::front::{Departure, Front};
 use super::limits::{ENTRIES_IN_FLIGHT_MAX, LINGER_TURNS, PACKET_BYTES_SOFT_MAX};
-use super::machine;
 use super::outbox::Attempt;
 use super::proposal::{self, Packet, PacketId, Stamp};
 use super::seat::{Replica, Seat};
@@ -89,7 +89,7 @@ impl Proposer {
     pub(super) fn receive(&self, message: Message, responder: Responder) {
         match wire::take_packet(message.body) {
             Ok(packet) if is_senders_own(packet.id, message.from) => {
-                if let Err(error) = machine::admit(&packet, &self.slots) {
+                if let Err(error) = admission::admit(&packet, &self.slots) {
                     let (from, shard) = (message.from.node, self.shard);
                     tracing::warn!(%from, %shard, %error, "refused a packet");
                     return responder.send_with(wire::put_refused);
@@ -122,7 +122,7 @@ impl Proposer {
         if self.front.is_proposed(packet.id) {
             return None;
         }
-        (room < u64::MAX && machine::growth(&packet.body) > room).then_some(room)
+        (room < u64::MAX && admission::growth(&packet.body) > room).then_some(room)
     }
 
     /// Looks anew how much memory the replicas have left beside what is on its way, where that can be seen: at the leader.
@@ -217,7 +217,7 @@ impl Proposer {
         };
         let packets = std::mem::take(foreign).into_iter();
         for (packet, responder) in packets {
-            if self.front.is_proposed(packet.id) || fits(machine::growth(&packet.body)) {
+            if self.front.is_proposed(packet.id) || fits(admission::growth(&packet.body)) {
                 foreign.push((packet, responder));
             } else {
                 responder.send_with(|out| wire::put_full(room, out));

@@ -18,12 +18,14 @@ use std::time::Duration;
 use super::forward::Forward;
 use super::front::Front;
 use super::limits::HASH_PAUSE;
-use super::machine::{self, Gauges, HashRefused, ShardMachine, StateHash};
+use super::machine::{HashRefused, ShardMachine, StateHash};
 use super::outbox::Lane;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::reply::ReplyCell;
+use super::run::AppliedPackets;
 use super::seat::{Replica, Seat};
+use super::state::Gauges;
 use super::time::ShardTime;
 use super::upkeep::Upkeep;
 use super::wire::kind;
@@ -111,7 +113,7 @@ impl Shard {
         let machine = Arc::new(ShardMachine::new(
             options.slots.clone(),
             options.hash_key,
-            Arc::clone(&front) as Arc<dyn machine::AppliedPackets>,
+            Arc::clone(&front) as Arc<dyn AppliedPackets>,
         ));
         let time = Arc::new(ShardTime::new(Arc::clone(&options.clock)));
         let seat = Arc::new(Seat::new(&options, Arc::clone(&time)));
