@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::hosted::{Gate, Hosted};
+use super::switchboard::{Gate, Switchboard};
 use crate::ids::{Incarnation, NodeId};
 use crate::meta::{Change, Cluster, JoinRequest};
 use crate::transport::{Message, Peers, Responder, Sender};
@@ -67,14 +67,14 @@ impl Sightings {
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     pub(super) me: NodeId,
-    pub(super) hosted: Arc<Hosted>,
+    pub(super) switchboard: Arc<Switchboard>,
     pub(super) sightings: Arc<Sightings>,
 }
 
 impl Admission {
     /// What is decided about `sender`, who goes by `request.name`: a change, or why there is none, in a sentence.
     fn decide(&self, sender: Sender, request: &JoinRequest) -> Result<Change, String> {
-        let Some(cluster) = self.hosted.meta().applied() else {
+        let Some(cluster) = self.switchboard.meta().applied() else {
             return Err("the cluster is being created".to_owned());
         };
         let node = NodeId::of_name(&request.name);
@@ -115,7 +115,7 @@ impl Admission {
 
 impl Gate for Admission {
     fn join(&self, message: Message, responder: Responder) {
-        if !self.hosted.meta().leads() {
+        if !self.switchboard.meta().leads() {
             return;
         }
         let Some(request) = JoinRequest::decode(&message.body) else { return };
@@ -126,7 +126,7 @@ impl Gate for Admission {
         tokio::spawn(async move {
             // A leader without a majority must not even propose it: what it appends counts as soon as it has one again, and
             // that may be by the very directory that was missing.
-            let meta = gate.hosted.meta();
+            let meta = gate.switchboard.meta();
             if !meta.is_confirmed().await {
                 return;
             }
@@ -139,14 +139,14 @@ impl Gate for Admission {
     }
 
     fn propose(&self, message: Message, responder: Responder) {
-        if !self.hosted.meta().leads() {
+        if !self.switchboard.meta().leads() {
             return;
         }
         let is_allowed = match Change::decode(&message.body) {
             Ok(Change::SetDoors { .. } | Change::Start { .. } | Change::Done { .. }) => true,
             // Said by the directory it lies in, of nobody else's.
             Ok(Change::Rebuild { group, replica }) => self
-                .hosted
+                .switchboard
                 .cluster()
                 .and_then(|cluster| {
                     let coming = cluster.step(group).map(|step| (step.add, step.holder));
@@ -165,7 +165,7 @@ impl Gate for Admission {
         if !is_allowed {
             return tracing::warn!(from = %message.from.node, "refused a change of the cluster");
         }
-        let meta = Arc::clone(self.hosted.meta());
+        let meta = Arc::clone(self.switchboard.meta());
         tokio::spawn(async move {
             if meta.append(message.body).await {
                 responder.send(Bytes::new());

@@ -22,8 +22,8 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 
 use super::error::NodeError;
-use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
+use super::switchboard::{Myself, Switchboard};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
 use crate::meta::{self, Cluster, JoinRequest, Meta};
 use crate::ring::{Node as RingNode, Topology};
@@ -50,7 +50,7 @@ pub(super) struct Newcomer<'a> {
     pub(super) wal: &'a Wal,
     /// The replicas that the log holds already: a death in the middle of an adoption leaves some.
     pub(super) held: &'a BTreeMap<GroupId, RaftId>,
-    pub(super) hosted: &'a Hosted,
+    pub(super) switchboard: &'a Switchboard,
     pub(super) identity: &'a LocalIdentity,
     pub(super) progress: &'a Progress,
 }
@@ -82,7 +82,7 @@ impl Newcomer<'_> {
                     self.progress.say(&format!("a new cluster: waiting for {founder} to found it"));
                 }
             }
-            if let Some(cluster) = self.hosted.cluster() {
+            if let Some(cluster) = self.switchboard.cluster() {
                 return Ok(cluster);
             }
             tokio::time::sleep(PAUSE).await;
@@ -191,7 +191,7 @@ impl Newcomer<'_> {
         let adopted = tokio::task::spawn_blocking(move || data_dir.lock().adopt(&record)).await;
         adopted.map_err(|_| NodeError::Runtime)??;
         tracing::info!(cluster = %cluster.id(), "this directory belongs to a cluster now");
-        self.hosted.meta().learn(cluster);
+        self.switchboard.meta().learn(cluster);
         self.identity.set(PeerIdentity { cluster: cluster.id(), ..self.identity.get() });
         Ok(())
     }
@@ -272,12 +272,12 @@ pub(super) fn adopted(record: &[u8]) -> Result<Arc<Cluster>, NodeError> {
 pub(super) async fn sealed(
     cluster: &Cluster,
     myself: &Myself,
-    hosted: &Hosted,
+    switchboard: &Switchboard,
     peers: &Peers,
     progress: &Progress,
 ) {
     loop {
-        if hosted.cluster().is_some_and(|now| now.version() > AT_BIRTH) {
+        if switchboard.cluster().is_some_and(|now| now.version() > AT_BIRTH) {
             return; // Meta has a leader, so others saw it sealed.
         }
         let mut adopters = 1;

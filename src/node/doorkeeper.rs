@@ -5,19 +5,19 @@
 
 use std::sync::Arc;
 
-use super::hosted::Hosted;
+use super::switchboard::Switchboard;
 use crate::ids::{ClusterId, Session};
 use crate::transport::{Doorkeeper, Meant, PeerIdentity, Refusal, Side, Verdict};
 
 /// Judges by the cluster as this node knows it.
 #[derive(Debug)]
 pub(super) struct Judge {
-    pub(super) hosted: Arc<Hosted>,
+    pub(super) switchboard: Arc<Switchboard>,
 }
 
 impl Doorkeeper for Judge {
     fn judge(&self, who: &PeerIdentity, _meant: Option<&Meant>, _side: Side) -> Verdict {
-        let cluster = self.hosted.cluster();
+        let cluster = self.switchboard.cluster();
         let own = cluster.as_ref().map_or(ClusterId::NONE, |cluster| cluster.id());
         if who.cluster == ClusterId::NONE {
             return Verdict::Stranger;

@@ -18,9 +18,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::admission::Sightings;
 use super::birth;
 use super::error::NodeError;
-use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
 use super::residence::Residence;
+use super::switchboard::{Myself, Switchboard};
 use crate::ids::{ClusterId, GroupId, Holder, RaftId, Session};
 use crate::meta::{self, COPIES_MAX, Change, Cluster, Meta, Standing, next_plan};
 use crate::raft::{Leadership, Settled};
@@ -52,7 +52,7 @@ pub(super) enum End {
 pub(super) struct Membership {
     pub(super) myself: Myself,
     pub(super) residence: Arc<Residence>,
-    pub(super) hosted: Arc<Hosted>,
+    pub(super) switchboard: Arc<Switchboard>,
     pub(super) peers: Peers,
     pub(super) progress: Arc<Progress>,
     pub(super) sightings: Arc<Sightings>,
@@ -85,14 +85,14 @@ impl Membership {
 
     /// Looks around, and moves the groups led from here on. Waits for nobody.
     async fn look(&self) -> End {
-        let (mut timer, mut news) = (looks(), self.hosted.meta().watch_applied());
+        let (mut timer, mut news) = (looks(), self.switchboard.meta().watch_applied());
         loop {
             next_look(&mut timer, &mut news).await;
-            if let Some(latest) = self.hosted.meta().applied() {
-                self.hosted.meta().learn(&latest);
+            if let Some(latest) = self.switchboard.meta().applied() {
+                self.switchboard.meta().learn(&latest);
                 self.has_heard.store(true, Ordering::Release);
             }
-            let Some(cluster) = self.hosted.cluster() else { continue };
+            let Some(cluster) = self.switchboard.cluster() else { continue };
             if let Some(end) = self.must_end(&cluster) {
                 return end;
             }
@@ -109,7 +109,7 @@ impl Membership {
         let mut lacking = 0;
         loop {
             timer.tick().await;
-            let Some(cluster) = self.hosted.cluster() else { continue };
+            let Some(cluster) = self.switchboard.cluster() else { continue };
             match self.align(&cluster).await {
                 Ok(true) => lacking += 1,
                 Ok(false) => lacking = 0,
@@ -123,7 +123,7 @@ impl Membership {
 
     /// Asks and tells others.
     async fn talk(&self) -> Infallible {
-        let (mut timer, mut news) = (looks(), self.hosted.meta().watch());
+        let (mut timer, mut news) = (looks(), self.switchboard.meta().watch());
         let mut rounds = 0_u32;
         loop {
             tokio::select! {
@@ -134,7 +134,7 @@ impl Membership {
             if rounds.is_multiple_of(FETCH_EVERY) && self.must_fetch() {
                 self.fetch().await;
             }
-            let Some(cluster) = self.hosted.cluster() else { continue };
+            let Some(cluster) = self.switchboard.cluster() else { continue };
             let done = self.done.lock().clone();
             for change in done {
                 self.tell(&change).await;
@@ -157,19 +157,19 @@ impl Membership {
 
     /// Whether news of the cluster do not come by themselves.
     fn must_fetch(&self) -> bool {
-        let meta = self.hosted.meta();
+        let meta = self.switchboard.meta();
         let is_led = meta.leadership().is_some_and(|leadership| leadership != Leadership::Unknown);
         !is_led || meta.applied().is_none()
     }
 
     async fn fetch(&self) {
-        let is_member = |id: ClusterId| self.hosted.cluster().is_some_and(|it| it.id() == id);
+        let is_member = |id: ClusterId| self.switchboard.cluster().is_some_and(|it| it.id() == id);
         let members = self.peers.all().into_iter().filter(|peer| {
             peer.connected_identity().is_some_and(|identity| is_member(identity.cluster))
         });
         let heard = join_all(members.map(|peer| async move { Meta::fetch(&peer).await })).await;
         for cluster in heard.into_iter().flatten().filter(|cluster| is_member(cluster.id())) {
-            self.hosted.meta().learn(&cluster);
+            self.switchboard.meta().learn(&cluster);
             self.has_heard.store(true, Ordering::Release);
         }
     }
@@ -261,9 +261,9 @@ impl Membership {
                 target.insert(step.add, step.holder);
             }
             let joining = assignment.step.map(|step| step.add);
-            let settled = match self.hosted.shard(*group) {
+            let settled = match self.switchboard.shard(*group) {
                 Some(shard) => shard.settle(&target, joining),
-                None => self.hosted.meta().settle(&target, joining),
+                None => self.switchboard.meta().settle(&target, joining),
             };
             if let (Some(Settled::Committed), Some(step)) = (settled, assignment.step) {
                 done.push(Change::Done { group: *group, add: step.add });
@@ -274,15 +274,16 @@ impl Membership {
 
     /// As meta's leader: decides what is next.
     async fn plan(&self) {
-        let meta = self.hosted.meta();
+        let meta = self.switchboard.meta();
         if !meta.leads() {
             return;
         }
         let change = match meta.applied() {
             // The first leader logs the birth that all its voters have adopted.
-            None => {
-                self.hosted.cluster().map(|cluster| Change::Create(Box::new((*cluster).clone())))
-            }
+            None => self
+                .switchboard
+                .cluster()
+                .map(|cluster| Change::Create(Box::new((*cluster).clone()))),
             Some(latest) => next_plan(&latest),
         };
         if let Some(change) = change {
@@ -338,7 +339,7 @@ impl Membership {
             return;
         }
         if self.recorded(cluster) != Some(self.myself.session) {
-            let why = if self.hosted.meta().is_served() {
+            let why = if self.switchboard.meta().is_served() {
                 None
             } else {
                 birth::why_nobody_decides(cluster, &self.myself, &self.peers)
@@ -370,7 +371,7 @@ impl Membership {
 
     /// Has the cluster changed. Once: who looks again tells again.
     async fn tell(&self, change: &Change) {
-        self.hosted.meta().propose(change, &self.peers).await;
+        self.switchboard.meta().propose(change, &self.peers).await;
     }
 }
 

@@ -1,11 +1,10 @@
 //! This process: the shards it hosts, its peers, what operators ask of it.
 //!
-//! Reading order: `start` says how a node comes to be, `birth` how its directory comes to belong to a cluster;
-//! `node` what it is, `hosted` what lies in it; `membership` how replicas come and go (`residence` begins and ends them,
+//! Reading order: `start` says how a node comes to be, `birth` how its directory comes to belong to a cluster; `node` what
+//! it is, `switchboard` what lies in it; `membership` how replicas come and go (`residence` begins and ends them,
 //! `admission` lets directories in, `doorkeeper` says who may speak); `upkeep` what else it does by itself, `leaders` who
-//! leads what;
-//! `clients` who is connected; `guesses` who gave wrong passwords; `counters` what it has done; `cluster_view` what it tells of the cluster; `info`
-//! what it tells of itself; `command` what operators can ask.
+//! leads what; `clients` who is connected; `guesses` who gave wrong passwords; `counters` what it has done; `cluster_view`
+//! what it tells of the cluster; `info` what it tells of itself; `command` what operators can ask.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
 mod node;
@@ -16,8 +15,8 @@ mod start;
 mod leaders;
 
 mod birth;
-mod hosted;
 mod progress;
+mod switchboard;
 
 mod admission;
 mod doorkeeper;

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::clients::Clients;
 use super::counters::Counters;
 use super::error::NodeError;
-use super::hosted::{Hosted, Myself};
 use super::progress::Progress;
+use super::switchboard::{Myself, Switchboard};
 use crate::command::Registry;
 use crate::config::{Changed, Config, ConfigError};
 use crate::ids::{Incarnation, NodeId, Session, ShardId};
@@ -32,7 +32,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) wal: Wal,
     pub(super) peers: Peers,
-    pub(super) hosted: Arc<Hosted>,
+    pub(super) switchboard: Arc<Switchboard>,
     pub(super) progress: Arc<Progress>,
     pub(super) topology: Arc<Topology>,
     pub(super) seed: u64,
@@ -49,7 +49,7 @@ pub struct Node {
     started_monotonic: MonotonicMicros,
     wal: Wal,
     peers: Peers,
-    hosted: Arc<Hosted>,
+    switchboard: Arc<Switchboard>,
     progress: Arc<Progress>,
     topology: RwLock<Arc<Topology>>,
     topology_epoch: AtomicU64,
@@ -77,7 +77,7 @@ impl fmt::Debug for Node {
 
 impl Node {
     pub(super) fn new(parts: Parts) -> Arc<Self> {
-        let level = parts.hosted.cluster().map_or(0, |cluster| cluster.level());
+        let level = parts.switchboard.cluster().map_or(0, |cluster| cluster.level());
         Arc::new(Self {
             myself: parts.myself,
             started: parts.clock.now(),
@@ -86,7 +86,7 @@ impl Node {
             clock: parts.clock,
             wal: parts.wal,
             peers: parts.peers,
-            hosted: parts.hosted,
+            switchboard: parts.switchboard,
             progress: parts.progress,
             topology_epoch: AtomicU64::new(parts.topology.epoch()),
             level: AtomicU16::new(level),
@@ -155,7 +155,7 @@ impl Node {
 
     /// The cluster as this node knows it.
     pub fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.hosted.cluster()
+        self.switchboard.cluster()
     }
 
     /// Its configuration.
@@ -190,7 +190,7 @@ impl Node {
 
     /// The meta group, with a replica here or not.
     pub fn meta(&self) -> &Arc<Meta> {
-        self.hosted.meta()
+        self.switchboard.meta()
     }
 
     /// The latest topology known here.
@@ -228,7 +228,7 @@ impl Node {
 
     /// All shards, by id.
     pub fn shards(&self) -> &[Arc<Shard>] {
-        self.hosted.shards()
+        self.switchboard.shards()
     }
 
     /// The clients of this node.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::error::NodeError;
-use super::hosted::{Hosted, Myself};
+use super::switchboard::{Myself, Switchboard};
 use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::raft::{GroupOptions, SnapshotStore, Timekeeper, Timeless, Timing};
 use crate::stdx::memory::Budget;
@@ -37,7 +37,7 @@ pub(super) struct Residence {
     /// What the log remembered of each group when it was opened.
     pub(super) recovered: BTreeMap<GroupId, GroupState>,
     pub(super) peers: Peers,
-    pub(super) hosted: Arc<Hosted>,
+    pub(super) switchboard: Arc<Switchboard>,
     /// The runtimes that shards live on; meta lives on the first.
     pub(super) runtimes: Vec<Handle>,
     pub(super) seed: u64,
@@ -60,7 +60,7 @@ impl Residence {
             peers: self.peers.clone(),
             timing: TIMING,
             budget: Arc::clone(&self.budget),
-            time: self.hosted.shard(group).map_or_else(
+            time: self.switchboard.shard(group).map_or_else(
                 || Arc::new(Timeless) as Arc<dyn Timekeeper>,
                 |shard| shard.timekeeper(),
             ),
@@ -81,9 +81,9 @@ impl Residence {
 
     /// The replica of `group` here that works or has stopped, but not ended.
     pub(super) fn replica(&self, group: GroupId) -> Option<RaftId> {
-        match self.hosted.shard(group) {
+        match self.switchboard.shard(group) {
             Some(shard) => shard.replica_id(),
-            None if group == GroupId::META => self.hosted.meta().replica_id(),
+            None if group == GroupId::META => self.switchboard.meta().replica_id(),
             None => None,
         }
     }
@@ -112,9 +112,9 @@ impl Residence {
     async fn start(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
         let options = self.options(group, id);
         if group == GroupId::META {
-            return Ok(self.hosted.meta().start_replica(options).await?);
+            return Ok(self.switchboard.meta().start_replica(options).await?);
         }
-        let Some(shard) = self.hosted.shard(group).cloned() else {
+        let Some(shard) = self.switchboard.shard(group).cloned() else {
             return Err(NodeError::UnknownGroup(group));
         };
         let starting = self.runtime(group).spawn(async move { shard.start_replica(options).await });
@@ -123,10 +123,10 @@ impl Residence {
 
     /// Ends the replica `id` of `group`: meta has it as ended, so nobody will ask it for anything again.
     pub(super) async fn end(&self, group: GroupId, id: RaftId) -> Result<(), NodeError> {
-        if let Some(shard) = self.hosted.shard(group) {
+        if let Some(shard) = self.switchboard.shard(group) {
             shard.end_replica().await;
         } else {
-            self.hosted.meta().end_replica().await;
+            self.switchboard.meta().end_replica().await;
         }
         // In this order: a log that was purged is nothing without its snapshot, and the node would not start. Snapshots
         // that a death in between leaves behind go before the next replica begins.
@@ -146,10 +146,10 @@ impl Residence {
 
     /// The replicas here that others are to take the place of.
     pub(super) fn to_be_rebuilt(&self) -> Vec<(GroupId, RaftId)> {
-        let meta = self.hosted.meta();
+        let meta = self.switchboard.meta();
         let meta = meta.replica_id().filter(|_| meta.must_be_rebuilt());
         let meta = meta.map(|id| (GroupId::META, id));
-        let shards = self.hosted.shards().iter().filter(|shard| shard.must_be_rebuilt());
+        let shards = self.switchboard.shards().iter().filter(|shard| shard.must_be_rebuilt());
         let shards = shards.filter_map(|it| Some((GroupId::of_shard(it.id()), it.replica_id()?)));
         // Meta's first: it is small, and decides about the others.
         meta.into_iter().chain(shards).collect()

@@ -13,12 +13,12 @@ use super::admission::{Admission, Sightings};
 use super::birth::{self, Newcomer};
 use super::doorkeeper::Judge;
 use super::error::NodeError;
-use super::hosted::{Gate, Hosted, Myself};
 use super::leaders;
 use super::membership::Membership;
 use super::node::{Node, Parts};
 use super::progress::Progress;
 use super::residence::{Residence, TIMING};
+use super::switchboard::{Gate, Myself, Switchboard};
 use super::upkeep;
 use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
@@ -109,7 +109,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
     let ground = Ground::lay(&options).await?;
     let (cluster, born) = ground.enter(&options).await?;
     let shards = ground.shards(&cluster, &options);
-    ground.hosted.set_shards(shards.clone());
+    ground.switchboard.set_shards(shards.clone());
     let (starts, snapshots) = {
         let data_dir = ground.data_dir.lock();
         (data_dir.starts().to_vec(), data_dir.snapshots())
@@ -123,7 +123,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         wal: ground.wal.clone(),
         recovered: ground.recovered,
         peers: ground.peers.clone(),
-        hosted: Arc::clone(&ground.hosted),
+        switchboard: Arc::clone(&ground.switchboard),
         runtimes: options.runtimes.clone(),
         seed: ground.seed,
     });
@@ -144,7 +144,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         clock: options.clock,
         wal: ground.wal,
         peers: ground.peers.clone(),
-        hosted: Arc::clone(&ground.hosted),
+        switchboard: Arc::clone(&ground.switchboard),
         progress: Arc::clone(&options.progress),
         topology: Arc::clone(cluster.topology()),
         seed: ground.seed,
@@ -152,15 +152,15 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         registry: options.registry,
     });
     let sightings = Arc::new(Sightings::default());
-    ground.hosted.set_gate(Arc::new(Admission {
+    ground.switchboard.set_gate(Arc::new(Admission {
         me: ground.myself.node,
-        hosted: Arc::clone(&ground.hosted),
+        switchboard: Arc::clone(&ground.switchboard),
         sightings: Arc::clone(&sightings),
     }) as Arc<dyn Gate>);
     let membership = Arc::new(Membership {
         myself: ground.myself.clone(),
         residence,
-        hosted: Arc::clone(&ground.hosted),
+        switchboard: Arc::clone(&ground.switchboard),
         peers: ground.peers,
         progress: options.progress,
         sightings,
@@ -191,7 +191,7 @@ struct Ground {
     recovered: BTreeMap<GroupId, GroupState>,
     peers: Peers,
     peer_server: PeerServer,
-    hosted: Arc<Hosted>,
+    switchboard: Arc<Switchboard>,
     random: Mutex<SplitMix64>,
     seed: u64,
 }
@@ -231,17 +231,17 @@ impl Ground {
             incarnation: data_dir.incarnation(),
             session: data_dir.session(),
         };
-        let hosted = Hosted::new();
+        let switchboard = Switchboard::new();
         let maxmemory = config.maxmemory;
         if let Some(cluster) = &known {
-            hosted.meta().learn(cluster);
+            switchboard.meta().learn(cluster);
         }
         let cluster = known.as_ref().map_or(ClusterId::NONE, |cluster| cluster.id());
         let Myself { name, incarnation, session, .. } = &myself;
         let identity = LocalIdentity::new(PeerIdentity::new(cluster, name, *incarnation, *session));
-        let judge = Arc::new(Judge { hosted: Arc::clone(&hosted) });
-        tokio::spawn(upkeep::keep_time(Arc::clone(&hosted)));
-        let handler = Arc::clone(&hosted) as Arc<dyn Handler>;
+        let judge = Arc::new(Judge { switchboard: Arc::clone(&switchboard) });
+        tokio::spawn(upkeep::keep_time(Arc::clone(&switchboard)));
+        let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
         let secret = config.cluster_secret.expose().as_bytes();
         let credentials = Credentials::new(secret, options.entropy);
         let door = Door { local: identity, credentials, keeper: judge };
@@ -273,7 +273,7 @@ impl Ground {
             recovered,
             peers,
             peer_server,
-            hosted,
+            switchboard,
             random: Mutex::new(random),
             seed,
         })
@@ -284,7 +284,7 @@ impl Ground {
         &self,
         options: &NodeOptions,
     ) -> Result<(Arc<Cluster>, BTreeMap<GroupId, RaftId>), NodeError> {
-        if let Some(cluster) = self.hosted.cluster() {
+        if let Some(cluster) = self.switchboard.cluster() {
             return Ok((cluster, BTreeMap::new()));
         }
         let held = self.recovered.iter().filter_map(|(group, it)| Some((*group, it.raft_id?)));
@@ -296,7 +296,7 @@ impl Ground {
             data_dir: &self.data_dir,
             wal: &self.wal,
             held: &held,
-            hosted: &self.hosted,
+            switchboard: &self.switchboard,
             identity: &self.door.local,
             progress: &options.progress,
         };
@@ -340,9 +340,9 @@ impl Ground {
 /// lead, the others only when nobody else has for a while. All give them the same ones, so it does not matter who
 /// comes first.
 async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself: Myself) {
-    let Membership { hosted, peers, progress, .. } = &*membership;
+    let Membership { switchboard, peers, progress, .. } = &*membership;
     if !membership.has_begun.load(Ordering::Acquire) {
-        birth::sealed(&cluster, &myself, hosted, peers, progress).await;
+        birth::sealed(&cluster, &myself, switchboard, peers, progress).await;
         membership.has_begun.store(true, Ordering::Release);
     }
     let members = cluster.replicas(GroupId::META).collect();
@@ -350,12 +350,12 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
         .replicas(GroupId::META)
         .min_by_key(|(id, _)| *id)
         .is_some_and(|(_, holder)| holder.node == myself.node);
-    let (meta, leader) = (Arc::clone(hosted.meta()), Arc::clone(&membership));
+    let (meta, leader) = (Arc::clone(switchboard.meta()), Arc::clone(&membership));
     tokio::spawn(async move {
         meta.begin(members, is_first, BEGIN_PATIENCE).await;
         leader.stir.notify_one();
     });
-    for shard in hosted.shards() {
+    for shard in switchboard.shards() {
         let shard = Arc::clone(shard);
         let begins = cluster.topology().preferred_leader(shard.id()) == myself.node;
         let members = cluster.replicas(GroupId::of_shard(shard.id())).collect();

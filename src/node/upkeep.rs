@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::error::NodeError;
-use super::hosted::Hosted;
 use super::leaders;
 use super::membership::{End, Membership};
 use super::node::Node;
 use super::process::Strain;
+use super::switchboard::Switchboard;
 use crate::ids::{GroupId, NodeId};
 use crate::raft::Timing;
 use crate::shard::Shard;
@@ -139,13 +139,13 @@ async fn take_over(shard: Arc<Shard>, node: NodeId, gone: NodeId) {
 }
 
 /// Drives the elections and heartbeats of all groups together, from the first group on.
-pub(super) async fn keep_time(hosted: Arc<Hosted>) {
+pub(super) async fn keep_time(switchboard: Arc<Switchboard>) {
     let mut timer = tokio::time::interval(BEAT);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        hosted.meta().keep_time().await;
-        for shard in hosted.shards() {
+        switchboard.meta().keep_time().await;
+        for shard in switchboard.shards() {
             shard.keep_time().await;
         }
     }

@@ -196,7 +196,6 @@ impl Opened {
         let handle = Handle {
             shared: Arc::clone(&shared),
             threads: Mutex::default(),
-            groups: groups.clone(),
             was_closed_cleanly: is_clean,
             opened_before,
         };
@@ -210,7 +209,6 @@ impl Opened {
 pub(super) struct Handle {
     pub(super) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    groups: BTreeMap<GroupId, GroupState>,
     was_closed_cleanly: bool,
     opened_before: Option<Session>,
 }
@@ -341,11 +339,6 @@ impl Wal {
         let opened = Opened::open(disk, dir, options, Worker::Steps)?;
         let writer = Writer::new(Arc::clone(&opened.wal.handle.shared));
         Ok((opened.wal, opened.groups, Stepper::new(opened.syncer, writer)))
-    }
-
-    /// What the log held of `group` when it was opened; `None` for a group it did not know.
-    pub fn known(&self, group: GroupId) -> Option<GroupState> {
-        self.handle.groups.get(&group).cloned()
     }
 
     /// The last replica of `group` that ended here: none up to it may begin.

@@ -49,17 +49,17 @@ pub(super) fn render(node: &Node) -> String {
 }
 
 fn shards(node: &Node, text: &mut Text) {
-    let hosted: Vec<_> = node
+    let switchboard: Vec<_> = node
         .shards()
         .iter()
         .filter_map(|shard| Some((shard.id().0, shard.leader(), shard.status()?)))
         .collect();
     text.head("kvorum_shard_leader", "gauge", "1 where this node leads the shard.");
-    for (shard, leader, _) in &hosted {
+    for (shard, leader, _) in &switchboard {
         text.shard("kvorum_shard_leader", *shard, u8::from(*leader == Some(node.id())));
     }
     text.head("kvorum_shard_has_leader", "gauge", "1 where a leader of the shard is known.");
-    for (shard, leader, _) in &hosted {
+    for (shard, leader, _) in &switchboard {
         text.shard("kvorum_shard_has_leader", *shard, u8::from(leader.is_some()));
     }
     text.head("kvorum_shard_session_bytes", "gauge", "Bytes of replies kept for retries.");
@@ -68,15 +68,15 @@ fn shards(node: &Node, text: &mut Text) {
         text.shard("kvorum_shard_session_bytes", shard.id().0, bytes);
     }
     text.head("kvorum_shard_stopped", "gauge", "1 where the replica here has stopped for good.");
-    for (shard, _, status) in &hosted {
+    for (shard, _, status) in &switchboard {
         text.shard("kvorum_shard_stopped", *shard, u8::from(status.stopped.is_some()));
     }
     text.head("kvorum_shard_term", "gauge", "Raft term of the shard.");
-    for (shard, _, status) in &hosted {
+    for (shard, _, status) in &switchboard {
         text.shard("kvorum_shard_term", *shard, status.term);
     }
     text.head("kvorum_shard_applied_index", "gauge", "Index of the last entry applied here.");
-    for (shard, _, status) in &hosted {
+    for (shard, _, status) in &switchboard {
         text.shard("kvorum_shard_applied_index", *shard, status.applied_index.unwrap_or(0));
     }
 }

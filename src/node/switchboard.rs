@@ -19,7 +19,7 @@ pub(super) struct Myself {
 
 /// What lives here. Shared by everyone in this room.
 #[derive(Debug)]
-pub(super) struct Hosted {
+pub(super) struct Switchboard {
     /// What is known of the cluster, and the group that knows it.
     meta: Arc<Meta>,
     /// All shards of the cluster, with a replica here or not; set once the cluster is known.
@@ -36,7 +36,7 @@ pub(super) trait Gate: Send + Sync + std::fmt::Debug {
     fn propose(&self, message: Message, responder: Responder);
 }
 
-impl Hosted {
+impl Switchboard {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { meta: Arc::default(), shards: OnceLock::new(), gate: OnceLock::new() })
     }
@@ -87,7 +87,7 @@ impl Hosted {
     }
 }
 
-impl Handler for Hosted {
+impl Handler for Switchboard {
     fn handle(&self, message: Message, responder: Responder) {
         use crate::meta::kind;
         let is_gate =
