@@ -13,27 +13,29 @@
 //!
 //! Source: Redis docs, "Sorted sets"; `zset-max-listpack-entries`, `zset-max-listpack-value`.
 
-use std::cmp::Ordering;
+mod loading;
+mod range;
+mod sorted;
+mod table;
+
 use std::ops::{Bound, Range};
 
-use super::Bin;
-use super::codec::{self, DecodeError, Sink};
-use super::dense::{Dense, Keyed, MemberKey};
+use super::codec::{self, Sink};
+use super::dense::MemberKey;
 use super::parts::{Cursor, Elements};
-use super::ranked::{Item, Ranked, RankedRange};
-use super::words::{Words, into_bin};
 
-/// The most members of a sorted vector.
-const SORTED_MEMBERS_MAX: usize = 128;
-/// The longest member of a sorted vector, in bytes.
-const SORTED_BYTES_MAX: usize = 64;
+pub(super) use self::loading::ZSetLoading;
+use self::range::FormRange;
+pub use self::range::ZSetRange;
+use self::sorted::{
+    SORTED_BYTES_MAX, SORTED_MEMBERS_MAX, Scored, find, insert_sorted, update_sorted,
+};
+use self::table::Table;
 
 /// The snapshot's code of the sorted vector.
 const FORM_SORTED: u8 = 0;
 /// The snapshot's code of the table form.
 const FORM_TABLE: u8 = 1;
-
-const BEYOND_LIMITS: DecodeError = DecodeError::Invalid("a small sorted set is beyond its limits");
 
 /// A Redis sorted set.
 #[derive(Clone, Debug)]
@@ -43,18 +45,6 @@ pub struct ZSet(Form, MemberKey);
 enum Form {
     Sorted(Vec<Scored>),
     Table(Box<Table>),
-}
-
-#[derive(Clone, Debug)]
-struct Scored {
-    score: f64,
-    member: Bin,
-}
-
-#[derive(Clone, Debug)]
-struct Table {
-    members: Dense<Scored>,
-    order: Ranked,
 }
 
 /// What [`ZSet::insert`] did.
@@ -75,31 +65,6 @@ pub enum Extreme {
     Lowest,
     /// ZPOPMAX.
     Highest,
-}
-
-impl Keyed for Scored {
-    fn key(&self) -> &[u8] {
-        &self.member
-    }
-}
-
-impl Scored {
-    fn new(score: f64, member: &[u8]) -> Self {
-        Self { score, member: member.into() }
-    }
-
-    fn as_pair(&self) -> (&[u8], f64) {
-        (&self.member, self.score)
-    }
-
-    fn order(&self, score: f64, member: &[u8]) -> Ordering {
-        order((self.score, &self.member), (score, member))
-    }
-}
-
-/// The order of a sorted set. Not `f64::total_cmp`, for which −0.0 is less than 0.0.
-fn order(left: (f64, &[u8]), right: (f64, &[u8])) -> Ordering {
-    left.0.partial_cmp(&right.0).unwrap_or(Ordering::Equal).then_with(|| left.1.cmp(right.1))
 }
 
 impl ZSet {
@@ -340,147 +305,6 @@ impl ZSet {
     }
 }
 
-impl Table {
-    fn of_sorted(sorted: &mut Vec<Scored>, key: MemberKey) -> Self {
-        let mut members = Dense::with_capacity(key, sorted.len() + 1);
-        for scored in sorted.drain(..) {
-            let member = scored.member.clone();
-            members.insert_with(&member, || scored);
-        }
-        Self::of_members(members)
-    }
-
-    fn of_members(members: Dense<Scored>) -> Self {
-        let entries = members.as_slice();
-        let mut items: Vec<Item> = (0_u32..)
-            .zip(entries)
-            .map(|(position, scored)| Item { score: scored.score, position })
-            .collect();
-        items.sort_unstable_by(|left, right| {
-            let member = |item: &Item| &*entries[item.position as usize].member;
-            order((left.score, member(left)), (right.score, member(right)))
-        });
-        Self { order: Ranked::build(&items), members }
-    }
-
-    fn find(&self, member: &[u8]) -> Option<(usize, f64)> {
-        let position = self.members.position(member)?;
-        self.members.get(position).map(|scored| (position, scored.score))
-    }
-
-    fn member(&self, item: Item) -> &[u8] {
-        self.members.get(item.position as usize).map_or(&[], |scored| &scored.member)
-    }
-
-    /// How many members stand before `member` with `score`, be it there or not.
-    fn rank(&self, score: f64, member: &[u8]) -> usize {
-        self.order
-            .partition_point(|item| order((item.score, self.member(item)), (score, member)).is_lt())
-    }
-
-    fn insert(&mut self, member: &[u8], score: f64) -> Insertion {
-        let (position, is_new) = self.members.insert_with(member, || Scored::new(score, member));
-        let item = Item { score, position: as_u32(position) };
-        if is_new {
-            self.order.insert(self.rank(score, member), item);
-            return Insertion::Added;
-        }
-        let old = self.members.get(position).map_or(score, |scored| scored.score);
-        #[expect(
-            clippy::float_cmp,
-            reason = "the same score is the same, and 0.0 is −0.0, as in Redis"
-        )]
-        if old == score {
-            return Insertion::Unchanged;
-        }
-        self.order.remove(self.rank(old, member));
-        self.order.insert(self.rank(score, member), item);
-        if let Some(scored) = self.members.get_mut(position) {
-            scored.score = score;
-        }
-        Insertion::Updated
-    }
-
-    /// Removes `count` members from one end, as so many calls of [`Self::take_rank`]; the order is built anew of the rest.
-    fn take_many(&mut self, count: usize, from: Extreme) -> Vec<Scored> {
-        let len = self.members.len();
-        let (going, staying) = match from {
-            Extreme::Lowest => (0..count, count..len),
-            Extreme::Highest => (len - count..len, 0..len - count),
-        };
-        let going = self.order.range(going).map(|item| item.position);
-        let (taken, moves) = match from {
-            Extreme::Lowest => self.members.take_positions(going),
-            Extreme::Highest => self.members.take_positions(going.rev()),
-        };
-        let follow = |item: Item| Some(Item { position: moves.of(item.position)?, ..item });
-        let rest: Vec<Item> = self.order.range(staying).filter_map(follow).collect();
-        self.order = Ranked::build(&rest);
-        taken
-    }
-
-    fn take_rank(&mut self, rank: usize) -> Scored {
-        let item = self.order.get(rank).expect("the caller checked the rank");
-        self.remove(rank, item.position as usize)
-    }
-
-    /// Removes the member with this rank, which stands at `position`.
-    fn remove(&mut self, rank: usize, position: usize) -> Scored {
-        let last = self.members.len() - 1;
-        if position != last {
-            // The last member moves to `position`: its item must follow it.
-            let moved = &self.members.as_slice()[last];
-            let (score, moved_rank) = (moved.score, self.rank(moved.score, &moved.member));
-            self.order.replace(moved_rank, Item { score, position: as_u32(position) });
-        }
-        self.order.remove(rank);
-        self.members.swap_remove(position)
-    }
-}
-
-/// Members of a sorted set between two ranks, with their scores, from both ends.
-#[derive(Clone, Debug)]
-pub struct ZSetRange<'a>(FormRange<'a>);
-
-#[derive(Clone, Debug)]
-enum FormRange<'a> {
-    Sorted(std::slice::Iter<'a, Scored>),
-    Table(&'a Table, RankedRange<'a>),
-}
-
-impl<'a> Iterator for ZSetRange<'a> {
-    type Item = (&'a [u8], f64);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            FormRange::Sorted(sorted) => sorted.next().map(Scored::as_pair),
-            FormRange::Table(table, items) => {
-                items.next().map(|item| (table.member(item), item.score))
-            }
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        match &self.0 {
-            FormRange::Sorted(sorted) => sorted.size_hint(),
-            FormRange::Table(_, items) => items.size_hint(),
-        }
-    }
-}
-
-impl DoubleEndedIterator for ZSetRange<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            FormRange::Sorted(sorted) => sorted.next_back().map(Scored::as_pair),
-            FormRange::Table(table, items) => {
-                items.next_back().map(|item| (table.member(item), item.score))
-            }
-        }
-    }
-}
-
-impl ExactSizeIterator for ZSetRange<'_> {}
-
 impl<'a> IntoIterator for &'a ZSet {
     type Item = (&'a [u8], f64);
     type IntoIter = ZSetRange<'a>;
@@ -490,126 +314,13 @@ impl<'a> IntoIterator for &'a ZSet {
     }
 }
 
-fn find(sorted: &[Scored], member: &[u8]) -> Option<usize> {
-    sorted.iter().position(|scored| *scored.member == *member)
-}
-
-fn insert_sorted(sorted: &mut Vec<Scored>, new: Scored) {
-    let rank = sorted.partition_point(|other| other.order(new.score, &new.member).is_lt());
-    sorted.insert(rank, new);
-}
-
-#[expect(clippy::float_cmp, reason = "the same score is the same, and 0.0 is −0.0, as in Redis")]
-fn update_sorted(sorted: &mut Vec<Scored>, rank: usize, score: f64) -> Insertion {
-    if sorted[rank].score == score {
-        return Insertion::Unchanged;
-    }
-    let scored = sorted.remove(rank);
-    insert_sorted(sorted, Scored { score, ..scored });
-    Insertion::Updated
-}
-
-/// A sorted set that is read from a snapshot. The order of a table is made when all its members have come.
-#[derive(Debug)]
-pub(super) struct ZSetLoading {
-    members: MembersLoading,
-    key: MemberKey,
-    left: usize,
-    /// The next member, when its score has not come.
-    member: Option<Bin>,
-}
-
-#[derive(Debug)]
-enum MembersLoading {
-    Sorted(Vec<Scored>),
-    Table(Dense<Scored>),
-}
-
-impl ZSetLoading {
-    /// One of `count` members in `form`.
-    ///
-    /// # Errors
-    /// [`DecodeError::UnknownFormat`], and [`DecodeError::Invalid`] for a small set beyond its limits.
-    pub(super) fn new(form: u8, count: usize, key: MemberKey) -> Result<Self, DecodeError> {
-        let members = match form {
-            FORM_SORTED if count > SORTED_MEMBERS_MAX => return Err(BEYOND_LIMITS),
-            FORM_SORTED => MembersLoading::Sorted(Vec::new()),
-            FORM_TABLE => MembersLoading::Table(Dense::with_capacity(key, 0)),
-            other => return Err(DecodeError::UnknownFormat(other)),
-        };
-        Ok(Self { members, key, left: count, member: None })
-    }
-
-    /// Reads members.
-    ///
-    /// # Errors
-    /// [`DecodeError::Duplicate`] for a member that occurs twice, [`DecodeError::Invalid`] for a score that is not a number
-    /// and for a small set out of order or beyond its limits, and whatever else is wrong with the bytes;
-    /// [`DecodeError::Truncated`] until all have come.
-    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
-        while self.left > 0 {
-            let member = match self.member.take() {
-                Some(member) => member,
-                None => into_bin(words.bytes()?),
-            };
-            let score = match words.small(codec::take_f64) {
-                Ok(score) if score.is_nan() => {
-                    return Err(DecodeError::Invalid("a score is not a number"));
-                }
-                Ok(score) => score,
-                Err(error) => {
-                    self.member = Some(member);
-                    return Err(error);
-                }
-            };
-            let scored = Scored { score, member };
-            match &mut self.members {
-                MembersLoading::Sorted(sorted) => load_sorted(sorted, scored)?,
-                MembersLoading::Table(table) => {
-                    table.make_room(self.left);
-                    if !table.insert(scored) {
-                        return Err(DecodeError::Duplicate("member"));
-                    }
-                }
-            }
-            self.left -= 1;
-        }
-        Ok(())
-    }
-
-    /// The set, when all has come.
-    pub(super) fn finish(self) -> ZSet {
-        let form = match self.members {
-            MembersLoading::Sorted(sorted) => Form::Sorted(sorted),
-            MembersLoading::Table(members) => Form::Table(Box::new(Table::of_members(members))),
-        };
-        ZSet(form, self.key)
-    }
-}
-
-fn load_sorted(sorted: &mut Vec<Scored>, scored: Scored) -> Result<(), DecodeError> {
-    if scored.member.len() > SORTED_BYTES_MAX {
-        return Err(BEYOND_LIMITS);
-    }
-    if find(sorted, &scored.member).is_some() {
-        return Err(DecodeError::Duplicate("member"));
-    }
-    if sorted.last().is_some_and(|last| last.order(scored.score, &scored.member).is_gt()) {
-        return Err(DecodeError::Invalid("a sorted set is not sorted"));
-    }
-    sorted.push(scored);
-    Ok(())
-}
-
-fn as_u32(position: usize) -> u32 {
-    u32::try_from(position).expect("a dense table has fewer than 2^32 entries")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::sorted::BEYOND_LIMITS;
     use super::*;
+    use crate::keyspace::codec::DecodeError;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::ZSET;
 
