@@ -1,16 +1,16 @@
 //! Whether this replica may answer reads: alone under its lease, or after a round to a quorum.
 
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::RaftError;
 use openraft::raft::ReadPolicy;
+use openraft::{RaftMetrics, ServerState};
 use tokio::time::{Instant, timeout_at};
 
 use super::group::Group;
-use super::limits::QUORUM_ASK_INTERVAL;
+use super::limits::{APPEND_TIMEOUT, QUORUM_ASK_INTERVAL};
 use super::state_machine::StateMachine;
 use super::status::Leadership;
-use super::type_config::is_voter;
+use super::type_config::{TypeConfig, is_voter};
 use crate::ids::NodeId;
 use crate::stdx::clock::BootInstant;
 
@@ -62,12 +62,22 @@ impl<S: StateMachine> Group<S> {
         shared.acknowledgements.has_quorum_since(term, since, configs, shared.id)
     }
 
-    /// Asks a quorum whether this replica still leads and waits until all that was committed is applied
-    /// here (ReadIndex, thesis §6.4). One round serves every read that waits for it.
+    /// Asks a quorum whether this replica still leads, and waits until all that was committed is applied here (ReadIndex,
+    /// thesis §6.4), however long that takes. One round serves every read that waits for it.
     ///
     /// # Errors
-    /// When it does not lead, or no quorum answers within the lease.
+    /// As [`Self::confirm`].
     pub async fn read_index(&self) -> Result<(), ReadRefused> {
+        let index = self.confirm().await?;
+        self.await_applied(index).await
+    }
+
+    /// The first half of [`Self::read_index`]: whether this replica still leads. The index of an entry that is committed, as
+    /// all before it are: once it is applied here, the state answers whoever asked before.
+    ///
+    /// # Errors
+    /// When it does not lead, or no quorum answers within the lease, or takes the first entry of its term in time.
+    pub async fn confirm(&self) -> Result<u64, ReadRefused> {
         let asked = BootInstant::now();
         // openraft would wait for as long as its own lease.
         let deadline = Instant::now() + self.shared.timing.lease;
@@ -83,10 +93,50 @@ impl<S: StateMachine> Group<S> {
             Ok(Err(_)) | Err(_) => return Err(ReadRefused::NoQuorum),
         };
         // The index to be applied belongs to the term in which this replica led when it took it.
-        let term = linearizer.read_log_id().log_id().leader_id.term;
-        linearizer.await_ready(&self.shared.raft).await.map_err(|_| ReadRefused::NoQuorum)?;
+        let (term, index) = {
+            let read = linearizer.read_log_id().log_id();
+            (read.leader_id.term, read.index)
+        };
+        self.await_committed(index).await?;
         // openraft may have been content with an answer to a message sent before the read was asked for.
-        self.await_quorum_since(term, asked).await
+        self.await_quorum_since(term, asked).await?;
+        Ok(index)
+    }
+
+    /// The second half: waits until the entry at `index` is applied here.
+    ///
+    /// # Errors
+    /// When the replica stops.
+    pub async fn await_applied(&self, index: u64) -> Result<(), ReadRefused> {
+        let wait = self.shared.raft.wait(None);
+        match wait.applied_index_at_least(Some(index), "reads").await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ReadRefused::NotLeader { leader: None }),
+        }
+    }
+
+    /// Waits until the entry at `index` is committed, for as long as a follower may take for an entry.
+    async fn await_committed(&self, index: u64) -> Result<(), ReadRefused> {
+        let deadline = Instant::now() + APPEND_TIMEOUT;
+        let mut metrics = self.shared.metrics.clone();
+        loop {
+            {
+                let metrics = metrics.borrow_watched();
+                let committed = metrics.local_committed.as_ref();
+                if committed.is_some_and(|committed| committed.index >= index) {
+                    return Ok(());
+                }
+                if metrics.state != ServerState::Leader {
+                    return Err(self.led_elsewhere(&metrics));
+                }
+            }
+            match timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                // The replica has stopped.
+                Ok(Err(_)) => return Err(ReadRefused::NotLeader { leader: None }),
+                Err(_) => return Err(ReadRefused::NoQuorum),
+            }
+        }
     }
 
     /// Waits until a quorum has answered messages of `term` that were sent at `since` or later, for at most one lease.
@@ -101,10 +151,7 @@ impl<S: StateMachine> Group<S> {
             {
                 let metrics = shared.metrics.borrow_watched();
                 if !is_leader || metrics.current_term != term {
-                    let leader = metrics.current_leader.filter(|leader| *leader != shared.id);
-                    let holder = leader.and_then(|id| metrics.membership_config.get_node(&id));
-                    let leader = holder.map(|holder| holder.node);
-                    return Err(ReadRefused::NotLeader { leader });
+                    return Err(self.led_elsewhere(&metrics));
                 }
                 let configs = metrics.membership_config.get_joint_config();
                 if shared.acknowledgements.has_quorum_since(term, since, configs, shared.id) {
@@ -126,5 +173,12 @@ impl<S: StateMachine> Group<S> {
             // In time or not, what is known now decides.
             drop(timeout_at(ask_at.min(deadline), changed).await);
         }
+    }
+
+    /// That it does not lead, and who does by these `metrics`.
+    fn led_elsewhere(&self, metrics: &RaftMetrics<TypeConfig>) -> ReadRefused {
+        let leader = metrics.current_leader.filter(|leader| *leader != self.shared.id);
+        let holder = leader.and_then(|id| metrics.membership_config.get_node(&id));
+        ReadRefused::NotLeader { leader: holder.map(|holder| holder.node) }
     }
 }

@@ -9,18 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::{
-    APPLY_WEIGHT_MAX, LONG_READS_BYTES_MAX, LONG_READS_MAX, PACKETS_IN_FLIGHT_MAX, REQUEST_DEADLINE,
+    APPLY_WEIGHT_MAX, FORWARD_TIMEOUT, LONG_READS_BYTES_MAX, LONG_READS_MAX, PACKETS_IN_FLIGHT_MAX,
+    REQUEST_DEADLINE,
 };
 use super::machine::HashRefused;
 use super::outbox::Lane;
 use super::proposal::{self, Packet, PacketBuffer, PacketId, Stamp, put_command};
 use super::reads::Unread;
 use super::reply::{Replies, ReplyCell};
-use super::shard::{Shard, ShardOptions};
-use super::tests::{HERE, PATIENCE, options};
+use super::shard::{ReadConsistency, Shard, ShardOptions};
+use super::tests::{ELSEWHERE, HERE, PATIENCE, ShardDoor, options, serve, shard_elsewhere};
+use super::wire::{self, Answer, kind};
 use crate::ids::{DbIndex, GroupId, Holder, Incarnation, RaftId, Session, ShardId};
 use crate::raft::{
     Applied, EntryPosition, GroupOptions, Leadership, Origin, SnapshotStore, StateMachine, Timing,
@@ -29,7 +31,7 @@ use crate::resp::{ErrorReply, Protocol};
 use crate::stdx::clock::{MonotonicMicros, UnixMillis};
 use crate::stdx::fs::SystemDisk;
 use crate::stdx::memory::Budget;
-use crate::transport::Peers;
+use crate::transport::{Handler, Message, Peers, Responder};
 use crate::wal::{SnapshotDir, Wal, WalOptions};
 
 /// Members of the large set: to read them all takes an unoptimized program several hundredths of a second.
@@ -53,13 +55,18 @@ impl Drop for Alone {
 
 impl Alone {
     async fn start() -> Self {
+        Self::start_with(ReadConsistency::Lease).await
+    }
+
+    async fn start_with(read_consistency: ReadConsistency) -> Self {
         let (group, id, session) =
             (GroupId::of_shard(ShardId(0)), RaftId(1), Session { number: 1, random: 1 });
         let holder = Holder { node: HERE, incarnation: Incarnation(1) };
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(group, id).await.unwrap();
-        let options = ShardOptions { replicas: vec![HERE], ..options(Peers::new()) };
+        let options =
+            ShardOptions { replicas: vec![HERE], read_consistency, ..options(Peers::new()) };
         let shard = Shard::new(options);
         let directory = SnapshotDir::new(SystemDisk::shared(), folder.path().to_owned());
         let replica = GroupOptions {
@@ -112,11 +119,31 @@ impl Alone {
 
     /// Asks for `k`.
     fn ask(&self, lane: Lane) -> Arc<ReplyCell> {
-        let cell = ReplyCell::new();
-        let mut commands = Vec::new();
-        put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut commands);
-        self.shard.submit(lane, &commands, 1, &cell);
+        ask(&self.shard, lane)
+    }
+
+    /// Sets `k` to `w`, while somebody has the state: it is committed, and will be applied when that has ended.
+    async fn write_behind(&self) -> Arc<ReplyCell> {
+        let replica = self.shard.seat.replica().unwrap();
+        let before = replica.group.confirm().await.unwrap();
+        let (cell, mut commands) = (ReplyCell::new(), Vec::new());
+        put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"k", b"w"], &mut commands);
+        self.shard.submit(Lane::Write, &commands, 1, &cell);
+        let deadline = Instant::now() + PATIENCE;
+        while replica.group.confirm().await.unwrap() == before {
+            assert!(Instant::now() < deadline, "it is not committed");
+            sleep(Duration::from_millis(5)).await;
+        }
         cell
+    }
+
+    /// Lets upkeep look for what is overdue until whatever was asked at `asked` is.
+    async fn tick_past_deadline(&self, asked: Instant) {
+        wait_for("the deadline", || {
+            self.shard.tick();
+            asked.elapsed() > REQUEST_DEADLINE + FORWARD_TIMEOUT
+        })
+        .await;
     }
 
     /// Applies a part of an entry of great weight, past the log: who gets the rest has the state.
@@ -129,6 +156,30 @@ impl Alone {
         let entry = proposal::encode_batch(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
         let position = EntryPosition { term: 1, index: 1 };
         self.shard.machine.apply(position, Origin::Here, &entry).unwrap()
+    }
+}
+
+/// Asks `shard` for `k`.
+fn ask(shard: &Shard, lane: Lane) -> Arc<ReplyCell> {
+    let cell = ReplyCell::new();
+    let mut commands = Vec::new();
+    put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut commands);
+    shard.submit(lane, &commands, 1, &cell);
+    cell
+}
+
+/// The door of a shard that counts the reads that come.
+struct CountingDoor {
+    door: ShardDoor,
+    reads: AtomicUsize,
+}
+
+impl Handler for CountingDoor {
+    fn handle(&self, message: Message, responder: Responder) {
+        if !message.body.is_empty() {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        self.door.handle(message, responder);
     }
 }
 
@@ -300,11 +351,7 @@ async fn reads_that_a_quorum_has_vouched_for_wait_for_the_state() {
         cells.push(alone.ask(Lane::Read));
         wait_for("a read that takes long", || alone.shard.reads.long_in_flight() > long).await;
     }
-    wait_for("the deadline", || {
-        alone.shard.tick();
-        asked.elapsed() > REQUEST_DEADLINE
-    })
-    .await;
+    alone.tick_past_deadline(asked).await;
     seized.finish();
     for cell in cells {
         let mut replies = Replies::default();
@@ -312,6 +359,71 @@ async fn reads_that_a_quorum_has_vouched_for_wait_for_the_state() {
         assert_eq!(replies.bytes, b"$1\r\nv\r\n");
     }
     wait_for("their end", || alone.shard.reads.long_in_flight() == 0).await;
+}
+
+/// They were told that there is no quorum, and whoever asked from elsewhere asked three times.
+#[tokio::test]
+async fn reads_that_a_quorum_has_vouched_for_wait_for_what_is_being_applied() {
+    let alone = Alone::start_with(ReadConsistency::Quorum).await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let seized = alone.seize();
+    let _overdue = alone.write_behind().await;
+    let door =
+        CountingDoor { door: ShardDoor(Arc::clone(&alone.shard)), reads: AtomicUsize::new(0) };
+    let (door, peers) = (Arc::new(door), Peers::new());
+    let _server = serve("n2", ELSEWHERE, &peers, Arc::clone(&door) as Arc<dyn Handler>).await;
+    let elsewhere = shard_elsewhere(peers);
+    let running = tokio::spawn(Arc::clone(&elsewhere).run());
+    let asked = Instant::now();
+    let cells = [alone.ask(Lane::Read), ask(&elsewhere, Lane::Read)];
+    alone.tick_past_deadline(asked).await;
+    assert_eq!(alone.shard.reads.long_in_flight(), 1, "others need not wait for it");
+    assert_eq!(elsewhere.reads.long_in_flight(), 1, "others need not wait for it");
+    seized.finish();
+    for cell in cells {
+        let mut replies = Replies::default();
+        cell.take(&mut replies).await.unwrap();
+        assert_eq!(replies.bytes, b"$1\r\nw\r\n");
+    }
+    assert_eq!(door.reads.load(Ordering::Relaxed), 1, "it was not asked again");
+    running.abort();
+}
+
+/// They waited for the entry that is being applied, however long.
+#[tokio::test]
+async fn reads_wait_for_what_is_being_applied_up_to_a_limit_and_a_word_not_at_all() {
+    let alone = Alone::start_with(ReadConsistency::Quorum).await;
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let seized = alone.seize();
+    let written = alone.write_behind().await;
+    for (body, expected) in [(get(), Err(Unread::Busy)), (Bytes::new(), Ok(Replies::default()))] {
+        let is_vouched = AtomicBool::new(false);
+        let reads = alone.shard.reads.confirmed(&body, false, &is_vouched, BEAT);
+        assert_eq!(timeout(PATIENCE, reads).await.expect("an answer"), expected);
+        assert!(is_vouched.load(Ordering::Acquire));
+    }
+    seized.finish();
+    written.take(&mut Replies::default()).await.unwrap();
+}
+
+/// Nothing counted what other nodes ask for. A word was refused with the reads.
+#[tokio::test]
+async fn reads_of_other_nodes_wait_up_to_a_limit_that_is_not_for_words() {
+    let alone = Alone::start_with(ReadConsistency::Quorum).await;
+    let peers = Peers::new();
+    let door = Arc::new(ShardDoor(Arc::clone(&alone.shard)));
+    let _server = serve("n2", ELSEWHERE, &peers, door).await;
+    let peer = peers.get(ELSEWHERE).unwrap();
+    peer.connected().wait_for(|connected| *connected).await.unwrap();
+    let ask = |body: Bytes| async {
+        let answer = peer.call(GroupId::of_shard(ShardId(0)), kind::READ, body, PATIENCE);
+        wire::take_answer(answer.await.unwrap()).unwrap()
+    };
+    let ticket = alone.shard.reads.admit(LONG_READS_BYTES_MAX).unwrap();
+    assert!(matches!(ask(get()).await, Answer::Busy));
+    assert!(matches!(ask(Bytes::new()).await, Answer::Applied(..)));
+    drop(ticket);
+    assert!(matches!(ask(get()).await, Answer::Applied(..)));
 }
 
 /// Each try at them was run in the end, whoever waited for it, beside all the others.

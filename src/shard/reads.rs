@@ -5,8 +5,9 @@
 //!
 //! **Those that take long.** Vouched for, they wait for no quorum any more: for their turn and for the state, and then they are
 //! at work, [`READ_PATIENCE`] at most. At a replica [`LONG_READS_MAX`] packets are at that point, whoever waits for them by then:
-//! a turn ends with the work, not with the patience of who asked. What nobody waits for any more is not begun, and not gone
-//! on with. Elsewhere, a leader that says nothing is asked for a word: as long as it has one, it is at work, and not asked again.
+//! a turn ends with the work, not with the patience of who asked. A try that was given up here is not begun, and not gone on
+//! with; whether its client, or the node that asked, is still there nobody looks. Elsewhere, a leader that says nothing is
+//! asked for a word: as long as it has one, it is at work, and not asked again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ use super::limits::{
 use super::machine::{Epoch, ShardMachine};
 use super::proposal::PacketBuffer;
 use super::reply::{Replies, ReplyCell};
-use super::seat::Seat;
+use super::seat::{Replica, Seat};
 use super::shard::{Ground, ShardOptions};
 use super::time::ShardTime;
 use super::wire::{self, Answer, kind};
@@ -144,12 +145,21 @@ impl Reads {
         if is_tried && let Some(replies) = self.run_here(arrived, &message.body) {
             return responder.send_with(|out| wire::put_applied(self.front.room(), &replies, out));
         }
-        let Some(ticket) = self.admit(message.body.len()) else {
+        // Whoever should ask elsewhere is told so, however much waits here.
+        if let Err(leader) = self.leading() {
+            return responder.send_with(|out| wire::put_not_leader(leader, out));
+        }
+        // A word waits for a quorum at most, and holds nothing.
+        let is_word = message.body.is_empty();
+        let ticket = if is_word { None } else { self.admit(message.body.len()) };
+        if ticket.is_none() && !is_word {
             return responder.send_with(wire::put_busy);
-        };
+        }
+        let reads = Arc::clone(self);
         tokio::spawn(async move {
-            let reads = &ticket.reads;
-            match reads.confirmed(&message.body, is_tried, &AtomicBool::new(false)).await {
+            let is_vouched = AtomicBool::new(false);
+            let confirmed = reads.confirmed(&message.body, is_tried, &is_vouched, READ_PATIENCE);
+            match confirmed.await {
                 Ok(replies) => {
                     responder.send_with(|out| wire::put_applied(reads.front.room(), &replies, out));
                 }
@@ -159,7 +169,18 @@ impl Reads {
                 }
                 Err(Unread::Silent) => drop(responder),
             }
+            drop(ticket);
         });
+    }
+
+    /// This node's replica, if that leads; else who does.
+    fn leading(&self) -> Result<Arc<Replica>, Option<NodeId>> {
+        let Some(replica) = self.seat.replica() else { return Err(self.seat.hint()) };
+        match replica.group.leadership() {
+            Leadership::Here => Ok(replica),
+            Leadership::There(leader) => Err(Some(leader)),
+            Leadership::Unknown => Err(None),
+        }
     }
 
     /// Lets reads of so many `bytes` wait here, unless too many do: those that come alone always may.
@@ -185,18 +206,20 @@ impl Reads {
         self.machine.run_reads(self.time.for_read(clock), seed, body)
     }
 
-    /// Runs reads of the state of `epoch`, which was vouched for at `clock` or later, however long that takes.
+    /// Runs reads of the state of `epoch`, which was vouched for at `clock` or later, unless that has not ended within
+    /// `patience`.
     async fn run(
         &self,
         (epoch, clock): (Epoch, MonotonicMicros),
         body: &Bytes,
         is_tried: bool,
+        patience: Duration,
     ) -> Result<Replies, Unread> {
         if !is_tried && let Some(replies) = self.run_here(clock, body) {
             let is_same = self.machine.epoch() == epoch;
             return if is_same { Ok(replies) } else { Err(Unread::TurnedAway(None)) };
         }
-        self.run_long((epoch, clock), body, READ_PATIENCE).await
+        self.run_long((epoch, clock), body, patience).await
     }
 
     /// Runs such reads away from the runtimes, unless that has not ended within `patience`.
@@ -251,7 +274,8 @@ impl Reads {
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
             let reads = &ticket.reads;
-            match reads.run((epoch, reads.time.monotonic()), &body, false).await {
+            let vouched = (epoch, reads.time.monotonic());
+            match reads.run(vouched, &body, false, READ_PATIENCE).await {
                 Ok(replies) => cell.complete(&replies, 0, count as usize),
                 Err(Unread::TurnedAway(_) | Unread::Busy | Unread::Silent) => {
                     cell.fail(ErrorReply::SHARD_BUSY);
@@ -260,33 +284,41 @@ impl Reads {
         });
     }
 
-    /// Reads vouched for by a quorum, or by whoever leads; `is_vouched` says when they are. Those that were `is_tried` cannot be
-    /// run in place.
-    async fn confirmed(
+    /// Reads vouched for by a quorum, or by whoever leads; `is_vouched` says when they are. From then on they may take as long
+    /// as `patience`. Those that were `is_tried` cannot be run in place.
+    pub(super) async fn confirmed(
         &self,
         body: &Bytes,
         is_tried: bool,
         is_vouched: &AtomicBool,
+        patience: Duration,
     ) -> Result<Replies, Unread> {
         // Before the replica: of a later one it says nothing.
         let epoch = self.machine.epoch();
-        let turned_away = |leader| Err(Unread::TurnedAway(leader));
-        let Some(replica) = self.seat.replica() else { return turned_away(self.seat.hint()) };
+        let replica = self.leading().map_err(Unread::TurnedAway)?;
         let asked = self.time.monotonic();
-        match replica.group.leadership() {
-            Leadership::Here => {}
-            Leadership::There(leader) => return turned_away(Some(leader)),
-            Leadership::Unknown => return turned_away(None),
+        let turned_away = |refused| match refused {
+            ReadRefused::NotLeader { leader } => Unread::TurnedAway(leader),
+            ReadRefused::NoQuorum => Unread::TurnedAway(None),
+        };
+        if self.seat.may_read() {
+            is_vouched.store(true, Ordering::Release);
+            return self.run((epoch, asked), body, is_tried, patience).await;
         }
-        if !self.seat.may_read() {
-            replica.group.read_index().await.map_err(|refused| match refused {
-                ReadRefused::NotLeader { leader } => Unread::TurnedAway(leader),
-                ReadRefused::NoQuorum => Unread::TurnedAway(None),
-            })?;
-            self.time.lead();
-        }
+        let index = replica.group.confirm().await.map_err(turned_away)?;
         is_vouched.store(true, Ordering::Release);
-        self.run((epoch, asked), body, is_tried).await
+        if body.is_empty() {
+            // A word needs no state: there may be none for long, because what is large is being applied.
+            return Ok(Replies::default());
+        }
+        let deadline = Instant::now() + patience;
+        match timeout_at(deadline, replica.group.await_applied(index)).await {
+            Ok(applied) => applied.map_err(turned_away)?,
+            Err(_) => return Err(Unread::Busy),
+        }
+        self.time.lead();
+        let patience = deadline.saturating_duration_since(Instant::now());
+        self.run((epoch, asked), body, is_tried, patience).await
     }
 
     /// Sends what reads have gathered, each batch in a task of its own that follows the leader.
@@ -372,7 +404,7 @@ impl Reads {
         let is_vouched = AtomicBool::new(false);
         let answer = async {
             if leader == self.seat.node() {
-                self.confirmed(body, false, &is_vouched).await
+                self.confirmed(body, false, &is_vouched, READ_PATIENCE).await
             } else {
                 self.forward(leader, body, &is_vouched).await
             }
@@ -422,7 +454,7 @@ impl Reads {
             return Err(Unread::TurnedAway(None));
         };
         let silence = forward_timeout(body.len());
-        // It gives up by itself, and says so.
+        // It gives up by itself, and says so: at first for want of a quorum, then of patience.
         let at_most = READ_PATIENCE + REQUEST_DEADLINE + silence;
         let answer = peer.call(self.group, kind::READ, body.clone(), at_most);
         let mut answer = std::pin::pin!(answer);
@@ -441,7 +473,7 @@ impl Reads {
                         return Err(Unread::Silent);
                     }
                     // One that does not lead will say so of the reads, too.
-                    if matches!(self.understand(word), Ok(_) | Err(Unread::Busy)) {
+                    if self.understand(word).is_ok() {
                         is_vouched.store(true, Ordering::Release);
                     }
                 }

@@ -30,7 +30,7 @@ use crate::transport::{
 
 /// The ids of "n1", "n2" and "n3", as [`door`] checks.
 pub(super) const HERE: NodeId = NodeId(0xd733_a26d_d4b4_9b94);
-const ELSEWHERE: NodeId = NodeId(0xaf4e_4bf6_ccbf_4e82);
+pub(super) const ELSEWHERE: NodeId = NodeId(0xaf4e_4bf6_ccbf_4e82);
 const STRANGER: NodeId = NodeId(0xe91f_540c_bd1c_ac73);
 
 fn door(name: &str, node: NodeId) -> Door {
@@ -78,7 +78,7 @@ pub(super) fn options(peers: Peers) -> ShardOptions {
     }
 }
 
-fn shard_elsewhere(peers: Peers) -> Arc<Shard> {
+pub(super) fn shard_elsewhere(peers: Peers) -> Arc<Shard> {
     Shard::new(options(peers))
 }
 
@@ -263,7 +263,7 @@ async fn a_retry_is_applied_once_before_and_after_its_replies_are_confirmed() {
 }
 
 /// The door of a shard, as it stands at every node.
-struct ShardDoor(Arc<Shard>);
+pub(super) struct ShardDoor(pub(super) Arc<Shard>);
 
 impl Handler for ShardDoor {
     fn handle(&self, message: Message, responder: Responder) {
@@ -338,7 +338,12 @@ impl Handler for AnsweringNode {
     }
 }
 
-async fn serve(name: &str, node: NodeId, peers: &Peers, handler: Arc<dyn Handler>) -> PeerServer {
+pub(super) async fn serve(
+    name: &str,
+    node: NodeId,
+    peers: &Peers,
+    handler: Arc<dyn Handler>,
+) -> PeerServer {
     let server = PeerServer::bind("127.0.0.1:0", door(name, node), handler).await.unwrap();
     peers.insert(PeerClient::new(PeerOptions {
         door: door("n1", HERE),
@@ -473,23 +478,49 @@ async fn reads_that_a_leader_has_given_up_are_not_taken_to_it_again() {
     running.abort();
 }
 
-/// Nothing counted what other nodes ask for.
+/// It took them for the leader's, who has given the reads up.
 #[tokio::test]
-async fn reads_of_other_nodes_wait_up_to_a_limit() {
+async fn reads_at_a_full_replica_that_does_not_lead_are_sent_on() {
     let peers = Peers::new();
     let shard = shard_elsewhere(Peers::new());
-    let ticket = shard.reads.admit(LONG_READS_BYTES_MAX);
+    shard.seat.note_hint(Some(STRANGER));
+    let _ticket = shard.reads.admit(LONG_READS_BYTES_MAX).unwrap();
     let _server = serve("n2", ELSEWHERE, &peers, Arc::new(ShardDoor(Arc::clone(&shard)))).await;
     let peer = peers.get(ELSEWHERE).unwrap();
     peer.connected().wait_for(|connected| *connected).await.unwrap();
-    let ask = || async {
-        let body = submission(b"");
+    for body in [submission(b""), Bytes::new()] {
         let answer = peer.call(GroupId::of_shard(ShardId(0)), kind::READ, body, PATIENCE);
-        wire::take_answer(answer.await.unwrap()).unwrap()
-    };
-    assert!(matches!(ask().await, Answer::Busy));
-    drop(ticket);
-    assert!(matches!(ask().await, Answer::NotLeader(None)));
+        let answer = wire::take_answer(answer.await.unwrap());
+        assert!(matches!(answer, Some(Answer::NotLeader(Some(STRANGER)))), "{answer:?}");
+    }
+}
+
+/// A node that takes reads, and says nothing but that it will not be asked for a word.
+struct CurtNode(Mutex<Vec<Responder>>);
+
+impl Handler for CurtNode {
+    fn handle(&self, message: Message, responder: Responder) {
+        if message.body.is_empty() {
+            responder.send_with(wire::put_busy);
+        } else {
+            self.0.lock().push(responder);
+        }
+    }
+}
+
+/// They waited for it for a minute.
+#[tokio::test]
+async fn a_word_that_is_refused_vouches_for_nothing() {
+    let peers = Peers::new();
+    let handler = Arc::new(CurtNode(Mutex::default()));
+    let _server = serve("n2", ELSEWHERE, &peers, handler).await;
+    let shard = shard_elsewhere(peers);
+    let running = tokio::spawn(Arc::clone(&shard).run());
+    let cell = submit_read(&shard);
+    let mut replies = Replies::default();
+    let taken = timeout(PATIENCE, cell.take(&mut replies)).await.expect("an answer");
+    assert_eq!(taken, Err(ErrorReply::NO_QUORUM));
+    running.abort();
 }
 
 async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {

@@ -493,7 +493,7 @@ async fn a_caller_of_another_version_is_told() {
     stream.write_all(b"KVPR\x01\0\0\0").await.unwrap();
     let mut answer = Vec::new();
     drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap());
-    assert_eq!(answer[..6], *b"KVPR\x03\0");
+    assert_eq!(answer[..6], *b"KVPR\x04\0");
     // The status behind the hello, and no proof.
     let status = answer.len() - 34;
     assert_eq!((&answer[status..status + 2], &answer[status + 2..]), (&[1, 0][..], &[0; 32][..]));

@@ -64,7 +64,7 @@ const CHECKSUM_BYTES: usize = 4;
 pub(super) const HELLO_BYTES_MAX: usize = HELLO_FIXED_BYTES + NAME_BYTES_MAX + CHECKSUM_BYTES;
 
 /// Version of the protocol, exchanged in the hello.
-pub(super) const PROTOCOL_VERSION: u16 = 3;
+pub(super) const PROTOCOL_VERSION: u16 = 4;
 
 /// First bytes of a hello.
 const MAGIC: [u8; 4] = *b"KVPR";
@@ -498,9 +498,9 @@ mod tests {
     fn golden_hello() {
         assert_eq!(
             hex(&hello().encode()),
-            "4b56505203006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
+            "4b56505204006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
              a8a7a6a5a4a3a2a13412000000000000000000000000000007000000000000007877767574737271\
-             0200000000000000785600000000000000000000000000006e31e5f97027"
+             0200000000000000785600000000000000000000000000006e3184460891"
         );
         assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
     }
