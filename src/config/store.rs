@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
@@ -32,6 +33,9 @@ pub enum Start {
 pub struct Config {
     state: RwLock<State>,
     version: AtomicU64,
+    /// `timeout`, in seconds, beside the state: it is asked for at every read from a socket, which is not to go through a
+    /// lock.
+    timeout_s: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -78,13 +82,21 @@ impl Config {
 
     fn new(values: Values) -> Result<Self, ConfigError> {
         let options = Arc::new(values.options()?);
+        let timeout_s = AtomicU64::new(seconds(options.timeout));
         let state = State { values, options, clients_max: u32::MAX };
-        Ok(Self { state: RwLock::new(state), version: AtomicU64::new(0) })
+        Ok(Self { state: RwLock::new(state), version: AtomicU64::new(0), timeout_s })
     }
 
     /// All values as they are now. A later CONFIG SET does not change what was returned.
     pub fn options(&self) -> Arc<Options> {
         Arc::clone(&self.state.read().options)
+    }
+
+    /// `timeout` as it is now: how long an idle client may stay; `None` for ever. Takes no lock.
+    #[inline]
+    pub fn timeout(&self) -> Option<Duration> {
+        let seconds = self.timeout_s.load(Ordering::Acquire);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// How often the options have changed, for those who look again only when there is something new.
@@ -159,12 +171,18 @@ impl Config {
                 let reason = Rejection::TooManyClients { clients_max };
                 return Err(ConfigError::Set { name: MAXCLIENTS, reason });
             }
+            self.timeout_s.store(seconds(options.timeout), Ordering::Release);
             *state = State { values, options: Arc::new(options), clients_max };
             // Inside the lock: who sees this version and then takes the lock finds these options.
             self.version.fetch_add(1, Ordering::Release);
         }
         Ok(Changed { names, options: Arc::clone(&state.options) })
     }
+}
+
+/// A `timeout` as it is kept beside the state: 0 for none.
+fn seconds(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(0, |timeout| timeout.as_secs())
 }
 
 /// The directive that the machine may bound.

@@ -621,6 +621,7 @@ fn config_get_answers_patterns_as_redis_does() {
 
 #[test]
 fn config_set_changes_options_for_those_who_ask_again() {
+    assert_eq!(flags("--timeout 7").unwrap().timeout(), Some(Duration::from_secs(7)));
     let config = flags("").unwrap();
     let before = config.options();
     let version = config.version();
@@ -632,6 +633,7 @@ fn config_set_changes_options_for_those_who_ask_again() {
     assert_eq!(before.timeout, None, "a snapshot stays");
     assert_eq!(config.version(), version + 1);
     assert_eq!(get(&config, "timeout"), "9");
+    assert_eq!(config.timeout(), Some(Duration::from_secs(9)), "kept beside the options");
 
     let same = config.set(&[("timeout", "9"), ("save", ""), ("appendonly", "yes")]).unwrap();
     assert_eq!(same.names, Vec::<&str>::new());
@@ -653,6 +655,7 @@ fn maxclients_is_bounded_by_what_the_machine_can_serve() {
          not able to handle the specified number of clients, try with 92"
     );
     assert_eq!(get(&config, "timeout"), "0", "nothing of it was taken");
+    assert_eq!(config.timeout(), None);
     config.set(&[("maxclients", "91"), ("timeout", "3")]).unwrap();
     assert_eq!(config.options().maxclients, 91);
 }

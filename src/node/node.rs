@@ -241,9 +241,10 @@ impl Node {
         self.config.options().requirepass.is_set()
     }
 
-    /// How long a silent client may stay; zero for ever.
-    pub fn idle_timeout(&self) -> Duration {
-        self.config.options().timeout.unwrap_or_default()
+    /// How long a silent client may stay; `None` for ever.
+    #[inline]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.config.timeout()
     }
 
     /// What it has done so far.

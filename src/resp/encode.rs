@@ -43,6 +43,7 @@ pub fn encode(reply: &Reply<'_>, protocol: Protocol, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`TooLong`]. Found without encoding it: a reply that would not fit in memory never is.
+#[inline]
 pub fn encode_within(
     reply: &Reply<'_>,
     protocol: Protocol,

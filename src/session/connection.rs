@@ -298,8 +298,9 @@ impl Connection {
 }
 
 /// How long the client may stay if it sends nothing; `None` for ever.
+#[inline]
 fn patience(session: &Session) -> Option<Duration> {
-    let idle = Some(session.node.idle_timeout()).filter(|idle| !idle.is_zero());
+    let idle = session.node.idle_timeout();
     if !session.must_authenticate() {
         return idle;
     }

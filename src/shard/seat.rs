@@ -133,7 +133,8 @@ impl Seat {
     pub(super) fn may_read(&self) -> bool {
         self.read_consistency == ReadConsistency::Lease
             && self.time.is_known()
-            && self.replica().is_some_and(|replica| replica.group.may_read())
+            // Under the lock, without a handle of its own: for each read it would be counted up and down again.
+            && self.replica.read().as_ref().is_some_and(|replica| replica.group.may_read())
     }
 }
 
