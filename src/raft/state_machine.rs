@@ -507,50 +507,11 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
+    use super::super::tests::Counter;
     use super::*;
     use crate::ids::{GroupId, RaftId};
     use crate::stdx::fs::SystemDisk;
     use crate::wal::{SnapshotDir, WalOptions};
-
-    /// Counts the snapshots that it was to begin.
-    #[derive(Default)]
-    struct Begun(AtomicUsize);
-
-    impl StateMachine for Begun {
-        fn apply(
-            &self,
-            _position: EntryPosition,
-            _origin: Origin,
-            _proposal: &Bytes,
-        ) -> Result<Applied, UnknownEntry> {
-            Ok(Applied::Whole)
-        }
-
-        fn begin_snapshot(&self) -> SnapshotTicket {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            SnapshotTicket(0)
-        }
-
-        fn snapshot_step(
-            &self,
-            _ticket: SnapshotTicket,
-            _budget: usize,
-            _out: &mut Vec<u8>,
-        ) -> SnapshotProgress {
-            SnapshotProgress::Done
-        }
-
-        fn abort_snapshot(&self, _ticket: SnapshotTicket) {}
-
-        fn prepare(
-            self: Arc<Self>,
-            _chunks: &mut dyn Iterator<Item = io::Result<Bytes>>,
-        ) -> io::Result<Restored> {
-            Ok(Box::new(|| {}))
-        }
-    }
 
     /// While it waited for its turn, behind an entry that took long, a leader without what it holds was followed.
     #[test]
@@ -578,7 +539,7 @@ mod tests {
         wal.born(GroupId(1), RaftId(1)).await.unwrap();
         let directory = SnapshotDir::new(SystemDisk::shared(), folder.path().to_owned());
         let snapshots = SnapshotStore::new(directory, GroupId(1));
-        let (machine, applied) = (Arc::new(Begun::default()), Arc::new(AppliedTerm::default()));
+        let (machine, applied) = (Arc::new(Counter::default()), Arc::new(AppliedTerm::default()));
         let desk = SnapshotDesk::default();
         let mut adapter =
             Adapter::open(Arc::clone(&machine), snapshots, desk, wal, Arc::clone(&applied))
@@ -587,6 +548,6 @@ mod tests {
         drop(adapter.try_create_snapshot_builder(false).await.unwrap());
         applied.end();
         assert!(adapter.try_create_snapshot_builder(false).await.is_none());
-        assert_eq!(machine.0.load(Ordering::Relaxed), 1);
+        assert_eq!(machine.snapshots_begun.load(Ordering::Relaxed), 1);
     }
 }

@@ -42,10 +42,11 @@ const NEWER: &[u8] = b"newer";
 /// What takes long to apply: until the machine is let go.
 const HEAVY: &[u8] = b"heavy";
 
-/// Counts what it applies.
+/// Counts what it applies, and the snapshots that it begins.
 #[derive(Debug, Default)]
-struct Counter {
+pub(super) struct Counter {
     applied: Arc<AtomicU64>,
+    pub(super) snapshots_begun: AtomicU64,
     /// What is heavy takes as long as this lasts.
     heavy: Mutex<Option<mpsc::Receiver<()>>>,
     knows_newer: bool,
@@ -78,6 +79,7 @@ impl StateMachine for Counter {
     }
 
     fn begin_snapshot(&self) -> SnapshotTicket {
+        self.snapshots_begun.fetch_add(1, Ordering::Relaxed);
         SnapshotTicket(0)
     }
 
