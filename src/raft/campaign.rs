@@ -10,6 +10,7 @@
 //! Source: Raft thesis §9.6.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -123,7 +124,9 @@ impl<S: StateMachine> Group<S> {
             }
             is_free
         };
-        let elected = shared.pledge.queue(decide, shared.raft.trigger().elect(false)).await;
+        let trigger = shared.raft.trigger();
+        let call = pin!(trigger.elect(false));
+        let elected = shared.pledge.queue(decide, call).await;
         if let Some(Err(fatal)) = elected {
             tracing::warn!(group = %shared.group, %fatal, "cannot campaign");
         }

@@ -1,5 +1,6 @@
 //! Messages of peers, the twin of `network`: decoded, judged, handed to openraft, answered.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -92,13 +93,14 @@ impl<S: StateMachine> Group<S> {
         }
         let shared = Arc::clone(&self.shared);
         // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
-        // they not to, the core would answer Conflict and the leader would send them again.
-        tokio::spawn(async move {
+        // they not to, the core would answer Conflict and the leader would send them again. In a box: a call of openraft is
+        // kilobytes large, and tokio moves what it spawns seven times.
+        tokio::spawn(Box::pin(async move {
             if let Some(Ok(answer)) = shared.append(Some(time), request).await {
                 let room = shared.budget.room();
                 responder.send_with(|out| codec::put_append_response(room, &answer, out));
             }
-        });
+        }));
     }
 
     fn handle_cold(&self, body: Bytes, responder: Responder, what: VoteKind) {
@@ -208,7 +210,7 @@ impl<S: StateMachine> Shared<S> {
             }
             true
         };
-        let call = self.raft.append_entries(request);
+        let call = pin!(self.raft.append_entries(request));
         let answer = self.pledge.queue(decide, call).await?;
         let answer = answer.map_err(|_| InboundError::Stopped);
         if matches!(&answer, Ok(answer) if !matches!(answer, AppendEntriesResponse::HigherVote(_)))
@@ -232,7 +234,8 @@ impl<S: StateMachine> Shared<S> {
                 || (!promise.is_bound(now, self.timing.lease) && !self.leads_with_quorum());
             self.has_a_say_in(&roll) && now >= self.votes_from && is_free
         };
-        let Some(answer) = self.pledge.queue(decide, self.raft.vote(request)).await else {
+        let call = pin!(self.raft.vote(request));
+        let Some(answer) = self.pledge.queue(decide, call).await else {
             return refusal(self);
         };
         let answer = answer.map_err(|_| InboundError::Stopped)?;

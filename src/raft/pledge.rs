@@ -12,7 +12,7 @@
 //! Source: Raft thesis §4.2.3, §6.4.1.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -174,20 +174,22 @@ impl Pledge {
     }
 
     /// Decides under the lock and, if `decide` says so, queues `call` under it; then awaits the answer. `None`: not
-    /// queued. A call of openraft queues its message the first time it is polled.
+    /// queued. A call of openraft queues its message the first time it is polled; it is lent, as to [`Self::queue_proposal`].
     pub(super) async fn queue<C: Future>(
         &self,
         decide: impl FnOnce(&mut Promise) -> bool,
-        call: C,
+        call: Pin<&mut C>,
     ) -> Option<C::Output> {
         // tokio's budget could make a first poll come back empty-handed; then others would overtake.
-        let mut call = pin!(unconstrained(call));
+        let mut call = unconstrained(call);
         let mut decide = Some(decide);
         poll_fn(|context| {
-            let Some(decide) = decide.take() else { return call.as_mut().poll(context).map(Some) };
+            let Some(decide) = decide.take() else {
+                return Pin::new(&mut call).poll(context).map(Some);
+            };
             let mut promise = self.promise.lock();
             if decide(&mut promise) {
-                call.as_mut().poll(context).map(Some)
+                Pin::new(&mut call).poll(context).map(Some)
             } else {
                 Poll::Ready(None)
             }
@@ -198,6 +200,8 @@ impl Pledge {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use futures::FutureExt;
 
     use super::*;
@@ -225,14 +229,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_refused_is_not_queued() {
         let pledge = Pledge::default();
-        let call = async { panic!("polled") };
+        let call = pin!(async { panic!("polled") });
         assert!(pledge.queue(|_| false, call).await.is_none());
     }
 
     #[tokio::test]
     async fn what_is_decided_is_queued_under_the_lock() {
         let pledge = Pledge::default();
-        let call = async { pledge.promise.is_locked() };
+        let call = pin!(async { pledge.promise.is_locked() });
         assert_eq!(pledge.queue(|_| true, call).now_or_never(), Some(Some(true)));
     }
 

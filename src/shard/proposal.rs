@@ -14,6 +14,8 @@
 //! words, not numbers, so new commands never change the format. What a replica does not know stops it ([`UnknownProposal`]);
 //! so what is new here is proposed only once the cluster's level says that every member knows it.
 
+use std::hash::{Hash, Hasher};
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -53,7 +55,7 @@ pub struct Stamp {
 }
 
 /// Who sent a packet, and which of its packets this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PacketId {
     /// The front end: the directory of its node. Not the node: that may come back without its memory.
     pub incarnation: Incarnation,
@@ -61,6 +63,13 @@ pub struct PacketId {
     pub session: Session,
     /// Number of the packet within the session.
     pub sequence: u64,
+}
+
+impl Hash for PacketId {
+    /// One word of it: a session is random, and tells its packets from those of others as well as all of its words do.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.session.random ^ self.sequence);
+    }
 }
 
 /// A packet: commands of one front end for one shard, applied once as a unit.

@@ -26,7 +26,7 @@ use super::identity::{Door, Meant, PeerIdentity, Side};
 use super::limits::{
     ADDRESSES_MAX, CHECKS_PER_IDLE_TIMEOUT, LOG_INTERVAL, Limits, SWEEP_GRANULARITY,
 };
-use super::link::{self, Ended, Pulse, Receiver, Watch};
+use super::link::{self, Ended, Pulse, Receiver, Warden, Watch};
 use super::message::Kind;
 use super::outgoing::{Body, Outgoing};
 use super::stats::{Counters, TransportStats};
@@ -333,6 +333,12 @@ impl Shared {
         }
     }
 
+    /// Whether the peer is welcome.
+    fn judge(&self, met: &Met) -> Result<(), Ended> {
+        let verdict = self.door.judge(&met.who, &met.meant, Side::Dialling);
+        refusal_of(verdict).map_or(Ok(()), |refusal| Err(Ended::Refused(refusal)))
+    }
+
     fn connect(&self, connected: ConnectedTo) {
         *self.met.lock() = Some(connected);
         let mut state = self.state.lock();
@@ -458,52 +464,92 @@ async fn keep_connected(
         let delay = backoff.delay();
         let attempt = async {
             sleep(delay).await;
-            connect_and_serve(&shared, &addresses, meant).await
+            connect_any(&shared, &addresses, meant).await
         };
-        tokio::select! {
+        let attempted = tokio::select! {
             biased;
             // An error cannot happen, `shared` holds the sender.
-            _ = orders.changed() => backoff.reset(),
-            (lived, ended) = attempt => {
-                shared.complain(&addresses, &ended);
-                backoff.ended(lived);
-            }
+            _ = orders.changed() => Err(Ended::Recalled),
+            attempted = attempt => attempted,
+        };
+        let (lived, ended) = match attempted {
+            Ok((stream, connected)) => serve(&shared, stream, connected, orders.clone()).await,
+            Err(ended) => (Duration::ZERO, ended),
+        };
+        if matches!(ended, Ended::Recalled) {
+            backoff.reset();
+        } else {
+            shared.complain(&addresses, &ended);
+            backoff.ended(lived);
         }
     }
 }
 
-/// One connection from beginning to end: how long it was up and why it ended.
-async fn connect_and_serve(
-    shared: &Shared,
-    addresses: &[String],
-    meant: Meant,
+/// One connection from its handshake to its end: how long it was up and why it ended.
+async fn serve(
+    shared: &Arc<Shared>,
+    mut stream: TcpStream,
+    connected: ConnectedTo,
+    orders: watch::Receiver<Control>,
 ) -> (Duration, Ended) {
-    let (mut stream, connected) = match connect_any(shared, addresses, meant).await {
-        Ok(connected) => connected,
-        Err(ended) => return (Duration::ZERO, ended),
-    };
-    let ConnectedTo { address, met } = connected.clone();
     let since = Instant::now();
+    let (met, address) = (connected.met.clone(), connected.address.clone());
     let _connected = Connected(shared);
     shared.connect(connected);
     tracing::info!(peer = %shared.remote, address, "peer connected");
-    let ended = tokio::select! {
-        biased;
-        ended = recheck(shared, &met) => ended,
-        () = shared.door.local.differs_from(&met.said) => Ended::Renamed,
-        ended = serve(shared, &mut stream) => ended,
+    let ended = match shared.judge(&met) {
+        Ok(()) => exchange(shared, &mut stream, met, orders).await,
+        Err(ended) => ended,
     };
     (since.elapsed(), ended)
+}
+
+/// Carries messages until the connection ends.
+async fn exchange(
+    shared: &Arc<Shared>,
+    stream: &mut TcpStream,
+    met: Met,
+    orders: watch::Receiver<Control>,
+) -> Ended {
+    let (source, sink) = stream.split();
+    let pulse = Arc::new(Pulse::default());
+    let decoder = Decoder::new(shared.limits.frame_bytes_max);
+    let mut answers = Answers(shared);
+    let mut warden = Warden::begin(watch(Arc::clone(shared), met, orders, Arc::clone(&pulse)));
+    // The reader goes first: what it completes may queue new calls, which the writer then takes along.
+    tokio::select! {
+        biased;
+        ended = link::read_frames(source, decoder, &shared.counters, &pulse, &mut answers) => ended,
+        ended = link::write_batches(sink, &shared.counters, |context, batch| {
+            shared.state.lock().outgoing.poll_take(context, batch)
+        }) => ended,
+        ended = warden.end() => ended,
+    }
+}
+
+/// Ends when the connection must, for a reason that does not come over it.
+async fn watch(
+    shared: Arc<Shared>,
+    met: Met,
+    mut orders: watch::Receiver<Control>,
+    pulse: Arc<Pulse>,
+) -> Ended {
+    tokio::select! {
+        biased;
+        _ = orders.changed() => Ended::Recalled,
+        ended = recheck(&shared, &met) => ended,
+        () = shared.door.local.differs_from(&met.said) => Ended::Renamed,
+        ended = watch_over(&shared, &pulse) => ended,
+    }
 }
 
 /// Ends when the peer is no longer welcome.
 async fn recheck(shared: &Shared, met: &Met) -> Ended {
     loop {
-        let verdict = shared.door.judge(&met.who, &met.meant, Side::Dialling);
-        if let Some(refusal) = refusal_of(verdict) {
-            return Ended::Refused(refusal);
-        }
         shared.rechecks.notified().await;
+        if let Err(ended) = shared.judge(met) {
+            return ended;
+        }
     }
 }
 
@@ -548,22 +594,6 @@ async fn connect(
     stream.set_nodelay(true).map_err(Ended::Socket)?;
     let met = handshake::call(&mut stream, &shared.door, meant, patience).await?;
     Ok((stream, met))
-}
-
-async fn serve(shared: &Shared, stream: &mut TcpStream) -> Ended {
-    let (source, sink) = stream.split();
-    let pulse = Pulse::default();
-    let decoder = Decoder::new(shared.limits.frame_bytes_max);
-    let mut answers = Answers(shared);
-    // The reader goes first: what it completes may queue new calls, which the writer then takes along.
-    tokio::select! {
-        biased;
-        ended = link::read_frames(source, decoder, &shared.counters, &pulse, &mut answers) => ended,
-        ended = link::write_batches(sink, &shared.counters, |context, batch| {
-            shared.state.lock().outgoing.poll_take(context, batch)
-        }) => ended,
-        ended = watch_over(shared, &pulse) => ended,
-    }
 }
 
 /// Times out calls, pings the peer, and ends when it has been silent for the idle timeout.

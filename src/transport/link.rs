@@ -1,14 +1,18 @@
 //! The two halves of a live connection, the same for client and server: bytes in → frames, queue → bytes out.
 //!
 //! Both halves run in one task: what the reader's frames put into the queue is written in the same turn, and dropping
-//! that one task ends everything.
+//! that one task ends everything. What may end the connection for other reasons, and seldom does, is asked by a task beside it
+//! (`Warden`): in the task of the halves it would be asked at every message.
 
+use std::future::{Future, pending};
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
 
 use super::decode::{Decoder, Frame};
 use super::limits::READS_PER_TURN_MAX;
@@ -43,6 +47,8 @@ pub(super) enum Ended {
     TooMany,
     #[error("this node is another than it said")]
     Renamed,
+    #[error("another peer is meant, or this one elsewhere")]
+    Recalled,
     #[error("no address of the peer resolves")]
     NoAddress,
 }
@@ -79,6 +85,39 @@ impl<'a> Watch<'a> {
             if now == self.last { self.silent_checks.saturating_add(1) } else { 0 };
         self.last = now;
         self.silent_checks
+    }
+}
+
+/// The task that watches over a connection, and knows when it is to end. It ends with its owner.
+#[derive(Debug)]
+pub(super) struct Warden(JoinHandle<Ended>);
+
+impl Warden {
+    /// Has `watch` say when and why the connection ends.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(super) fn begin(watch: impl Future<Output = Ended> + Send + 'static) -> Self {
+        Self(tokio::spawn(watch))
+    }
+
+    /// Waits for the end.
+    pub(super) async fn end(&mut self) -> Ended {
+        match (&mut self.0).await {
+            Ok(ended) => ended,
+            Err(error) => match error.try_into_panic() {
+                // As if it had happened here.
+                Ok(panic) => resume_unwind(panic),
+                // Nobody aborts it but its owner, or a runtime that ends everything.
+                Err(_) => pending().await,
+            },
+        }
+    }
+}
+
+impl Drop for Warden {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

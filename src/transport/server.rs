@@ -20,7 +20,7 @@ use super::error::{BindError, TransportError};
 use super::handshake::{self, Met, refusal_of};
 use super::identity::{Door, Sender, Side, Verdict};
 use super::limits::{ACCEPT_PAUSE, CHECKS_PER_IDLE_TIMEOUT, LOG_INTERVAL, Limits, PROGRESS_BYTES};
-use super::link::{self, Ended, Pulse, Receiver, Watch};
+use super::link::{self, Ended, Pulse, Receiver, Warden, Watch};
 use super::message::{Handler, Kind, Message};
 use super::outgoing::{Body, Outgoing};
 use super::stats::{Counters, TransportStats};
@@ -246,6 +246,13 @@ impl Connection {
         }
     }
 
+    /// Whether the peer is welcome, and as whom.
+    fn judge(&self) -> Result<(), Ended> {
+        let verdict = self.shared.door.judge(&self.met.who, &self.met.meant, Side::Listening);
+        self.is_stranger.store(verdict == Verdict::Stranger, Ordering::Relaxed);
+        refusal_of(verdict).map_or(Ok(()), |refusal| Err(Ended::Refused(refusal)))
+    }
+
     fn pong(&self) {
         self.push(&Header::control(FrameType::Pong), |outgoing, header| {
             outgoing.push_with(header, |_| ())
@@ -399,41 +406,52 @@ async fn greet(stream: &mut TcpStream, shared: &Shared) -> Result<Met, Ended> {
     handshake::answer(stream, &shared.door, shared.limits.handshake_timeout).await
 }
 
-/// Ends when the peer is no longer welcome.
-async fn recheck(connection: &Connection) -> Ended {
-    let Connection { met, shared, is_stranger, .. } = connection;
-    let mut rechecks = shared.rechecks.subscribe();
-    loop {
-        // Once at the beginning too: what changed since the handshake was told to nobody.
-        let verdict = shared.door.judge(&met.who, &met.meant, Side::Listening);
-        if let Some(refusal) = refusal_of(verdict) {
-            return Ended::Refused(refusal);
-        }
-        is_stranger.store(verdict == Verdict::Stranger, Ordering::Relaxed);
-        if rechecks.changed().await.is_err() {
-            return Ended::Eof;
-        }
-    }
-}
-
 async fn serve_requests(connection: &Arc<Connection>, stream: &mut TcpStream) -> Ended {
     let (source, sink) = stream.split();
-    let Shared { limits, counters, .. } = &*connection.shared;
-    let pulse = Pulse::default();
+    let Shared { limits, counters, rechecks, .. } = &*connection.shared;
+    let pulse = Arc::new(Pulse::default());
     let decoder = Decoder::new(limits.frame_bytes_max);
     let mut requests = Requests { connection, bytes_unconfirmed: 0 };
+    let rechecks = rechecks.subscribe();
+    // What changed since the handshake was told to nobody.
+    if let Err(ended) = connection.judge() {
+        return ended;
+    }
+    let mut warden = Warden::begin(watch(Arc::clone(connection), rechecks, Arc::clone(&pulse)));
     // The reader goes first: answers given inside the handler are written in the same turn.
     tokio::select! {
         biased;
-        ended = recheck(connection) => ended,
-        () = connection.shared.door.local.differs_from(&connection.met.said) => Ended::Renamed,
         ended = link::read_frames(source, decoder, counters, &pulse, &mut requests) => ended,
         ended = link::write_batches(sink, counters, |context, batch| {
             connection.outgoing.lock().poll_take(context, batch)
         }) => ended,
-        () = connection.congested.notified() => Ended::Congested,
-        ended = watch_over(limits, &pulse) => ended,
+        ended = warden.end() => ended,
     }
+}
+
+/// Ends when the connection must, for a reason that does not come over it.
+async fn watch(
+    connection: Arc<Connection>,
+    rechecks: watch::Receiver<()>,
+    pulse: Arc<Pulse>,
+) -> Ended {
+    tokio::select! {
+        biased;
+        ended = recheck(&connection, rechecks) => ended,
+        () = connection.shared.door.local.differs_from(&connection.met.said) => Ended::Renamed,
+        () = connection.congested.notified() => Ended::Congested,
+        ended = watch_over(&connection.shared.limits, &pulse) => ended,
+    }
+}
+
+/// Ends when the peer is no longer welcome.
+async fn recheck(connection: &Connection, mut rechecks: watch::Receiver<()>) -> Ended {
+    while rechecks.changed().await.is_ok() {
+        if let Err(ended) = connection.judge() {
+            return ended;
+        }
+    }
+    Ended::Eof
 }
 
 /// Ends when the peer has been silent for the silence timeout.

@@ -126,10 +126,14 @@ impl Header {
         Self { frame_type, kind: Kind(0), group: GroupId(0), request: 0 }
     }
 
-    /// The header bytes of a frame whose body has `body_bytes` bytes and the checksum state `body`.
+    /// The header bytes of a frame whose body has `body_bytes` bytes, and which `add_body` adds to a checksum.
     ///
     /// `None` when the length does not fit its field.
-    fn encode(&self, body_bytes: usize, body: &Hasher) -> Option<[u8; HEADER_BYTES]> {
+    fn encode(
+        &self,
+        body_bytes: usize,
+        add_body: impl FnOnce(&mut Hasher),
+    ) -> Option<[u8; HEADER_BYTES]> {
         let length = u32::try_from(body_bytes.checked_add(HEADER_BYTES - LENGTH_BYTES)?).ok()?;
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&length.to_le_bytes());
@@ -138,7 +142,7 @@ impl Header {
         bytes[10..14].copy_from_slice(&self.group.0.to_le_bytes());
         bytes[14..22].copy_from_slice(&self.request.to_le_bytes());
         let mut checksum = header_checksum(&bytes);
-        checksum.combine(body);
+        add_body(&mut checksum);
         bytes[4..8].copy_from_slice(&checksum.finalize().to_le_bytes());
         Some(bytes)
     }
@@ -155,10 +159,12 @@ pub(super) fn begin_frame(buffer: &mut Vec<u8>) -> usize {
 ///
 /// Returns false, with the frame unfinished, when the length does not fit its field.
 pub(super) fn finish_frame(buffer: &mut [u8], start: usize, header: &Header) -> bool {
-    let body_start = start + HEADER_BYTES;
-    let body = checksum_of(&buffer[body_start..]);
-    let Some(bytes) = header.encode(buffer.len() - body_start, &body) else { return false };
-    buffer[start..body_start].copy_from_slice(&bytes);
+    let (head, body) = buffer[start..].split_at_mut(HEADER_BYTES);
+    // Not a checksum of its own for the body, to be combined with the header's: that costs what 500 bytes do.
+    let Some(bytes) = header.encode(body.len(), |checksum| checksum.update(body)) else {
+        return false;
+    };
+    head.copy_from_slice(&bytes);
     true
 }
 
@@ -169,7 +175,9 @@ pub(super) fn append_header(
     body_bytes: usize,
     body: &Hasher,
 ) -> bool {
-    let Some(bytes) = header.encode(body_bytes, body) else { return false };
+    let Some(bytes) = header.encode(body_bytes, |checksum| checksum.combine(body)) else {
+        return false;
+    };
     buffer.extend_from_slice(&bytes);
     true
 }
