@@ -27,6 +27,7 @@ mod holdback;
 mod inbound;
 mod inbound_snapshots;
 mod lease;
+mod linger;
 mod log_store;
 mod membership;
 mod network;

@@ -22,7 +22,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::acknowledgements::Acknowledgements;
@@ -33,6 +33,7 @@ use super::limits::{
     APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
     SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
 };
+use super::linger::Linger;
 use super::snapshot::{SnapshotHandle, SnapshotStore, blocking};
 use super::snapshots::{Pause, Refusal};
 use super::timekeeper::Timekeeper;
@@ -393,18 +394,18 @@ fn without_lone_commits<S>(input: S) -> impl Stream<Item = S::Item> + Send
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
 {
-    stream::unfold(input.fuse(), |mut input| async move {
+    stream::unfold((input.fuse(), Linger::default()), |(mut input, mut linger)| async move {
         let mut request = input.next().await?;
         if request.entries.is_empty() {
             let until = Instant::now() + COMMIT_LINGER;
-            while let Ok(Some(later)) = timeout_at(until, input.next()).await {
+            while let Some(Some(later)) = linger.wait(until, input.next()).await {
                 request = later;
                 if !request.entries.is_empty() {
                     break;
                 }
             }
         }
-        Some((request, input))
+        Some((request, (input, linger)))
     })
 }
 
