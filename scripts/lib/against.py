@@ -175,6 +175,7 @@ class Against:
         with self.yards(lambda yard: yard.kvorum(*directives)) as nodes:
             for node in nodes.values():
                 node.await_up("an answer", lambda node=node: call(node.port, "GET", "key") is None)
+                call(node.port, "SET", "key:one", "xxx")
                 self.bench.load([node.port], "set", 64, self.bench.keys, "--order", "rising")
             doors = {name: [node.port] for name, node in nodes.items()}
             for key, told in (("key:one", " one key"), (None, f" of {self.bench.keys} keys")):

@@ -140,11 +140,17 @@ mod tests {
     use std::alloc::System;
     use std::thread;
 
+    use parking_lot::Mutex;
+
     use super::*;
+
+    /// There is one count, of everything in the process.
+    static COUNTING: Mutex<()> = Mutex::new(());
 
     /// Not the allocator of this process: what it counts is what this test asks it for.
     #[test]
     fn what_is_given_and_given_back_is_counted_over_threads() {
+        let _alone = COUNTING.lock();
         let allocator = Counted(System);
         let before = used();
         let layout = Layout::from_size_align(1 << 20, 16).unwrap();
@@ -166,6 +172,7 @@ mod tests {
 
     #[test]
     fn threads_without_a_place_of_their_own_are_counted() {
+        let _alone = COUNTING.lock();
         let allocator = Counted(System);
         let layout = Layout::from_size_align(1 << 10, 16).unwrap();
         let before = used();

@@ -258,7 +258,7 @@ struct Shared {
     /// Who answers, while connected.
     met: Mutex<Option<ConnectedTo>>,
     refusal: watch::Sender<Option<Refusal>>,
-    /// Asks the task to judge the connected peer anew.
+    /// Asks the connection's warden to judge the peer anew.
     rechecks: Notify,
     control: watch::Sender<Control>,
     /// Its sender lives in the task.
@@ -476,11 +476,14 @@ async fn keep_connected(
             Ok((stream, connected)) => serve(&shared, stream, connected, orders.clone()).await,
             Err(ended) => (Duration::ZERO, ended),
         };
-        if matches!(ended, Ended::Recalled) {
-            backoff.reset();
-        } else {
+        let is_recalled = matches!(ended, Ended::Recalled);
+        if !is_recalled {
             shared.complain(&addresses, &ended);
             backoff.ended(lived);
+        }
+        // Also when the connection ended by itself before anybody saw the order.
+        if is_recalled || orders.has_changed().unwrap_or(false) {
+            backoff.reset();
         }
     }
 }
@@ -516,15 +519,17 @@ async fn exchange(
     let decoder = Decoder::new(shared.limits.frame_bytes_max);
     let mut answers = Answers(shared);
     let mut warden = Warden::begin(watch(Arc::clone(shared), met, orders, Arc::clone(&pulse)));
-    // The reader goes first: what it completes may queue new calls, which the writer then takes along.
-    tokio::select! {
+    // The reader goes before the writer: what it completes may queue new calls, which the writer then takes along.
+    let ended = tokio::select! {
         biased;
+        ended = warden.end() => ended,
         ended = link::read_frames(source, decoder, &shared.counters, &pulse, &mut answers) => ended,
         ended = link::write_batches(sink, &shared.counters, |context, batch| {
             shared.state.lock().outgoing.poll_take(context, batch)
         }) => ended,
-        ended = warden.end() => ended,
-    }
+    };
+    warden.stop().await;
+    ended
 }
 
 /// Ends when the connection must, for a reason that does not come over it.

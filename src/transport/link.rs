@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, unconstrained};
 
 use super::decode::{Decoder, Frame};
 use super::limits::READS_PER_TURN_MAX;
@@ -88,9 +88,10 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The task that watches over a connection, and knows when it is to end. It ends with its owner.
+/// The task that watches over a connection, and knows when it is to end. It is to be stopped; dropped instead, it ends in a
+/// moment.
 #[derive(Debug)]
-pub(super) struct Warden(JoinHandle<Ended>);
+pub(super) struct Warden(Option<JoinHandle<Ended>>);
 
 impl Warden {
     /// Has `watch` say when and why the connection ends.
@@ -98,12 +99,16 @@ impl Warden {
     /// # Panics
     /// Outside a tokio runtime.
     pub(super) fn begin(watch: impl Future<Output = Ended> + Send + 'static) -> Self {
-        Self(tokio::spawn(watch))
+        Self(Some(tokio::spawn(watch)))
     }
 
-    /// Waits for the end.
+    /// Waits for the end. To be asked first in each turn: who is no longer welcome is not heard any more.
     pub(super) async fn end(&mut self) -> Ended {
-        match (&mut self.0).await {
+        let Some(task) = &mut self.0 else { return pending().await };
+        // What the halves have used up of the turn must not hide it.
+        let ended = unconstrained(task).await;
+        self.0 = None;
+        match ended {
             Ok(ended) => ended,
             Err(error) => match error.try_into_panic() {
                 // As if it had happened here.
@@ -113,11 +118,21 @@ impl Warden {
             },
         }
     }
+
+    /// Stops it, and waits until it has stopped: the next connection's shall not meet it.
+    pub(super) async fn stop(mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+            drop(task.await);
+        }
+    }
 }
 
 impl Drop for Warden {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 

@@ -249,8 +249,11 @@ impl Connection {
     /// Whether the peer is welcome, and as whom.
     fn judge(&self) -> Result<(), Ended> {
         let verdict = self.shared.door.judge(&self.met.who, &self.met.meant, Side::Listening);
+        if let Some(refusal) = refusal_of(verdict) {
+            return Err(Ended::Refused(refusal));
+        }
         self.is_stranger.store(verdict == Verdict::Stranger, Ordering::Relaxed);
-        refusal_of(verdict).map_or(Ok(()), |refusal| Err(Ended::Refused(refusal)))
+        Ok(())
     }
 
     fn pong(&self) {
@@ -418,15 +421,17 @@ async fn serve_requests(connection: &Arc<Connection>, stream: &mut TcpStream) ->
         return ended;
     }
     let mut warden = Warden::begin(watch(Arc::clone(connection), rechecks, Arc::clone(&pulse)));
-    // The reader goes first: answers given inside the handler are written in the same turn.
-    tokio::select! {
+    // The reader goes before the writer: answers given inside the handler are written in the same turn.
+    let ended = tokio::select! {
         biased;
+        ended = warden.end() => ended,
         ended = link::read_frames(source, decoder, counters, &pulse, &mut requests) => ended,
         ended = link::write_batches(sink, counters, |context, batch| {
             connection.outgoing.lock().poll_take(context, batch)
         }) => ended,
-        ended = warden.end() => ended,
-    }
+    };
+    warden.stop().await;
+    ended
 }
 
 /// Ends when the connection must, for a reason that does not come over it.

@@ -688,7 +688,7 @@ mod tests {
         assert_eq!(at(dir.path()).published(GROUP).unwrap(), [better, good]);
     }
 
-    /// Faults, row D7: it was given up, and one that a start looked for was passed over.
+    /// Faults, row D1: it was given up, and one that a start looked for was passed over.
     #[test]
     fn a_snapshot_without_a_descriptor_waits_for_one() {
         let disk = MemoryDisk::new();
