@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 /// An allocator whose bytes are counted: see [`used`]. To be the global one.
 ///
 /// Cost: eight instructions each time memory is asked for or given back, none of which another processor hears of, but for
-/// the threads that come when [`OWN_STRIPES`] have.
+/// the threads that come when `OWN_STRIPES` have.
 #[derive(Debug)]
 pub struct Counted<A>(pub A);
 
