@@ -1,30 +1,32 @@
 //! Hashes: fields with values.
 //!
-//! Small hashes are one packed run of `field, value, field, value …`; larger ones a dense table. Both keep
-//! the same order: a new field goes to the end, a removed one is replaced by the last. A hash that became a
-//! table stays one, as in Redis, and the snapshot says which form it has, so that a restored replica goes on
-//! exactly as the others do.
+//! Small hashes are one packed run (`packed`), larger ones a dense table (`table`). Both keep the same order: a
+//! new field goes to the end, a removed one is replaced by the last. A hash that became a table stays one, as
+//! in Redis, and the snapshot says which form it has, so that a restored replica goes on exactly as the others
+//! do.
 //!
 //! Source: Redis docs, "Memory optimization" (`hash-max-listpack-entries`, `hash-max-listpack-value`).
 
-use super::Bin;
-use super::codec::{self, DecodeError, Sink};
-use super::dense::{Dense, Keyed, MemberKey};
-use super::packed::{self, Packed};
-use super::parts::{Cursor, Elements};
-use super::words::{Words, into_bin};
+mod iter;
+mod loading;
+mod packed;
+mod table;
 
-/// The most fields of a packed hash.
-const PACKED_FIELDS_MAX: usize = 128;
-/// The longest field or value of a packed hash, in bytes.
-const PACKED_BYTES_MAX: usize = 64;
+use super::codec::{self, Sink};
+use super::dense::{Dense, MemberKey};
+use super::packed::Packed;
+use super::parts::{Cursor, Elements};
+
+use self::iter::FormIter;
+pub use self::iter::HashIter;
+pub(super) use self::loading::HashLoading;
+use self::packed::Pairs;
+use self::table::Pair;
 
 /// The snapshot's code of the packed form.
 const FORM_PACKED: u8 = 0;
 /// The snapshot's code of the table form.
 const FORM_TABLE: u8 = 1;
-
-const BEYOND_LIMITS: DecodeError = DecodeError::Invalid("a packed hash is beyond its limits");
 
 /// A Redis hash.
 #[derive(Clone, Debug)]
@@ -34,18 +36,6 @@ pub struct Hash(Form, MemberKey);
 enum Form {
     Packed(Packed),
     Table(Dense<Pair>),
-}
-
-#[derive(Clone, Debug)]
-struct Pair {
-    field: Bin,
-    value: Bin,
-}
-
-impl Keyed for Pair {
-    fn key(&self) -> &[u8] {
-        &self.field
-    }
 }
 
 impl Hash {
@@ -79,12 +69,12 @@ impl Hash {
     pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
         match &self.0 {
             Form::Packed(run) => {
-                pairs(run).find(|(other, _)| *other == field).map(|(_, value)| value)
+                Pairs::of(run).find(|(other, _)| *other == field).map(|(_, value)| value)
             }
-            Form::Table(table) => table
-                .position(field)
-                .and_then(|position| table.get(position))
-                .map(|pair| &*pair.value),
+            Form::Table(table) => {
+                let position = table.position(field)?;
+                table.get(position).map(|pair| pair.as_slices().1)
+            }
         }
     }
 
@@ -95,64 +85,34 @@ impl Hash {
 
     /// Sets `field` to `value`. Returns whether the field is new.
     pub fn insert(&mut self, field: &[u8], value: &[u8]) -> bool {
-        if let Form::Packed(run) = &mut self.0 {
-            let found = position(run, field);
-            let is_small = field.len() <= PACKED_BYTES_MAX && value.len() <= PACKED_BYTES_MAX;
-            match found {
-                Some(index) if is_small => {
-                    run.replace(2 * index + 1, value);
-                    return false;
-                }
-                None if is_small && run.len() / 2 < PACKED_FIELDS_MAX => {
-                    run.push_back(field);
-                    run.push_back(value);
-                    return true;
-                }
-                Some(_) | None => {}
-            }
+        if let Form::Packed(run) = &mut self.0
+            && let Some(is_new) = packed::insert(run, field, value)
+        {
+            return is_new;
         }
-        let table = self.make_table();
-        let (position, is_new) =
-            table.insert_with(field, || Pair { field: field.into(), value: value.into() });
-        if !is_new && let Some(pair) = table.get_mut(position) {
-            // A new buffer of the right size: the old one may be much longer.
-            pair.value = value.into();
-        }
-        is_new
+        table::insert(self.make_table(), field, value)
     }
 
     /// Removes `field`; the last field takes its place in the order. Returns whether it existed.
     pub fn remove(&mut self, field: &[u8]) -> bool {
         match &mut self.0 {
-            Form::Packed(run) => match position(run, field) {
-                Some(index) => {
-                    run.swap_remove(2 * index, 2);
-                    true
-                }
-                None => false,
-            },
-            Form::Table(table) => match table.position(field) {
-                Some(position) => {
-                    drop(table.swap_remove(position));
-                    true
-                }
-                None => false,
-            },
+            Form::Packed(run) => packed::remove(run, field),
+            Form::Table(table) => table::remove(table, field),
         }
     }
 
     /// The field at `index` of the order, and its value.
     pub fn nth(&self, index: usize) -> Option<(&[u8], &[u8])> {
         match &self.0 {
-            Form::Packed(run) => pairs(run).nth(index),
-            Form::Table(table) => table.get(index).map(as_slices),
+            Form::Packed(run) => Pairs::of(run).nth(index),
+            Form::Table(table) => table.get(index).map(Pair::as_slices),
         }
     }
 
     /// All fields with their values, in the order of the hash.
     pub fn iter(&self) -> HashIter<'_> {
         HashIter(match &self.0 {
-            Form::Packed(run) => FormIter::Packed(run.iter()),
+            Form::Packed(run) => FormIter::Packed(Pairs::of(run)),
             Form::Table(table) => FormIter::Table(table.as_slice().iter()),
         })
     }
@@ -170,7 +130,7 @@ impl Hash {
             }
             Form::Table(table) => {
                 let (step, next) = table.scan(cursor, count);
-                step.iter().map(as_slices).for_each(|(field, value)| visit(field, value));
+                step.iter().map(Pair::as_slices).for_each(|(field, value)| visit(field, value));
                 next
             }
         }
@@ -189,7 +149,7 @@ impl Hash {
     /// room; whether those were all.
     pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
         let pairs = match &self.0 {
-            Form::Packed(run) => FormIter::Packed(run.iter_from(2 * cursor.element)),
+            Form::Packed(run) => FormIter::Packed(Pairs::from(run, cursor.element)),
             Form::Table(table) => FormIter::Table(table.as_slice()[cursor.element..].iter()),
         };
         HashIter(pairs).all(|(field, value)| {
@@ -202,82 +162,12 @@ impl Hash {
 
     fn make_table(&mut self) -> &mut Dense<Pair> {
         if let Form::Packed(run) = &self.0 {
-            let mut table = Dense::with_capacity(self.1, run.len() / 2 + 1);
-            for (field, value) in pairs(run) {
-                table.insert_with(field, || Pair { field: field.into(), value: value.into() });
-            }
-            self.0 = Form::Table(table);
+            self.0 = Form::Table(table::of_run(run, self.1));
         }
         match &mut self.0 {
             Form::Table(table) => table,
             Form::Packed(_) => unreachable!("the form was made a table"),
         }
-    }
-}
-
-/// A hash that is read from a snapshot.
-#[derive(Debug)]
-pub(super) struct HashLoading {
-    hash: Hash,
-    left: usize,
-    /// Of the next pair, when only that has come.
-    field: Option<Bin>,
-}
-
-impl HashLoading {
-    /// One of `count` fields in `form`.
-    ///
-    /// # Errors
-    /// [`DecodeError::UnknownFormat`], and [`DecodeError::Invalid`] for a packed hash beyond its limits.
-    pub(super) fn new(form: u8, count: usize, key: MemberKey) -> Result<Self, DecodeError> {
-        let hash = match form {
-            FORM_PACKED if count > PACKED_FIELDS_MAX => return Err(BEYOND_LIMITS),
-            FORM_PACKED => Hash::new(key),
-            FORM_TABLE => Hash(Form::Table(Dense::with_capacity(key, 0)), key),
-            other => return Err(DecodeError::UnknownFormat(other)),
-        };
-        Ok(Self { hash, left: count, field: None })
-    }
-
-    /// Reads fields.
-    ///
-    /// # Errors
-    /// [`DecodeError::Duplicate`] for a field that occurs twice, and whatever else is wrong with the bytes;
-    /// [`DecodeError::Truncated`] until all have come.
-    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
-        while self.left > 0 {
-            let field = match self.field.take() {
-                Some(field) => field,
-                None => into_bin(words.bytes()?),
-            };
-            let value = match words.bytes() {
-                Ok(value) => value,
-                Err(error) => {
-                    self.field = Some(field);
-                    return Err(error);
-                }
-            };
-            let is_new = match &mut self.hash.0 {
-                Form::Packed(_) if field.len().max(value.len()) > PACKED_BYTES_MAX => {
-                    return Err(BEYOND_LIMITS);
-                }
-                Form::Packed(_) => self.hash.insert(&field, &value),
-                Form::Table(table) => {
-                    table.make_room(self.left);
-                    table.insert(Pair { field, value: into_bin(value) })
-                }
-            };
-            if !is_new {
-                return Err(DecodeError::Duplicate("field"));
-            }
-            self.left -= 1;
-        }
-        Ok(())
-    }
-
-    /// The hash, when all has come.
-    pub(super) fn finish(self) -> Hash {
-        self.hash
     }
 }
 
@@ -290,54 +180,13 @@ impl<'a> IntoIterator for &'a Hash {
     }
 }
 
-/// The fields of a hash with their values.
-#[derive(Clone, Debug)]
-pub struct HashIter<'a>(FormIter<'a>);
-
-#[derive(Clone, Debug)]
-enum FormIter<'a> {
-    Packed(packed::Iter<'a>),
-    Table(std::slice::Iter<'a, Pair>),
-}
-
-impl<'a> Iterator for HashIter<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            FormIter::Packed(run) => run.next().zip(run.next()),
-            FormIter::Table(entries) => entries.next().map(as_slices),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let len = match &self.0 {
-            FormIter::Packed(run) => run.len() / 2,
-            FormIter::Table(entries) => entries.len(),
-        };
-        (len, Some(len))
-    }
-}
-
-impl ExactSizeIterator for HashIter<'_> {}
-
-fn as_slices(pair: &Pair) -> (&[u8], &[u8]) {
-    (&pair.field, &pair.value)
-}
-
-fn pairs(run: &Packed) -> HashIter<'_> {
-    HashIter(FormIter::Packed(run.iter()))
-}
-
-fn position(run: &Packed, field: &[u8]) -> Option<usize> {
-    pairs(run).position(|(other, _)| other == field)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::packed::{PACKED_BYTES_MAX, PACKED_FIELDS_MAX};
     use super::*;
+    use crate::keyspace::codec::DecodeError;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::HASH;
 

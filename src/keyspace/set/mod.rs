@@ -1,31 +1,34 @@
 //! Sets: distinct byte strings.
 //!
-//! Three forms, as in Redis: sorted integers, a packed run, a dense table. The first has the order of the
-//! integers, the other two that of a dense table: a new member goes to the end, a removed one is replaced
-//! by the last. A form is left only for a larger one, and the snapshot says which it is, so that a restored
-//! replica goes on exactly as the others do.
+//! Three forms, as in Redis: sorted integers (`integers`), a packed run (`packed`), a dense table (`table`). The
+//! first has the order of the integers, the other two that of a dense table: a new member goes to the end, a
+//! removed one is replaced by the last. A form is left only for a larger one, and the snapshot says which it
+//! is, so that a restored replica goes on exactly as the others do.
 //!
 //! Commands that pick members at random pick an index of this order with the entry's seed.
 //!
 //! Source: Redis docs, "Memory optimization" (`set-max-intset-entries`, `set-max-listpack-entries`,
 //! `set-max-listpack-value`, since 7.2).
 
+mod integers;
+mod iter;
+mod loading;
+mod packed;
+mod table;
+
 use std::borrow::Cow;
 
 use super::Bin;
-use super::codec::{self, DecodeError, Sink};
-use super::dense::{Dense, Keyed, MemberKey};
-use super::packed::{self, Packed};
+use super::codec::{self, Sink};
+use super::dense::{Dense, MemberKey};
+use super::packed::Packed;
 use super::parts::{Cursor, Elements};
-use super::words::{Words, into_bin};
-use crate::stdx::num;
 
-/// The most members of a set of integers.
-const INTEGERS_MAX: usize = 512;
-/// The most members of a packed set.
-const PACKED_MEMBERS_MAX: usize = 128;
-/// The longest member of a packed set, in bytes.
-const PACKED_BYTES_MAX: usize = 64;
+use self::integers::{Attempt, text};
+use self::iter::FormIter;
+pub use self::iter::SetIter;
+pub(super) use self::loading::SetLoading;
+use self::packed::PACKED_MEMBERS_MAX;
 
 /// The snapshot's code of sorted integers.
 const FORM_INTEGERS: u8 = 0;
@@ -33,8 +36,6 @@ const FORM_INTEGERS: u8 = 0;
 const FORM_PACKED: u8 = 1;
 /// The snapshot's code of the table form.
 const FORM_TABLE: u8 = 2;
-
-const BEYOND_LIMITS: DecodeError = DecodeError::Invalid("a packed set is beyond its limits");
 
 /// A Redis set.
 #[derive(Clone, Debug)]
@@ -46,12 +47,6 @@ enum Form {
     Integers(Vec<i64>),
     Packed(Packed),
     Table(Dense<Bin>),
-}
-
-impl Keyed for Bin {
-    fn key(&self) -> &[u8] {
-        self
-    }
 }
 
 impl Set {
@@ -85,53 +80,29 @@ impl Set {
 
     /// Whether `member` is in the set.
     pub fn contains(&self, member: &[u8]) -> bool {
-        match &self.0 {
-            Form::Integers(numbers) => {
-                num::parse_i64(member).is_some_and(|number| numbers.binary_search(&number).is_ok())
-            }
-            Form::Packed(run) => run.iter().any(|other| other == member),
-            Form::Table(table) => table.position(member).is_some(),
-        }
+        self.position(member).is_some()
     }
 
     /// Adds `member`. Returns whether it is new.
     pub fn insert(&mut self, member: &[u8]) -> bool {
-        match &mut self.0 {
-            Form::Integers(numbers) => match num::parse_i64(member) {
-                Some(number) => match numbers.binary_search(&number) {
-                    Ok(_) => return false,
-                    Err(at) if numbers.len() < INTEGERS_MAX => {
-                        numbers.insert(at, number);
-                        return true;
-                    }
-                    Err(_) => {}
-                },
-                None => self.leave_integers(),
-            },
-            Form::Packed(_) | Form::Table(_) => {}
+        if let Form::Integers(numbers) = &mut self.0 {
+            match integers::insert(numbers, member) {
+                Attempt::Done { is_new } => return is_new,
+                Attempt::NotAnInteger => self.leave_integers(),
+                Attempt::Full => {}
+            }
         }
-        if let Form::Packed(run) = &mut self.0 {
-            if run.iter().any(|other| other == member) {
-                return false;
-            }
-            if run.len() < PACKED_MEMBERS_MAX && member.len() <= PACKED_BYTES_MAX {
-                run.push_back(member);
-                return true;
-            }
+        if let Form::Packed(run) = &mut self.0
+            && let Some(is_new) = packed::insert(run, member)
+        {
+            return is_new;
         }
         self.make_table().insert_with(member, || member.into()).1
     }
 
     /// Removes `member`. Returns whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        let index = match &self.0 {
-            Form::Integers(numbers) => {
-                num::parse_i64(member).and_then(|number| numbers.binary_search(&number).ok())
-            }
-            Form::Packed(run) => run.iter().position(|other| other == member),
-            Form::Table(table) => table.position(member),
-        };
-        match index {
+        match self.position(member) {
             Some(index) => {
                 self.remove_at(index);
                 true
@@ -232,12 +203,21 @@ impl Set {
     /// before. Those from `cursor` on, as far as there is room; whether those were all.
     pub(super) fn put_elements<S: Elements>(&self, cursor: &mut Cursor, sink: &mut S) -> bool {
         match &self.0 {
-            Form::Integers(numbers) => put_integers(numbers, cursor, sink),
+            Form::Integers(numbers) => integers::put(numbers, cursor, sink),
             Form::Packed(run) => put_members(run.iter_from(cursor.element), cursor, sink),
             Form::Table(table) => {
                 let members = table.as_slice()[cursor.element..].iter();
                 put_members(members.map(|member| &**member), cursor, sink)
             }
+        }
+    }
+
+    /// Where `member` stands in the order.
+    fn position(&self, member: &[u8]) -> Option<usize> {
+        match &self.0 {
+            Form::Integers(numbers) => integers::position(numbers, member),
+            Form::Packed(run) => packed::position(run, member),
+            Form::Table(table) => table.position(member),
         }
     }
 
@@ -254,21 +234,13 @@ impl Set {
         if self.len() > PACKED_MEMBERS_MAX {
             self.make_table();
         } else if let Form::Integers(numbers) = &self.0 {
-            let mut run = Packed::new();
-            for &number in numbers {
-                run.push_back(&text(number));
-            }
-            self.0 = Form::Packed(run);
+            self.0 = Form::Packed(packed::of_integers(numbers));
         }
     }
 
     fn make_table(&mut self) -> &mut Dense<Bin> {
         if !matches!(self.0, Form::Table(_)) {
-            let mut table = Dense::with_capacity(self.1, self.len() + 1);
-            for member in self.iter() {
-                table.insert_with(&member, || Bin::from_slice(&member));
-            }
-            self.0 = Form::Table(table);
+            self.0 = Form::Table(table::of_members(self.iter(), self.1));
         }
         match &mut self.0 {
             Form::Table(table) => table,
@@ -286,40 +258,6 @@ impl<'a> IntoIterator for &'a Set {
     }
 }
 
-/// The members of a set.
-#[derive(Clone, Debug)]
-pub struct SetIter<'a>(FormIter<'a>);
-
-#[derive(Clone, Debug)]
-enum FormIter<'a> {
-    Integers(std::slice::Iter<'a, i64>),
-    Packed(packed::Iter<'a>),
-    Table(std::slice::Iter<'a, Bin>),
-}
-
-impl<'a> Iterator for SetIter<'a> {
-    type Item = Cow<'a, [u8]>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            FormIter::Integers(numbers) => numbers.next().map(|&number| text(number)),
-            FormIter::Packed(run) => run.next().map(Cow::Borrowed),
-            FormIter::Table(members) => members.next().map(|member| Cow::Borrowed(&**member)),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let len = match &self.0 {
-            FormIter::Integers(numbers) => numbers.len(),
-            FormIter::Packed(run) => run.len(),
-            FormIter::Table(members) => members.len(),
-        };
-        (len, Some(len))
-    }
-}
-
-impl ExactSizeIterator for SetIter<'_> {}
-
 fn put_members<'a, S: Elements>(
     mut members: impl Iterator<Item = &'a [u8]>,
     cursor: &mut Cursor,
@@ -328,108 +266,17 @@ fn put_members<'a, S: Elements>(
     members.all(|member| cursor.put_element(sink, |sink| codec::put_bytes(sink, member)))
 }
 
-fn put_integers<S: Elements>(numbers: &[i64], cursor: &mut Cursor, sink: &mut S) -> bool {
-    while let Some(&number) = numbers.get(cursor.element) {
-        let before = cursor.element.checked_sub(1).map(|before| numbers[before]);
-        let is_written = cursor.put_element(sink, |sink| match before {
-            None => codec::put_signed(sink, number),
-            Some(before) => codec::put_varint(sink, number.wrapping_sub(before).cast_unsigned()),
-        });
-        if !is_written {
-            return false;
-        }
-    }
-    true
-}
-
-/// A set that is read from a snapshot.
-#[derive(Debug)]
-pub(super) struct SetLoading {
-    set: Set,
-    left: usize,
-}
-
-impl SetLoading {
-    /// One of `count` members in `form`.
-    ///
-    /// # Errors
-    /// [`DecodeError::UnknownFormat`], and [`DecodeError::Invalid`] for a form beyond its limits.
-    pub(super) fn new(form: u8, count: usize, key: MemberKey) -> Result<Self, DecodeError> {
-        let form = match form {
-            FORM_INTEGERS if count > INTEGERS_MAX => {
-                return Err(DecodeError::Invalid("a set of integers is beyond its limit"));
-            }
-            FORM_INTEGERS => Form::Integers(Vec::new()),
-            FORM_PACKED if count > PACKED_MEMBERS_MAX => return Err(BEYOND_LIMITS),
-            FORM_PACKED => Form::Packed(Packed::new()),
-            FORM_TABLE => Form::Table(Dense::with_capacity(key, 0)),
-            other => return Err(DecodeError::UnknownFormat(other)),
-        };
-        Ok(Self { set: Set(form, key), left: count })
-    }
-
-    /// Reads members.
-    ///
-    /// # Errors
-    /// [`DecodeError::Duplicate`] for a member that occurs twice, and whatever else is wrong with the bytes;
-    /// [`DecodeError::Truncated`] until all have come.
-    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
-        while self.left > 0 {
-            let is_new = match &mut self.set.0 {
-                Form::Integers(numbers) => {
-                    let last = numbers.last().copied();
-                    let number = words.small(|bytes| take_integer(bytes, last))?;
-                    numbers.push(number);
-                    true
-                }
-                Form::Packed(_) => {
-                    let member = words.bytes()?;
-                    if member.len() > PACKED_BYTES_MAX {
-                        return Err(BEYOND_LIMITS);
-                    }
-                    self.set.insert(&member)
-                }
-                Form::Table(table) => {
-                    let member = words.bytes()?;
-                    table.make_room(self.left);
-                    table.insert(into_bin(member))
-                }
-            };
-            if !is_new {
-                return Err(DecodeError::Duplicate("member"));
-            }
-            self.left -= 1;
-        }
-        Ok(())
-    }
-
-    /// The set, when all has come.
-    pub(super) fn finish(self) -> Set {
-        self.set
-    }
-}
-
-/// Takes the integer of a set that follows `last`.
-fn take_integer(bytes: &mut &[u8], last: Option<i64>) -> Result<i64, DecodeError> {
-    let Some(last) = last else { return codec::take_signed(bytes) };
-    match codec::take_varint(bytes)? {
-        0 => Err(DecodeError::Duplicate("member")),
-        distance => i64::checked_add_unsigned(last, distance)
-            .ok_or(DecodeError::Invalid("an integer of a set exceeds 64 bits")),
-    }
-}
-
-fn text(number: i64) -> Cow<'static, [u8]> {
-    Cow::Owned(num::IntegerText::new(number).as_bytes().to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::integers::INTEGERS_MAX;
+    use super::packed::PACKED_BYTES_MAX;
     use super::*;
+    use crate::keyspace::codec::DecodeError;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::SET;
+    use crate::stdx::num;
     use crate::stdx::prng::SplitMix64;
 
     #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Lists: a sequence of byte strings, cheap at both ends.
 //!
-//! A deque of packed runs of at most [`CHUNK_BYTES_MAX`] bytes. Adding and removing at the ends touches one
+//! A deque of packed runs (`chunk`) of at most [`CHUNK_BYTES_MAX`] bytes. Adding and removing at the ends touches one
 //! run; an index walks the runs (one addition each) and then one run; a change in the middle moves the
 //! bytes of one run. There is no operation that pauses for the whole list, as growing one flat deque does,
 //! and an element below 128 bytes costs two bytes beside its own. Measured with a million elements against a
@@ -12,16 +12,20 @@
 //!
 //! Source: Redis' quicklist, without compression.
 
+mod chunk;
+mod loading;
+mod range;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::codec::{self, DecodeError, Sink};
-use super::packed::{self, Packed};
+use super::codec::{self, Sink};
+use super::packed::Packed;
 use super::parts::{Cursor, Elements};
-use super::words::Words;
 
-/// The size of a run in bytes; an element that is larger has a run of its own.
-const CHUNK_BYTES_MAX: usize = 4096;
+use self::chunk::CHUNK_BYTES_MAX;
+pub(super) use self::loading::ListLoading;
+pub use self::range::ListRange;
 
 /// A Redis list.
 #[derive(Clone, Debug, Default)]
@@ -74,39 +78,18 @@ impl List {
 
     /// Adds `element` at the tail.
     pub fn push_back(&mut self, element: &[u8]) {
-        let cost = Packed::cost(element);
-        match self.chunks.back_mut() {
-            Some(chunk) if chunk.reach_bytes() + cost <= CHUNK_BYTES_MAX => {
-                chunk.push_back(element);
-            }
-            // The end of the allocation is reached. Moving pays only where half of it became free.
-            Some(chunk) if chunk.used_bytes() + cost <= CHUNK_BYTES_MAX / 2 => {
-                chunk.move_to_front();
-                chunk.push_back(element);
-            }
-            Some(_) | None => self.chunks_grow(|chunks| chunks.push_back(chunk_of(element))),
+        let last = self.chunks.back_mut();
+        if !last.is_some_and(|chunk| chunk::push_back(chunk, element)) {
+            self.chunks_grow(|chunks| chunks.push_back(chunk::of(element)));
         }
         self.len += 1;
     }
 
     /// Adds `element` at the head.
     pub fn push_front(&mut self, element: &[u8]) {
-        let cost = Packed::cost(element);
-        match self.chunks.front_mut() {
-            Some(chunk)
-                if chunk.used_bytes() + cost <= CHUNK_BYTES_MAX
-                    && (cost <= chunk.free_front_bytes()
-                        || chunk.used_bytes() <= CHUNK_BYTES_MAX / 2) =>
-            {
-                chunk.push_front(element);
-            }
-            // A run that grew at its tail has no room at its head, and making it moves the run: a new
-            // run is filled from its end toward its beginning instead.
-            Some(_) | None => self.chunks_grow(|chunks| {
-                let mut chunk = Packed::new();
-                chunk.push_front(element);
-                chunks.push_front(chunk);
-            }),
+        let first = self.chunks.front_mut();
+        if !first.is_some_and(|chunk| chunk::push_front(chunk, element)) {
+            self.chunks_grow(|chunks| chunks.push_front(chunk::growing_forward(element)));
         }
         self.len += 1;
     }
@@ -244,7 +227,7 @@ impl List {
                 End::Right => at.checked_sub(1),
             };
             let Some(here) = next else { break };
-            removed += remove_equal_of(&mut self.chunks[here], element, limit - removed, from);
+            removed += chunk::remove_equal(&mut self.chunks[here], element, limit - removed, from);
             let is_gone = self.chunks[here].len() == 0;
             if is_gone {
                 self.chunks.remove(here);
@@ -316,7 +299,7 @@ impl List {
             head.push_back(element);
             self.chunks.insert(at + 1, tail);
         } else {
-            self.chunks.insert(at + 1, chunk_of(element));
+            self.chunks.insert(at + 1, chunk::of(element));
             self.chunks.insert(at + 2, tail);
         }
         // Cutting at an end leaves an empty piece.
@@ -351,98 +334,6 @@ impl List {
         }
         add(&mut self.chunks);
     }
-}
-
-/// A list that is read from a snapshot.
-#[derive(Debug)]
-pub(super) struct ListLoading {
-    list: List,
-    left: usize,
-}
-
-impl ListLoading {
-    /// One of `count` elements.
-    pub(super) fn new(count: usize) -> Self {
-        Self { list: List::new(), left: count }
-    }
-
-    /// Reads elements.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the bytes; [`DecodeError::Truncated`] until all have come.
-    pub(super) fn load(&mut self, words: &mut Words<'_, '_>) -> Result<(), DecodeError> {
-        while self.left > 0 {
-            self.list.push_back(&words.bytes()?);
-            self.left -= 1;
-        }
-        Ok(())
-    }
-
-    /// The list, when all has come.
-    pub(super) fn finish(self) -> List {
-        self.list
-    }
-}
-
-/// Elements of a list between two indexes, from head to tail.
-#[derive(Clone, Debug)]
-pub struct ListRange<'a> {
-    list: &'a List,
-    next_chunk: usize,
-    chunk: packed::Iter<'a>,
-    remaining: usize,
-}
-
-impl<'a> Iterator for ListRange<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.remaining = self.remaining.checked_sub(1)?;
-        loop {
-            if let Some(element) = self.chunk.next() {
-                return Some(element);
-            }
-            self.chunk = self.list.chunks.get(self.next_chunk)?.iter();
-            self.next_chunk += 1;
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.remaining, Some(self.remaining))
-    }
-}
-
-impl ExactSizeIterator for ListRange<'_> {}
-
-fn chunk_of(element: &[u8]) -> Packed {
-    let mut chunk = Packed::new();
-    chunk.push_back(element);
-    chunk
-}
-
-fn remove_equal_of(chunk: &mut Packed, element: &[u8], limit: usize, from: End) -> usize {
-    // One pass finds, one pass copies: removing one by one would be quadratic in the run.
-    let is_equal = |(_, other): &(usize, &[u8])| *other == element;
-    let mut places: Vec<usize> = match from {
-        End::Left => {
-            chunk.iter().enumerate().filter(is_equal).take(limit).map(|(at, _)| at).collect()
-        }
-        End::Right => {
-            chunk.iter().enumerate().rev().filter(is_equal).take(limit).map(|(at, _)| at).collect()
-        }
-    };
-    if places.is_empty() {
-        return 0;
-    }
-    places.sort_unstable();
-    let mut kept = Packed::new();
-    for (at, other) in chunk.iter().enumerate() {
-        if places.binary_search(&at).is_err() {
-            kept.push_back(other);
-        }
-    }
-    *chunk = kept;
-    places.len()
 }
 
 #[cfg(test)]
