@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 
 use crate::command::{Context, DataCommand, Execute, Spec, lookup, run, run_read};
 use crate::ids::DbIndex;
-use crate::keyspace::{At, Keyspace};
+use crate::keyspace::{At, Keyspace, VALUE_PARTS_SMALL_MAX};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
@@ -54,6 +54,53 @@ pub(crate) fn check(script: &str) {
             Some(expected) => assert_eq!(reply.compact(), expected, "{line}   in: {script}"),
             None => assert!(!matches!(reply, Wire::Error(_)), "{line} replied {reply:?}"),
         }
+    }
+}
+
+/// A command that pops elements of a large collection, as [`Pops::check`] tries it.
+#[derive(Debug)]
+pub(crate) struct Pops<'a> {
+    /// What puts elements at `k`.
+    pub(crate) fill: &'a str,
+    /// The words of one element, by its number.
+    pub(crate) element: fn(usize) -> String,
+    /// What pops elements of `k`, without its count.
+    pub(crate) pop: &'a str,
+    /// What tells how many are left at `k`.
+    pub(crate) count: &'a str,
+    /// The parts of a reply that are one element.
+    pub(crate) width: usize,
+}
+
+impl Pops<'_> {
+    /// Whether nearly all elements go, all or more than there are, the same go in the same order, and the collection goes
+    /// with its last one. Returns what went first.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    #[track_caller]
+    pub(crate) fn check(&self) -> String {
+        // A large collection goes whole when all of it is popped, and one by one otherwise.
+        const ELEMENTS: usize = 2 * VALUE_PARTS_SMALL_MAX;
+        let elements: Vec<String> = (0..ELEMENTS).map(self.element).collect();
+        let popped = [ELEMENTS - 1, ELEMENTS, 10 * ELEMENTS].map(|count| {
+            let mut bench = Bench::default();
+            let filled = bench.run_line(&format!("{} k {}", self.fill, elements.join(" ")));
+            assert_eq!(filled.compact(), format!(":{ELEMENTS}"), "{}", self.fill);
+            let popped = bench.run_line(&format!("{} k {count}", self.pop)).compact();
+            (popped, bench.run_line(&format!("{} k", self.count)).compact())
+        });
+        let [(nearly_all, one_left), (all, none_left), more] = &popped;
+        assert_eq!((one_left.as_str(), none_left.as_str()), (":1", ":0"), "{}", self.pop);
+        let elements_of = |reply: &str, count: usize| {
+            let length = format!("*{} ", count * self.width);
+            let elements = reply.strip_prefix(&length).map(str::to_owned);
+            elements.unwrap_or_else(|| panic!("{} gives not {count} elements", self.pop))
+        };
+        let nearly_all = elements_of(nearly_all, ELEMENTS - 1);
+        assert!(elements_of(all, ELEMENTS).starts_with(&nearly_all), "{}: others go", self.pop);
+        assert_eq!(&popped[1], more, "{}", self.pop);
+        nearly_all.split(' ').next().unwrap_or_default().to_owned()
     }
 }
 
