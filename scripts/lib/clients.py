@@ -242,8 +242,5 @@ def reason(node):
 
 def process_state(node):
     """None while a node's process runs, else how it ended and its last words."""
-    code = node.process.poll()
-    if code is None:
-        return None
-    tail = node.log.read_text(errors="replace").splitlines()[-3:]
-    return f"{node.name} ended with {code}: {' / '.join(tail)}"
+    ended = node.how_it_ended()
+    return ended and f"{node.name} {ended}: {' / '.join(node.last_words(3))}"

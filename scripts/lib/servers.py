@@ -1,7 +1,8 @@
-"""Servers to measure and to kill: kvorum, redis-server and etcd on free ports of 127.0.0.1, in temporary directories.
+"""Servers to measure and to kill: kvorum, redis-server and etcd on 127.0.0.1.
 
-Everything started here is stopped, and every directory removed, when the `Yard` it was started in is left, also by a
-signal. Standard library only.
+What a `Yard` starts lies in a temporary directory and has free ports; it is stopped, and the directory removed, when
+the yard is left, also by a signal. A `StandingServer` goes on when the program that started it has ended. Standard
+library only.
 """
 
 import contextlib
@@ -16,12 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
+import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
-# How long a server may take to serve, and a reply to come.
+# How long a server may take to serve or to end, and a reply to come.
 PATIENCE_S = 30
+# Between two looks at a process that is no child of this one.
+END_POLL_S = 0.01
 
 
 class Failure(Exception):
@@ -43,14 +48,17 @@ def cargo(*words):
     return {message["target"]["name"]: message["executable"] for message in made}
 
 
-def kvorum_binary():
-    """The program under test: $KVORUM_BIN, or a release build of this tree."""
+def kvorum_binary(may_be_old=False):
+    """The program under test: $KVORUM_BIN, or a release build of this tree; one of before if it `may_be_old`."""
     named = os.environ.get("KVORUM_BIN")
-    if named is None:
-        return cargo("build", "--release", "--bin", "kvorum")["kvorum"]
-    if not os.access(named, os.X_OK):
-        raise Failure(f"KVORUM_BIN={named} is no program")
-    return named
+    if named is not None:
+        if not os.access(named, os.X_OK):
+            raise Failure(f"KVORUM_BIN={named} is no program")
+        return named
+    built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release" / "kvorum"
+    if may_be_old and os.access(built, os.X_OK):
+        return str(built)
+    return cargo("build", "--release", "--bin", "kvorum")["kvorum"]
 
 
 def wait_until(what, probe, patience_s=PATIENCE_S, poll_s=0.01):
@@ -122,31 +130,77 @@ def http(port, path, body=None, timeout_s=5):
         return response.read().decode()
 
 
+class Doors(typing.NamedTuple):
+    """The ports of a node; 0 for a door that stays shut."""
+
+    plain: int
+    cluster: int
+    peer: int
+    admin: int
+
+
+def kvorum_words(binary, data, doors, *directives):
+    """What starts a node on the directory `data`."""
+    words = [binary, "--dir", str(data)]
+    for door, port in zip(("--port", "--cluster-port", "--peer-port", "--admin-port"), doors):
+        words += [door, str(port)]
+    return [*words, *directives]
+
+
+def member_directives(number, peers):
+    """What makes a node that of `number`, from 1, in a cluster whose peer doors are `peers`."""
+    members = " ".join(f"n{at}={HOST}:{port}" for at, port in enumerate(peers, 1))
+    return ["--node-id", f"n{number}", "--cluster-nodes", members]
+
+
 class Server:
-    """A process with a door, its log and the words that started it."""
+    """A process with a door, its log and the words that start it."""
 
     def __init__(self, name, words, port, log, admin=None):
         self.name, self.words, self.port, self.log, self.admin = name, words, port, log, admin
         self.process = None
-        self.start()
 
     def start(self):
+        self.process = self._spawn()
+
+    def _spawn(self, **more):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more)
 
     @property
     def pid(self):
-        return self.process.pid
+        """The number of the process while it runs."""
+        return self.process.pid if self.process is not None and self.process.poll() is None else None
+
+    def last_words(self, count):
+        """The last lines of the log."""
+        return self.log.read_text(errors="replace").splitlines()[-count:]
+
+    def how_it_ended(self):
+        """In words; None while it runs."""
+        return f"ended with {self.process.returncode}" if self.pid is None else None
+
+    def send(self, how):
+        """Sends a signal; a process that has ended needs none."""
+        with contextlib.suppress(ProcessLookupError):
+            if (pid := self.pid) is not None:
+                os.kill(pid, how)
+
+    def has_ended_within(self, patience_s):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
+        return self.pid is None
 
     def stop(self, how=signal.SIGTERM):
         """Ends the process by a signal, and by SIGKILL when that takes too long."""
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        self.process.wait()
+        self.send(how)
+        # A paused process takes its signal only when it goes on.
+        self.send(signal.SIGCONT)
+        if not self.has_ended_within(PATIENCE_S):
+            print(f"{self.name} does not end; killing it", file=sys.stderr)
+            self.send(signal.SIGKILL)
+            if not self.has_ended_within(PATIENCE_S):
+                raise Failure(f"{self.name} survives SIGKILL")
 
     def kill(self):
         self.stop(signal.SIGKILL)
@@ -155,9 +209,9 @@ class Server:
         """Waits for `probe`; a process that has ended is not waited for."""
 
         def look():
-            if self.process.poll() is not None:
-                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-                raise Ended(f"{self.name} ended with {self.process.returncode}:\n{tail}")
+            ended = self.how_it_ended()
+            if ended:
+                raise Ended("\n".join([f"{self.name} {ended}:", *self.last_words(5)]))
             return probe()
 
         return wait_until(f"{self.name}: {what}", look, **limits)
@@ -172,6 +226,49 @@ class Server:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
         raise Failure(f"{self.name} shows no VmRSS")
+
+
+class StandingServer(Server):
+    """A server that other programs find again: the file `pid_file` has its number, `data` stands in its words."""
+
+    def __init__(self, name, words, port, log, admin, data, pid_file):
+        super().__init__(name, words, port, log, admin)
+        self.data, self.pid_file = data, pid_file
+
+    def start(self):
+        # A session of its own: neither the end of the terminal nor Ctrl-C in it is meant for the server.
+        self.process = self._spawn(start_new_session=True)
+        self.pid_file.write_text(f"{self.process.pid}\n")
+
+    @property
+    def pid(self):
+        """The number of the process while it runs, whoever started it."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self.pid_file.read_text())
+            # The number may have gone to another program since. One that has ended, and nobody asked how, has no words.
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return pid if os.fsencode(self.data) in words else None
+        return None
+
+    def how_it_ended(self):
+        return "ended" if self.pid is None else None
+
+    def has_ended_within(self, patience_s):
+        deadline = time.monotonic() + patience_s
+        while self.pid is not None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(END_POLL_S)
+        self.pid_file.unlink(missing_ok=True)
+        return True
+
+    def state(self):
+        """up, paused or down."""
+        with contextlib.suppress(OSError):
+            if (pid := self.pid) is not None:
+                stopped = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "Tt"
+                return "paused" if stopped else "up"
+        return "down"
 
 
 class Yard:
@@ -189,10 +286,9 @@ class Yard:
 
     def __exit__(self, *_):
         for server in self.servers:
-            with contextlib.suppress(ProcessLookupError):
-                server.process.kill()
+            server.send(signal.SIGKILL)
         for server in self.servers:
-            server.process.wait()
+            server.has_ended_within(PATIENCE_S)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def port(self):
@@ -207,32 +303,32 @@ class Yard:
                 return number
         raise Failure("no free port")
 
-    def _spawn(self, name, words, port, admin=None):
-        (self.folder / name).mkdir()
-        server = Server(name, words, port, self.folder / f"{name}.log", admin)
+    def add(self, server):
+        """Starts `server`, which ends with the yard."""
         self.servers.append(server)
+        server.start()
         return server
+
+    def _begin(self, name, words, port, admin=None):
+        (self.folder / name).mkdir()
+        return self.add(Server(name, words, port, self.folder / f"{name}.log", admin))
 
     def kvorum(self, *directives, name="kvorum", before=()):
         """A node alone. `before` are the words of a program that runs it, such as valgrind."""
-        return self._kvorum(name, directives, before)
+        return self._kvorum(name, 0, directives, before)
 
-    def _kvorum(self, name, directives, before=()):
-        port, admin = self.port(), self.port()
-        words = [*before, self.binary, "--port", str(port), "--cluster-port", str(self.port())]
-        words += ["--admin-port", str(admin), "--dir", str(self.folder / name / "data")]
-        if "--peer-port" not in directives:
-            words += ["--peer-port", "0"]
-        return self._spawn(name, [*words, *directives], port, admin)
+    def _kvorum(self, name, peer, directives, before=()):
+        doors = Doors(plain=self.port(), cluster=self.port(), peer=peer, admin=self.port())
+        words = kvorum_words(self.binary, self.folder / name / "data", doors, *directives)
+        return self._begin(name, [*before, *words], doors.plain, doors.admin)
 
     def kvorums(self, count, *directives, name="kvorum"):
         """A cluster of `count` nodes that are all ready."""
         peers = [self.port() for _ in range(count)]
-        members = " ".join(f"n{at + 1}={HOST}:{port}" for at, port in enumerate(peers))
         nodes = []
-        for at, peer in enumerate(peers):
-            own = ["--node-id", f"n{at + 1}", "--cluster-nodes", members, "--peer-port", str(peer)]
-            nodes.append(self._kvorum(f"{name}-n{at + 1}", [*own, *directives]))
+        for number, peer in enumerate(peers, 1):
+            own = member_directives(number, peers)
+            nodes.append(self._kvorum(f"{name}-n{number}", peer, [*own, *directives]))
         for node in nodes:
             await_ready(node)
         return nodes
@@ -240,7 +336,7 @@ class Yard:
     def redis(self, *directives, name="redis"):
         port = self.port()
         words = ["redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(self.folder / name)]
-        server = self._spawn(name, [*words, *directives], port)
+        server = self._begin(name, [*words, *directives], port)
         server.await_up("an answer to PING", lambda: call(port, "PING") == "PONG")
         return server
 
@@ -270,7 +366,7 @@ class Yard:
             words += ["--listen-client-urls", client_url, "--advertise-client-urls", client_url]
             words += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url]
             words += ["--initial-cluster", cluster, "--initial-cluster-state", "new"]
-            nodes.append(self._spawn(name, words, port))
+            nodes.append(self._begin(name, words, port))
         for node in nodes:
             node.await_up("health", lambda port=node.port: '"true"' in http(port, "/health"))
 
@@ -286,11 +382,17 @@ def await_ready(node, **limits):
     node.await_up("readiness", lambda: http(node.admin, "/readyz"), **limits)
 
 
+def leader_name(node, key):
+    """The name of the node that leads the shard of `key`, as `node` knows it; None if it knows none."""
+    asked = urllib.parse.quote_from_bytes(os.fsencode(key), safe="")
+    return json.loads(http(node.admin, f"/api/leader?key={asked}"))["leader"]
+
+
 def leader_of(nodes, key):
     """Which of `nodes` leads the shard of `key`, as soon as all agree."""
 
     def agreed():
-        names = {json.loads(http(node.admin, f"/api/leader?key={key}")).get("leader") for node in nodes}
+        names = {leader_name(node, key) for node in nodes}
         return names.pop() if len(names) == 1 else None
 
     name = wait_until(f"one leader for {key}", agreed)
