@@ -4,8 +4,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::ids::DbIndex;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::codec::{self, Sink};
 
-use super::codec::{self, Sink};
 use super::parts::{Cursor, Elements, Spelling};
 use super::{Bin, Value};
 

@@ -11,9 +11,9 @@ use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
 
-use super::codec::DecodeError;
 use super::database::{Database, Graveyard};
 use super::dense::MemberKey;
+use super::error::DecodeError;
 use super::expire::Sweep;
 use super::snapshot::Snapshot;
 use super::table::{Counts, KeyHash, SlotMut, SlotTable};

@@ -6,9 +6,10 @@
 use crate::ids::DbIndex;
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::codec;
 
-use super::codec::{self, DecodeError};
 use super::dense::MemberKey;
+use super::error::DecodeError;
 use super::hash::HashLoading;
 use super::list::ListLoading;
 use super::set::SetLoading;
@@ -149,7 +150,7 @@ fn read_entry(
                 let member_key = keyspace.member_key;
                 let (deadline, value) = words.small(|bytes| {
                     let deadline = codec::take_varint(bytes)?;
-                    Ok((deadline, Loading::take(*code, member_key, bytes)?))
+                    Ok::<_, DecodeError>((deadline, Loading::take(*code, member_key, bytes)?))
                 })?;
                 let expire_at = (deadline != 0).then_some(UnixMillis(deadline));
                 *open = Some(OpenEntry::Headed { key: std::mem::take(key), expire_at, value });

@@ -8,7 +8,7 @@
 //! alone, so replicas agree byte for byte. (One exception: the order of [`Keyspace::due_keys`], which is
 //! only ever a proposal.)
 
-pub mod codec;
+mod error;
 
 mod parts;
 mod words;
@@ -46,6 +46,7 @@ mod snapshot;
 pub use at::At;
 pub use database::Graveyard;
 pub use entry::Entry;
+pub use error::DecodeError;
 pub use expire::DueKeys;
 pub use hash::{Hash, HashIter};
 pub use keyspace::{KEYS_AHEAD_MAX, Keyspace};

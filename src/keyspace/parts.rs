@@ -8,8 +8,9 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::stdx::codec::Sink;
+
 use super::StreamId;
-use super::codec::Sink;
 
 /// What an entry is spelled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::codec;
+    use crate::stdx::codec;
 
     /// However it is cut, the same bytes come out, and never more at once than there is room.
     #[test]

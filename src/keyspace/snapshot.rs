@@ -58,10 +58,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::ids::DbIndex;
 use crate::slot::Slot;
+use crate::stdx::codec::{self, Sink};
 use crate::stdx::hash_key::HashKey;
 
-use super::codec::{self, DecodeError, Sink};
 use super::database::{Database, Graveyard};
+use super::error::DecodeError;
 use super::keyspace::DATABASES;
 use super::parts::{Cursor, Spelling, Window};
 use super::table::{KeyHash, Segment, SlotTable};

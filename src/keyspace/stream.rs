@@ -25,7 +25,9 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-use super::codec::{self, DecodeError, Sink};
+use crate::stdx::codec::{self, Sink};
+
+use super::error::DecodeError;
 use super::packed::{self, Packed};
 use super::parts::{Cursor, Elements};
 use super::words::Words;
@@ -601,8 +603,7 @@ fn read_entry<'a>(
     let id = base
         .at_distances(ms, seq)
         .ok_or(DecodeError::Invalid("an id of a stream exceeds 64 bits"))?;
-    let shape =
-        usize::try_from(codec::take_varint(&mut payload)?).map_err(|_| DecodeError::TooLong)?;
+    let shape = codec::take_count(&mut payload)?;
     let names = (shape % 2 == 1).then(|| names.iter());
     Ok(StreamEntry { id, fields: StreamFields { remaining: shape / 2, names, bytes: payload } })
 }

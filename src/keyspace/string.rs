@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
+use crate::stdx::codec::{self, Sink};
 use crate::stdx::num::{IntegerText, parse_i64};
 
-use super::codec::{self, DecodeError, Sink};
+use super::error::DecodeError;
 use super::parts::Spelling;
 
 /// The longest text that is kept inside the entry, in bytes: what 32 bytes leave beside the tag and length.

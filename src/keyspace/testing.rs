@@ -3,8 +3,8 @@
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 
-use super::codec::DecodeError;
 use super::dense::MemberKey;
+use super::error::DecodeError;
 use super::loader::Loading;
 use super::parts::{Cursor, Spelling, Window};
 use super::value::Stored;

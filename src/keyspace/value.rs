@@ -3,7 +3,8 @@
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use super::codec::Sink;
+use crate::stdx::codec::Sink;
+
 use super::dense::MemberKey;
 use super::parts::{Cursor, Elements, Spelling};
 use super::string::StrForm;

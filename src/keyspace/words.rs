@@ -8,8 +8,10 @@
 
 use std::borrow::Cow;
 
+use crate::stdx::codec;
+
 use super::Bin;
-use super::codec::{self, DecodeError};
+use super::error::DecodeError;
 
 /// The longest run of small words that is read as one, in bytes: the deadline of an entry and the head of a stream.
 const SMALL_BYTES_MAX: usize = 8 * codec::VARINT_BYTES_MAX;
@@ -57,14 +59,14 @@ impl<'a, 'b> Words<'a, 'b> {
     ///
     /// # Errors
     /// Those of `parse`.
-    pub(super) fn small<T>(
+    pub(super) fn small<T, E: Into<DecodeError>>(
         &mut self,
-        parse: impl Fn(&mut &[u8]) -> Result<T, DecodeError>,
+        parse: impl Fn(&mut &[u8]) -> Result<T, E>,
     ) -> Result<T, DecodeError> {
         let before = self.begun.small.len();
         if before == 0 {
             let mut rest = self.piece;
-            let parsed = parse(&mut rest);
+            let parsed = parse(&mut rest).map_err(Into::into);
             if matches!(parsed, Err(DecodeError::Truncated)) {
                 self.begun.small.extend_from_slice(self.piece);
                 rest = &[];
@@ -75,7 +77,7 @@ impl<'a, 'b> Words<'a, 'b> {
         let more = self.piece.len().min(SMALL_BYTES_MAX - before.min(SMALL_BYTES_MAX));
         self.begun.small.extend_from_slice(&self.piece[..more]);
         let mut rest = &self.begun.small[..];
-        let parsed = parse(&mut rest);
+        let parsed = parse(&mut rest).map_err(Into::into);
         let unread = if matches!(parsed, Err(DecodeError::Truncated)) { 0 } else { rest.len() };
         self.piece = &self.piece[more.saturating_sub(unread)..];
         if parsed.is_ok() {

@@ -14,11 +14,18 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 
 use super::type_config::{Entry, LogId, Proposal, TypeConfig, Vote};
 use crate::ids::RaftId;
+use crate::stdx::codec::{self, CodecError};
 
 /// Bytes that are not what a peer or this log could have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed raft message: {0}")]
-pub(super) struct CodecError(pub(super) &'static str);
+pub(super) struct MalformedMessage(pub(super) &'static str);
+
+impl From<CodecError> for MalformedMessage {
+    fn from(error: CodecError) -> Self {
+        Self(error.what())
+    }
+}
 
 const TAG_BLANK: u8 = 0;
 const TAG_NORMAL: u8 = 1;
@@ -54,19 +61,17 @@ pub(super) fn record_body(entry: &Entry) -> Bytes {
 ///
 /// # Errors
 /// When `record` is not one that [`record_head`] and [`record_body`] make.
-pub(super) fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, CodecError> {
-    if record.len() < RECORD_HEAD_BYTES {
-        return Err(CodecError("record shorter than its head"));
-    }
-    let tag = record.get_u8();
-    let term = record.get_u64_le();
+pub(super) fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, MalformedMessage> {
+    let fields = &mut &record[..];
+    let (tag, term) = (codec::take_u8(fields)?, codec::take_u64(fields)?);
+    record.advance(RECORD_HEAD_BYTES);
     let payload = match tag {
         TAG_BLANK => EntryPayload::Blank,
         TAG_NORMAL => EntryPayload::Normal(Proposal(record)),
         TAG_MEMBERSHIP => EntryPayload::Membership(
-            postcard::from_bytes(&record).map_err(|_| CodecError("membership"))?,
+            postcard::from_bytes(&record).map_err(|_| MalformedMessage("membership"))?,
         ),
-        _ => return Err(CodecError("unknown record tag")),
+        _ => return Err(MalformedMessage("unknown record tag")),
     };
     Ok(Entry { log_id: LogId::new_term_index(term, index), payload })
 }
@@ -77,15 +82,15 @@ pub(super) fn put_append_entries(
     request: &AppendEntriesRequest<TypeConfig>,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(&time.to_le_bytes());
+    codec::put_u64(out, time);
     put_vote(&request.vote, out);
     put_log_id(request.prev_log_id.as_ref(), out);
     put_log_id(request.leader_commit.as_ref(), out);
-    put_u32(request.entries.len(), out);
+    codec::put_length_u32(out, request.entries.len());
     for entry in &request.entries {
         let body = record_body(entry);
-        out.extend_from_slice(&entry.log_id.index.to_le_bytes());
-        put_u32(RECORD_HEAD_BYTES + body.len(), out);
+        codec::put_u64(out, entry.log_id.index);
+        codec::put_length_u32(out, RECORD_HEAD_BYTES + body.len());
         out.extend_from_slice(&record_head(entry));
         out.extend_from_slice(&body);
     }
@@ -96,21 +101,20 @@ pub(super) fn put_append_entries(
 /// # Errors
 /// When `body` is malformed.
 pub(super) fn take_append_entries(
-    mut body: Bytes,
-) -> Result<(u64, AppendEntriesRequest<TypeConfig>), CodecError> {
-    let time = take_u64(&mut body)?;
-    let vote = take_vote(&mut body)?;
-    let prev_log_id = take_log_id(&mut body)?;
-    let leader_commit = take_log_id(&mut body)?;
-    let count = take_u32(&mut body)?;
+    body: &Bytes,
+) -> Result<(u64, AppendEntriesRequest<TypeConfig>), MalformedMessage> {
+    let rest = &mut &body[..];
+    let time = codec::take_u64(rest)?;
+    let vote = take_vote(rest)?;
+    let prev_log_id = take_log_id(rest)?;
+    let leader_commit = take_log_id(rest)?;
+    let count = codec::take_u32(rest)?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        let index = take_u64(&mut body)?;
-        let length = take_u32(&mut body)? as usize;
-        if body.len() < length {
-            return Err(CodecError("entry cut short"));
-        }
-        entries.push(entry_of_record(index, body.split_to(length))?);
+        let index = codec::take_u64(rest)?;
+        let length = codec::take_length_u32(rest)?;
+        let record = body.slice_ref(codec::take_slice(rest, length)?);
+        entries.push(entry_of_record(index, record)?);
     }
     Ok((time, AppendEntriesRequest { vote, prev_log_id, entries, leader_commit }))
 }
@@ -121,7 +125,7 @@ pub(super) fn put_append_response(
     response: &AppendEntriesResponse<TypeConfig>,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(&room.to_le_bytes());
+    codec::put_u64(out, room);
     match response {
         AppendEntriesResponse::Success => out.push(0),
         AppendEntriesResponse::PartialSuccess(log_id) => {
@@ -141,69 +145,52 @@ pub(super) fn put_append_response(
 /// # Errors
 /// When `body` is malformed.
 pub(super) fn take_append_response(
-    mut body: Bytes,
-) -> Result<(u64, AppendEntriesResponse<TypeConfig>), CodecError> {
-    let room = take_u64(&mut body)?;
-    let response = match take_u8(&mut body)? {
+    mut body: &[u8],
+) -> Result<(u64, AppendEntriesResponse<TypeConfig>), MalformedMessage> {
+    let room = codec::take_u64(&mut body)?;
+    let response = match codec::take_u8(&mut body)? {
         0 => AppendEntriesResponse::Success,
         1 => AppendEntriesResponse::PartialSuccess(take_log_id(&mut body)?),
         2 => AppendEntriesResponse::Conflict,
         3 => AppendEntriesResponse::HigherVote(take_vote(&mut body)?),
-        _ => return Err(CodecError("unknown answer to AppendEntries")),
+        _ => return Err(MalformedMessage("unknown answer to AppendEntries")),
     };
     Ok((room, response))
-}
-
-fn put_u32(number: usize, out: &mut Vec<u8>) {
-    let number = u32::try_from(number).expect("lengths are bounded far below 4 GiB by the WAL");
-    out.extend_from_slice(&number.to_le_bytes());
 }
 
 /// Appends `term u64 | node u64 | committed u8`.
 pub(super) fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
     let leader = vote.leader_id();
-    out.extend_from_slice(&leader.term.to_le_bytes());
-    out.extend_from_slice(&leader.voted_for.0.to_le_bytes());
+    codec::put_u64(out, leader.term);
+    codec::put_u64(out, leader.voted_for.0);
     out.push(u8::from(vote.is_committed()));
 }
 
 fn put_log_id(log_id: Option<&LogId>, out: &mut Vec<u8>) {
     let Some(log_id) = log_id else { return out.push(0) };
     out.push(1);
-    out.extend_from_slice(&log_id.leader_id.term.to_le_bytes());
-    out.extend_from_slice(&log_id.index.to_le_bytes());
+    codec::put_u64(out, log_id.leader_id.term);
+    codec::put_u64(out, log_id.index);
 }
 
-pub(super) fn take_u8(body: &mut Bytes) -> Result<u8, CodecError> {
-    body.try_get_u8().map_err(|_| CodecError("cut short"))
-}
-
-fn take_u32(body: &mut Bytes) -> Result<u32, CodecError> {
-    body.try_get_u32_le().map_err(|_| CodecError("cut short"))
-}
-
-fn take_u64(body: &mut Bytes) -> Result<u64, CodecError> {
-    body.try_get_u64_le().map_err(|_| CodecError("cut short"))
-}
-
-pub(super) fn take_vote(body: &mut Bytes) -> Result<Vote, CodecError> {
-    let term = take_u64(body)?;
-    let node = RaftId(take_u64(body)?);
-    Ok(match take_u8(body)? {
+pub(super) fn take_vote(body: &mut &[u8]) -> Result<Vote, MalformedMessage> {
+    let term = codec::take_u64(body)?;
+    let node = RaftId(codec::take_u64(body)?);
+    Ok(match codec::take_u8(body)? {
         0 => Vote::new(term, node),
         1 => Vote::new_committed(term, node),
-        _ => return Err(CodecError("vote")),
+        _ => return Err(MalformedMessage("vote")),
     })
 }
 
-fn take_log_id(body: &mut Bytes) -> Result<Option<LogId>, CodecError> {
-    Ok(match take_u8(body)? {
+fn take_log_id(body: &mut &[u8]) -> Result<Option<LogId>, MalformedMessage> {
+    Ok(match codec::take_u8(body)? {
         0 => None,
         1 => {
-            let term = take_u64(body)?;
-            Some(LogId::new_term_index(term, take_u64(body)?))
+            let term = codec::take_u64(body)?;
+            Some(LogId::new_term_index(term, codec::take_u64(body)?))
         }
-        _ => return Err(CodecError("log id")),
+        _ => return Err(MalformedMessage("log id")),
     })
 }
 
@@ -246,7 +233,7 @@ mod tests {
     fn append_entries_round_trip() {
         let mut bytes = Vec::new();
         put_append_entries(77, &request(), &mut bytes);
-        let (time, back) = take_append_entries(bytes.into()).unwrap();
+        let (time, back) = take_append_entries(&bytes.into()).unwrap();
         assert_eq!(time, 77);
         assert_eq!(format!("{back:?}"), format!("{:?}", request()));
         assert_eq!(back.entries, entries());
@@ -258,7 +245,7 @@ mod tests {
         put_append_entries(77, &request(), &mut bytes);
         for length in 0..bytes.len() {
             assert!(
-                take_append_entries(Bytes::copy_from_slice(&bytes[..length])).is_err(),
+                take_append_entries(&Bytes::copy_from_slice(&bytes[..length])).is_err(),
                 "{length}"
             );
         }
@@ -275,7 +262,7 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             put_append_response(9, &response, &mut bytes);
-            assert_eq!(take_append_response(bytes.into()).unwrap(), (9, response));
+            assert_eq!(take_append_response(&bytes).unwrap(), (9, response));
         }
     }
 }

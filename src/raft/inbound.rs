@@ -48,8 +48,8 @@ impl<S: StateMachine> Group<S> {
             return;
         }
         match message.kind {
-            kind::APPEND_ENTRIES => self.handle_append(Urgency::Entries, body, responder),
-            kind::HEARTBEAT => self.handle_append(Urgency::Heartbeat, body, responder),
+            kind::APPEND_ENTRIES => self.handle_append(Urgency::Entries, &body, responder),
+            kind::HEARTBEAT => self.handle_append(Urgency::Heartbeat, &body, responder),
             kind::VOTE => self.handle_cold(body, responder, VoteKind::Vote),
             kind::PRE_VOTE => self.handle_cold(body, responder, VoteKind::PreVote),
             kind::TRANSFER_LEADER => self.handle_cold(body, responder, VoteKind::Transfer),
@@ -76,7 +76,7 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    fn handle_append(&self, urgency: Urgency, body: Bytes, responder: Responder) {
+    fn handle_append(&self, urgency: Urgency, body: &Bytes, responder: Responder) {
         let (time, request) = match codec::take_append_entries(body) {
             Ok(taken) => taken,
             Err(error) => {

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::acknowledgements::Acknowledgements;
 use super::campaign::Ballot;
-use super::codec;
+use super::codec::{self, MalformedMessage};
 use super::holdback::Holdback;
 use super::limits::{
     APPEND_PIPELINE_MAX, APPEND_TIMEOUT, APPEND_TIMEOUT_PER_MIB, COMMIT_LINGER,
@@ -40,6 +40,7 @@ use super::timekeeper::Timekeeper;
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::clock::BootInstant;
+use crate::stdx::codec::{put_u64, take_u8};
 use crate::transport::{Call, Kind, PeerClient, Peers, Responder, TransportError};
 
 pub(super) use crate::transport::kinds::raft as kind;
@@ -101,14 +102,13 @@ impl SnapshotAnswer {
         }
     }
 
-    fn take(mut body: Bytes) -> Result<Self, codec::CodecError> {
-        let (tag, mut rest) = (codec::take_u8(&mut body)?, body);
-        Ok(match tag {
+    fn take(mut body: &[u8]) -> Result<Self, MalformedMessage> {
+        Ok(match take_u8(&mut body)? {
             0 => Self::GoOn,
-            1 => Self::Installed(codec::take_vote(&mut rest)?),
-            2 => Self::HigherVote(codec::take_vote(&mut rest)?),
-            3 => Self::Refused(Refusal::of_code(codec::take_u8(&mut rest)?)),
-            _ => return Err(codec::CodecError("unknown answer to a snapshot")),
+            1 => Self::Installed(codec::take_vote(&mut body)?),
+            2 => Self::HigherVote(codec::take_vote(&mut body)?),
+            3 => Self::Refused(Refusal::of_code(take_u8(&mut body)?)),
+            _ => return Err(MalformedMessage("unknown answer to a snapshot")),
         })
     }
 }
@@ -236,7 +236,7 @@ impl GroupNetwork {
         let acknowledgements = Arc::clone(&self.acknowledgements);
         Either::Right(answer.map_err(rpc_error).map(move |answer| {
             let (room, answer) =
-                codec::take_append_response(answer?).map_err(|error| network_error(&error))?;
+                codec::take_append_response(&answer?).map_err(|error| network_error(&error))?;
             acknowledgements.note_room(target, room, sent);
             match answer {
                 // Whatever became of the entries, the replica took this leader's word and so renewed its promise.
@@ -290,14 +290,14 @@ impl GroupNetwork {
         let call = |kind, timeout, head: &[u8], body: &[u8]| {
             let answer = self.call_with(&peer, kind, timeout, |out| {
                 for number in [leader.term, leader.voted_for.0, nonce] {
-                    out.extend_from_slice(&number.to_le_bytes());
+                    put_u64(out, number);
                 }
                 out.extend_from_slice(head);
                 out.extend_from_slice(body);
             });
             answer.map(|answer| {
                 let answer = answer.map_err(rpc_error)?;
-                SnapshotAnswer::take(answer).map_err(|error| network_error(&error))
+                SnapshotAnswer::take(&answer).map_err(|error| network_error(&error))
             })
         };
         let local = |error: io::Error| StreamingError::from(network_error(&error));
@@ -350,7 +350,7 @@ impl GroupNetwork {
         let answer = call(kind::SNAPSHOT_END, SNAPSHOT_INSTALL_TIMEOUT, &end, &[]).await?;
         match ended(answer)? {
             Some(vote) => Ok(SnapshotResponse::new(vote)),
-            None => Err(network_error(&codec::CodecError("an end that is not the end")).into()),
+            None => Err(network_error(&MalformedMessage("an end that is not the end")).into()),
         }
     }
 }
@@ -515,7 +515,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
 
 /// Begins a message to the replica `meant`: `raft id u64`.
 pub(super) fn put_meant(meant: RaftId, out: &mut Vec<u8>) {
-    out.extend_from_slice(&meant.0.to_le_bytes());
+    put_u64(out, meant.0);
 }
 
 /// Splits a message into the replica it means and the rest.

@@ -417,7 +417,7 @@ async fn reads_of_other_nodes_wait_up_to_a_limit_that_is_not_for_words() {
     peer.connected().wait_for(|connected| *connected).await.unwrap();
     let ask = |body: Bytes| async {
         let answer = peer.call(GroupId::of_shard(ShardId(0)), kind::READ, body, PATIENCE);
-        wire::take_answer(answer.await.unwrap()).unwrap()
+        wire::take_answer(&answer.await.unwrap()).unwrap()
     };
     let ticket = alone.shard.reads.admit(LONG_READS_BYTES_MAX).unwrap();
     assert!(matches!(ask(get()).await, Answer::Busy));

@@ -54,7 +54,7 @@ impl Forward {
         let forward = Arc::clone(self);
         tokio::spawn(async move {
             let may_be_applied = match answer.await {
-                Ok(body) => match wire::take_answer(body) {
+                Ok(body) => match wire::take_answer(&body) {
                     Some(Answer::Applied(room, replies)) => {
                         forward.front.note_room(room);
                         forward.front.complete(sequence, replies.submissions(), &replies);

@@ -16,12 +16,13 @@
 
 use std::hash::{Hash, Hasher};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
 use crate::ids::{DbIndex, Incarnation, Session};
 use crate::resp::Protocol;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::codec::{self, CodecError};
 
 const VERSION: u8 = 3;
 const KIND_BATCH: u8 = 1;
@@ -43,7 +44,7 @@ const FLAG_BEGINS: u8 = 2;
 const NAME_CHARS_MAX: usize = 64;
 
 /// Highest number of words a command may have; matches the front door's limit.
-const ARGC_MAX: u64 = 1024 * 1024;
+const ARGC_MAX: usize = 1024 * 1024;
 
 /// The leader's time and randomness inside an entry: all that replicas may know of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,12 @@ pub enum Proposal {
 #[error("malformed proposal: {0}")]
 pub struct MalformedProposal(pub &'static str);
 
+impl From<CodecError> for MalformedProposal {
+    fn from(error: CodecError) -> Self {
+        Self(error.what())
+    }
+}
+
 /// A proposal that this program cannot apply. It must be refused before the log, and stops the replica behind it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownProposal {
@@ -137,6 +144,12 @@ pub enum UnknownProposal {
     /// It is none of any version.
     #[error(transparent)]
     Malformed(#[from] MalformedProposal),
+}
+
+impl From<CodecError> for UnknownProposal {
+    fn from(error: CodecError) -> Self {
+        Self::Malformed(error.into())
+    }
 }
 
 impl UnknownProposal {
@@ -167,10 +180,9 @@ pub fn put_command(protocol: Protocol, db: DbIndex, argv: &[&[u8]], out: &mut Ve
         Protocol::Resp3 => FLAG_RESP3,
     });
     out.push(db.0);
-    put_varint(argv.len(), out);
+    codec::put_length(out, argv.len());
     for word in argv {
-        put_varint(word.len(), out);
-        out.extend_from_slice(word);
+        codec::put_bytes(out, word);
     }
 }
 
@@ -212,7 +224,7 @@ impl<'a> Commands<'a> {
             // Each takes a byte at least, and what is announced need not be there.
             words.reserve(head.argc.min(self.rest.len()));
             for _ in 0..head.argc {
-                words.push(take_bytes(&mut self.rest)?);
+                words.push(codec::take_bytes(&mut self.rest)?);
             }
             Ok(head)
         });
@@ -225,9 +237,9 @@ impl<'a> Commands<'a> {
     /// Steps over a command; its name, and whether a submission begins with it. Fails where [`Self::take`] does.
     fn step_over(&mut self) -> Result<(&'a [u8], bool), MalformedProposal> {
         let Head { begins, argc, .. } = take_head(&mut self.rest)?;
-        let name = take_bytes(&mut self.rest)?;
+        let name = codec::take_bytes(&mut self.rest)?;
         for _ in 1..argc {
-            take_bytes(&mut self.rest)?;
+            codec::take_bytes(&mut self.rest)?;
         }
         Ok((name, begins))
     }
@@ -247,23 +259,19 @@ pub(super) struct Head {
 }
 
 fn take_head(rest: &mut &[u8]) -> Result<Head, MalformedProposal> {
-    let [flags, db, after @ ..] = *rest else {
-        return Err(MalformedProposal("command head"));
-    };
-    *rest = after;
+    let [flags, db] = codec::take_array(rest)?;
     if flags & !(FLAG_RESP3 | FLAG_BEGINS) != 0 {
         return Err(MalformedProposal("flags"));
     }
     let protocol = if flags & FLAG_RESP3 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
-    if *db >= DbIndex::COUNT {
+    if db >= DbIndex::COUNT {
         return Err(MalformedProposal("database"));
     }
-    let argc = take_varint(rest)?;
+    let argc = codec::take_count(rest)?;
     if argc == 0 || argc > ARGC_MAX {
         return Err(MalformedProposal("argc"));
     }
-    let argc = usize::try_from(argc).map_err(|_| MalformedProposal("argc"))?;
-    Ok(Head { begins: flags & FLAG_BEGINS != 0, protocol, db: DbIndex(*db), argc })
+    Ok(Head { begins: flags & FLAG_BEGINS != 0, protocol, db: DbIndex(db), argc })
 }
 
 fn take_words<'a>(
@@ -275,12 +283,12 @@ fn take_words<'a>(
         let mut words: [&[u8]; 8] = [&[]; 8];
         let mut length = 0;
         for word in words.iter_mut().take(count) {
-            *word = take_bytes(rest)?;
+            *word = codec::take_bytes(rest)?;
             length += 1;
         }
         return Ok(SmallVec::from_buf_and_len(words, length));
     }
-    (0..count).map(|_| take_bytes(rest)).collect()
+    (0..count).map(|_| Ok(codec::take_bytes(rest)?)).collect()
 }
 
 impl<'a> Iterator for Commands<'a> {
@@ -312,18 +320,16 @@ pub(super) fn put_packet_header(packet: &Packet, out: &mut [u8; PACKET_HEADER_BY
 
 /// Reads a packet from the front of `bytes`; its body shares their memory.
 pub(super) fn take_packet(bytes: &mut Bytes) -> Result<Packet, MalformedProposal> {
-    use bytes::Buf;
-    if bytes.len() < PACKET_HEADER_BYTES {
-        return Err(MalformedProposal("packet header"));
-    }
-    let id = PacketId {
-        incarnation: Incarnation(bytes.get_u128_le()),
-        session: Session { number: bytes.get_u64_le(), random: bytes.get_u64_le() },
-        sequence: bytes.get_u64_le(),
-    };
-    let floor = bytes.get_u64_le();
-    let commands = bytes.get_u32_le();
-    let length = bytes.get_u32_le() as usize;
+    // All of it at once, so that no field has to ask whether it is there.
+    let header: [u8; PACKET_HEADER_BYTES] = codec::take_array(&mut &bytes[..])?;
+    bytes.advance(PACKET_HEADER_BYTES);
+    let fields = &mut &header[..];
+    let incarnation = Incarnation(codec::take_u128(fields)?);
+    let session = Session { number: codec::take_u64(fields)?, random: codec::take_u64(fields)? };
+    let id = PacketId { incarnation, session, sequence: codec::take_u64(fields)? };
+    let floor = codec::take_u64(fields)?;
+    let commands = codec::take_u32(fields)?;
+    let length = codec::take_length_u32(fields)?;
     if bytes.len() < length {
         return Err(MalformedProposal("packet cut short"));
     }
@@ -363,8 +369,7 @@ pub(super) fn encode_purge<K: AsRef<[u8]>>(stamp: Stamp, keys: &[(DbIndex, K)]) 
     let mut out = prefix.to_vec();
     for (db, key) in keys {
         out.push(db.0);
-        put_varint(key.as_ref().len(), &mut out);
-        out.extend_from_slice(key.as_ref());
+        codec::put_bytes(&mut out, key.as_ref());
     }
     out.into()
 }
@@ -375,8 +380,8 @@ pub(super) fn encode_close(stamp: Stamp, sessions: &[(Incarnation, u64)]) -> Byt
     put_prefix(KIND_CLOSE, stamp, sessions.len(), &mut prefix);
     let mut out = prefix.to_vec();
     for (incarnation, upto) in sessions {
-        out.extend_from_slice(&incarnation.0.to_le_bytes());
-        out.extend_from_slice(&upto.to_le_bytes());
+        codec::put_u128(&mut out, incarnation.0);
+        codec::put_u64(&mut out, *upto);
     }
     out.into()
 }
@@ -386,20 +391,17 @@ pub(super) fn encode_close(stamp: Stamp, sessions: &[(Incarnation, u64)]) -> Byt
 /// # Errors
 /// When `bytes` are not what this version encodes. What is in the packets is not looked at.
 pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
-    use bytes::Buf;
     // First: another version may be shorter.
-    match bytes.first() {
-        Some(&VERSION) => {}
-        Some(&version) => return Err(UnknownProposal::Version(version)),
-        None => return Err(MalformedProposal("prefix").into()),
+    let version = codec::take_u8(&mut &bytes[..])?;
+    if version != VERSION {
+        return Err(UnknownProposal::Version(version));
     }
-    if bytes.len() < PREFIX_BYTES + 4 {
-        return Err(MalformedProposal("prefix").into());
-    }
-    bytes.advance(1);
-    let kind = bytes.get_u8();
-    let stamp = Stamp { now: UnixMillis(bytes.get_u64_le()), seed: bytes.get_u64_le() };
-    let count = bytes.get_u32_le();
+    let prefix: [u8; PREFIX_BYTES + 4] = codec::take_array(&mut &bytes[..])?;
+    bytes.advance(prefix.len());
+    let fields = &mut &prefix[1..];
+    let kind = codec::take_u8(fields)?;
+    let stamp = Stamp { now: UnixMillis(codec::take_u64(fields)?), seed: codec::take_u64(fields)? };
+    let count = codec::take_u32(fields)?;
     let proposal = match kind {
         KIND_BATCH => {
             Proposal::Batch((0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?)
@@ -408,13 +410,13 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
             Proposal::Purge((0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?)
         }
         KIND_CLOSE => {
-            let mut take = || {
-                let cut_short = |_| MalformedProposal("session");
-                let incarnation = Incarnation(bytes.try_get_u128_le().map_err(cut_short)?);
-                Ok((incarnation, bytes.try_get_u64_le().map_err(cut_short)?))
-            };
-            let sessions = (0..count).map(|_| take());
-            Proposal::Close(sessions.collect::<Result<_, MalformedProposal>>()?)
+            let mut rest = &bytes[..];
+            let mut take =
+                || Ok((Incarnation(codec::take_u128(&mut rest)?), codec::take_u64(&mut rest)?));
+            let sessions = (0..count).map(|_| take()).collect::<Result<_, CodecError>>()?;
+            let taken = bytes.len() - rest.len();
+            bytes.advance(taken);
+            Proposal::Close(sessions)
         }
         kind => return Err(UnknownProposal::Kind(kind)),
     };
@@ -426,54 +428,14 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
 
 fn take_key(bytes: &mut Bytes) -> Result<(DbIndex, Bytes), MalformedProposal> {
     let mut rest = &bytes[..];
-    let [db, after @ ..] = rest else { return Err(MalformedProposal("key")) };
-    if *db >= DbIndex::COUNT {
+    let db = codec::take_u8(&mut rest)?;
+    if db >= DbIndex::COUNT {
         return Err(MalformedProposal("database"));
     }
-    let db = DbIndex(*db);
-    rest = after;
-    let key = bytes.slice_ref(take_bytes(&mut rest)?);
-    let left = rest.len();
-    let taken = bytes.len() - left;
-    bytes::Buf::advance(bytes, taken);
-    Ok((db, key))
-}
-
-fn put_varint(number: usize, out: &mut Vec<u8>) {
-    let mut rest = number;
-    while rest >= 0x80 {
-        out.push(rest.to_le_bytes()[0] | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest.to_le_bytes()[0]);
-}
-
-fn take_varint(rest: &mut &[u8]) -> Result<u64, MalformedProposal> {
-    if let [byte @ 0..0x80, after @ ..] = *rest {
-        *rest = after;
-        return Ok(u64::from(*byte));
-    }
-    let mut number = 0_u64;
-    for shift in (0..35).step_by(7) {
-        let [byte, after @ ..] = *rest else { return Err(MalformedProposal("varint cut short")) };
-        *rest = after;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(MalformedProposal("varint too long"))
-}
-
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MalformedProposal> {
-    let length = take_varint(rest)?;
-    let length = usize::try_from(length).map_err(|_| MalformedProposal("length"))?;
-    if rest.len() < length {
-        return Err(MalformedProposal("bytes cut short"));
-    }
-    let (bytes, after) = rest.split_at(length);
-    *rest = after;
-    Ok(bytes)
+    let key = bytes.slice_ref(codec::take_bytes(&mut rest)?);
+    let taken = bytes.len() - rest.len();
+    bytes.advance(taken);
+    Ok((DbIndex(db), key))
 }
 
 /// Commands waiting to become a packet. Its memory is used again for the next one.
@@ -697,6 +659,19 @@ mod tests {
         let packet = within.packet(packet(1).id, 1);
         let error = MalformedProposal("submission").into();
         assert_eq!(packet.check(|_| true), Err(error), "it begins within one");
+    }
+
+    /// A padded varint is none that any version wrote.
+    #[test]
+    fn a_command_has_one_spelling() {
+        let good = [0, 0, 1, 1, b'x'];
+        assert!(Commands::new(&good).next().unwrap().is_ok());
+        for bad in [&[0, 0, 0x81, 0, 1, b'x'][..], &[0, 0, 1, 0x81, 0, b'x']] {
+            let refused = Err(CodecError::BadVarint.into());
+            assert_eq!(Commands::new(bad).step_over(), refused, "{bad:?}");
+            let packet = testing::packet_of([&[FLAG_BEGINS][..], &bad[1..]].concat(), 1);
+            assert_eq!(packet.check(|_| true), Err(CodecError::BadVarint.into()));
+        }
     }
 
     #[test]

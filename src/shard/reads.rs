@@ -484,7 +484,7 @@ impl Reads {
     /// What the answer of another node means.
     fn understand(&self, answer: Result<Bytes, TransportError>) -> Result<Replies, Unread> {
         match answer {
-            Ok(answer) => match wire::take_answer(answer) {
+            Ok(answer) => match wire::take_answer(&answer) {
                 Some(Answer::Applied(room, replies)) => {
                     self.front.note_room(room);
                     Ok(replies)

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::resp::ErrorReply;
+use crate::stdx::codec;
 
 /// Encoded replies of several commands, and where each ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,13 +91,12 @@ impl Replies {
     /// length u64 | bytes`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         for numbers in [&self.ends[..], &self.submissions] {
-            let count = u32::try_from(numbers.len()).expect("a packet's commands are below 4 Gi");
-            out.extend_from_slice(&count.to_le_bytes());
+            codec::put_length_u32(out, numbers.len());
             for number in numbers {
-                out.extend_from_slice(&number.to_le_bytes());
+                codec::put_u32(out, *number);
             }
         }
-        out.extend_from_slice(&(self.bytes.len() as u64).to_le_bytes());
+        codec::put_u64(out, self.bytes.len() as u64);
         out.extend_from_slice(&self.bytes);
     }
 
@@ -105,11 +105,10 @@ impl Replies {
         let mut rest = *bytes;
         let ends = take_numbers(&mut rest)?;
         let submissions = take_numbers(&mut rest)?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        let (body, tail) = rest.split_at_checked(length)?;
+        let length = usize::try_from(codec::take_u64(&mut rest).ok()?).ok()?;
+        let body = codec::take_slice(&mut rest, length).ok()?;
         let replies = Self::from_parts(body.to_vec(), ends, &submissions)?;
-        *bytes = tail;
+        *bytes = rest;
         Some(replies)
     }
 
@@ -129,11 +128,8 @@ impl Replies {
 }
 
 fn take_numbers(rest: &mut &[u8]) -> Option<Vec<u32>> {
-    let (count, after) = rest.split_first_chunk()?;
-    let bytes = (u32::from_le_bytes(*count) as usize).checked_mul(4)?;
-    let (numbers, after) = after.split_at_checked(bytes)?;
-    *rest = after;
-    let (numbers, _) = numbers.as_chunks();
+    let bytes = codec::take_length_u32(rest).ok()?.checked_mul(4)?;
+    let (numbers, _) = codec::take_slice(rest, bytes).ok()?.as_chunks();
     Some(numbers.iter().map(|number| u32::from_le_bytes(*number)).collect())
 }
 

@@ -19,6 +19,7 @@ use super::reply::Replies;
 use super::session::{Closed, Known, SessionTable};
 use crate::ids::{Incarnation, Session};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::codec;
 
 /// What is left to write of a table as it was when this was made, however the table changes meanwhile.
 #[derive(Debug)]
@@ -38,12 +39,12 @@ impl TableWriter {
     pub(super) fn new(head: Vec<u8>, table: &SessionTable) -> Self {
         let mut parts = VecDeque::new();
         let mut bytes = head;
-        put_u32(table.sessions().len(), &mut bytes);
+        codec::put_length_u32(&mut bytes, table.sessions().len());
         for (incarnation, session) in table.sessions() {
             put_session(*incarnation, session, &mut bytes);
             for (sequence, replies) in &session.replies {
-                put_u64(*sequence, &mut bytes);
-                put_u32(replies.ends.len(), &mut bytes);
+                codec::put_u64(&mut bytes, *sequence);
+                codec::put_length_u32(&mut bytes, replies.ends.len());
                 parts.push_back(Part::Bytes { bytes: std::mem::take(&mut bytes), written: 0 });
                 let replies = Arc::clone(replies);
                 parts.push_back(Part::Replies { replies, ends: Some(0), written: 0 });
@@ -84,17 +85,17 @@ impl Part {
                 let upto = (first.len() + second.len()).min(before + budget.div_ceil(4));
                 for at in before..upto {
                     if at == first.len() {
-                        put_u32(second.len(), out);
+                        codec::put_length_u32(out, second.len());
                     }
                     let end = first.get(at).unwrap_or_else(|| &second[at - first.len()]);
-                    out.extend_from_slice(&end.to_le_bytes());
+                    codec::put_u32(out, *end);
                 }
                 *ends = Some(upto);
                 if upto == first.len() + second.len() {
                     if second.is_empty() {
-                        put_u32(0, out);
+                        codec::put_u32(out, 0);
                     }
-                    put_u64(replies.bytes.len() as u64, out);
+                    codec::put_u64(out, replies.bytes.len() as u64);
                     *ends = None;
                 }
                 false
@@ -113,29 +114,20 @@ fn write_some(bytes: &[u8], written: &mut usize, budget: usize, out: &mut Vec<u8
 }
 
 fn put_session(incarnation: Incarnation, session: &Known, out: &mut Vec<u8>) {
-    out.extend_from_slice(&incarnation.0.to_le_bytes());
+    codec::put_u128(out, incarnation.0);
     let Session { number, random } = session.session;
     for number in [number, random, session.floor, session.heard.0] {
-        put_u64(number, out);
+        codec::put_u64(out, number);
     }
     match session.closed {
         None => out.push(0),
         Some(Closed { upto, at }) => {
             out.push(1);
-            put_u64(upto, out);
-            put_u64(at.0, out);
+            codec::put_u64(out, upto);
+            codec::put_u64(out, at.0);
         }
     }
-    put_u32(session.replies.len(), out);
-}
-
-fn put_u64(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_u32(count: usize, out: &mut Vec<u8>) {
-    let count = u32::try_from(count).expect("nodes, packets and commands are fewer than 4 Gi");
-    out.extend_from_slice(&count.to_le_bytes());
+    codec::put_length_u32(out, session.replies.len());
 }
 
 /// The bytes of a snapshot, read from the chunks they come in.

@@ -173,7 +173,7 @@ fn apply(shard: &Shard, index: u64, packet: &Packet) {
 async fn send(peer: &PeerClient, packet: &Packet) -> Answer {
     let group = GroupId::of_shard(ShardId(0));
     let answer = peer.call_with(group, kind::SUBMIT, PATIENCE, |out| wire::put_packet(packet, out));
-    wire::take_answer(answer.await.unwrap()).unwrap()
+    wire::take_answer(&answer.await.unwrap()).unwrap()
 }
 
 /// faults.md R20: each try of a packet that was long under way was an entry of its own.
@@ -490,7 +490,7 @@ async fn reads_at_a_full_replica_that_does_not_lead_are_sent_on() {
     peer.connected().wait_for(|connected| *connected).await.unwrap();
     for body in [submission(b""), Bytes::new()] {
         let answer = peer.call(GroupId::of_shard(ShardId(0)), kind::READ, body, PATIENCE);
-        let answer = wire::take_answer(answer.await.unwrap());
+        let answer = wire::take_answer(&answer.await.unwrap());
         assert!(matches!(answer, Some(Answer::NotLeader(Some(STRANGER)))), "{answer:?}");
     }
 }

@@ -7,11 +7,12 @@
 //! 4 this packet is none that the leader lets into the log,
 //! 5 nothing was done, for want of memory (`room u64`), 6 these reads were not run, because what is large is at work.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::proposal::{self, MalformedProposal, PACKET_HEADER_BYTES, Packet};
 use super::reply::Replies;
 use crate::ids::NodeId;
+use crate::stdx::codec;
 
 pub(super) use crate::transport::kinds::shard as kind;
 
@@ -56,18 +57,18 @@ pub(super) fn take_packet(mut body: Bytes) -> Result<Packet, MalformedProposal> 
 
 pub(super) fn put_applied(room: u64, replies: &Replies, out: &mut Vec<u8>) {
     out.push(TAG_APPLIED);
-    out.extend_from_slice(&room.to_le_bytes());
+    codec::put_u64(out, room);
     replies.encode(out);
 }
 
 pub(super) fn put_full(room: u64, out: &mut Vec<u8>) {
     out.push(TAG_FULL);
-    out.extend_from_slice(&room.to_le_bytes());
+    codec::put_u64(out, room);
 }
 
 pub(super) fn put_not_leader(leader: Option<NodeId>, out: &mut Vec<u8>) {
     out.push(TAG_NOT_LEADER);
-    out.extend_from_slice(&leader.map_or(0, |node| node.0).to_le_bytes());
+    codec::put_u64(out, leader.map_or(0, |node| node.0));
 }
 
 pub(super) fn put_unknown(out: &mut Vec<u8>) {
@@ -87,20 +88,19 @@ pub(super) fn put_busy(out: &mut Vec<u8>) {
 }
 
 /// The answer in `body`; `None` when it is malformed.
-pub(super) fn take_answer(mut body: Bytes) -> Option<Answer> {
-    match body.try_get_u8().ok()? {
+pub(super) fn take_answer(mut body: &[u8]) -> Option<Answer> {
+    match codec::take_u8(&mut body).ok()? {
         TAG_APPLIED => {
-            let room = body.try_get_u64_le().ok()?;
-            Some(Answer::Applied(room, Replies::decode(&mut &body[..])?))
+            Some(Answer::Applied(codec::take_u64(&mut body).ok()?, Replies::decode(&mut body)?))
         }
-        TAG_NOT_LEADER => match body.try_get_u64_le().ok()? {
+        TAG_NOT_LEADER => match codec::take_u64(&mut body).ok()? {
             0 => Some(Answer::NotLeader(None)),
             node => Some(Answer::NotLeader(Some(NodeId(node)))),
         },
         TAG_UNKNOWN => Some(Answer::Unknown),
         TAG_STALE => Some(Answer::Stale),
         TAG_REFUSED => Some(Answer::Refused),
-        TAG_FULL => Some(Answer::Full(body.try_get_u64_le().ok()?)),
+        TAG_FULL => Some(Answer::Full(codec::take_u64(&mut body).ok()?)),
         TAG_BUSY => Some(Answer::Busy),
         _ => None,
     }

@@ -1,9 +1,10 @@
 //! What std lacks: clocks that tests can move, seeded randomness, a keyed hash, disks, limits of the process, sockets, Redis'
-//! number and glob texts, the words of a line.
+//! number and glob texts, the words of a line, those of our bytes.
 //!
 //! Knows neither Redis nor Raft.
 
 pub mod clock;
+pub mod codec;
 pub mod descriptors;
 pub mod disk;
 pub mod fs;

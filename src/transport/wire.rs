@@ -35,6 +35,7 @@ use crc32fast::Hasher;
 use super::identity::{Meant, PROOF_BYTES, PeerIdentity};
 use super::message::Kind;
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, Session};
+use crate::stdx::codec::{put_u32, put_u64, put_u128, take_array};
 
 /// Bytes of a frame before its body.
 pub(super) const HEADER_BYTES: usize = 22;
@@ -382,15 +383,15 @@ impl Hello {
         bytes.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
         bytes.extend_from_slice(&length.unwrap_or(u16::MAX).to_le_bytes());
         bytes.extend_from_slice(nonce);
-        bytes.extend_from_slice(&identity.cluster.0.to_le_bytes());
-        bytes.extend_from_slice(&identity.incarnation.0.to_le_bytes());
-        bytes.extend_from_slice(&identity.session.number.to_le_bytes());
-        bytes.extend_from_slice(&identity.session.random.to_le_bytes());
-        bytes.extend_from_slice(&meant.node.0.to_le_bytes());
-        bytes.extend_from_slice(&meant.incarnation.0.to_le_bytes());
+        put_u64(&mut bytes, identity.cluster.0);
+        put_u128(&mut bytes, identity.incarnation.0);
+        put_u64(&mut bytes, identity.session.number);
+        put_u64(&mut bytes, identity.session.random);
+        put_u64(&mut bytes, meant.node.0);
+        put_u128(&mut bytes, meant.incarnation.0);
         bytes.extend_from_slice(&identity.name.as_bytes()[..name]);
         let checksum = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
+        put_u32(&mut bytes, checksum);
         bytes
     }
 
@@ -426,10 +427,7 @@ struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) =
-            self.0.split_first_chunk::<N>().expect("the array holds every field of its layout");
-        self.0 = rest;
-        *field
+        take_array(&mut self.0).expect("the array holds every field of its layout")
     }
 
     fn u32(&mut self) -> u32 {

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use crate::ids::Session;
+use crate::stdx::codec;
 
 use super::log::SyncPolicy;
 
@@ -78,17 +79,17 @@ impl Opening {
 
     /// The opening of start `number` whose record has `payload`.
     pub(super) fn decode(number: u64, payload: &[u8]) -> Option<Self> {
-        let (random, rest) = payload.split_first_chunk()?;
-        let (boot, rest) = rest.split_first_chunk()?;
+        let mut rest = payload;
+        let random = codec::take_u64(&mut rest).ok()?;
+        let boot = codec::take_u128(&mut rest).ok()?;
         let policy = match rest {
             [1] => SyncPolicy::Always,
             [2] => SyncPolicy::EverySecond,
             [3] => SyncPolicy::Never,
             _ => return None,
         };
-        let boot = u128::from_le_bytes(*boot);
         Some(Self {
-            session: Session { number, random: u64::from_le_bytes(*random) },
+            session: Session { number, random },
             boot: (boot != 0).then_some(BootId(boot)),
             policy,
         })

@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crc32fast::Hasher;
 
 use crate::ids::GroupId;
+use crate::stdx::codec::{put_u32, put_u64};
 use crate::stdx::disk::{Disk, DiskFile, Open, Sequential, TEMPORARY_SUFFIX};
 
 use super::descriptors::patiently;
@@ -136,13 +137,14 @@ impl SnapshotDir {
         let mut writer = SnapshotWriter { file, place, chunks: 0, checksums: Hasher::new() };
         let mut header = Vec::with_capacity(FIXED_HEADER_BYTES + 4 + meta.len());
         header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        header.extend_from_slice(&group.0.to_le_bytes());
-        header.extend_from_slice(&covered.term.to_le_bytes());
-        header.extend_from_slice(&covered.index.to_le_bytes());
-        header.extend_from_slice(&meta_bytes.to_le_bytes());
+        put_u32(&mut header, FORMAT_VERSION);
+        put_u32(&mut header, group.0);
+        put_u64(&mut header, covered.term);
+        put_u64(&mut header, covered.index);
+        put_u32(&mut header, meta_bytes);
         header.extend_from_slice(meta);
-        header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+        let checksum = crc32fast::hash(&header);
+        put_u32(&mut header, checksum);
         writer.write(&header)?;
         Ok(writer)
     }
@@ -265,12 +267,7 @@ impl SnapshotWriter {
     /// # Errors
     /// [`WalError::Io`]: then there is no such snapshot.
     pub fn complete(mut self) -> Result<CompleteSnapshot, WalError> {
-        let mut footer = Vec::with_capacity(20);
-        footer.extend_from_slice(&[0; 4]);
-        footer.extend_from_slice(&self.chunks.to_le_bytes());
-        footer.extend_from_slice(&self.checksums.clone().finalize().to_le_bytes());
-        footer.extend_from_slice(&crc32fast::hash(&footer).to_le_bytes());
-        self.write(&footer)?;
+        self.write(&footer(self.chunks, &self.checksums))?;
         let Self { mut file, place, .. } = self;
         file.flush().map_err(WalError::io("write", &place.temporary))?;
         file.get_ref().file().sync_all().map_err(WalError::io("sync", &place.temporary))?;
@@ -433,11 +430,7 @@ impl SnapshotReader {
     /// Reads the footer, whose zero length was read already, at `start`.
     fn read_footer(&mut self, start: u64) -> Result<(), WalError> {
         let rest: [u8; 16] = self.read_array()?;
-        let mut expected = vec![0; 4];
-        expected.extend_from_slice(&self.chunks.to_le_bytes());
-        expected.extend_from_slice(&self.checksums.clone().finalize().to_le_bytes());
-        expected.extend_from_slice(&crc32fast::hash(&expected).to_le_bytes());
-        if expected[4..] != rest {
+        if footer(self.chunks, &self.checksums)[4..] != rest {
             return Err(self.corrupt(start, "the footer does not match"));
         }
         if self.bytes_left > 0 {
@@ -520,6 +513,16 @@ fn checked_length(bytes: &[u8]) -> Result<u32, WalError> {
     let limit = SNAPSHOT_CHUNK_BYTES_MAX;
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= limit);
     length.ok_or(WalError::TooLarge { bytes: bytes.len(), limit })
+}
+
+/// The last bytes of a snapshot of so many `chunks` with these `checksums`.
+fn footer(chunks: u64, checksums: &Hasher) -> Vec<u8> {
+    let mut footer = vec![0; 4];
+    put_u64(&mut footer, chunks);
+    put_u32(&mut footer, checksums.clone().finalize());
+    let checksum = crc32fast::hash(&footer);
+    put_u32(&mut footer, checksum);
+    footer
 }
 
 fn chunk_checksum(number: u64, length: [u8; 4], chunk: &[u8]) -> u32 {

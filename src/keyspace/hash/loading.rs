@@ -4,8 +4,8 @@ use super::packed::{BEYOND_LIMITS, PACKED_BYTES_MAX, PACKED_FIELDS_MAX};
 use super::table::Pair;
 use super::{FORM_PACKED, FORM_TABLE, Form, Hash};
 use crate::keyspace::Bin;
-use crate::keyspace::codec::DecodeError;
 use crate::keyspace::dense::{Dense, MemberKey};
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::words::{Words, into_bin};
 
 /// A hash that is read from a snapshot.

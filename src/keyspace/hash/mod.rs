@@ -12,7 +12,8 @@ mod loading;
 mod packed;
 mod table;
 
-use super::codec::{self, Sink};
+use crate::stdx::codec::{self, Sink};
+
 use super::dense::{Dense, MemberKey};
 use super::packed::Packed;
 use super::parts::{Cursor, Elements};
@@ -186,7 +187,7 @@ mod tests {
 
     use super::packed::{PACKED_BYTES_MAX, PACKED_FIELDS_MAX};
     use super::*;
-    use crate::keyspace::codec::DecodeError;
+    use crate::keyspace::error::DecodeError;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::HASH;
 

@@ -1,6 +1,6 @@
 //! A small hash: one packed run of `field, value, field, value …`.
 
-use crate::keyspace::codec::DecodeError;
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::packed::{self, Packed};
 
 /// The most fields of a packed hash.

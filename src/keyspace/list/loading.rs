@@ -1,7 +1,7 @@
 //! A list on its way from a snapshot.
 
 use super::List;
-use crate::keyspace::codec::DecodeError;
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::words::Words;
 
 /// A list that is read from a snapshot.

@@ -19,7 +19,8 @@ mod range;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::codec::{self, Sink};
+use crate::stdx::codec::{self, Sink};
+
 use super::packed::Packed;
 use super::parts::{Cursor, Elements};
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::keyspace::codec::{self, DecodeError};
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::parts::{Cursor, Elements};
+use crate::stdx::codec;
 use crate::stdx::num;
 
 /// The most members of a set of integers.
@@ -63,7 +64,7 @@ pub(super) fn put<S: Elements>(numbers: &[i64], cursor: &mut Cursor, sink: &mut 
 
 /// Takes the integer of a set that follows `last`.
 pub(super) fn take(bytes: &mut &[u8], last: Option<i64>) -> Result<i64, DecodeError> {
-    let Some(last) = last else { return codec::take_signed(bytes) };
+    let Some(last) = last else { return Ok(codec::take_signed(bytes)?) };
     match codec::take_varint(bytes)? {
         0 => Err(DecodeError::Duplicate("member")),
         distance => i64::checked_add_unsigned(last, distance)

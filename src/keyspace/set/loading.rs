@@ -3,8 +3,8 @@
 use super::integers::{self, INTEGERS_MAX};
 use super::packed::{BEYOND_LIMITS, PACKED_BYTES_MAX, PACKED_MEMBERS_MAX};
 use super::{FORM_INTEGERS, FORM_PACKED, FORM_TABLE, Form, Set};
-use crate::keyspace::codec::DecodeError;
 use crate::keyspace::dense::{Dense, MemberKey};
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::packed::Packed;
 use crate::keyspace::words::{Words, into_bin};
 

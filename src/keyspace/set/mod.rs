@@ -18,8 +18,9 @@ mod table;
 
 use std::borrow::Cow;
 
+use crate::stdx::codec::{self, Sink};
+
 use super::Bin;
-use super::codec::{self, Sink};
 use super::dense::{Dense, MemberKey};
 use super::packed::Packed;
 use super::parts::{Cursor, Elements};
@@ -273,7 +274,7 @@ mod tests {
     use super::integers::INTEGERS_MAX;
     use super::packed::PACKED_BYTES_MAX;
     use super::*;
-    use crate::keyspace::codec::DecodeError;
+    use crate::keyspace::error::DecodeError;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::SET;
     use crate::stdx::num;

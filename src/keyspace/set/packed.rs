@@ -1,7 +1,7 @@
 //! A small set: its members in one packed run.
 
 use super::integers::text;
-use crate::keyspace::codec::DecodeError;
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::packed::Packed;
 
 /// The most members of a packed set.

@@ -4,9 +4,10 @@ use super::sorted::{BEYOND_LIMITS, SORTED_MEMBERS_MAX, Scored, load_sorted};
 use super::table::Table;
 use super::{FORM_SORTED, FORM_TABLE, Form, ZSet};
 use crate::keyspace::Bin;
-use crate::keyspace::codec::{self, DecodeError};
 use crate::keyspace::dense::{Dense, MemberKey};
+use crate::keyspace::error::DecodeError;
 use crate::keyspace::words::{Words, into_bin};
+use crate::stdx::codec;
 
 /// A sorted set that is read from a snapshot. The order of a table is made when all its members have come.
 #[derive(Debug)]

@@ -20,7 +20,8 @@ mod table;
 
 use std::ops::{Bound, Range};
 
-use super::codec::{self, Sink};
+use crate::stdx::codec::{self, Sink};
+
 use super::dense::MemberKey;
 use super::parts::{Cursor, Elements};
 
@@ -320,7 +321,7 @@ mod tests {
 
     use super::sorted::BEYOND_LIMITS;
     use super::*;
-    use crate::keyspace::codec::DecodeError;
+    use crate::keyspace::error::DecodeError;
     use crate::keyspace::testing::{KEY, digest_of, load, restored, seeded};
     use crate::keyspace::value::type_code::ZSET;
 

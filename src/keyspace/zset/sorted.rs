@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::Insertion;
 use crate::keyspace::Bin;
-use crate::keyspace::codec::DecodeError;
 use crate::keyspace::dense::Keyed;
+use crate::keyspace::error::DecodeError;
 
 /// The most members of a sorted vector.
 pub(super) const SORTED_MEMBERS_MAX: usize = 128;
