@@ -17,7 +17,8 @@ use crate::stdx::clock::BootInstant;
 
 use super::error::WalError;
 use super::limits::SYNC_BYTES_MAX;
-use super::log::{Done, Shared, State, Wal, Worker};
+use super::log::{Done, Wal};
+use super::shared::{Shared, State, Worker};
 use super::syncer::FailOnPanic;
 use super::tail::Batch;
 

@@ -19,17 +19,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ids::{Incarnation, Session};
-use crate::stdx::disk::{self, Disk, DiskFile, Open, TEMPORARY_SUFFIX, write_durably};
+use crate::stdx::disk::{Disk, DiskFile, Open};
 
 use super::error::WalError;
-use super::limits::{CLUSTER_RECORD_BYTES_MAX, STARTS_KEPT, STARTS_MAX};
+use super::limits::CLUSTER_RECORD_BYTES_MAX;
+use super::loss::{SET_ASIDE_PREFIX, set_aside, what_is_lost};
 use super::opening::BootId;
 use super::privacy;
-use super::recovery::{self, Presence};
+use super::recovery;
+use super::sealed_file::{FORMAT_VERSION, lines_after_title, read_sealed, write_sealed};
 use super::snapshot_file::SnapshotDir;
-
-/// The version of the directory's layout and of each of its small files.
-const FORMAT_VERSION: u32 = 3;
+use super::starts::{Place, Starts};
 
 /// The last of the versions before, whose logs cannot be read any more.
 const FORMAT_VERSION_OUTDATED: u32 = 2;
@@ -37,21 +37,14 @@ const FORMAT_VERSION_OUTDATED: u32 = 2;
 /// Longest name of a node, in bytes.
 const NODE_NAME_BYTES_MAX: usize = 255;
 
-const LOCK_FILE: &str = "lock";
-const IDENTITY_FILE: &str = "identity";
-const STARTS_FILE: &str = "starts";
-const CLUSTER_FILE: &str = "cluster";
-const WAL_DIR: &str = "wal";
-const SNAPSHOT_DIR: &str = "snapshots";
-const SET_ASIDE_PREFIX: &str = "set-aside-";
+pub(super) const LOCK_FILE: &str = "lock";
+pub(super) const IDENTITY_FILE: &str = "identity";
+pub(super) const STARTS_FILE: &str = "starts";
+pub(super) const CLUSTER_FILE: &str = "cluster";
+pub(super) const WAL_DIR: &str = "wal";
+pub(super) const SNAPSHOT_DIR: &str = "snapshots";
 const IDENTITY_TITLE: &str = "kvorum data directory";
-const STARTS_TITLE: &str = "kvorum starts";
 const CLUSTER_TITLE: &str = "kvorum cluster";
-
-/// Everything that belongs to one incarnation, in the order in which it is set aside: the identity first, so that what
-/// is left never looks whole; `boot-epoch` is of an earlier version.
-pub(super) const PARTS: [&str; 6] =
-    [IDENTITY_FILE, STARTS_FILE, CLUSTER_FILE, WAL_DIR, SNAPSHOT_DIR, "boot-epoch"];
 
 /// Who opens a data directory.
 #[derive(Clone, Copy, Debug)]
@@ -161,31 +154,25 @@ impl DataDir {
 
     /// This start.
     pub fn session(&self) -> Session {
-        self.starts.sessions.last().copied().unwrap_or_default()
+        self.starts.sessions().last().copied().unwrap_or_default()
     }
 
     /// Every start since the last one that is known to be recorded by the cluster, that one and this one included, and
-    /// [`STARTS_KEPT`] before it.
+    /// [`STARTS_KEPT`](super::limits::STARTS_KEPT) before it.
     pub fn starts(&self) -> &[Session] {
-        &self.starts.sessions
+        self.starts.sessions()
     }
 
-    /// Notes that the cluster has recorded `session`: all but the [`STARTS_KEPT`] before it are forgotten, durably.
-    /// Unknown ones are ignored.
+    /// Notes that the cluster has recorded `session`: all but the [`STARTS_KEPT`](super::limits::STARTS_KEPT) before it are
+    /// forgotten, durably. Unknown ones are ignored.
     ///
     /// # Errors
     /// [`WalError::Io`]; then nothing is forgotten.
     pub fn note_recorded(&mut self, session: Session) -> Result<(), WalError> {
-        let place = self.starts.sessions.iter().position(|it| *it == session);
-        let Some(old) =
-            place.and_then(|place| place.checked_sub(STARTS_KEPT)).filter(|old| *old > 0)
-        else {
-            return Ok(());
-        };
-        let mut starts = self.starts.clone();
-        starts.sessions.drain(..old);
-        starts.write(self.disk.as_ref(), &self.path)?;
-        self.starts = starts;
+        if let Some(starts) = self.starts.after_recording(session) {
+            starts.write(self.disk.as_ref(), &self.path)?;
+            self.starts = starts;
+        }
         Ok(())
     }
 
@@ -224,7 +211,7 @@ impl DataDir {
     /// # Errors
     /// [`WalError::Io`].
     pub fn note_stop(&mut self) -> Result<(), WalError> {
-        self.starts.is_stopped = true;
+        self.starts.stop();
         self.starts.write(self.disk.as_ref(), &self.path)
     }
 }
@@ -241,16 +228,16 @@ pub(super) fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>,
 }
 
 /// Makes the directory `path`, where there is none.
-fn make_dir(disk: &dyn Disk, path: &Path) -> Result<(), WalError> {
+pub(super) fn make_dir(disk: &dyn Disk, path: &Path) -> Result<(), WalError> {
     disk.make_dir(path).map_err(WalError::io("create", path))
 }
 
 /// Makes the names in `dir` durable.
-fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+pub(super) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))
 }
 
-fn is_dir(disk: &dyn Disk, path: &Path) -> bool {
+pub(super) fn is_dir(disk: &dyn Disk, path: &Path) -> bool {
     disk.stat(path).is_ok_and(|stat| stat.is_dir)
 }
 
@@ -287,52 +274,6 @@ fn read_identity(
     Err(WalError::OtherNode { path: dir.to_owned(), found, expected: node_name.to_owned() })
 }
 
-/// What is missing of the directory whose identity says `found`; `None` when it is whole, or when nothing lies there yet.
-fn what_is_lost(
-    disk: &dyn Disk,
-    dir: &Path,
-    found: Option<Incarnation>,
-) -> Result<Option<&'static str>, WalError> {
-    let wal = dir.join(WAL_DIR);
-    let log = if is_dir(disk, &wal) { recovery::presence(disk, &wal)? } else { Presence::Absent };
-    let Some(incarnation) = found else {
-        // A crash while the directory was being made leaves an empty log at most.
-        let others = PARTS.iter().filter(|part| **part != WAL_DIR && **part != SNAPSHOT_DIR);
-        let is_new = match log {
-            Presence::Absent => !holds_files(disk, &wal)?,
-            Presence::Empty(_) => true,
-            Presence::Used(_) => false,
-        } && !holds_files(disk, &dir.join(SNAPSHOT_DIR))?
-            && others.clone().all(|part| !disk.exists(&dir.join(part)));
-        return Ok((!is_new).then_some("its identity file"));
-    };
-    Ok(match log {
-        Presence::Absent => Some("its log"),
-        Presence::Empty(of) if of == incarnation => None,
-        // A start is on the list before the log is opened.
-        Presence::Used(of) if of == incarnation && !disk.exists(&dir.join(STARTS_FILE)) => {
-            Some("its list of starts")
-        }
-        Presence::Used(of) if of == incarnation => None,
-        Presence::Empty(_) | Presence::Used(_) => Some("its log, and has another directory's"),
-    })
-}
-
-/// Whether the directory `path` is there and holds anything that may matter: a log that was never finished has at most
-/// its lock and its format file.
-fn holds_files(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
-    if !is_dir(disk, path) {
-        return Ok(disk.exists(path));
-    }
-    for name in disk.list(path).map_err(WalError::io("list", path))? {
-        let name = name.to_string_lossy();
-        if name != LOCK_FILE && name != recovery::FORMAT_FILE && !name.ends_with(TEMPORARY_SUFFIX) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Makes a new directory of `path`, where nothing of value lies: an empty log first, the identity last.
 fn make(
     disk: &dyn Disk,
@@ -362,125 +303,6 @@ fn make(
     Ok(incarnation)
 }
 
-/// Moves what is left of the old directory out of the way, a part at a time and each durably: whatever the moment of a
-/// crash, what remains still has lost something, and the next start goes on.
-fn set_aside(disk: &dyn Disk, dir: &Path, what: &'static str) -> Result<(), WalError> {
-    let mut number = 0u32;
-    for name in disk.list(dir).map_err(WalError::io("list", dir))? {
-        let found =
-            name.to_str().and_then(|name| name.strip_prefix(SET_ASIDE_PREFIX)?.parse().ok());
-        number = number.max(found.unwrap_or(0));
-    }
-    let aside = dir.join(format!("{SET_ASIDE_PREFIX}{}", number.saturating_add(1)));
-    make_dir(disk, &aside)?;
-    sync_dir(disk, dir)?;
-    tracing::warn!(
-        path = %dir.display(),
-        aside = %aside.display(),
-        "the data directory has lost {what}: what remains is set aside, and this node begins anew as an empty one"
-    );
-    for part in PARTS {
-        let (from, to) = (dir.join(part), aside.join(part));
-        if disk.exists(&from) {
-            disk.rename(&from, &to).map_err(WalError::io("move", &from))?;
-            sync_dir(disk, &aside)?;
-            sync_dir(disk, dir)?;
-        }
-    }
-    Ok(())
-}
-
-/// The starts of this directory that may matter to the cluster, oldest first, and what the last one was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Starts {
-    sessions: Vec<Session>,
-    boot_id: Option<BootId>,
-    place: Place,
-    is_stopped: bool,
-}
-
-/// Where a directory lies and since when: what a copy does not take along, be it beside the original or in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    /// Of the directory.
-    inode: u64,
-    /// When its identity file was made, by the disk's reckoning.
-    made: u64,
-}
-
-impl Place {
-    fn of(disk: &dyn Disk, dir: &Path) -> Result<Self, WalError> {
-        let identity = dir.join(IDENTITY_FILE);
-        let inode = disk.stat(dir).map_err(WalError::io("look at", dir))?.inode;
-        let made = disk.stat(&identity).map_err(WalError::io("look at", &identity))?.created;
-        Ok(Self { inode, made })
-    }
-}
-
-impl Starts {
-    fn first(random: u64, boot_id: Option<BootId>, place: Place) -> Self {
-        let sessions = vec![Session { number: 1, random }];
-        Self { sessions, boot_id, place, is_stopped: false }
-    }
-
-    /// The starts after one more.
-    fn next(
-        mut self,
-        dir: &Path,
-        random: u64,
-        boot_id: Option<BootId>,
-        place: Place,
-    ) -> Result<Self, WalError> {
-        if place != self.place && !self.is_stopped {
-            return Err(WalError::Copied { path: dir.to_owned() });
-        }
-        let damaged = || WalError::corrupt(&dir.join(STARTS_FILE), 0, "it names no start");
-        let last = self.sessions.last().ok_or_else(damaged)?;
-        let number = last.number.checked_add(1).ok_or_else(damaged)?;
-        if self.sessions.len() >= STARTS_MAX {
-            // The recorded one is among the first.
-            self.sessions.remove(STARTS_MAX / 2);
-        }
-        self.sessions.push(Session { number, random });
-        Ok(Self { sessions: self.sessions, boot_id, place, is_stopped: false })
-    }
-
-    fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
-        let boot = self.boot_id.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
-        let stop = if self.is_stopped { "in order" } else { "none" };
-        let mut text = format!(
-            "{STARTS_TITLE}\nformat {FORMAT_VERSION}\nboot {boot}\ninode {} made {}\nstop {stop}\n",
-            self.place.inode, self.place.made
-        );
-        for session in &self.sessions {
-            writeln!(text, "session {session}").expect("a String takes everything");
-        }
-        write_sealed(disk, &dir.join(STARTS_FILE), &text)
-    }
-
-    fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, WalError> {
-        let path = dir.join(STARTS_FILE);
-        let Some(text) = read_sealed(disk, &path)? else { return Ok(None) };
-        let lines = lines_after_title(&path, &text, STARTS_TITLE)?;
-        let starts = Self::parse(lines);
-        starts.map(Some).ok_or_else(|| WalError::corrupt(&path, 0, "not a list of starts"))
-    }
-
-    fn parse<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let boot_id = BootId::parse(lines.next()?.strip_prefix("boot ")?);
-        let (inode, made) = lines.next()?.strip_prefix("inode ")?.split_once(" made ")?;
-        let place = Place { inode: inode.parse().ok()?, made: made.parse().ok()? };
-        let is_stopped = lines.next()?.strip_prefix("stop ")? == "in order";
-        let session = |line: &str| {
-            let (number, random) = line.strip_prefix("session ")?.split_once('-')?;
-            let random = u64::from_str_radix(random, 16).ok()?;
-            Some(Session { number: number.parse().ok()?, random })
-        };
-        let sessions = lines.map(session).collect::<Option<Vec<_>>>()?;
-        Some(Self { sessions, boot_id, place, is_stopped })
-    }
-}
-
 /// The record in the `cluster` file; `None` without one.
 fn read_cluster(disk: &dyn Disk, dir: &Path) -> Result<Option<Bytes>, WalError> {
     let path = dir.join(CLUSTER_FILE);
@@ -496,52 +318,14 @@ fn parse_hex(digits: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-/// The lines of a small file behind its title and its version, both of which must be ours.
-fn lines_after_title<'a>(
-    path: &Path,
-    text: &'a str,
-    title: &str,
-) -> Result<std::str::Lines<'a>, WalError> {
-    let mut lines = text.lines();
-    let is_ours = lines.next() == Some(title);
-    let version = lines.next().and_then(|line| line.strip_prefix("format ")?.parse().ok());
-    match version {
-        Some(FORMAT_VERSION) if is_ours => Ok(lines),
-        Some(found) if is_ours => {
-            Err(WalError::Version { path: path.to_owned(), found, known: FORMAT_VERSION })
-        }
-        Some(_) | None => Err(WalError::corrupt(path, 0, "another kind of file")),
-    }
-}
-
-/// Writes a small text with a last line that proves it whole.
-fn write_sealed(disk: &dyn Disk, path: &Path, text: &str) -> Result<(), WalError> {
-    let sealed = format!("{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()));
-    write_durably(disk, path, sealed.as_bytes()).map_err(WalError::io("write", path))
-}
-
-/// The text [`write_sealed`] wrote; `None` when there is no file.
-fn read_sealed(disk: &dyn Disk, path: &Path) -> Result<Option<String>, WalError> {
-    let sealed = match disk::read(disk, path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(WalError::Io { action: "read", path: path.to_owned(), source }),
-    };
-    let damaged = || WalError::corrupt(path, 0, "its checksum does not match");
-    let sealed = String::from_utf8(sealed).map_err(|_| damaged())?;
-    let (text, crc) = sealed.rsplit_once("crc ").ok_or_else(damaged)?;
-    if crc != format!("{:08x}\n", crc32fast::hash(text.as_bytes())) {
-        return Err(damaged());
-    }
-    Ok(Some(text.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
     use crate::stdx::fs::SystemDisk;
+    use crate::wal::limits::STARTS_KEPT;
+    use crate::wal::loss::PARTS;
     use crate::wal::{SyncPolicy, Wal, WalOptions};
 
     /// Bits that differ from call to call.
@@ -616,18 +400,6 @@ mod tests {
         let error = open_as(&path, "n2", 6).unwrap_err();
         let WalError::OtherNode { found, expected, .. } = &error else { panic!("{error}") };
         assert_eq!((found.as_str(), expected.as_str()), ("n1", "n2"));
-    }
-
-    #[test]
-    fn starts_that_nobody_records_are_bounded_and_keep_the_first() {
-        const PLACE: Place = Place { inode: 7, made: 8 };
-        let mut starts = Starts::first(1, None, PLACE);
-        for random in 0..2 * STARTS_MAX as u64 {
-            starts = starts.next(Path::new("d"), random, None, PLACE).unwrap();
-        }
-        assert_eq!(starts.sessions.len(), STARTS_MAX);
-        assert_eq!(starts.sessions[0], Session { number: 1, random: 1 });
-        assert_eq!(starts.sessions.last().unwrap().number, 2 * STARTS_MAX as u64 + 1);
     }
 
     #[test]

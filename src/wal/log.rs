@@ -1,17 +1,12 @@
 //! The log's face: appending, saving votes, reading, closing.
 //!
-//! One lock guards the tail. With `appendfsync always` an append only encodes its records under it;
+//! One lock guards the tail (`shared.rs`). With `appendfsync always` an append only encodes its records under it;
 //! the log's thread takes what has gathered, writes it at once, syncs once and completes everyone who
 //! waited: **group commit**. On a node alone a caller does all that, where it is short (`caller.rs`).
 //! With the other policies the caller writes to the page cache itself, which costs less than waking a
 //! thread, and is done; but not while a sync is under way, nor where a segment has to be made or the disk
 //! is crowded (`haste.rs`): then it might wait for the disk, with everyone behind it who wants the lock,
 //! and the writer does it (`writer.rs`), beside the sync.
-//!
-//! **Invariants:** the lock is never held across a sync, a read of the disk, the making of a file or a
-//! callback. One writes at a time, so that all before `State::written` is in the files. A failed
-//! write or sync is never retried: the kernel may have dropped the dirty pages, and a second fsync that
-//! succeeds would prove nothing (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
 //!
 //! What waits in memory to be written is bounded by the callers, under every policy: a shard has at most
 //! `ENTRIES_IN_FLIGHT_MAX` entries of its own in flight, a leader at most `APPEND_PIPELINE_MAX` messages to a follower
@@ -21,79 +16,31 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
-use std::thread::{JoinHandle, ThreadId};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::ids::{GroupId, Incarnation, RaftId, Session};
-use crate::stdx::clock::BootInstant;
-use crate::stdx::disk::{Disk, DiskFile};
+use crate::ids::{GroupId, RaftId, Session};
+use crate::stdx::disk::Disk;
 use crate::stdx::fs::SystemDisk;
 
-use super::caller::{Spare, SyncOwed};
+use super::caller::SyncOwed;
 use super::data_dir::lock_dir;
 use super::error::WalError;
 use super::group::GroupState;
-use super::haste::Haste;
-use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
-use super::opening::{BootId, Opening};
-use super::record::{Kind, Position, RECORD_HEAD_BYTES};
+use super::limits::SEGMENT_BYTES_MIN;
+use super::opening::Opening;
+use super::options::{SyncPolicy, WalOptions};
+use super::reader;
 use super::recovery::{Recovered, note_failed_opening, recover};
-use super::segment::{Segment, Window};
+use super::shared::{Fate, Shared, Stop, Worker};
 use super::syncer::{self, Stepper, SyncMarkFile, Syncer};
-use super::tail::{Batch, Held, Tail};
+use super::tail::Tail;
 use super::writer::{self, Writer};
-
-/// When entries are forced to the disk: `appendfsync`. Votes always are, before they count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncPolicy {
-    /// `always`: an append is done once it is on stable storage.
-    Always,
-    /// `everysec`: an append is done once the kernel has it; synced about once a second.
-    EverySecond,
-    /// `no`: an append is done once the kernel has it; synced with votes and when a segment is full.
-    Never,
-}
-
-/// How a log is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WalOptions {
-    /// When entries are forced to the disk.
-    pub sync: SyncPolicy,
-    /// Size of a segment file in bytes, at least
-    /// [`SEGMENT_BYTES_MIN`]. One bigger record gets a bigger file.
-    pub segment_bytes: u64,
-    /// Write the position of every sync to the file `synced`, for tests that cut power
-    /// (`wal-sync-mark`); see [`cut_to_last_sync`](super::cut_to_last_sync).
-    pub sync_mark: bool,
-    /// The data directory the log lies in: one of another directory is refused.
-    pub incarnation: Incarnation,
-    /// This start of the node.
-    pub session: Session,
-    /// This start of the machine; `None` counts as another one than any before.
-    pub boot_id: Option<BootId>,
-    /// With [`SyncPolicy::Always`], who appends is asked to sync ([`SyncOwed`]) where that is short and the disk is fast:
-    /// it saves waking a thread and being woken by it. Not for threads that beat hearts, nor beside `sync_mark`.
-    pub callers_sync: bool,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self {
-            sync: SyncPolicy::EverySecond,
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
-            sync_mark: false,
-            incarnation: Incarnation::NONE,
-            session: Session::default(),
-            boot_id: None,
-            callers_sync: false,
-        }
-    }
-}
 
 /// An entry to append. Its payload is `head` and `body` joined, at most
 /// [`RECORD_BYTES_MAX`](super::limits::RECORD_BYTES_MAX) together.
@@ -133,28 +80,12 @@ pub struct Wal {
     pub(super) handle: Arc<Handle>,
 }
 
-/// What became of the bytes of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Written,
-    /// A thread of the log will write them.
-    Gathered,
-}
-
 /// What a change lets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Frees {
     Nothing,
     /// Some segments may hold nothing else any more.
     Segments,
-}
-
-/// Who works for the log beside its callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Worker {
-    Threads,
-    /// Whoever steps.
-    Steps,
 }
 
 /// A log that was opened and has nobody yet who works for it.
@@ -211,80 +142,6 @@ pub(super) struct Handle {
     threads: Mutex<Vec<JoinHandle<()>>>,
     was_closed_cleanly: bool,
     opened_before: Option<Session>,
-}
-
-/// What handles and the threads share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) policy: SyncPolicy,
-    /// Who appends syncs what is short.
-    pub(super) callers_sync: bool,
-    pub(super) worker: Worker,
-    pub(super) state: Mutex<State>,
-    /// Wakes the thread that syncs.
-    pub(super) work: Condvar,
-    /// Wakes the thread that writes beside it.
-    pub(super) to_write: Condvar,
-    /// Wakes readers of entries that were not written yet.
-    pub(super) written: Condvar,
-    pub(super) failure: OnceLock<Arc<WalError>>,
-    pub(super) syncs: AtomicU64,
-    pub(super) writes: AtomicU64,
-    /// Held for as long as the log is open.
-    _lock: Box<dyn DiskFile>,
-}
-
-/// What the lock guards.
-#[expect(clippy::struct_excessive_bools, reason = "each is set and cleared by somebody else")]
-pub(super) struct State {
-    pub(super) tail: Tail,
-    /// All before is written to the files (not necessarily synced).
-    pub(super) written: Position,
-    /// Done with the next sync.
-    pub(super) waiting: Vec<Done>,
-    /// Done once the batch is written; none under `Always`.
-    pub(super) unwritten: Vec<Done>,
-    /// Somebody writes without the lock, or tells who waited for that: nobody else writes meanwhile.
-    pub(super) is_writing: bool,
-    /// A sync is under way, or about to begin: a write might wait for it.
-    pub(super) is_syncing: bool,
-    /// The thread that synced has not told all who waited: a caller that synced now could tell later ones before them.
-    pub(super) is_telling: bool,
-    /// It is time for a sync, which waits for a write to end.
-    pub(super) is_due: bool,
-    /// A purge may have freed segments.
-    pub(super) is_purged: bool,
-    pub(super) haste: Haste,
-    /// The threads that are going to sync what they appended: each owes that once.
-    pub(super) owing: Vec<ThreadId>,
-    /// Buffers of callers that sync, to be used again.
-    pub(super) spare: Spare,
-    /// The thread that syncs has found nothing to do, and nothing to mark either: it sleeps until it is told, so who syncs
-    /// in its place clears this and tells it that there is something to mark when the log is idle.
-    pub(super) is_resting: bool,
-    pub(super) stop: Option<Stop>,
-}
-
-/// How the log ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// With a clean-stop mark.
-    Clean,
-    /// Without one.
-    Dropped,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("tail", &self.tail)
-            .field("written", &self.written)
-            .field("waiting", &self.waiting.len())
-            .field("unwritten", &self.unwritten.len())
-            .field("stop", &self.stop)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Wal {
@@ -525,10 +382,7 @@ impl Wal {
         range: Range<u64>,
         bytes_max: usize,
     ) -> Result<Vec<(u64, Bytes)>, Arc<WalError>> {
-        let stretches = self.handle.shared.plan(group, range, bytes_max)?;
-        // What a failed log cannot read was never written, rather than damaged.
-        let entries = read_stretches(group, &stretches, bytes_max);
-        entries.map_err(|error| self.failure().unwrap_or_else(|| Arc::new(error)))
+        reader::read(&self.handle.shared, group, range, bytes_max)
     }
 
     /// Whether an append is done only when it is on stable storage (`appendfsync always`).
@@ -614,8 +468,8 @@ impl Wal {
     /// Whether an append of `bytes` would be written by its caller, were the disk idle.
     #[cfg(test)]
     pub(super) fn writes_at_once(&self, bytes: usize) -> bool {
-        let shared = &self.handle.shared;
-        shared.state.lock().haste.allows(bytes, BootInstant::now(), shared.disk.as_ref())
+        let (shared, now) = (&self.handle.shared, crate::stdx::clock::BootInstant::now());
+        shared.state.lock().haste.allows(bytes, now, shared.disk.as_ref())
     }
 
     /// Whether all that was encoded is in the files.
@@ -668,307 +522,4 @@ async fn durable(
     put: Result<oneshot::Receiver<Result<(), Arc<WalError>>>, Arc<WalError>>,
 ) -> Result<(), Arc<WalError>> {
     put?.await.unwrap_or_else(|_| Err(Arc::new(WalError::Closed)))
-}
-
-/// A stretch of one segment to read, and which of the group's entries to take from it.
-#[derive(Debug)]
-struct Stretch {
-    segment: Arc<Segment>,
-    offset: u64,
-    first: u64,
-    wanted: Range<u64>,
-}
-
-impl Shared {
-    fn new(
-        disk: Arc<dyn Disk>,
-        (policy, callers_sync, worker): (SyncPolicy, bool, Worker),
-        tail: Tail,
-        lock: Box<dyn DiskFile>,
-    ) -> Self {
-        let state = State {
-            written: tail.end,
-            tail,
-            waiting: Vec::new(),
-            unwritten: Vec::new(),
-            is_writing: false,
-            is_syncing: false,
-            is_telling: false,
-            is_due: false,
-            // What became free before a crash is given free now.
-            is_purged: true,
-            haste: Haste::default(),
-            owing: Vec::new(),
-            spare: Spare::default(),
-            is_resting: false,
-            stop: None,
-        };
-        Self {
-            disk,
-            policy,
-            callers_sync: callers_sync && policy == SyncPolicy::Always,
-            worker,
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            to_write: Condvar::new(),
-            written: Condvar::new(),
-            failure: OnceLock::new(),
-            syncs: AtomicU64::new(0),
-            writes: AtomicU64::new(0),
-            _lock: lock,
-        }
-    }
-
-    /// Why nothing may be written any more, if so.
-    pub(super) fn check_open(&self, state: &State) -> Result<(), Arc<WalError>> {
-        if let Some(failure) = self.failure.get() {
-            return Err(Arc::clone(failure));
-        }
-        if state.stop.is_some() { Err(Arc::new(WalError::Closed)) } else { Ok(()) }
-    }
-
-    /// Applies `change` to the tail and writes what it encoded, where that cannot take long; else a thread of the log will.
-    fn change<T>(
-        &self,
-        state: &mut State,
-        change: impl FnOnce(&mut Tail) -> Result<T, WalError>,
-    ) -> Result<(T, Fate), Arc<WalError>> {
-        self.check_open(state)?;
-        let is_free = !state.is_writing
-            && !state.is_syncing
-            && state.tail.batch.is_empty()
-            && state.unwritten.is_empty();
-        let segment = state.tail.end.segment;
-        // Nothing here has touched the disk: an error is the caller's, and the log is as it was.
-        let value = change(&mut state.tail).map_err(Arc::new)?;
-        if self.policy == SyncPolicy::Always {
-            return Ok((value, Fate::Gathered));
-        }
-        if state.tail.end.segment != segment {
-            // The one left behind is synced in the background.
-            self.work.notify_one();
-        }
-        if is_free && state.tail.active().is_made() && self.write_in_haste(state)? {
-            return Ok((value, Fate::Written));
-        }
-        self.to_write.notify_one();
-        Ok((value, Fate::Gathered))
-    }
-
-    /// Writes the batch on the caller's thread, unless that may take long; whether it did.
-    fn write_in_haste(&self, state: &mut State) -> Result<bool, Arc<WalError>> {
-        let disk = self.disk.as_ref();
-        if self.worker == Worker::Steps {
-            // In a simulation the disk alone decides, and no clock.
-            let may = !disk.is_crowded();
-            return if may { self.write_out(state).map(|()| true) } else { Ok(false) };
-        }
-        let begun = BootInstant::now();
-        if !state.haste.allows(state.tail.batch.bytes(), begun, disk) {
-            return Ok(false);
-        }
-        self.write_out(state)?;
-        state.haste.note(begun, BootInstant::now());
-        Ok(true)
-    }
-
-    /// Writes the batch on the caller's thread, under the lock.
-    fn write_out(&self, state: &mut State) -> Result<(), Arc<WalError>> {
-        let writes =
-            state.tail.batch.write(self.disk.as_ref()).map_err(|error| self.fail(error))?;
-        self.writes.fetch_add(writes, Ordering::Relaxed);
-        state.written = state.tail.end;
-        Ok(())
-    }
-
-    /// Writes `batch`, which ends at `end`, without the lock, and empties it. Only for who has set `is_writing`.
-    pub(super) fn write_batch(
-        &self,
-        batch: &mut Batch,
-        end: Position,
-    ) -> Result<(), Arc<WalError>> {
-        let outcome = match self.failure.get() {
-            Some(failure) => Err(Arc::clone(failure)),
-            None => batch.write(self.disk.as_ref()).map_err(|error| self.fail(error)),
-        };
-        batch.clear();
-        self.writes.fetch_add(outcome?, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        state.written = state.written.max(end);
-        drop(state);
-        self.written.notify_all();
-        Ok(())
-    }
-
-    /// Lets `done` wait for the next sync.
-    fn enqueue(&self, mut state: MutexGuard<'_, State>, done: Done) {
-        state.waiting.push(done);
-        // Where callers sync, those before may wait for one that is in no hurry.
-        let must_tell = state.waiting.len() == 1 || self.callers_sync;
-        drop(state);
-        if must_tell {
-            self.work.notify_one();
-        }
-    }
-
-    /// The log fails now, or has failed before: with the first error.
-    pub(super) fn fail(&self, error: WalError) -> Arc<WalError> {
-        let failure = self.failure.get_or_init(|| {
-            tracing::error!(%error, "the write-ahead log has failed and accepts nothing any more");
-            Arc::new(error)
-        });
-        self.work.notify_one();
-        self.to_write.notify_one();
-        self.written.notify_all();
-        Arc::clone(failure)
-    }
-
-    /// Decides under the lock what a read has to look at, and waits until that is in the files.
-    fn plan(
-        &self,
-        group: GroupId,
-        range: Range<u64>,
-        bytes_max: usize,
-    ) -> Result<Vec<Stretch>, Arc<WalError>> {
-        let mut state = self.state.lock();
-        let Some(known) = state.tail.groups.get(&group) else { return Ok(Vec::new()) };
-        let wanted = range.start..range.end.min(known.next);
-        if wanted.start < known.first && !range.is_empty() {
-            let (index, first) = (range.start, known.first);
-            return Err(Arc::new(WalError::NotInLog { group, index, first }));
-        }
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut stretches = Vec::new();
-        // Bytes before the second run: from there on, runs are taken whole and can be added up.
-        let mut bytes_skipped = 0;
-        for (run, end) in known.runs_of(wanted.start, wanted.end) {
-            let Some(segment) = state.tail.segment(run.position.segment) else { continue };
-            stretches.push(Stretch {
-                segment: Arc::clone(segment),
-                offset: run.position.offset,
-                first: run.index,
-                wanted: wanted.start.max(run.index)..wanted.end.min(end),
-            });
-            match stretches.len() {
-                1 => {}
-                2 => bytes_skipped = run.bytes_before,
-                _ if run.bytes_before.saturating_sub(bytes_skipped) > bytes_max as u64 => break,
-                _ => {}
-            }
-        }
-        let end = known.end;
-        if self.worker == Worker::Steps && state.written < end {
-            // Nobody else would, while the caller waits here.
-            self.write_out(&mut state)?;
-        }
-        while state.written < end && self.failure.get().is_none() {
-            self.written.wait(&mut state);
-        }
-        Ok(stretches)
-    }
-}
-
-/// Reads the entries of `group` that `stretches` want, in order, until `bytes_max` is passed.
-fn read_stretches(
-    group: GroupId,
-    stretches: &[Stretch],
-    bytes_max: usize,
-) -> Result<Vec<(u64, Bytes)>, WalError> {
-    let mut entries = Vec::new();
-    let mut bytes = 0usize;
-    for stretch in stretches {
-        let mut window = Window::open(Arc::clone(&stretch.segment))?;
-        let mut offset = stretch.offset;
-        let mut next = stretch.first;
-        while next < stretch.wanted.end {
-            let damaged = |what| WalError::corrupt(&stretch.segment.path, offset, what);
-            let Some(head) = window.head(offset)? else { return Err(damaged("no record")) };
-            let start = offset;
-            offset += head.record_bytes() as u64;
-            if head.kind != Kind::Entry || head.group != group {
-                continue;
-            }
-            if head.index != next {
-                return Err(WalError::corrupt(
-                    &stretch.segment.path,
-                    start,
-                    "not the entry sought",
-                ));
-            }
-            next += 1;
-            if head.index < stretch.wanted.start {
-                continue;
-            }
-            if !entries.is_empty() && bytes.saturating_add(head.payload_bytes) > bytes_max {
-                return Ok(entries);
-            }
-            let record = window.record(start)?;
-            let Some((_, payload)) = record else {
-                return Err(WalError::corrupt(&stretch.segment.path, start, "not intact"));
-            };
-            bytes = bytes.saturating_add(head.payload_bytes + RECORD_HEAD_BYTES);
-            entries.push((head.index, Bytes::copy_from_slice(payload)));
-        }
-    }
-    Ok(entries)
-}
-
-impl State {
-    /// Takes off what is to be written and synced next, and puts these empty buffers in its place.
-    pub(super) fn take_job(&mut self, buffers: Buffers) -> Job {
-        let Buffers { batch, waiting, unwritten } = buffers;
-        let mut segments = std::mem::take(&mut self.tail.unsynced);
-        if self.tail.end > self.tail.synced {
-            segments.push(Arc::clone(self.tail.active()));
-        }
-        let is_purged = std::mem::take(&mut self.is_purged);
-        Job {
-            batch: std::mem::replace(&mut self.tail.batch, batch),
-            waiting: std::mem::replace(&mut self.waiting, waiting),
-            unwritten: std::mem::replace(&mut self.unwritten, unwritten),
-            segments,
-            is_dir_dirty: std::mem::take(&mut self.tail.is_dir_dirty),
-            dead: if is_purged { self.tail.take_dead() } else { Vec::new() },
-            end: self.tail.end,
-            stop: self.stop,
-            outcome: Ok(()),
-        }
-    }
-}
-
-/// What a turn gives back when it is over.
-#[derive(Default)]
-pub(super) struct Buffers {
-    pub(super) batch: Batch,
-    pub(super) waiting: Vec<Done>,
-    pub(super) unwritten: Vec<Done>,
-}
-
-/// One turn of the log.
-pub(super) struct Job {
-    pub(super) batch: Batch,
-    pub(super) waiting: Vec<Done>,
-    pub(super) unwritten: Vec<Done>,
-    /// To sync, oldest first.
-    pub(super) segments: Vec<Arc<Segment>>,
-    pub(super) is_dir_dirty: bool,
-    /// To give free after the sync.
-    pub(super) dead: Vec<Held>,
-    pub(super) end: Position,
-    /// The log ends behind it.
-    pub(super) stop: Option<Stop>,
-    /// Of writing the batch.
-    pub(super) outcome: Result<(), Arc<WalError>>,
-}
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job")
-            .field("waiting", &self.waiting.len())
-            .field("end", &self.end)
-            .field("stop", &self.stop)
-            .finish_non_exhaustive()
-    }
 }

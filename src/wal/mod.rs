@@ -19,11 +19,17 @@ mod error;
 mod group;
 mod haste;
 mod log;
+mod loss;
 mod opening;
+mod options;
 mod privacy;
+mod reader;
 mod record;
 mod recovery;
+mod sealed_file;
 mod segment;
+mod shared;
+mod starts;
 mod syncer;
 mod tail;
 mod writer;
@@ -33,8 +39,9 @@ pub use cut::cut_to_last_sync;
 pub use data_dir::{Claim, DataDir};
 pub use error::WalError;
 pub use group::GroupState;
-pub use log::{Done, Record, SyncPolicy, Wal, WalOptions, WalStats};
+pub use log::{Done, Record, Wal, WalStats};
 pub use opening::BootId;
+pub use options::{SyncPolicy, WalOptions};
 pub use snapshot_file::{
     CompleteSnapshot, Covered, SnapshotDir, SnapshotFile, SnapshotReader, SnapshotWriter,
 };

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::ids::Session;
 use crate::stdx::codec;
 
-use super::log::SyncPolicy;
+use super::options::SyncPolicy;
 
 /// Where Linux says which start of the machine this is.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";

@@ -12,8 +12,8 @@
 use std::io;
 use std::path::Path;
 
-use super::data_dir::PARTS;
 use super::error::WalError;
+use super::loss::PARTS;
 use crate::stdx::disk::{Disk, Privacy, TEMPORARY_SUFFIX};
 
 /// What the root of a volume holds from the beginning.

@@ -26,8 +26,8 @@ use crate::stdx::disk::{self, Disk, write_durably};
 use super::error::WalError;
 use super::group::Group;
 use super::limits::WINDOW_BYTES;
-use super::log::SyncPolicy;
 use super::opening::Opening;
+use super::options::SyncPolicy;
 use super::record::{
     ALIGNMENT, FORMAT_VERSION, Head, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt,
     decode_format, decode_mark, decode_segment_head, decode_vouched, encode_format,

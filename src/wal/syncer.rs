@@ -14,10 +14,11 @@ use crate::stdx::disk::{Disk, DiskFile, Open, write_durably};
 use super::descriptors::patiently;
 use super::error::WalError;
 use super::limits::SPARES_MAX;
-use super::log::{Buffers, Job, Shared, State, Stop, SyncPolicy};
+use super::options::SyncPolicy;
 use super::record::Position;
 use super::recovery::FAILED_FILE;
 use super::segment::{Segment, segment_path, spare_path};
+use super::shared::{Buffers, Job, Shared, State, Stop};
 use super::tail::Held;
 use super::writer::Writer;
 

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use super::log::{Done, Shared, State};
+use super::log::Done;
+use super::shared::{Shared, State};
 use super::syncer::FailOnPanic;
 use super::tail::Batch;
 
