@@ -34,9 +34,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("parking_lot", &["stdx", "wal", "transport", "raft", "shard", "meta", "config", "node"]),
     ("postcard", &["ring", "raft", "meta"]),
     ("rustix", &["stdx", "server", "main"]),
-    ("serde", &["ids", "ring", "raft", "meta"]),
+    ("serde", &["ids", "ring", "raft", "meta", "server"]),
+    ("serde_json", &["server"]),
     ("sha2", &["transport"]),
     ("smallvec", &["raft", "keyspace", "command", "shard", "router", "session"]),
+    ("strsim", &["config"]),
     ("thiserror", ANY_ROOM),
     ("tokio", &["wal", "transport", "raft", "shard", "meta", "node", "session", "server"]),
     (

@@ -24,31 +24,11 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let edits_max = (name.len() / 3).clamp(1, 3);
     DIRECTIVES
         .iter()
-        .map(|directive| (edit_distance(&name, directive.name), directive.name))
+        // Swaps count as one since they are what fingers do: `prot`.
+        .map(|directive| (strsim::osa_distance(&name, directive.name), directive.name))
         .min()
         .filter(|(edits, _)| *edits <= edits_max)
         .map(|(_, name)| name)
-}
-
-/// How many letters to insert, remove, replace, or swap with their neighbour make `left` into `right`.
-///
-/// Swaps count as one since they are what fingers do: `prot`. Known as optimal string alignment distance.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let (left, right) = (left.as_bytes(), right.as_bytes());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
-    for (i, a) in left.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in right.iter().enumerate() {
-            let replaced = rows[i][j] + usize::from(a != b);
-            let mut edits = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
-                edits = edits.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(edits);
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
 }
 
 /// All directives, in the order of `conf/kvorum.conf`.
@@ -476,27 +456,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_single_slips() {
-        let table = [
-            ("", "", 0),
-            ("port", "port", 0),
-            ("prot", "port", 1),
-            ("pot", "port", 1),
-            ("ports", "port", 1),
-            ("pert", "port", 1),
-            ("", "port", 4),
-            ("kitten", "sitting", 3),
-        ];
-        for (left, right, edits) in table {
-            assert_eq!(edit_distance(left, right), edits, "{left} {right}");
-            assert_eq!(edit_distance(right, left), edits, "{right} {left}");
-        }
-    }
-
-    #[test]
     fn nearest_name_is_told_only_when_it_is_near() {
         let table = [
             ("BINDS", Some("bind")),
+            ("prot", Some("port")),
+            ("pot", Some("port")),
+            ("pert", Some("port")),
+            ("rpto", None),
             ("max-clients", Some("maxclients")),
             ("append-fsync", Some("appendfsync")),
             ("peer_port", Some("peer-port")),

@@ -677,7 +677,7 @@ async fn heartbeats_tell_the_leaders_time_and_voters_tell_a_candidate_theirs() {
         wait_for("a word on the time", || follower.time.heard.lock().last().copied()).await;
         assert!(follower.time.heard.lock().iter().all(|time| *time == old.time.time));
     }
-    assert_eq!(*old.time.heard.lock(), [], "the leader goes by its own");
+    assert!(old.time.heard.lock().is_empty(), "the leader goes by its own");
     old.group.stop().await;
     old.deafen(true);
     let new = wait_for("a new leader", || {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use crate::support::client::Value;
 use crate::support::cluster::TestCluster;
 use crate::support::proxy::Link;
@@ -10,13 +12,9 @@ use crate::support::{PATIENCE, let_pass, wait_for};
 /// The sum of what the replicas on node `index` say of `name` in `/api/shards`.
 fn sum(cluster: &TestCluster, index: usize, name: &str) -> Result<u64, String> {
     let json = cluster.node(index).admin("/api/shards")?;
-    let name = format!("\"{name}\":");
-    let values = json.split(&name).skip(1);
-    values
-        .map(|after| {
-            after.split([',', '}']).next().unwrap().parse::<u64>().map_err(|_| json.clone())
-        })
-        .sum()
+    let shards: Vec<Json> =
+        serde_json::from_str(&json).map_err(|error| format!("{error}: {json}"))?;
+    shards.iter().map(|shard| shard[name].as_u64().ok_or_else(|| json.clone())).sum()
 }
 
 fn sums(cluster: &TestCluster, name: &str) -> Result<Vec<u64>, String> {

@@ -1,11 +1,11 @@
 //! The admin door: health, metrics and the state of shards over HTTP/1.1, for operators and their tools.
 //!
-//! Answers GET alone and changes nothing. `http` is the door, `hosts` the names it answers to, `visits` who is there, `pages` says what there is, `json` and `metrics`
-//! how it is written.
+//! Answers GET alone and changes nothing. `http` is the door, `hosts` the names it answers to, `visits` who is there;
+//! `pages` says what there is, `api` what the JSON pages say, `metrics` what Prometheus reads.
 
+mod api;
 mod hosts;
 mod http;
-mod json;
 mod limits;
 mod metrics;
 mod pages;

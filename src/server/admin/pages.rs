@@ -12,16 +12,13 @@
 use std::sync::Arc;
 
 use hyper::{StatusCode, Uri};
-use tokio::sync::OwnedMutexGuard;
+use serde::Serialize;
 
-use super::json::{Object, array, quoted};
+use super::api::{KeyPlace, Map, Replica};
 use super::metrics;
-use crate::ids::{GroupId, NodeId};
 use crate::node::Node;
-use crate::ring::Topology;
 use crate::server::house::House;
-use crate::shard::{HashRefused, Shard, StateHash};
-use crate::slot::Slot;
+use crate::shard::HashRefused;
 
 /// One answer.
 #[derive(Debug)]
@@ -40,8 +37,13 @@ impl Page {
         Self::text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
     }
 
-    fn json(body: String) -> Self {
-        Self { status: StatusCode::OK, kind: "application/json", body: body + "\n" }
+    fn json(said: &impl Serialize) -> Self {
+        match serde_json::to_string(said) {
+            Ok(body) => {
+                Self { status: StatusCode::OK, kind: "application/json", body: body + "\n" }
+            }
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
     }
 }
 
@@ -76,14 +78,14 @@ async fn page_of(node: &Arc<Node>, path: &str, query: &str) -> Page {
             if with_hashes && turn.is_none() {
                 return Page::refused(HashRefused);
             }
-            let page = shards(node, turn).await;
-            page.map_or_else(Page::refused, Page::json)
+            let replicas = Replica::all(node, turn).await;
+            replicas.map_or_else(Page::refused, |replicas| Page::json(&replicas))
         }
         "/api/leader" => match parameter(query, "key") {
-            Some(key) => Page::json(leader(node, &key)),
+            Some(key) => Page::json(&KeyPlace::of(node, &key)),
             None => Page::text(StatusCode::BAD_REQUEST, "write /api/leader?key=KEY\n"),
         },
-        "/api/topology" => Page::json(topology(&node.topology())),
+        "/api/topology" => Page::json(&Map::of(&node.topology())),
         _ => Page::text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
@@ -114,120 +116,6 @@ fn parameter(query: &str, name: &str) -> Option<Vec<u8>> {
         });
     }
     Some(decoded)
-}
-
-fn leader(node: &Node, key: &[u8]) -> String {
-    let slot = Slot::of(key);
-    let shard = node.topology().shard_of(slot);
-    let leader = node.leader_of(shard).map(|id| quoted(&name_of(&node.topology(), id)));
-    Object::new().with("slot", slot).with("shard", shard.0).with_option("leader", leader).end()
-}
-
-async fn shards(
-    node: &Arc<Node>,
-    turn: Option<Arc<OwnedMutexGuard<()>>>,
-) -> Result<String, HashRefused> {
-    let mut items = Vec::new();
-    for shard in node.shards() {
-        let Some(status) = shard.status() else { continue };
-        // Walking all keys takes its time: not on a runtime that serves clients.
-        let hash = match &turn {
-            Some(turn) => state_hash(Arc::clone(shard), Arc::clone(turn)).await?,
-            None => None,
-        };
-        let topology = node.topology();
-        let leader = shard.leader().map(|id| quoted(&name_of(&topology, id)));
-        let slots = shard.slots();
-        let mut item = Object::new()
-            .with("shard", shard.id().0)
-            .with("slots", format!("[{},{}]", slots.start(), slots.end()))
-            .with_text("role", status.role)
-            .with_option("leader", leader)
-            .with("term", status.term)
-            .with_option("last_log", status.last_log_index)
-            .with_option("applied", status.applied_index)
-            .with_option("snapshot", status.snapshot_index);
-        if let Some(hash) = hash {
-            item = item
-                .with("index", hash.index)
-                .with_text("history", &format!("{:016x}", hash.history))
-                .with_text("keyspace", &format!("{:016x}", hash.keyspace));
-        }
-        let keys = hash.map_or_else(|| shard.gauges().len(), |hash| hash.keys);
-        item = item
-            .with("keys", keys)
-            .with("log_bytes", node.wal().group_bytes(GroupId::of_shard(shard.id())));
-        let kept = shard.gauges().sessions;
-        item = item
-            .with("sessions", kept.sessions)
-            .with("session_packets", kept.packets)
-            .with("session_bytes", kept.bytes);
-        if let Some(stopped) = &status.stopped {
-            item = item.with_text("stopped", stopped);
-        }
-        items.push(item.end());
-    }
-    Ok(array(items))
-}
-
-/// The turn ends with the work: whoever asked may be gone before.
-async fn state_hash(
-    shard: Arc<Shard>,
-    turn: Arc<OwnedMutexGuard<()>>,
-) -> Result<Option<StateHash>, HashRefused> {
-    let hashing = tokio::task::spawn_blocking(move || {
-        let hash = shard.state_hash();
-        drop(turn);
-        hash
-    });
-    hashing.await.unwrap_or(Ok(None))
-}
-
-fn topology(topology: &Topology) -> String {
-    let nodes = topology.nodes().values().map(|node| {
-        let object = Object::new()
-            .with_text("name", &node.name)
-            .with_text("id", &node.id.to_string())
-            .with_text("host", &node.host)
-            .with("peer_port", node.peer_port)
-            .with("weight", node.weight)
-            .with_text("zone", &node.zone);
-        match &node.doors {
-            None => object.with("doors", "null").end(),
-            Some(doors) => object
-                .with(
-                    "doors",
-                    Object::new()
-                        .with_text("host", &doors.host)
-                        .with("port", doors.port)
-                        .with("cluster_port", doors.cluster_port)
-                        .end(),
-                )
-                .end(),
-        }
-    });
-    let shards = topology.placements().map(|(shard, placement)| {
-        let slots = topology.slots_of(shard);
-        let replicas = placement.replicas.iter().map(|id| quoted(&name_of(topology, *id)));
-        Object::new()
-            .with("shard", shard.0)
-            .with("slots", format!("[{},{}]", slots.start(), slots.end()))
-            .with_text("preferred_leader", &name_of(topology, placement.leader))
-            .with("replicas", array(replicas))
-            .end()
-    });
-    Object::new()
-        .with("epoch", topology.epoch())
-        .with_text("cluster", &format!("{:016x}", topology.cluster_id()))
-        .with("replication_factor", topology.replication_factor())
-        .with("virtual_nodes", topology.virtual_nodes())
-        .with("nodes", array(nodes))
-        .with("shards", array(shards))
-        .end()
-}
-
-fn name_of(topology: &Topology, id: NodeId) -> String {
-    topology.node(id).map_or_else(|| id.to_string(), |node| node.name.clone())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! What `GET /api/shards?hash=1` of a node says, read with the little JSON it needs.
+//! What `GET /api/shards?hash=1` of a node says.
+
+use serde::Deserialize;
 
 /// One replica as its node describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Replica {
     pub(crate) shard: u64,
     pub(crate) role: String,
@@ -15,38 +17,9 @@ pub(crate) struct Replica {
     pub(crate) keys: u64,
 }
 
-/// The replicas in the text of `GET /api/shards?hash=1`: an array of flat objects, whose only inner array is `slots`.
+/// The replicas in the text of `GET /api/shards?hash=1`.
 pub(crate) fn parse(json: &str) -> Result<Vec<Replica>, String> {
-    let inner = json.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let inner = inner.ok_or_else(|| format!("no array: {json}"))?;
-    inner.split('}').filter(|object| object.contains('{')).map(replica).collect()
-}
-
-fn replica(object: &str) -> Result<Replica, String> {
-    let text = |name: &str| -> Result<String, String> {
-        let (_, after) = object
-            .split_once(&format!("\"{name}\":"))
-            .ok_or_else(|| format!("no {name} in {object}"))?;
-        let after = after.trim_start();
-        let value = match after.strip_prefix('"') {
-            Some(string) => string.split('"').next(),
-            None => after.split([',', '}', ']']).next(),
-        };
-        Ok(value.unwrap_or_default().trim().to_owned())
-    };
-    let number = |name: &str| -> Result<u64, String> {
-        let text = text(name)?;
-        text.parse().map_err(|_| format!("{name} is {text:?} in {object}"))
-    };
-    Ok(Replica {
-        shard: number("shard")?,
-        role: text("role")?,
-        term: number("term")?,
-        index: number("index")?,
-        history: text("history")?,
-        keyspace: text("keyspace")?,
-        keys: number("keys")?,
-    })
+    serde_json::from_str(json).map_err(|error| format!("{error} in {json}"))
 }
 
 #[test]
