@@ -4,7 +4,8 @@
 //! it is, `switchboard` what lies in it; `membership` how replicas come and go (`residence` begins and ends them,
 //! `admission` lets directories in, `doorkeeper` says who may speak); `upkeep` what else it does by itself, `leaders` who
 //! leads what; `clients` who is connected; `guesses` who gave wrong passwords; `counters` what it has done; `cluster_view`
-//! what it tells of the cluster; `info` what it tells of itself; `command` what operators can ask.
+//! what it tells of the cluster; `figures` what it tells of itself, `info` how INFO shows it; `command` what operators can
+//! ask.
 
 #[expect(clippy::module_inception, reason = "the room is named after its main type")]
 mod node;
@@ -30,6 +31,7 @@ mod counters;
 mod guesses;
 
 mod cluster_view;
+mod figures;
 mod info;
 mod process;
 
@@ -43,8 +45,8 @@ pub use cluster_view::{ClusterView, Member, ShardView};
 pub use command::{COMMANDS, NodeCommand, NodeFn, specs};
 pub use counters::Counters;
 pub use error::NodeError;
+pub use figures::{Figure, Metric, MetricKind, REDIS_VERSION, Sample, samples};
 pub use guesses::{GUESS_INTERVAL, Guesses};
-pub use info::REDIS_VERSION;
 pub use node::Node;
 pub use progress::Progress;
 pub use start::{NodeOptions, Started, planned_topology, start};

@@ -1,105 +1,24 @@
 //! `/metrics`: what Prometheus scrapes, in its text format.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
-use crate::node::Node;
+use crate::node::{Node, samples};
 
 /// All metrics of this node.
 pub(super) fn render(node: &Node) -> String {
-    let mut text = Text::default();
-    let (clients, wal, stats) = (node.clients(), node.wal(), node.wal().stats());
-    text.metric("kvorum_up", "gauge", "1 while the node serves.", 1);
-    text.metric(
-        "kvorum_uptime_seconds",
-        "gauge",
-        "Seconds since the start.",
-        node.uptime().as_secs(),
-    );
-    text.metric("kvorum_clients", "gauge", "Connected clients.", clients.count());
-    text.metric("kvorum_connections_total", "counter", "Clients let in.", clients.total());
-    text.metric(
-        "kvorum_connections_rejected_total",
-        "counter",
-        "Clients turned away for maxclients or protected mode, or dismissed for another.",
-        clients.rejected(),
-    );
-    text.metric(
-        "kvorum_auth_failures_total",
-        "counter",
-        "Wrong passwords.",
-        node.counters().auth_failures(),
-    );
-    text.metric(
-        "kvorum_commands_total",
-        "counter",
-        "Commands taken from clients.",
-        node.counters().commands(),
-    );
-    text.metric("kvorum_wal_bytes", "gauge", "Bytes of log kept.", wal.live_bytes());
-    text.metric("kvorum_wal_writes_total", "counter", "Writes to the log.", stats.writes);
-    text.metric("kvorum_wal_syncs_total", "counter", "Syncs of the log.", stats.syncs);
-    text.metric(
-        "kvorum_wal_failed",
-        "gauge",
-        "1 once the log has failed and writes are refused.",
-        u8::from(wal.failure().is_some()),
-    );
-    shards(node, &mut text);
-    text.out
-}
-
-fn shards(node: &Node, text: &mut Text) {
-    let switchboard: Vec<_> = node
-        .shards()
-        .iter()
-        .filter_map(|shard| Some((shard.id().0, shard.leader(), shard.status()?)))
-        .collect();
-    text.head("kvorum_shard_leader", "gauge", "1 where this node leads the shard.");
-    for (shard, leader, _) in &switchboard {
-        text.shard("kvorum_shard_leader", *shard, u8::from(*leader == Some(node.id())));
+    let mut text = String::new();
+    for sample in samples(node) {
+        let (name, kind, help) =
+            (sample.metric.name, sample.metric.kind.name(), sample.metric.help);
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        for (shard, figure) in sample.figures {
+            let label =
+                shard.map_or_else(String::new, |shard| format!("{{shard=\"{}\"}}", shard.0));
+            let _infallible = writeln!(text, "{name}{label} {figure}");
+        }
     }
-    text.head("kvorum_shard_has_leader", "gauge", "1 where a leader of the shard is known.");
-    for (shard, leader, _) in &switchboard {
-        text.shard("kvorum_shard_has_leader", *shard, u8::from(leader.is_some()));
-    }
-    text.head("kvorum_shard_session_bytes", "gauge", "Bytes of replies kept for retries.");
-    for shard in node.shards().iter().filter(|shard| shard.is_replica()) {
-        let bytes = shard.gauges().sessions.bytes;
-        text.shard("kvorum_shard_session_bytes", shard.id().0, bytes);
-    }
-    text.head("kvorum_shard_stopped", "gauge", "1 where the replica here has stopped for good.");
-    for (shard, _, status) in &switchboard {
-        text.shard("kvorum_shard_stopped", *shard, u8::from(status.stopped.is_some()));
-    }
-    text.head("kvorum_shard_term", "gauge", "Raft term of the shard.");
-    for (shard, _, status) in &switchboard {
-        text.shard("kvorum_shard_term", *shard, status.term);
-    }
-    text.head("kvorum_shard_applied_index", "gauge", "Index of the last entry applied here.");
-    for (shard, _, status) in &switchboard {
-        text.shard("kvorum_shard_applied_index", *shard, status.applied_index.unwrap_or(0));
-    }
-}
-
-/// Lines under construction. Writing to a String cannot fail.
-#[derive(Default)]
-struct Text {
-    out: String,
-}
-
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _infallible = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn metric(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.head(name, kind, help);
-        let _infallible = writeln!(self.out, "{name} {value}");
-    }
-
-    fn shard(&mut self, name: &str, shard: u32, value: impl Display) {
-        let _infallible = writeln!(self.out, "{name}{{shard=\"{shard}\"}} {value}");
-    }
+    text
 }
 
 #[cfg(test)]
@@ -122,5 +41,7 @@ mod tests {
             assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
         }
         assert!(text.contains("\nkvorum_shard_leader{shard=\"1\"} 1\n"), "{text}");
+        let described = "# HELP kvorum_wal_syncs_total Syncs of the log.\n# TYPE kvorum_wal_syncs_total counter\n";
+        assert!(text.contains(described), "{text}");
     }
 }
