@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::str::FromStr;
 
+use kvorum::resp::frame::reply_length;
 use kvorum::stdx::clock::{Clock, SystemClock};
 use kvorum::stdx::prng::SplitMix64;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -307,18 +308,13 @@ async fn drive(shared: Rc<RefCell<Shared>>, addr: String) -> Result<(), String> 
     }
 }
 
-/// The length of the reply at the start of `bytes`, when all of it is there: a line, or a string.
+/// The length of the reply at the start of `bytes`, when all of it is there.
 fn reply_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
-    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
-    let line = String::from_utf8_lossy(&bytes[..end]);
-    match bytes[0] {
-        b'+' | b':' | b'_' => Ok(Some(end + 1)),
-        b'$' => {
-            let length: i64 = line[1..].trim().parse().map_err(|_| format!("no length: {line}"))?;
-            let length = usize::try_from(length).map_or(0, |length| length + 2);
-            Ok((bytes.len() > end + length).then_some(end + 1 + length))
+    match reply_length(bytes).map_err(|error| error.to_string())? {
+        Some(length) if bytes[0] == b'-' => {
+            Err(format!("unexpected reply {}", String::from_utf8_lossy(&bytes[..length])))
         }
-        _ => Err(format!("unexpected reply {line}")),
+        length => Ok(length),
     }
 }
 

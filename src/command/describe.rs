@@ -186,7 +186,7 @@ fn describe_arg(arg: &Arg) -> Reply<'static> {
 mod tests {
     use super::*;
     use crate::command::spec::{Arity, Deprecated, Flag, Group, RequestPolicy, Tip};
-    use crate::command::testing::Wire;
+    use crate::resp::testing::Value;
 
     const HELP: Spec = Spec {
         name: "demo|help",
@@ -240,7 +240,7 @@ mod tests {
              $begin_search *4 $type $keyword $spec *4 $keyword $STORE $startfrom :-2 \
              $find_keys *4 $type $keynum $spec *6 $keynumidx :0 $firstkey :1 $keystep :1 \
              *1 *10 $demo|help :2 *2 +loading +stale :0 :0 :0 *1 +@slow *0 *0 *0";
-        let compact = Wire::of(&DEMO.describe()).compact();
+        let compact = Value::of(&DEMO.describe()).compact();
         assert_eq!(compact.replace("$\"demo|help\"", "$demo|help"), expected);
     }
 
@@ -281,7 +281,7 @@ mod tests {
              *12 $name $b $type $double $display_text $b $token $B $since $2.0.0 \
              $flags *2 +multiple +multiple_token \
              $subcommands *2 demo|help *6 $summary $Helps. $since $1.0.0 $group $server";
-        let compact = Wire::of(&DEMO.docs()).compact();
+        let compact = Value::of(&DEMO.docs()).compact();
         let compact = compact
             .replace("$\"Shows more.\"", "Shows_more.")
             .replace("$\"`OTHER`\"", "`OTHER`")

@@ -1,8 +1,9 @@
 //! What must hold for every data command, whatever it does.
 
-use super::testing::{Bench, Wire, check_spec};
+use super::testing::{Bench, check_spec};
 use super::{Arity, DataCommand, Group, all};
-use crate::keyspace::{At, List, Value};
+use crate::keyspace::{self, At, List};
+use crate::resp::testing::Value;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::prng::SplitMix64;
 
@@ -107,7 +108,7 @@ fn pick(dice: &mut SplitMix64, bound: usize) -> usize {
     usize::try_from(dice.below(bound as u64)).unwrap()
 }
 
-fn run(bench: &mut Bench, command: &DataCommand, line: &[&str]) -> Wire {
+fn run(bench: &mut Bench, command: &DataCommand, line: &[&str]) -> Value {
     let argv: Vec<&[u8]> = line.iter().map(|word| word.as_bytes()).collect();
     bench.run_unchecked(command, &argv)
 }
@@ -148,7 +149,7 @@ fn a_refused_command_changes_nothing() {
         for _ in 0..300 {
             let (command, line) = random_line(&mut dice);
             let before = bench.keyspace.digest();
-            if let Wire::Error(_) = run(&mut bench, command, &line) {
+            if let Value::Error(_) = run(&mut bench, command, &line) {
                 refused += 1;
                 assert_eq!(bench.keyspace.digest(), before, "{line:?}");
             }
@@ -165,7 +166,7 @@ fn commands_of_strings_refuse_other_types() {
         let name = command.spec.name;
         let mut bench = Bench::default();
         let at = At::new(bench.db, bench.now);
-        bench.keyspace.insert(at, b"k", Value::List(Box::new(List::new())), None);
+        bench.keyspace.insert(at, b"k", keyspace::Value::List(Box::new(List::new())), None);
         let line: &[&str] = match command.spec.arity.number() {
             2 | -2 => &[name, "k"],
             3 => &[name, "k", "1"],
@@ -173,10 +174,10 @@ fn commands_of_strings_refuse_other_types() {
         };
         let reply = run(&mut bench, command, line);
         if name == "mget" {
-            assert_eq!(reply, Wire::Array(vec![Wire::Nil]));
+            assert_eq!(reply, Value::Array(vec![Value::Null]));
         } else {
             let text = "WRONGTYPE Operation against a key holding the wrong kind of value";
-            assert_eq!(reply, Wire::Error(text.into()), "{line:?}");
+            assert_eq!(reply, Value::Error(text.into()), "{line:?}");
         }
     }
 }

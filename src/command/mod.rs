@@ -42,6 +42,8 @@ mod golden;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use acl_category::{AclCategory, AclRule};

@@ -1,25 +1,11 @@
 //! Tests of commands as data: lines of commands and the replies they must give.
 //!
-//! Every test compares what RESP2 carries, in one of two spellings:
-//!
-//! | reply | [`check`], on one line | golden script, on lines of its own |
-//! | --- | --- | --- |
-//! | status | `+OK` | `+OK` |
-//! | error | `-ERR syntax error` | `-ERR syntax error` |
-//! | integer | `:1` | `:1` |
-//! | string | `$text`, `$"two words"` | `"text"` |
-//! | missing string | `$-1` | `(nil)` |
-//! | missing array | `*-1` | `(nil array)` |
-//! | array | `*2 $a :1` | `*2`, then its elements indented by two spaces |
-//!
-//! A string is quoted where `check` would misread it: when it is empty, `-1`, or has anything else than
-//! letters, digits and `_-+.:{}[]()/`. Quoting is that of redis-cli: `\n \r \t \" \\ \xff`.
-
-use std::fmt::Write as _;
+//! They compare what RESP2 carries, in the compact spelling of [`Value`].
 
 use crate::command::{Context, DataCommand, Execute, Spec, lookup, run, run_read};
 use crate::ids::DbIndex;
 use crate::keyspace::{At, Keyspace, VALUE_PARTS_SMALL_MAX};
+use crate::resp::testing::Value;
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
@@ -52,7 +38,7 @@ pub(crate) fn check(script: &str) {
         let reply = bench.run_line(line);
         match expected {
             Some(expected) => assert_eq!(reply.compact(), expected, "{line}   in: {script}"),
-            None => assert!(!matches!(reply, Wire::Error(_)), "{line} replied {reply:?}"),
+            None => assert!(!matches!(reply, Value::Error(_)), "{line} replied {reply:?}"),
         }
     }
 }
@@ -122,30 +108,30 @@ impl Default for Bench {
 
 impl Bench {
     /// Runs one line as a client would type it.
-    pub(crate) fn run_line(&mut self, line: &str) -> Wire {
+    pub(crate) fn run_line(&mut self, line: &str) -> Value {
         let argv = split_args(line).unwrap_or_else(|| panic!("unbalanced quotes in {line:?}"));
         let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
         self.run(&argv)
     }
 
     /// Runs one argv as dispatch would: unknown names panic, arity is checked first.
-    pub(crate) fn run(&mut self, argv: &[&[u8]]) -> Wire {
+    pub(crate) fn run(&mut self, argv: &[&[u8]]) -> Value {
         let name = argv.first().copied().unwrap_or_default();
         let command =
             lookup(name).unwrap_or_else(|| panic!("no command {}", String::from_utf8_lossy(name)));
         if !command.spec.arity.accepts(argv.len()) {
-            return Wire::of(&Reply::Error(ErrorReply::wrong_arity(command.spec.name)));
+            return Value::of(&Reply::Error(ErrorReply::wrong_arity(command.spec.name)));
         }
         self.run_unchecked(command, argv)
     }
 
     /// Runs one argv whatever its length.
-    pub(crate) fn run_unchecked(&mut self, command: &DataCommand, argv: &[&[u8]]) -> Wire {
+    pub(crate) fn run_unchecked(&mut self, command: &DataCommand, argv: &[&[u8]]) -> Value {
         self.seed += 1;
         let context = Context::new(At::new(self.db, self.now), self.seed);
         match command.execute {
-            Execute::Read(_) => Wire::of(&run_read(command, &self.keyspace, argv, &context)),
-            Execute::Write(_) => Wire::of(&run(command, &mut self.keyspace, argv, &context)),
+            Execute::Read(_) => Value::of(&run_read(command, &self.keyspace, argv, &context)),
+            Execute::Write(_) => Value::of(&run(command, &mut self.keyspace, argv, &context)),
         }
     }
 
@@ -163,126 +149,13 @@ impl Bench {
     }
 }
 
-/// A reply as a RESP2 client reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
-    Simple(String),
-    Error(String),
-    Integer(i64),
-    Bulk(Vec<u8>),
-    Nil,
-    NilArray,
-    Array(Vec<Wire>),
-}
-
-impl Wire {
+impl Value {
     /// What a client of RESP2 gets when `reply` is sent.
     pub(crate) fn of(reply: &Reply<'_>) -> Self {
         let mut bytes = Vec::new();
         encode(reply, Protocol::Resp2, &mut bytes);
         Self::parse(&bytes)
     }
-
-    /// The one reply that `bytes` are.
-    pub(crate) fn parse(mut rest: &[u8]) -> Self {
-        let wire = Self::decode(&mut rest);
-        assert!(rest.is_empty(), "one reply and nothing after it");
-        wire
-    }
-
-    fn decode(bytes: &mut &[u8]) -> Self {
-        let end = bytes.windows(2).position(|two| two == b"\r\n").expect("a line ends with CRLF");
-        let line = String::from_utf8_lossy(&bytes[1..end]).into_owned();
-        let kind = bytes[0];
-        *bytes = &bytes[end + 2..];
-        let number = || line.parse::<i64>().expect("a number");
-        match kind {
-            b'+' => Self::Simple(line),
-            b'-' => Self::Error(line),
-            b':' => Self::Integer(number()),
-            b'$' if number() < 0 => Self::Nil,
-            b'$' => {
-                let length = usize::try_from(number()).expect("a length");
-                let body = bytes[..length].to_vec();
-                assert_eq!(&bytes[length..length + 2], b"\r\n");
-                *bytes = &bytes[length + 2..];
-                Self::Bulk(body)
-            }
-            b'*' if number() < 0 => Self::NilArray,
-            b'*' => Self::Array((0..number()).map(|_| Self::decode(bytes)).collect()),
-            other => panic!("no RESP2 type {:?}", char::from(other)),
-        }
-    }
-
-    /// On one line, as [`check`] compares it.
-    pub(crate) fn compact(&self) -> String {
-        match self {
-            Self::Simple(text) => format!("+{text}"),
-            Self::Error(text) => format!("-{text}"),
-            Self::Integer(number) => format!(":{number}"),
-            Self::Bulk(bytes) if is_plain(bytes) => format!("${}", String::from_utf8_lossy(bytes)),
-            Self::Bulk(bytes) => format!("${}", quoted(bytes)),
-            Self::Nil => "$-1".into(),
-            Self::NilArray => "*-1".into(),
-            Self::Array(items) => {
-                let mut text = format!("*{}", items.len());
-                for item in items {
-                    text.push(' ');
-                    text.push_str(&item.compact());
-                }
-                text
-            }
-        }
-    }
-
-    /// On lines, as golden scripts have it; each line ends with LF.
-    pub(crate) fn golden(&self) -> String {
-        let mut text = String::new();
-        self.write_golden(0, &mut text);
-        text
-    }
-
-    fn write_golden(&self, depth: usize, out: &mut String) {
-        out.push_str(&"  ".repeat(depth));
-        match self {
-            Self::Simple(_) | Self::Error(_) | Self::Integer(_) => out.push_str(&self.compact()),
-            Self::Bulk(bytes) => out.push_str(&quoted(bytes)),
-            Self::Nil => out.push_str("(nil)"),
-            Self::NilArray => out.push_str("(nil array)"),
-            Self::Array(items) => write!(out, "*{}", items.len()).unwrap(),
-        }
-        out.push('\n');
-        if let Self::Array(items) = self {
-            for item in items {
-                item.write_golden(depth + 1, out);
-            }
-        }
-    }
-}
-
-fn is_plain(bytes: &[u8]) -> bool {
-    let is_plain_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+.:{}[]()/".contains(byte);
-    !bytes.is_empty() && bytes != b"-1" && bytes.iter().all(is_plain_byte)
-}
-
-/// `bytes` in quotes as redis-cli shows them.
-fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::from("\"");
-    for &byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            b'"' => text.push_str("\\\""),
-            b'\n' => text.push_str("\\n"),
-            b'\r' => text.push_str("\\r"),
-            b'\t' => text.push_str("\\t"),
-            0x07 => text.push_str("\\a"),
-            0x08 => text.push_str("\\b"),
-            0x20..=0x7e => text.push(char::from(byte)),
-            _ => write!(text, "\\x{byte:02x}").unwrap(),
-        }
-    }
-    text.push('"');
-    text
 }
 
 /// The arguments of a line, quoted as Redis does it; `None` when a quote is left open.
@@ -382,26 +255,6 @@ fn fact_line(spec: &Spec) -> String {
 
 mod tests {
     use super::*;
-
-    #[test]
-    fn replies_have_one_spelling() {
-        let reply = Reply::Array(vec![
-            Reply::OK,
-            Reply::Integer(-1),
-            Reply::text("a"),
-            Reply::text("two words"),
-            Reply::text("-1"),
-            Reply::Null,
-            Reply::Array(vec![Reply::NullArray]),
-            Reply::Error(ErrorReply::SYNTAX),
-        ]);
-        let wire = Wire::of(&reply);
-        let compact = r#"*8 +OK :-1 $a $"two words" $"-1" $-1 *1 *-1 -ERR syntax error"#;
-        assert_eq!(wire.compact(), compact);
-        let golden = "*8\n  +OK\n  :-1\n  \"a\"\n  \"two words\"\n  \"-1\"\n  (nil)\n  *1\n    \
-                      (nil array)\n  -ERR syntax error\n";
-        assert_eq!(wire.golden(), golden);
-    }
 
     #[test]
     fn quotes_hide_separators() {

@@ -9,6 +9,7 @@ use crate::command::{self, Registry, Row};
 use crate::config::{Config, Start};
 use crate::ids::{NodeId, ShardId};
 use crate::resp::Reply;
+use crate::resp::testing::Value;
 use crate::ring::Doors;
 use crate::stdx::clock::SystemClock;
 use crate::stdx::fs::SystemDisk;
@@ -57,16 +58,14 @@ impl TestNode {
         Self { client: Arc::clone(&guard.client), started, _guard: guard, _dir: dir }
     }
 
-    /// What a node command answers, in the spelling of [`command::testing::Wire::compact`]; errors begin with `-`.
-    ///
-    /// [`command::testing::Wire::compact`]: crate::command::testing::Wire::compact
+    /// What a node command answers, in the spelling of [`Value::compact`]; errors begin with `-`.
     pub(crate) fn run(&self, line: &str) -> String {
         let words = command::testing::split_args(line).unwrap();
         let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let row: &Row<super::NodeFn> = command::find(super::COMMANDS, argv[0]).unwrap();
         let outcome = row.resolve(&argv);
         let outcome = outcome.and_then(|(_, run)| run(&self.started.node, &self.client, &argv));
-        command::testing::Wire::of(&outcome.unwrap_or_else(Reply::Error)).compact()
+        Value::of(&outcome.unwrap_or_else(Reply::Error)).compact()
     }
 }
 

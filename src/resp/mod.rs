@@ -14,6 +14,9 @@ pub mod frame;
 pub mod limits;
 pub mod reply;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use decode::{Decoded, ProtocolError, RequestDecoder};
 pub use encode::{Protocol, TooLong, encode, encode_within};
 pub use error::ErrorReply;

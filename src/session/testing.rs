@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::dispatch::{Scene, dispatch};
 use super::state::{Door, Session};
-use crate::command::testing::{Wire, split_args, split_unquoted};
+use crate::command::testing::{split_args, split_unquoted};
 use crate::command::{self, Registry};
 use crate::node::ClientGuard;
 use crate::node::testing::{TestNode, enter};
-use crate::resp::Protocol;
+use crate::resp::testing::Value;
 
 /// One client of one node.
 pub(crate) struct Bench {
@@ -37,7 +37,7 @@ impl Bench {
         self.session = Session::new(node, Arc::clone(&self.guard.client));
     }
 
-    /// What the command in `line` answers, in the spelling of [`Wire::compact`]; empty for no reply.
+    /// What the command in `line` answers, in the spelling of [`Value::compact`]; empty for no reply.
     pub(crate) async fn run(&mut self, line: &str) -> String {
         let words = split_args(line).expect("quotes are closed");
         let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -45,15 +45,7 @@ impl Bench {
         dispatch(&mut self.session, &mut self.batch, &scene, &argv);
         let mut out = Vec::new();
         self.batch.finish(&mut self.session, &mut out).await;
-        if out.is_empty() {
-            return String::new();
-        }
-        if self.session.protocol == Protocol::Resp2 {
-            return Wire::parse(&out).compact();
-        }
-        // RESP3 has more types than the spelling knows; its maps and nulls are all that is looked at.
-        let text = String::from_utf8(out).expect("text");
-        resp3_compact(&text)
+        if out.is_empty() { String::new() } else { Value::parse(&out).compact() }
     }
 
     /// Runs `command => reply; command => reply; …`.
@@ -69,18 +61,4 @@ impl Bench {
 /// Runs `script` on the plain door of a node with these flags.
 pub(crate) async fn check(flags: &[&str], script: &str) {
     Bench::start(flags, Door::Plain).await.check(script).await;
-}
-
-/// The tokens of a RESP3 reply, bulks without their lengths.
-fn resp3_compact(text: &str) -> String {
-    let mut lines = text.split_terminator("\r\n");
-    let mut tokens = Vec::new();
-    while let Some(line) = lines.next() {
-        if line.starts_with('$') {
-            tokens.push(format!("${}", lines.next().expect("the bulk")));
-        } else {
-            tokens.push(line.to_owned());
-        }
-    }
-    tokens.join(" ")
 }

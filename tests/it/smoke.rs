@@ -172,7 +172,7 @@ fn many_keys_answer_as_few_do() {
 fn hello_3_speaks_resp3() {
     let server = TestServer::start(&[]);
     let mut client = server.client();
-    let Value::Map(fields) = client.hello3() else { panic!("HELLO 3 gives a map") };
+    let Value::Map(fields) = client.line("HELLO 3") else { panic!("HELLO 3 gives a map") };
     let field = |name: &str| {
         let found = fields.iter().find(|(key, _)| *key == Value::bulk(name));
         found.unwrap_or_else(|| panic!("{name} is missing in {fields:?}")).1.clone()
@@ -181,11 +181,7 @@ fn hello_3_speaks_resp3() {
     for name in ["server", "version", "id", "mode", "role", "modules"] {
         field(name);
     }
-    let (_, raw) = {
-        client.send(&["GET", "none"]).unwrap();
-        client.read_raw().unwrap()
-    };
-    assert_eq!(&raw[..], b"_\r\n", "RESP3 has one null");
+    assert_eq!(client.line("GET none"), Value::Resp3Null, "RESP3 has one null");
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl<'a> Options<'a> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::command::testing::{Bench, Wire, check};
+    use crate::command::testing::{Bench, check};
+    use crate::resp::testing::Value;
 
     #[test]
     fn small_databases_are_done_at_once() {
@@ -150,10 +151,10 @@ mod tests {
             loop {
                 let count = count.to_string();
                 let reply = bench.run(&[b"SCAN", &cursor, b"COUNT", count.as_bytes()]);
-                let Wire::Array(parts) = reply else { panic!("no array") };
-                let [Wire::Bulk(next), Wire::Array(some)] = &parts[..] else { panic!("not two") };
+                let Value::Array(parts) = reply else { panic!("no array") };
+                let [Value::Bulk(next), Value::Array(some)] = &parts[..] else { panic!("not two") };
                 for key in some {
-                    let Wire::Bulk(key) = key else { panic!("no key") };
+                    let Value::Bulk(key) = key else { panic!("no key") };
                     found.insert(key.clone());
                 }
                 cursor.clone_from(next);

@@ -1,30 +1,16 @@
-//! A blocking Redis client that shows what is on the wire; replies are understood by the redis-protocol crate.
+//! A blocking Redis client that shows what is on the wire.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use redis_protocol::{resp2, resp3};
 use rustix::net;
+
+use super::reply::Reader;
+pub(crate) use super::reply::Value;
 
 /// Longest wait for a connection or for more bytes of a reply.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A reply in either protocol.
-#[derive(Clone, Debug, PartialEq, PartialOrd)]
-pub(crate) enum Value {
-    Simple(String),
-    Error(String),
-    Integer(i64),
-    Double(f64),
-    Boolean(bool),
-    Bulk(Vec<u8>),
-    Null,
-    Array(Vec<Value>),
-    /// In the order of its keys.
-    Map(Vec<(Value, Value)>),
-}
 
 impl Value {
     /// The status `OK`.
@@ -65,69 +51,11 @@ impl Value {
     }
 }
 
-impl From<resp2::types::BytesFrame> for Value {
-    fn from(frame: resp2::types::BytesFrame) -> Self {
-        use resp2::types::BytesFrame;
-        match frame {
-            BytesFrame::SimpleString(text) => Self::Simple(lossy(&text)),
-            BytesFrame::Error(text) => Self::Error(text.to_string()),
-            BytesFrame::Integer(number) => Self::Integer(number),
-            BytesFrame::BulkString(bytes) => Self::Bulk(bytes.to_vec()),
-            BytesFrame::Null => Self::Null,
-            BytesFrame::Array(items) => Self::Array(items.into_iter().map(Self::from).collect()),
-        }
-    }
-}
-
-impl From<resp3::types::BytesFrame> for Value {
-    fn from(frame: resp3::types::BytesFrame) -> Self {
-        use resp3::types::BytesFrame;
-        match frame {
-            BytesFrame::SimpleString { data, .. } => Self::Simple(lossy(&data)),
-            BytesFrame::SimpleError { data, .. } => Self::Error(data.to_string()),
-            BytesFrame::BlobError { data, .. } => Self::Error(lossy(&data)),
-            BytesFrame::Number { data, .. } => Self::Integer(data),
-            BytesFrame::Double { data, .. } => Self::Double(data),
-            BytesFrame::Boolean { data, .. } => Self::Boolean(data),
-            BytesFrame::BlobString { data, .. }
-            | BytesFrame::VerbatimString { data, .. }
-            | BytesFrame::BigNumber { data, .. }
-            | BytesFrame::ChunkedString(data) => Self::Bulk(data.to_vec()),
-            BytesFrame::Null => Self::Null,
-            BytesFrame::Array { data, .. } | BytesFrame::Push { data, .. } => {
-                Self::Array(data.into_iter().map(Self::from).collect())
-            }
-            BytesFrame::Set { data, .. } => Self::Array(sorted(data.into_iter().map(Self::from))),
-            BytesFrame::Map { data, .. } => {
-                Self::Map(sorted(data.into_iter().map(|(k, v)| (k.into(), v.into()))))
-            }
-            BytesFrame::Hello { .. } => panic!("a server does not say HELLO"),
-        }
-    }
-}
-
-fn lossy(bytes: &Bytes) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn sorted<T: PartialOrd>(items: impl Iterator<Item = T>) -> Vec<T> {
-    let mut items: Vec<T> = items.collect();
-    items.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    items
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Resp2,
-    Resp3,
-}
-
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
-    received: BytesMut,
-    protocol: Protocol,
+    received: Reader,
 }
 
 impl Client {
@@ -135,6 +63,11 @@ impl Client {
     pub(crate) fn connect(port: u16) -> io::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self::over(TcpStream::connect_timeout(&address, TIMEOUT)?)
+    }
+
+    /// Connects to `host:port`.
+    pub(crate) fn connect_to(address: &str) -> io::Result<Self> {
+        Self::over(TcpStream::connect(address)?)
     }
 
     /// The same from another address of this machine.
@@ -149,18 +82,12 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream, received: BytesMut::new(), protocol: Protocol::Resp2 })
+        Ok(Self { stream, received: Reader::default() })
     }
 
     /// Sets the longest wait for more bytes.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.stream.set_read_timeout(Some(timeout)).expect("not zero");
-    }
-
-    /// Changes to RESP3 and returns what HELLO said.
-    pub(crate) fn hello3(&mut self) -> Value {
-        self.protocol = Protocol::Resp3;
-        self.cmd(&["HELLO", "3"])
     }
 
     /// Sends one command and reads its reply.
@@ -202,23 +129,19 @@ impl Client {
     /// # Errors
     /// `UnexpectedEof` when the server closed, `InvalidData` for bytes that are no RESP, timeouts.
     pub(crate) fn read(&mut self) -> io::Result<Value> {
-        Ok(self.read_raw()?.0)
-    }
-
-    /// Reads one reply and its bytes.
-    pub(crate) fn read_raw(&mut self) -> io::Result<(Value, Bytes)> {
+        let invalid = |wrong| io::Error::new(io::ErrorKind::InvalidData, wrong);
         loop {
-            if let Some(found) = self.decode()? {
+            if let Some(found) = self.received.next_reply().map_err(invalid)? {
                 return Ok(found);
             }
             let mut chunk = [0; 16 << 10];
             let length = self.stream.read(&mut chunk)?;
             if length == 0 {
-                let rest = self.received.len();
-                let text = format!("closed by the server with {rest} bytes of a reply");
+                let within = if self.received.is_empty() { "" } else { " within a reply" };
+                let text = format!("closed by the server{within}");
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
             }
-            self.received.extend_from_slice(&chunk[..length]);
+            self.received.feed(&chunk[..length]);
         }
     }
 
@@ -227,24 +150,6 @@ impl Client {
         self.read().is_err_and(|error| {
             matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
         })
-    }
-
-    fn decode(&mut self) -> io::Result<Option<(Value, Bytes)>> {
-        if self.received.is_empty() {
-            return Ok(None);
-        }
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{error:?}"));
-        match self.protocol {
-            Protocol::Resp2 => {
-                let found = resp2::decode::decode_bytes_mut(&mut self.received).map_err(invalid)?;
-                Ok(found.map(|(frame, _, raw)| (frame.into(), raw)))
-            }
-            Protocol::Resp3 => {
-                let found = resp3::decode::complete::decode_bytes_mut(&mut self.received)
-                    .map_err(invalid)?;
-                Ok(found.map(|(frame, _, raw)| (frame.into(), raw)))
-            }
-        }
     }
 }
 

@@ -11,6 +11,10 @@ pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod preload;
 pub(crate) mod proxy;
+#[path = "../../../src/resp/testing.rs"]
+pub(crate) mod reply;
+#[path = "../../../src/command/script.rs"]
+pub(crate) mod script;
 pub(crate) mod shards;
 pub(crate) mod slow_disk;
 pub(crate) mod wall_clock;

@@ -64,10 +64,10 @@ mod tests {
     use super::nodes::nodes_text;
     use super::shards::shards_reply;
     use super::slots::slots_reply;
-    use crate::command::testing::Wire;
     use crate::node::ClusterView;
     use crate::node::testing::{TestNode, view};
     use crate::resp::Reply;
+    use crate::resp::testing::Value;
 
     #[test]
     fn nodes_slots_and_shards_name_the_same_ids() {
@@ -76,14 +76,14 @@ mod tests {
         let ids: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
         let Reply::Array(ranges) = slots_reply(&view) else { panic!("an array") };
         assert_eq!(ranges.len(), 3, "a shard without a leader is left out");
-        let compact = Wire::of(&ranges[1]).compact();
+        let compact = Value::of(&ranges[1]).compact();
         assert!(
             compact.starts_with(&format!("*5 :8192 :12287 *4 $10.0.0.1 :7003 ${} *0", ids[2])),
             "{compact}"
         );
         let Reply::Array(shards) = shards_reply(&view) else { panic!("an array") };
         assert_eq!(shards.len(), 4);
-        let compact = Wire::of(&shards[2]).compact();
+        let compact = Value::of(&shards[2]).compact();
         assert!(
             compact.starts_with("*4 $slots *2 :8192 :12287 $nodes *3 *14 $id $n3x"),
             "{compact}"
