@@ -28,6 +28,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["server"]),
     ("hyper", &["server"]),
     ("hyper_util", &["server"]),
+    ("itoa", &["stdx", "resp", "keyspace"]),
     ("mimalloc", &["main"]),
     ("openraft", &["raft"]),
     ("openraft_rt_tokio", &["raft"]),

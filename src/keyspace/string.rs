@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::stdx::codec::{self, Sink};
-use crate::stdx::num::{IntegerText, parse_i64};
+use crate::stdx::num::parse_i64;
 
 use super::error::DecodeError;
 use super::parts::Spelling;
@@ -79,16 +79,18 @@ impl Str {
     /// What the string says. Copies only when it is an integer; see [`Str::bytes_in`] for none at all.
     pub fn as_bytes(&self) -> Cow<'_, [u8]> {
         match &self.form {
-            Form::Integer(number) => Cow::Owned(IntegerText::new(*number).as_bytes().to_vec()),
+            Form::Integer(number) => {
+                Cow::Owned(itoa::Buffer::new().format(*number).as_bytes().to_vec())
+            }
             Form::Short { length, bytes } => Cow::Borrowed(&bytes[..usize::from(*length)]),
             Form::Long(bytes) | Form::Edited(bytes) => Cow::Borrowed(bytes),
         }
     }
 
-    /// What the string says; an integer's text is put into `text`, which starts as `None`.
-    pub fn bytes_in<'a>(&'a self, text: &'a mut Option<IntegerText>) -> &'a [u8] {
+    /// What the string says; an integer's text is put into `text`.
+    pub fn bytes_in<'a>(&'a self, text: &'a mut itoa::Buffer) -> &'a [u8] {
         match &self.form {
-            Form::Integer(number) => text.insert(IntegerText::new(*number)).as_bytes(),
+            Form::Integer(number) => text.format(*number).as_bytes(),
             Form::Short { length, bytes } => &bytes[..usize::from(*length)],
             Form::Long(bytes) | Form::Edited(bytes) => bytes,
         }
@@ -106,7 +108,7 @@ impl Str {
 
     /// Its length in bytes.
     pub fn len(&self) -> usize {
-        self.bytes_in(&mut None).len()
+        self.bytes_in(&mut itoa::Buffer::new()).len()
     }
 
     /// Whether it has no bytes.
@@ -174,7 +176,7 @@ impl Str {
         match (&self.form, spelling) {
             (Form::Integer(number), Spelling::Snapshot) => codec::put_signed(sink, *number),
             (_, Spelling::Snapshot | Spelling::Digest) => {
-                codec::put_bytes(sink, self.bytes_in(&mut None));
+                codec::put_bytes(sink, self.bytes_in(&mut itoa::Buffer::new()));
             }
         }
     }

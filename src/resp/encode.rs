@@ -104,7 +104,7 @@ pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends the integer `number`.
 pub fn encode_integer(out: &mut Vec<u8>, number: i64) {
-    encode_line(out, b':', num::IntegerText::new(number).as_bytes());
+    encode_line(out, b':', itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends the header of an array; its `count` elements must follow.
@@ -222,9 +222,7 @@ fn resp3_or(protocol: Protocol, kind: u8) -> u8 {
 }
 
 fn encode_length(out: &mut Vec<u8>, kind: u8, length: usize) {
-    // No slice is longer than isize::MAX, so the fallback is never taken.
-    let length = i64::try_from(length).unwrap_or(i64::MAX);
-    encode_line(out, kind, num::IntegerText::new(length).as_bytes());
+    encode_line(out, kind, itoa::Buffer::new().format(length).as_bytes());
 }
 
 fn encode_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {

@@ -1,4 +1,4 @@
-//! Numbers as Redis reads and writes them: one parser and one printer for all.
+//! Numbers as Redis reads and writes them: one parser for all, and the printer of doubles; integers are printed by `itoa`.
 //!
 //! Parsing is strict: no spaces, no `+1` for integers, nothing after the number. Texts must be the same bytes on every
 //! replica, so nothing here depends on the platform's C library. Sums of INCRBYFLOAT are
@@ -6,57 +6,8 @@
 
 use std::fmt::{self, Write as _};
 
-/// The decimal text of an `i64`, on the stack.
-#[derive(Clone, Copy, Debug)]
-pub struct IntegerText {
-    bytes: [u8; INTEGER_BYTES_MAX],
-    start: usize,
-}
-
 /// `-9223372036854775808`.
 const INTEGER_BYTES_MAX: usize = 20;
-
-/// The texts of 00 to 99: two digits are written per division.
-const DIGIT_PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
-      2021222324252627282930313233343536373839\
-      4041424344454647484950515253545556575859\
-      6061626364656667686970717273747576777879\
-      8081828384858687888990919293949596979899";
-
-impl IntegerText {
-    /// The text of `number`.
-    pub fn new(number: i64) -> Self {
-        let mut bytes = [0; INTEGER_BYTES_MAX];
-        let mut at = INTEGER_BYTES_MAX;
-        let mut rest = number.unsigned_abs();
-        while rest >= 10 {
-            let pair = pair_index(rest % 100);
-            rest /= 100;
-            at -= 2;
-            bytes[at..at + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
-        }
-        // After pairs that used up the number, a digit is left only if it is not zero.
-        if rest > 0 || at == INTEGER_BYTES_MAX {
-            at -= 1;
-            bytes[at] = DIGIT_PAIRS[pair_index(rest) + 1];
-        }
-        if number < 0 {
-            at -= 1;
-            bytes[at] = b'-';
-        }
-        Self { bytes, start: at }
-    }
-
-    /// The text's bytes, all ASCII.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "twice a number below 100")]
-fn pair_index(below_hundred: u64) -> usize {
-    below_hundred as usize * 2
-}
 
 /// The text of an `f64` as Redis 7.2 writes scores and doubles, on the stack.
 ///
@@ -90,7 +41,7 @@ impl DoubleText {
         } else if number.abs() <= INTEGER_FORM_MAX && number.fract() == 0.0 {
             #[expect(clippy::cast_possible_truncation, reason = "integral and within i64")]
             let integer = number as i64;
-            text.push(IntegerText::new(integer).as_bytes());
+            text.push(itoa::Buffer::new().format(integer).as_bytes());
         } else {
             push_shortest(&mut text, number);
         }
@@ -124,7 +75,7 @@ fn push_shortest(text: &mut StackText<DOUBLE_BYTES_MAX>, number: f64) {
             text.push(&digits[1..]);
         }
         text.push(if shortest.exponent < 0 { b"e-" } else { b"e+" });
-        text.push(IntegerText::new(shortest.exponent.abs()).as_bytes());
+        text.push(itoa::Buffer::new().format(shortest.exponent.abs()).as_bytes());
     }
 }
 
@@ -208,7 +159,7 @@ impl<const N: usize> fmt::Write for StackText<N> {
     }
 }
 
-/// The integer that `text` is, in the only form [`IntegerText`] would write it.
+/// The integer that `text` is, in the only form in which kvorum writes it.
 ///
 /// `None` for the empty text, `+1`, `01`, `-0`, spaces, and what does not fit in 64 bits.
 ///
@@ -282,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_print_as_the_standard_library_prints_them() {
+    fn integers_are_read_as_the_standard_library_prints_them() {
         let mut number = 1_i64;
         let mut numbers = vec![0, i64::MIN, i64::MAX, 9, 10, 11, 99, 100, 101, 109, 110];
         while number < i64::MAX / 10 {
@@ -290,7 +241,6 @@ mod tests {
             number *= 10;
         }
         for number in numbers {
-            assert_eq!(IntegerText::new(number).as_bytes(), number.to_string().as_bytes());
             assert_eq!(parse_i64(number.to_string().as_bytes()), Some(number));
         }
     }

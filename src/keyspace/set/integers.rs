@@ -43,7 +43,7 @@ pub(super) fn position(numbers: &[i64], member: &[u8]) -> Option<usize> {
 
 /// The member that `number` is.
 pub(super) fn text(number: i64) -> Cow<'static, [u8]> {
-    Cow::Owned(num::IntegerText::new(number).as_bytes().to_vec())
+    Cow::Owned(itoa::Buffer::new().format(number).as_bytes().to_vec())
 }
 
 /// Writes the first number and then the distance of each to the one before, those from `cursor` on, as far as there is
