@@ -30,6 +30,7 @@ mod lease;
 mod linger;
 mod log_store;
 mod membership;
+mod mpsc;
 mod network;
 mod options;
 mod pledge;

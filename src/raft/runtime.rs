@@ -1,4 +1,5 @@
-//! What openraft runs on: tokio, but for the channel that it publishes its state through, see `watch`.
+//! What openraft runs on: tokio, but for the channel that it publishes its state through, see `watch`, and the queues
+//! between its tasks, see `mpsc`.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,9 +10,10 @@ use openraft::AsyncRuntime;
 use openraft::async_runtime::Select4;
 use openraft_rt_tokio::TokioRuntime;
 
+use super::mpsc::Mpsc;
 use super::watch::Watch;
 
-/// Tokio with a cheaper watch channel.
+/// Tokio with cheaper channels.
 #[derive(Debug)]
 pub(super) struct Runtime(TokioRuntime);
 
@@ -23,7 +25,7 @@ impl AsyncRuntime for Runtime {
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + Send> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
-    type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
+    type Mpsc = Mpsc;
     type Watch = Watch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: Send + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
