@@ -13,15 +13,18 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::future::poll_fn;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::codec;
@@ -341,6 +344,60 @@ impl Portion {
     }
 }
 
+impl LogStore {
+    /// Hands entries to the log, which calls back when they are as safe as the policy demands; whether it has already.
+    fn append_now<I>(&self, entries: I, callback: IOFlushed<TypeConfig>) -> bool
+    where
+        I: IntoIterator<Item = Entry>,
+    {
+        let entries: SmallVec<[Entry; 1]> = entries.into_iter().collect();
+        let Some(last) = entries.last().map(|entry| entry.log_id.index) else {
+            callback.io_completed(Ok(()));
+            return false;
+        };
+        let parts: SmallVec<[_; 1]> = entries
+            .iter()
+            .map(|entry| (entry.log_id.index, codec::record_head(entry), codec::record_body(entry)))
+            .collect();
+        let records: SmallVec<[_; 1]> =
+            parts.iter().map(|(index, head, body)| Record { index: *index, head, body }).collect();
+        {
+            let mut tail = self.shared.tail.lock();
+            for entry in entries {
+                tail.push(entry);
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        let done = move |result: Result<(), Arc<crate::wal::WalError>>| {
+            if result.is_ok() {
+                let mut tail = shared.tail.lock();
+                tail.flushed = tail.flushed.max(last);
+                tail.shrink(TAIL_BYTES_MAX);
+            }
+            callback.io_completed(result.map_err(io::Error::other));
+        };
+        if let Some(owed) = self.shared.wal.append(self.shared.group, &records, Box::new(done)) {
+            tokio::spawn(sync_what_gathers(owed));
+        }
+        self.shared.tail.lock().flushed >= last
+    }
+}
+
+/// Comes back once every task that is ready now has had its turn, and without a look at the sockets, as tokio's
+/// `yield_now` takes.
+async fn let_others_run() {
+    let mut is_back = false;
+    poll_fn(|context| {
+        if is_back {
+            return Poll::Ready(());
+        }
+        is_back = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
@@ -373,34 +430,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
-        let Some(last) = entries.last().map(|entry| entry.log_id.index) else {
-            callback.io_completed(Ok(()));
-            return Ok(());
-        };
-        let parts: Vec<_> = entries
-            .iter()
-            .map(|entry| (entry.log_id.index, codec::record_head(entry), codec::record_body(entry)))
-            .collect();
-        let records: Vec<_> =
-            parts.iter().map(|(index, head, body)| Record { index: *index, head, body }).collect();
-        {
-            let mut tail = self.shared.tail.lock();
-            for entry in entries {
-                tail.push(entry);
-            }
-        }
-        let shared = Arc::clone(&self.shared);
-        let done = move |result: Result<(), Arc<crate::wal::WalError>>| {
-            if result.is_ok() {
-                let mut tail = shared.tail.lock();
-                tail.flushed = tail.flushed.max(last);
-                tail.shrink(TAIL_BYTES_MAX);
-            }
-            callback.io_completed(result.map_err(io::Error::other));
-        };
-        if let Some(owed) = self.shared.wal.append(self.shared.group, &records, Box::new(done)) {
-            tokio::spawn(sync_what_gathers(owed));
+        // A core with others to tell sends them the entry when this returns; and one that only listens takes what has
+        // come together in one turn, unless there is news.
+        if self.append_now(entries, callback) && self.shared.applied.has_sole_voter() {
+            let_others_run().await;
         }
         Ok(())
     }

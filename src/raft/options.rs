@@ -173,6 +173,7 @@ pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, Con
         removed_leader_step_down: StepDownPolicy::Never,
         // A replica that lost its tail is sent it again; `reversion` tells of it.
         allow_log_reversion: Some(true),
+        // With it the core also leaves its loop over messages as soon as there is news: `LogStore::append` makes some come.
         broadcast_submitted_on_append: Some(true),
         ..Config::default()
     };

@@ -161,7 +161,9 @@ impl Proposer {
                 continue;
             }
             carried.foreign.reserve(foreign.len());
-            let mut packets = Vec::with_capacity(foreign.len() + 1);
+            // Mostly there are none of others, and a list of none is none.
+            let mut packets =
+                if foreign.is_empty() { Vec::new() } else { Vec::with_capacity(foreign.len() + 1) };
             for (packet, responder) in foreign {
                 if let Some(proposal) = self.front.await_apply(packet.id, responder) {
                     carried.foreign.push((packet.id, proposal));
