@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use kvorum::config::{Config, LogLevel, Options, Start};
 use kvorum::server;
 use kvorum::stdx::memory::Counted;
+use kvorum::stdx::natural::Natural;
 
 #[global_allocator]
-static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
+static ALLOCATOR: Counted<Natural> = Counted(Natural);
 
 fn main() -> ExitCode {
     match run() {

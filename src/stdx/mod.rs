@@ -15,6 +15,7 @@ pub mod log_limit;
 pub mod long_double;
 pub mod memory;
 pub mod memory_disk;
+pub mod natural;
 pub mod num;
 pub mod prng;
 pub mod size;
