@@ -68,17 +68,7 @@ impl PeerServer {
         let address = listener.local_addr().map_err(failed)?;
         let (control, orders) = watch::channel(false);
         let (task_end, task) = watch::channel(());
-        let shared = Arc::new(Shared {
-            door,
-            limits,
-            handler,
-            rechecks: watch::Sender::new(()),
-            connections_open: AtomicUsize::new(0),
-            handshakes: Mutex::default(),
-            counters: Counters::default(),
-            complaints: LogLimit::every(LOG_INTERVAL),
-            refusals: LogLimit::every(LOG_INTERVAL),
-        });
+        let shared = Arc::new(Shared::new(door, limits, handler));
         tokio::spawn(accept_peers(listener, Arc::clone(&shared), orders, task_end));
         Ok(Self { address, control, task, shared })
     }
@@ -201,6 +191,20 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    fn new(door: Door, limits: Limits, handler: Arc<dyn Handler>) -> Self {
+        Self {
+            door,
+            limits,
+            handler,
+            rechecks: watch::Sender::new(()),
+            connections_open: AtomicUsize::new(0),
+            handshakes: Mutex::default(),
+            counters: Counters::default(),
+            complaints: LogLimit::every(LOG_INTERVAL),
+            refusals: LogLimit::every(LOG_INTERVAL),
+        }
+    }
+
     fn complain(&self, peer: SocketAddr, from: Option<NodeId>, ended: &Ended) {
         if matches!(ended, Ended::Renamed) {
             return tracing::debug!(%peer, "a peer's connection is made anew");
@@ -249,11 +253,9 @@ impl Connection {
     /// Whether the peer is welcome, and as whom.
     fn judge(&self) -> Result<(), Ended> {
         let verdict = self.shared.door.judge(&self.met.who, &self.met.meant, Side::Listening);
-        if let Some(refusal) = refusal_of(verdict) {
-            return Err(Ended::Refused(refusal));
-        }
-        self.is_stranger.store(verdict == Verdict::Stranger, Ordering::Relaxed);
-        Ok(())
+        // Before the end: what has arrived of whoever is refused may still be read, and must not pass for a member's.
+        self.is_stranger.store(verdict != Verdict::Member, Ordering::Relaxed);
+        refusal_of(verdict).map_or(Ok(()), |refusal| Err(Ended::Refused(refusal)))
     }
 
     fn pong(&self) {
@@ -527,5 +529,58 @@ impl Requests<'_> {
         let from = Sender { is_stranger, ..connection.met.sender() };
         let message = Message { from, group, kind, body };
         connection.shared.handler.handle(message, responder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ClusterId, Incarnation, Session};
+    use crate::transport::identity::{Credentials, Doorkeeper, Meant, PeerIdentity};
+    use crate::transport::wire::Refusal;
+
+    /// Judges everybody alike, as it is told.
+    struct Moody(Mutex<Verdict>);
+
+    impl Doorkeeper for Moody {
+        fn judge(&self, _who: &PeerIdentity, _meant: Option<&Meant>, _side: Side) -> Verdict {
+            *self.0.lock()
+        }
+    }
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        fn handle(&self, _message: Message, _responder: Responder) {}
+    }
+
+    /// Between the verdict and the end of the connection its reader may take what has arrived: a member's word that is none
+    /// any more, or, where a refusal counted as "no stranger", a stranger's word as a member's.
+    #[test]
+    fn whoever_is_refused_is_heard_as_no_member() {
+        let identity = |name| {
+            let session = Session { number: 1, random: 5 };
+            PeerIdentity::new(ClusterId(77), name, Incarnation::NONE, session)
+        };
+        for is_stranger in [false, true] {
+            let keeper = Arc::new(Moody(Mutex::new(Verdict::Refuse(Refusal::Gone))));
+            let door = Door {
+                keeper: Arc::clone(&keeper) as Arc<dyn Doorkeeper>,
+                ..Door::new(identity("n2"), Credentials::new(b"of the test", [7; 32]))
+            };
+            let meant = Meant { node: NodeId::of_name("n2"), incarnation: Incarnation::NONE };
+            let met = Met { said: identity("n2"), who: identity("n1"), meant, is_stranger };
+            let shared = Shared::new(door, Limits::default(), Arc::new(Nobody));
+            let connection = Connection::new(met, Arc::new(shared));
+            let is_heard_as_stranger = || connection.is_stranger.load(Ordering::Relaxed);
+            assert_eq!(is_heard_as_stranger(), is_stranger);
+            assert!(matches!(connection.judge(), Err(Ended::Refused(Refusal::Gone))));
+            assert!(is_heard_as_stranger());
+            for verdict in [Verdict::Member, Verdict::Stranger] {
+                *keeper.0.lock() = verdict;
+                assert!(connection.judge().is_ok());
+                assert_eq!(is_heard_as_stranger(), verdict == Verdict::Stranger);
+            }
+        }
     }
 }
