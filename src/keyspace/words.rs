@@ -3,8 +3,8 @@
 //! A word that has not come whole is an error, [`DecodeError::Truncated`]: then all of the piece is taken, and the same
 //! call with the next piece goes on. Whoever reads several words notes which of them he has.
 //!
-//! Memory: what came of one word. A length promises nothing; memory is asked for as bytes come, never more than as many
-//! again, and what is returned is as long as it claims to be.
+//! Memory: what came of one word. A length promises nothing; memory is asked for as bytes come, never more than [`AHEAD`]
+//! times as many, which nobody touches before they come, and what is returned is as long as it claims to be.
 
 use std::borrow::Cow;
 
@@ -15,6 +15,11 @@ use super::error::DecodeError;
 
 /// The longest run of small words that is read as one, in bytes: the deadline of an entry and the head of a stream.
 const SMALL_BYTES_MAX: usize = 8 * codec::VARINT_BYTES_MAX;
+
+/// How many times what came is asked for when there is no room for more. To double it would leave half of a large value,
+/// copied and let go, beside the whole for a while, for the allocator gives back late: a node with little more memory than
+/// its one value of 512 MiB died at its start.
+const AHEAD: usize = 16;
 
 /// The beginning of a word, to be continued with the next piece.
 #[derive(Debug, Default)]
@@ -116,8 +121,9 @@ impl Long {
         let missing = self.length - self.bytes.len();
         let (taken, rest) = piece.split_at(missing.min(piece.len()));
         if self.bytes.capacity() - self.bytes.len() < taken.len() {
-            // Twice what came, so that the copying is linear, but never beyond the end, so that none is left over.
-            self.bytes.reserve_exact(taken.len().max(self.bytes.len()).min(missing));
+            // Never beyond the end, so that none is left over.
+            let more = self.bytes.len().saturating_mul(AHEAD - 1);
+            self.bytes.reserve_exact(taken.len().max(more).min(missing));
         }
         self.bytes.extend_from_slice(taken);
         rest
@@ -189,7 +195,7 @@ mod tests {
         assert_eq!(Words::new(&head, &mut begun).bytes(), Err(DecodeError::Truncated));
         for came in (0..1 << 20).step_by(1000) {
             let long = begun.long.as_ref().unwrap();
-            assert!(long.bytes.len() == came && long.bytes.capacity() <= 2 * came.max(1000));
+            assert!(long.bytes.len() == came && long.bytes.capacity() <= AHEAD * came.max(1000));
             assert_eq!(Words::new(&[0; 1000], &mut begun).bytes(), Err(DecodeError::Truncated));
         }
         let mut begun = Begun::default();
