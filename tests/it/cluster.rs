@@ -75,19 +75,6 @@ fn errors_of_syntax_come_through_every_door() {
     }
 }
 
-/// A large value is longer on its way, and on the disk, than a heartbeat may be.
-#[test]
-fn a_large_value_reaches_every_replica() {
-    let cluster = TestCluster::start(3, &["--cluster-shards", "1", "--appendfsync", "always"]);
-    let value = vec![b'x'; 64 * 1024 * 1024];
-    let mut client = cluster.client(0);
-    assert_eq!(client.cmd(&[&b"SET"[..], b"large", &value]), Value::ok());
-    for index in 0..3 {
-        assert_eq!(cluster.client(index).line("STRLEN large"), Value::Integer(64 * 1024 * 1024));
-    }
-    cluster.assert_replicas_agree();
-}
-
 #[test]
 fn a_pipeline_over_all_shards_keeps_its_order() {
     let cluster = TestCluster::start(3, &["--cluster-shards", "4"]);

@@ -17,6 +17,7 @@ pub(crate) mod reply;
 pub(crate) mod script;
 pub(crate) mod shards;
 pub(crate) mod slow_disk;
+pub(crate) mod small_machine;
 pub(crate) mod wall_clock;
 
 use std::sync::OnceLock;

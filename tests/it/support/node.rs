@@ -15,6 +15,7 @@ use super::client::{Client, Value};
 use super::ports::Port;
 use super::preload::Change;
 use super::slow_disk::SLOW_DISK;
+use super::small_machine::SMALL_MACHINE;
 use super::wall_clock::WALL_CLOCK;
 use super::{PATIENCE, damage, preload, wait_for};
 
@@ -56,6 +57,8 @@ pub(crate) struct TestServer {
     has_own_boot: bool,
     /// How many files it may have open, from its next start on.
     descriptors_max: Option<u64>,
+    /// How much memory it may take, in bytes, from its next start on.
+    memory_bytes_max: Option<u64>,
 }
 
 impl TestServer {
@@ -80,6 +83,7 @@ impl TestServer {
             changes: Vec::new(),
             has_own_boot: false,
             descriptors_max: None,
+            memory_bytes_max: None,
         }
     }
 
@@ -124,6 +128,18 @@ impl TestServer {
         self.descriptors_max = Some(count);
     }
 
+    /// Lets the process take at most `bytes` of memory, from its next start on: it dies of more, as of a control group's
+    /// limit.
+    pub(crate) fn limit_memory(&mut self, bytes: u64) {
+        self.memory_bytes_max = Some(bytes);
+    }
+
+    /// Has the process take the machine for one of `bytes` of memory: nothing is refused, it is what the node says of itself
+    /// that changes. It must not run yet.
+    pub(crate) fn shrink_machine(&mut self, bytes: i64) {
+        self.change(&SMALL_MACHINE, bytes);
+    }
+
     fn change(&mut self, change: &'static Change, number: i64) {
         if self.changes.iter().all(|known| known.name != change.name) {
             assert!(self.child.is_none(), "it was started with the machine as it is");
@@ -141,8 +157,10 @@ impl TestServer {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let environment = preload::environment(&self.changes, self.folder());
         let boot = self.has_own_boot.then(|| damage::boot_prefix(&self.boot_id_path()));
-        let limit = self.descriptors_max.map(|count| format!("ulimit -n {count}; "));
-        let script = format!("{}trap '' XFSZ; exec \"$0\" \"$@\"", limit.unwrap_or_default());
+        let files = self.descriptors_max.map(|count| format!("ulimit -n {count}; "));
+        let memory = self.memory_bytes_max.map(|bytes| format!("ulimit -d {}; ", bytes / 1024));
+        let limits: String = files.into_iter().chain(memory).collect();
+        let script = format!("{limits}trap '' XFSZ; exec \"$0\" \"$@\"");
         let mut before = boot.into_iter().flatten().chain(["/bin/sh".to_owned()]);
         let child = Command::new(before.next().expect("at least the shell"))
             .args(before)
@@ -280,9 +298,16 @@ impl TestServer {
 
     /// The end of what the process wrote to its log.
     pub(crate) fn log_tail(&self) -> String {
+        let text = self.log();
+        let rest = &text.as_bytes()[text.len().saturating_sub(LOG_TAIL_BYTES)..];
+        String::from_utf8_lossy(rest).into_owned()
+    }
+
+    /// All that the process wrote to its log, over all its starts.
+    pub(crate) fn log(&self) -> String {
         let mut text = Vec::new();
         let _length = File::open(self.log_path()).and_then(|mut file| file.read_to_end(&mut text));
-        String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     fn signal(&self, signal: Signal) {

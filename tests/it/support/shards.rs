@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::node::TestServer;
+
 /// One replica as its node describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Replica {
@@ -20,6 +22,26 @@ pub(crate) struct Replica {
 /// The replicas in the text of `GET /api/shards?hash=1`.
 pub(crate) fn parse(json: &str) -> Result<Vec<Replica>, String> {
     serde_json::from_str(json).map_err(|error| format!("{error} in {json}"))
+}
+
+/// What a replica has done for its log.
+#[derive(Deserialize)]
+struct Work {
+    /// Index of the last entry in its snapshot.
+    snapshot: Option<u64>,
+    /// Why it has stopped.
+    stopped: Option<String>,
+}
+
+/// Whether every replica on `node` has a snapshot, and none has stopped.
+///
+/// # Errors
+/// What the node says instead.
+pub(crate) fn has_snapshots(node: &TestServer) -> Result<(), String> {
+    let json = node.admin("/api/shards")?;
+    let replicas: Vec<Work> = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+    let is_done = |it: &Work| it.snapshot.is_some() && it.stopped.is_none();
+    if !replicas.is_empty() && replicas.iter().all(is_done) { Ok(()) } else { Err(json) }
 }
 
 #[test]
