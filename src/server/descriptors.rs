@@ -3,7 +3,8 @@
 //! A log that cannot open its next segment takes no more writes, and then a thousand idle strangers have stopped the node.
 //! So `maxclients` never exceeds what the limit of open files leaves when everybody else has had theirs. Where that is
 //! little, strangers at the other doors get less too, and then there are fewer threads: a machine of many cores with the
-//! usual 1024 serves some hundred clients rather than nobody. What the log may need is never cut.
+//! usual 1024 serves some hundred clients rather than nobody. Where even one thread leaves clients less than their part,
+//! everybody has the least that a node of little data needs, and it says so; only below that there is no start.
 
 use super::admin;
 use super::server::ServerError;
@@ -11,20 +12,29 @@ use crate::config::{Config, Options};
 use crate::stdx::descriptors::raise_limit;
 use crate::transport;
 
-/// Standard input and output, the log file, the locks of the directory, the resolver's sockets.
-const OF_PROCESS: u64 = 32;
-
 /// Of one runtime: its epoll, its wake-up, its signals and timers.
 const OF_THREAD: u64 = 8;
 
-/// Segments of the log, snapshots that are written, sent and read.
-const OF_LOG: u64 = 128;
-
-/// Connections that are told that there is no room, or are about to end.
-const OF_LEAVERS: u64 = 64;
-
 /// Clients that others make room for: one in so many of all descriptors.
 const CLIENTS_LEAST_DIVISOR: u64 = 4;
+
+/// Standard input and output, the log file, the locks of the directory, the resolver's sockets; and the least of them, of
+/// which a node alone has seven open and one or two for a moment.
+const OF_PROCESS: u64 = 32;
+const OF_PROCESS_LEAST: u64 = 12;
+
+/// Segments of the log, snapshots that are written, sent and read; and the least of them: the log that is kept (five), what
+/// is written while a snapshot is made, and that one.
+const OF_LOG: u64 = 128;
+const OF_LOG_LEAST: u64 = 16;
+
+/// Connections that are told that there is no room, or are about to end. Where more are, the log waits for them
+/// (`wal/descriptors.rs`).
+const OF_LEAVERS: u64 = 64;
+const OF_LEAVERS_LEAST: u64 = 8;
+
+/// Operators' connections, and peers that shake hands, where there are hardly any descriptors.
+const DOOR_LEAST: usize = 8;
 
 /// Of the connections that peers' and operators' doors hold, what is left of each so many where there are few descriptors.
 const LEAN_DIVISOR: usize = 8;
@@ -38,13 +48,18 @@ pub(super) struct Shares {
     pub(super) operators_max: usize,
     /// What the door for peers may hold.
     pub(super) peers: transport::Limits,
+    /// What nobody connects to: of the process, of the log, and of who is about to end.
+    process: u64,
+    log: u64,
+    leavers: u64,
 }
 
 impl Shares {
     /// As many as anybody may want.
     fn full(threads: usize) -> Self {
         let peers = transport::Limits::default();
-        Self { threads, operators_max: admin::CONNECTIONS_MAX, peers }
+        let (process, log, leavers) = (OF_PROCESS, OF_LOG, OF_LEAVERS);
+        Self { threads, operators_max: admin::CONNECTIONS_MAX, peers, process, log, leavers }
     }
 
     /// Fewer of those who need not prove anything before they take one.
@@ -58,6 +73,26 @@ impl Shares {
         Self { operators_max: full.operators_max / LEAN_DIVISOR, peers, ..full }
     }
 
+    /// What one thread needs where there is hardly anything; the log gets what clients leave of their part.
+    fn least(limit: u64, options: &Options, wanted: u64) -> Self {
+        let full = Self::full(1);
+        let peers = transport::Limits {
+            handshakes_max: DOOR_LEAST,
+            handshakes_per_address_max: DOOR_LEAST,
+            ..full.peers
+        };
+        let least = Self {
+            operators_max: DOOR_LEAST,
+            peers,
+            process: OF_PROCESS_LEAST,
+            log: 0,
+            leavers: OF_LEAVERS_LEAST,
+            ..full
+        };
+        let left = limit.saturating_sub(least.reserve(options)).saturating_sub(wanted);
+        Self { log: left.clamp(OF_LOG_LEAST, OF_LOG), ..least }
+    }
+
     /// The most that leave clients a good part of `limit` descriptors, or else the least there can be.
     fn of(limit: u64, options: &Options, threads: usize) -> Self {
         let wanted = u64::from(options.maxclients).min(limit / CLIENTS_LEAST_DIVISOR);
@@ -68,7 +103,7 @@ impl Shares {
         std::iter::once(Self::full(threads))
             .chain(fewer)
             .find(leaves_enough)
-            .unwrap_or_else(|| Self::lean(1))
+            .unwrap_or_else(|| Self::least(limit, options, wanted))
     }
 
     /// Descriptors that clients never get.
@@ -79,10 +114,10 @@ impl Shares {
         let doors = count(options.bind.len()) * (2 * threads + 2);
         // Each dials all others and is dialled by them; a new connection may come before the old one has ended.
         let peers = 4 * count(options.cluster_nodes.split_ascii_whitespace().count());
-        OF_PROCESS
+        self.process
             + OF_THREAD * threads
-            + OF_LOG
-            + OF_LEAVERS
+            + self.log
+            + self.leavers
             + doors
             + peers
             + count(self.peers.handshakes_max)
@@ -102,6 +137,13 @@ pub(super) fn provide(config: &Config, threads: usize) -> Result<Shares, ServerE
     let Some(left) = limit.checked_sub(reserve).filter(|left| *left > 0) else {
         return Err(ServerError::Descriptors { limit, least: reserve + 1 });
     };
+    if shares.log < OF_LOG {
+        tracing::warn!(
+            limit,
+            "the log and snapshots have {} files, not {OF_LOG}: the process may not open more, and much data needs them",
+            shares.log
+        );
+    }
     if shares.threads < threads {
         tracing::warn!(
             limit,
@@ -148,9 +190,8 @@ mod tests {
             (1024, 47, 47, 8),
             (1024, 128, 50, 8),
             (400, 8, 3, 8),
-            // Less than a part for clients, and then none at all: then it does not start.
-            (300, 8, 1, 8),
-            (200, 8, 1, 8),
+            (367, 8, 1, 8),
+            (128, 8, 1, 8),
         ] {
             let shares = Shares::of(limit, &options, threads);
             assert_eq!(
@@ -161,5 +202,27 @@ mod tests {
         }
         let few = self::options(&["--maxclients", "50"]);
         assert_eq!(Shares::of(400, &few, 8).threads, 8, "no more than clients may be");
+    }
+    /// Below 277 it did not start, where redis-server takes less: the rest had more than a node of little data needs.
+    #[test]
+    fn where_hardly_any_are_the_log_has_what_clients_leave() {
+        let alone = options(&[]);
+        let nodes = options(&["--cluster-nodes", "n1=h1:1 n2=h2:1 n3=h3:1", "--node-id", "n1"]);
+        for (limit, options, log, left) in [
+            // A quarter is left for clients with all that others want, and just not.
+            (367, &alone, 128, 91),
+            (366, &alone, 128, 190),
+            (234, &alone, 128, 58),
+            (200, &alone, 102, 50),
+            (128, &alone, 48, 32),
+            (65, &alone, 16, 1),
+            (64, &alone, 16, 0),
+            (77, &nodes, 16, 1),
+            (76, &nodes, 16, 0),
+        ] {
+            let shares = Shares::of(limit, options, 8);
+            let reserve = shares.reserve(options);
+            assert_eq!((shares.log, limit - reserve), (log, left), "{limit}");
+        }
     }
 }
