@@ -638,6 +638,43 @@ fn every_command_has_a_golden_script_and_every_script_a_command() {
     assert!(unknown.is_empty(), "scripts of no command: {unknown:?}");
 }
 
+/// The line above the table of ARCHITECTURE.md that says which tests fail if a fault comes back.
+const FAULTS_HEAD: &str = "| | what happened | tests |\n| --- | --- | --- |\n";
+
+/// The tests in that table that are not in the file it names, and rows that name none.
+fn missing_tests(text: &str, file: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let (_, body) = text.split_once(FAULTS_HEAD).expect("ARCHITECTURE.md has the table of faults");
+    let mut complaints = Vec::new();
+    for line in body.lines().take_while(|line| line.starts_with('|')) {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let (row, tests) = (cells.next().unwrap(), cells.nth(1).unwrap_or_default());
+        let mut named = 0;
+        for part in tests.split("; ") {
+            let mut words = part.split('`').skip(1).step_by(2);
+            let place = words.next().unwrap_or_default();
+            let is_outside = place.starts_with("tests/");
+            let path = if is_outside { place.to_owned() } else { format!("src/{place}") };
+            let text = file(&path).unwrap_or_default();
+            for test in words {
+                named += 1;
+                if !text.contains(&format!("fn {test}(")) {
+                    complaints.push(format!("{row}: no test {test} in {path}"));
+                }
+            }
+        }
+        if named == 0 {
+            complaints.push(format!("{row} has no test"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn every_fault_has_the_tests_that_it_is_said_to_have() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    assert_none(&missing_tests(&text, |path| fs::read_to_string(root().join(path)).ok()));
+}
+
 mod the_rules_can_fail {
     use super::*;
 
@@ -782,6 +819,20 @@ mod the_rules_can_fail {
         );
         let missing = rows_and_files_differ("mod get;\n", |_| None);
         assert_eq!(missing, ["get.rs is missing"]);
+    }
+
+    #[test]
+    fn a_fault_without_its_test_is_refused() {
+        let rows = "| A | x | `tests/it/a.rs`: `here`, `gone`; `b/c.rs`: `here_too` |\n| B | y | later |\n";
+        let file = |path: &str| match path {
+            "tests/it/a.rs" => Some("fn here() {}\n".to_owned()),
+            "src/b/c.rs" => Some("    async fn here_too() {}\n".to_owned()),
+            _ => None,
+        };
+        assert_eq!(
+            missing_tests(&format!("{FAULTS_HEAD}{rows}"), file),
+            ["A: no test gone in tests/it/a.rs", "B has no test"]
+        );
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! Commands over many elements, and reads of them, hold up neither heartbeats nor other shards (faults.md, B4).
+//! What is made to be heavy holds up neither heartbeats nor others: names of one hash (faults.md, B1), the page that walks over
+//! all keys (B2), commands over many elements and reads of them (B4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::client::{Client, Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::support::client::{Client, Value, request};
 use crate::support::cluster::TestCluster;
+use crate::support::node::TestServer;
 use crate::support::{PATIENCE, let_pass, now_us, wait_for};
 
 /// Members of the large sets: whoever takes them all at once takes a good part of a second.
@@ -149,4 +153,90 @@ fn a_replica_that_is_busy_answers_stale_reads_itself() {
     });
     is_over.store(true, Ordering::Relaxed);
     light.join().expect("each is answered by the follower");
+}
+
+/// B1: 60,000 names of one xxh3 hash kept a cluster busy for more than a minute, and then each start of a node.
+#[test]
+fn names_that_share_a_known_hash_cost_what_others_cost() {
+    const NAMES: u64 = 60_000;
+    const AT_ONCE: usize = 5000;
+    // The first eight bytes are those of xxh3's own secret: their product with whatever the next eight are is nothing.
+    let name = |number: u64| {
+        let secret = [0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe];
+        [&secret[..], &number.to_le_bytes(), b"{a}0123456789abc"].concat()
+    };
+    let names: Vec<Vec<u8>> = (0..NAMES).map(name).collect();
+    assert!(names.iter().all(|name| xxh3_64(name) == xxh3_64(&names[0])));
+    let mut cluster = TestCluster::start(3, &["--cluster-shards", "1", "--io-threads", "1"]);
+    let mut client = cluster.client(0);
+    let terms = cluster.terms();
+    for some in names.chunks(AT_ONCE) {
+        let argv: Vec<&[u8]> =
+            [&b"SADD"[..], b"{a}set"].into_iter().chain(some.iter().map(Vec::as_slice)).collect();
+        assert_eq!(client.cmd(&argv), Value::Integer(i64::try_from(some.len()).unwrap()));
+        let sets = some.iter().flat_map(|name| request(&[&b"SET"[..], name, b"v"]));
+        client.send_raw(&sets.collect::<Vec<u8>>()).unwrap();
+        some.iter().for_each(|_| assert_eq!(client.read().unwrap(), Value::ok()));
+    }
+    let follower = cluster.follower_of("{a}");
+    cluster.node_mut(follower).kill();
+    cluster.node_mut(follower).restart();
+    cluster.await_serving();
+    let all = i64::try_from(NAMES).unwrap();
+    for index in 0..3 {
+        let mut client = cluster.client(index);
+        assert_eq!(client.line("SCARD {a}set"), Value::Integer(all));
+        assert_eq!(client.line("DBSIZE"), Value::Integer(all + 1));
+        assert_eq!(client.cmd(&[&b"SISMEMBER"[..], b"{a}set", &names[0]]), Value::Integer(1));
+    }
+    cluster.assert_replicas_agree();
+    assert_eq!(cluster.terms(), terms, "a leader was replaced");
+}
+
+/// B2: of 13,216 writes a second 19 were left while somebody asked for the page, and none while 32 did.
+#[test]
+fn the_hash_of_all_keys_asked_for_by_many_stops_no_writes() {
+    const KEYS: u64 = 50_000;
+    const BATCH: u64 = 5000;
+    const ASKERS: usize = 32;
+    const PAGES: u64 = 5;
+    let server = TestServer::start(&["--cluster-shards", "1", "--io-threads", "1"]);
+    let mut client = server.client();
+    for first in (0..KEYS / BATCH).map(|batch| batch * BATCH) {
+        let keys = first..first + BATCH;
+        let set = |key| request(&["SET", &format!("key:{key}"), "v"]);
+        client.send_raw(&keys.clone().flat_map(set).collect::<Vec<u8>>()).unwrap();
+        keys.for_each(|_| assert_eq!(client.read().unwrap(), Value::ok()));
+    }
+    let (pages, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    let is_over = || pages.load(Ordering::Relaxed) >= PAGES;
+    let mut written = 0;
+    thread::scope(|scope| {
+        for _ in 0..ASKERS {
+            scope.spawn(|| {
+                while !is_over() {
+                    match server.admin("/api/shards?hash=1") {
+                        Ok(page) => {
+                            assert!(page.contains("\"keyspace\":\""), "{page}");
+                            pages.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(why) => {
+                            assert!(why.starts_with("HTTP/1.1 503 "), "{why}");
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+        while !is_over() {
+            let key = format!("key:{}", written % KEYS);
+            assert_eq!(client.cmd(&["SET", &key, "w"]), Value::ok());
+            written += 1;
+        }
+    });
+    let (pages, refused) = (pages.into_inner(), refused.into_inner());
+    eprintln!("{written} writes beside {pages} pages and {refused} refusals");
+    assert!(refused > 0, "each got one");
+    // Made in one go, a page lets one or two of them through.
+    assert!(written > 5 * pages, "{written} writes beside {pages} pages");
 }

@@ -11,6 +11,7 @@ use kvorum::transport::{
 
 use crate::support::client::Value;
 use crate::support::cluster::TestCluster;
+use crate::support::node::TestServer;
 use crate::support::{PATIENCE, wait_for};
 
 const SECRET: &str = "of-this-very-test";
@@ -54,7 +55,9 @@ fn the_public_cluster_id_opens_no_door() {
             }
         }
     });
-    assert!(cluster.node(0).log_tail().contains("cluster-secret differs"));
+    let log = cluster.node(0).log();
+    assert!(log.contains("cluster-secret differs"));
+    assert!(!log.contains("peers are not authenticated"), "they are: {log}");
 
     // And the secret itself is told to nobody.
     let mut client = cluster.client(0);
@@ -69,6 +72,19 @@ fn the_public_cluster_id_opens_no_door() {
         assert!(!text.contains(SECRET), "{text}");
     }
     assert_eq!(client.line("SET k v"), Value::ok(), "n2's writes and all others go on");
+}
+
+/// Faults, row D2: whoever starts nodes that believe everybody is told so.
+#[test]
+fn peers_without_a_secret_are_warned_of_at_the_start() {
+    const SAID: &str = "peers are not authenticated";
+    let cluster = TestCluster::start_without(3, &[], &[1, 2]);
+    wait_for("a warning", PATIENCE, || match cluster.node(0).log() {
+        log if log.matches(SAID).count() == 1 => Ok(()),
+        log => Err(log),
+    });
+    let alone = TestServer::start(&[]);
+    assert!(!alone.log().contains(SAID), "{}", alone.log());
 }
 
 /// A cluster that does not come to be says on every side why, and comes to be when that is mended.
