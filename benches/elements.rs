@@ -10,7 +10,7 @@
 
 use std::process::ExitCode;
 
-use kvorum::command::{self, Context};
+use kvorum::command::{self, Context, Invocation};
 use kvorum::ids::DbIndex;
 use kvorum::keyspace::{At, Keyspace};
 use kvorum::resp::{self, Protocol};
@@ -118,7 +118,7 @@ fn run(keyspace: &mut Keyspace, argv: &[Vec<u8>]) {
     let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
     let found = command::lookup(argv[0]).expect("the rows name commands that exist");
     let mut out = Vec::new();
-    let reply = command::run(found, keyspace, &argv, &Context::new(AT, 7));
+    let reply = command::run(&Invocation::new(found, &argv), keyspace, &Context::new(AT, 7));
     resp::encode(&reply, Protocol::Resp2, &mut out);
     drop(reply);
     assert!(!out.starts_with(b"-"), "{}", out[..40.min(out.len())].escape_ascii());

@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use kvorum::ids::DbIndex;
-use kvorum::keyspace::{At, KEYS_AHEAD_MAX, Keyspace, Str};
+use kvorum::keyspace::{At, KEYS_AHEAD_MAX, Key, Keyspace, Str};
 use kvorum::slot::Slot;
 use kvorum::stdx::clock::{Clock, SystemClock, UnixMillis};
 use kvorum::stdx::hash_key::HashKey;
@@ -47,7 +47,11 @@ fn main() -> ExitCode {
     println!("{:>10} {:>8} {:>14} {:>10}", "keys", "command", "one by one", "ahead");
     for keys in [FEW, keys] {
         let mut keyspace = Keyspace::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]));
-        (0..keys).for_each(|number| set(&mut keyspace, &name(number)));
+        for number in 0..keys {
+            let name = name(number);
+            let key = keyspace.key(&name);
+            set(&mut keyspace, key);
+        }
         for (command, run) in [("SET", set as Run), ("GET", get as Run)] {
             let [plain, ahead] = [false, true].map(|looks_ahead| {
                 let times =
@@ -60,13 +64,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-type Run = fn(&mut Keyspace, &[u8; 16]);
+type Run = fn(&mut Keyspace, Key<'_>);
 
-fn set(keyspace: &mut Keyspace, key: &[u8; 16]) {
+fn set(keyspace: &mut Keyspace, key: Key<'_>) {
     drop(keyspace.insert(AT, key, Str::from_bytes(b"xxx").into(), None));
 }
 
-fn get(keyspace: &mut Keyspace, key: &[u8; 16]) {
+fn get(keyspace: &mut Keyspace, key: Key<'_>) {
     black_box(keyspace.get(AT, key).is_some());
 }
 
@@ -82,11 +86,14 @@ fn time(keyspace: &mut Keyspace, keys: u64, run: Run, looks_ahead: bool, seed: u
     let names: Vec<[u8; 16]> = (0..COMMANDS).map(|_| name(random.below(keys))).collect();
     let clock = SystemClock::new();
     let started = clock.monotonic();
-    for window in names.chunks(KEYS_AHEAD_MAX) {
+    let mut window = Vec::with_capacity(KEYS_AHEAD_MAX);
+    for names in names.chunks(KEYS_AHEAD_MAX) {
+        window.clear();
+        window.extend(names.iter().map(|name| keyspace.key(name)));
         if looks_ahead {
-            keyspace.look_ahead(window.iter().map(|key| (AT.db(), Slot::of(key), &key[..])));
+            keyspace.look_ahead(window.iter().map(|&key| (AT.db(), key)));
         }
-        for key in window {
+        for &key in &window {
             run(keyspace, key);
         }
     }

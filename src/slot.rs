@@ -65,7 +65,7 @@ fn may_hold_brace(key: &[u8]) -> bool {
 }
 
 /// Row `n` holds the checksum of each byte followed by `n` zero bytes, so that eight bytes are folded in at
-/// once (slicing-by-8): every command computes a slot, twice for a write.
+/// once (slicing-by-8): every command computes a slot, a write once more where it is applied.
 static TABLES: [[u16; 256]; 8] = crc16_tables();
 
 const fn crc16_tables() -> [[u16; 256]; 8] {

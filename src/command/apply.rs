@@ -5,6 +5,7 @@
 
 use super::args::Args;
 use super::context::Context;
+use super::invocation::Invocation;
 use super::spec::Spec;
 use crate::keyspace::{At, Keyspace, WrongType};
 use crate::resp::{ErrorReply, Reply};
@@ -18,8 +19,8 @@ pub type ReadFn = for<'k> fn(&'k Keyspace, &mut Args<'_>, &Context) -> Outcome<'
 /// A command that may change keys.
 pub type WriteFn = for<'k> fn(&'k mut Keyspace, &mut Args<'_>, &Context) -> Outcome<'k>;
 
-/// How many elements a command with these words (its name first) looks at, at most, about: see [`weight`](super::weight()).
-pub type WeighFn = fn(&Keyspace, &[&[u8]], At) -> usize;
+/// How many elements a command with its words looks at, at most, about: see [`weight`](super::weight()).
+pub type WeighFn = fn(&Keyspace, &Invocation<'_>, At) -> usize;
 
 /// What a data command does.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ pub struct DataCommand {
 }
 
 /// What most commands look at beside their words.
-fn nothing(_keyspace: &Keyspace, _argv: &[&[u8]], _at: At) -> usize {
+fn nothing(_keyspace: &Keyspace, _invocation: &Invocation<'_>, _at: At) -> usize {
     0
 }
 
@@ -77,37 +78,35 @@ impl DataCommand {
     }
 }
 
-/// Runs `command`, read or write, with `argv` (its name first) on `keyspace`.
+/// Runs `invocation`, of a read or a write, on `keyspace`.
 ///
 /// A refusal is a reply like any other: the same on every replica.
 pub fn run<'k>(
-    command: &DataCommand,
+    invocation: &Invocation<'_>,
     keyspace: &'k mut Keyspace,
-    argv: &[&[u8]],
     context: &Context,
 ) -> Reply<'k> {
-    let mut cursor = Args::new(command.spec.name, argv);
-    match command.execute {
+    let mut cursor = Args::of(invocation);
+    match invocation.command.execute {
         Execute::Read(function) => function(keyspace, &mut cursor, context),
         Execute::Write(function) => function(keyspace, &mut cursor, context),
     }
     .unwrap_or_else(Reply::Error)
 }
 
-/// Runs the read `command` with `argv` (its name first) on `keyspace`.
+/// Runs `invocation`, of a read, on `keyspace`.
 ///
 /// # Panics
-/// When `command` is a write: the caller has mistaken its way around the log.
+/// When it is of a write: the caller has mistaken its way around the log.
 pub fn run_read<'k>(
-    command: &DataCommand,
+    invocation: &Invocation<'_>,
     keyspace: &'k Keyspace,
-    argv: &[&[u8]],
     context: &Context,
 ) -> Reply<'k> {
-    let Execute::Read(function) = command.execute else {
-        panic!("{} changes keys and must go through the log", command.spec.name)
+    let Execute::Read(function) = invocation.command.execute else {
+        panic!("{} changes keys and must go through the log", invocation.command.spec.name)
     };
-    let mut cursor = Args::new(command.spec.name, argv);
+    let mut cursor = Args::of(invocation);
     function(keyspace, &mut cursor, context).unwrap_or_else(Reply::Error)
 }
 
@@ -132,11 +131,12 @@ mod tests {
     #[test]
     fn a_read_gives_the_same_reply_through_either_entrance() {
         let mut keyspace = Keyspace::new(0..=16_383, HashKey::new([1, 2]));
-        let (set, get) = (lookup(b"SET").unwrap(), lookup(b"get").unwrap());
-        assert_eq!(run(set, &mut keyspace, &[b"SET", b"k", b"v"], &context()), Reply::OK);
-        let reply = run_read(get, &keyspace, &[b"GET", b"k"], &context()).into_owned();
+        let set = Invocation::new(lookup(b"SET").unwrap(), &[b"SET", b"k", b"v"]);
+        let get = Invocation::new(lookup(b"get").unwrap(), &[b"GET", b"k"]);
+        assert_eq!(run(&set, &mut keyspace, &context()), Reply::OK);
+        let reply = run_read(&get, &keyspace, &context()).into_owned();
         assert_eq!(reply, Reply::bulk(&b"v"[..]));
-        assert_eq!(run(get, &mut keyspace, &[b"GET", b"k"], &context()), reply);
+        assert_eq!(run(&get, &mut keyspace, &context()), reply);
     }
 
     #[test]
@@ -144,7 +144,8 @@ mod tests {
     fn a_write_never_runs_as_a_read() {
         let set = lookup(b"set").unwrap();
         let keyspace = Keyspace::new(0..=16_383, HashKey::new([1, 2]));
-        drop(run_read(set, &keyspace, &[b"SET", b"k", b"v"], &context()));
+        let set = Invocation::new(set, &[b"SET", b"k", b"v"]);
+        drop(run_read(&set, &keyspace, &context()));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Arity is checked before a command runs, but nothing here relies on it: a missing argument is the error
 //! that arity would have been.
 
+use super::invocation::Invocation;
+use crate::keyspace::{Key, Keyspace};
 use crate::resp::ErrorReply;
 use crate::stdx::num;
 
@@ -11,17 +13,26 @@ use crate::stdx::num;
 pub struct Args<'a> {
     name: &'static str,
     rest: &'a [&'a [u8]],
+    /// The first key, where it is known.
+    known: Option<&'a Key<'a>>,
 }
 
 impl<'a> Args<'a> {
     /// The arguments of the command called `name`; `argv` starts with the name as the client wrote it.
     pub fn new(name: &'static str, argv: &'a [&'a [u8]]) -> Self {
-        Self { name, rest: argv.get(1..).unwrap_or_default() }
+        Self { name, rest: argv.get(1..).unwrap_or_default(), known: None }
+    }
+
+    /// The arguments of `invocation`.
+    #[inline]
+    pub fn of(invocation: &'a Invocation<'a>) -> Self {
+        let Invocation { command, argv, key } = invocation;
+        Self { known: key.as_ref(), ..Self::new(command.spec.name, argv) }
     }
 
     /// Those of the arguments of the command called `name` that are `words`.
     pub const fn of_words(name: &'static str, words: &'a [&'a [u8]]) -> Self {
-        Self { name, rest: words }
+        Self { name, rest: words, known: None }
     }
 
     /// The name of the command, as its spec writes it.
@@ -60,12 +71,24 @@ impl<'a> Args<'a> {
         self.next().ok_or_else(|| self.wrong_number())
     }
 
-    /// The next argument as a key.
+    /// The next argument as a key, to be looked up in `keyspace`.
     ///
     /// # Errors
     /// As [`Args::next_bytes`].
-    pub fn next_key(&mut self) -> Result<&'a [u8], ErrorReply> {
-        self.next_bytes()
+    #[inline]
+    pub fn next_key(&mut self, keyspace: &Keyspace) -> Result<Key<'a>, ErrorReply> {
+        let bytes = self.next_bytes()?;
+        Ok(self.key(bytes, keyspace))
+    }
+
+    /// The key that `bytes` are, one of the arguments, to be looked up in `keyspace`.
+    #[inline]
+    pub fn key(&self, bytes: &'a [u8], keyspace: &Keyspace) -> Key<'a> {
+        match self.known {
+            // The same word: what it says need not be compared.
+            Some(key) if std::ptr::eq(key.bytes(), bytes) => *key,
+            Some(_) | None => keyspace.key(bytes),
+        }
     }
 
     /// The next argument as a signed 64-bit integer.
@@ -171,14 +194,33 @@ pub fn parse_i64(text: &[u8]) -> Result<i64, ErrorReply> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::lookup;
+    use crate::stdx::hash_key::HashKey;
 
     const ARGV: &[&[u8]] = &[b"name", b"key", b"7", b"Ex", b"x"];
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(0..=16_383, HashKey::new([1, 2]))
+    }
+
+    /// Told by a key of another keyspace, which has another hash.
+    #[test]
+    fn a_key_that_is_known_is_not_found_out_again() {
+        let elsewhere = Keyspace::new(0..=16_383, HashKey::new([3, 4]));
+        let again = b"a".to_vec();
+        let words: &[&[u8]] = &[b"mget", b"a", b"b", &again];
+        let invocation = Invocation::located(lookup(b"mget").unwrap(), words, &elsewhere);
+        let mut args = Args::of(&invocation);
+        assert_eq!(args.next_key(&keyspace()), Ok(elsewhere.key(b"a")));
+        assert_eq!(args.next_key(&keyspace()), Ok(keyspace().key(b"b")), "another key");
+        assert_eq!(args.next_key(&keyspace()), Ok(keyspace().key(b"a")), "another word");
+    }
 
     #[test]
     fn arguments_are_read_in_order() {
         let mut args = Args::new("name", ARGV);
         assert_eq!(args.remaining(), 4);
-        assert_eq!(args.next_key(), Ok(&b"key"[..]));
+        assert_eq!(args.next_key(&keyspace()), Ok(keyspace().key(b"key")));
         assert_eq!(args.next_i64(), Ok(7));
         assert!(!args.token("PX"));
         assert!(args.token("EX"));
@@ -204,7 +246,7 @@ mod tests {
             let mut args = Args::new("name", argv);
             let wrong = ErrorReply::wrong_arity("name");
             assert_eq!(args.next_bytes(), Err(wrong.clone()));
-            assert_eq!(args.next_key(), Err(wrong.clone()));
+            assert_eq!(args.next_key(&keyspace()), Err(wrong.clone()));
             assert_eq!(args.next_i64(), Err(wrong.clone()));
             assert_eq!(args.next_f64(), Err(wrong.clone()));
             assert_eq!(args.pairs().map(|_| ()), Err(wrong));

@@ -108,7 +108,7 @@ fn pick(dice: &mut SplitMix64, bound: usize) -> usize {
     usize::try_from(dice.below(bound as u64)).unwrap()
 }
 
-fn run(bench: &mut Bench, command: &DataCommand, line: &[&str]) -> Value {
+fn run(bench: &mut Bench, command: &'static DataCommand, line: &[&str]) -> Value {
     let argv: Vec<&[u8]> = line.iter().map(|word| word.as_bytes()).collect();
     bench.run_unchecked(command, &argv)
 }
@@ -166,7 +166,8 @@ fn commands_of_strings_refuse_other_types() {
         let name = command.spec.name;
         let mut bench = Bench::default();
         let at = At::new(bench.db, bench.now);
-        bench.keyspace.insert(at, b"k", keyspace::Value::List(Box::new(List::new())), None);
+        let list = keyspace::Value::List(Box::new(List::new()));
+        bench.keyspace.insert(at, bench.keyspace.key(b"k"), list, None);
         let line: &[&str] = match command.spec.arity.number() {
             2 | -2 => &[name, "k"],
             3 => &[name, "k", "1"],

@@ -20,6 +20,7 @@ mod count;
 mod deadline;
 mod describe;
 mod growth;
+mod invocation;
 mod key_spec;
 mod prelude;
 mod registry;
@@ -52,6 +53,7 @@ pub use arg::{Arg, ArgKind};
 pub use args::{Args, Pairs, parse_i64};
 pub use context::Context;
 pub use growth::growth;
+pub use invocation::Invocation;
 pub use key_spec::{
     BeginSearch, FindKeys, KeyFlag, KeyPositionError, KeyPositions, KeySpec, LegacyRange,
     LocateKeys,

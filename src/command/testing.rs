@@ -2,7 +2,7 @@
 //!
 //! They compare what RESP2 carries, in the compact spelling of [`Value`].
 
-use crate::command::{Context, DataCommand, Execute, Spec, lookup, run, run_read};
+use crate::command::{Context, DataCommand, Execute, Invocation, Spec, lookup, run, run_read};
 use crate::ids::DbIndex;
 use crate::keyspace::{At, Keyspace, VALUE_PARTS_SMALL_MAX};
 use crate::resp::testing::Value;
@@ -126,12 +126,13 @@ impl Bench {
     }
 
     /// Runs one argv whatever its length.
-    pub(crate) fn run_unchecked(&mut self, command: &DataCommand, argv: &[&[u8]]) -> Value {
+    pub(crate) fn run_unchecked(&mut self, command: &'static DataCommand, argv: &[&[u8]]) -> Value {
         self.seed += 1;
         let context = Context::new(At::new(self.db, self.now), self.seed);
+        let invocation = Invocation::new(command, argv);
         match command.execute {
-            Execute::Read(_) => Value::of(&run_read(command, &self.keyspace, argv, &context)),
-            Execute::Write(_) => Value::of(&run(command, &mut self.keyspace, argv, &context)),
+            Execute::Read(_) => Value::of(&run_read(&invocation, &self.keyspace, &context)),
+            Execute::Write(_) => Value::of(&run(&invocation, &mut self.keyspace, &context)),
         }
     }
 

@@ -3,23 +3,24 @@
 //! A weight decides where and when a command runs and never what it does. It is about right, counts what a command may
 //! look at rather than what it will, and is cheap: two lookups at most.
 
-use super::apply::DataCommand;
 use super::count::parse_count;
+use super::invocation::Invocation;
 use super::string::limits::STRING_BYTES_MAX;
 use crate::ids::DbIndex;
-use crate::keyspace::{At, Keyspace, Value};
+use crate::keyspace::{At, Key, Keyspace, Value};
 use crate::stdx::num;
 
 /// Bytes of a string that weigh as much as an element: they are copied, and new memory costs more than the copy.
 const BYTES_PER_ELEMENT: usize = 256;
 
-/// Words and elements that `command` looks at, at most, about: each takes up to a microsecond.
+/// Words and elements that `invocation` looks at, at most, about: each takes up to a microsecond.
 #[inline]
-pub fn weight(command: &DataCommand, keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
+pub fn weight(invocation: &Invocation<'_>, keyspace: &Keyspace, at: At) -> usize {
+    let Invocation { command, argv, .. } = invocation;
     let is_light = argv.len() <= command.light_words;
-    let elements = if is_light { 0 } else { (command.weigh)(keyspace, argv, at) };
+    let elements = if is_light { 0 } else { (command.weigh)(keyspace, invocation, at) };
     let kept = if command.is_write() && keyspace.is_snapshot_running() {
-        kept_for_snapshot(command, keyspace, argv, at.db())
+        kept_for_snapshot(invocation, keyspace, at.db())
     } else {
         0
     };
@@ -28,12 +29,8 @@ pub fn weight(command: &DataCommand, keyspace: &Keyspace, argv: &[&[u8]], at: At
 
 /// Elements at the keys of a write that a running snapshot first keeps aside, as [`weight_kept`] for each.
 #[cold]
-fn kept_for_snapshot(
-    command: &DataCommand,
-    keyspace: &Keyspace,
-    argv: &[&[u8]],
-    db: DbIndex,
-) -> usize {
+fn kept_for_snapshot(invocation: &Invocation<'_>, keyspace: &Keyspace, db: DbIndex) -> usize {
+    let Invocation { command, argv, .. } = invocation;
     let Ok(positions) = command.spec.key_positions(argv) else { return 0 };
     let keys = positions.iter().filter_map(|&position| argv.get(position));
     keys.map(|key| weight_kept(keyspace, db, key)).fold(0, usize::saturating_add)
@@ -46,33 +43,33 @@ pub fn weight_kept(keyspace: &Keyspace, db: DbIndex, key: &[u8]) -> usize {
 }
 
 /// All elements of the value at the first key.
-pub(super) fn whole_value(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    argv.get(1).map_or(0, |key| elements_at(keyspace, at, key))
+pub(super) fn whole_value(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    invocation.first_key(keyspace).map_or(0, |key| elements_at(keyspace, at, key))
 }
 
 /// As many elements of the value at the first key as the word behind it says.
-pub(super) fn counted(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    match argv {
-        [_, key, count] => parse_count(count).unwrap_or(0).min(elements_at(keyspace, at, key)),
+pub(super) fn counted(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    match invocation.argv {
+        [_, _, count] => parse_count(count).unwrap_or(0).min(whole_value(keyspace, invocation, at)),
         _ => 0,
     }
 }
 
 /// The string at the first key, which may be as long as the offset behind it says.
-pub(super) fn to_offset(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let offset = argv.get(2).and_then(|offset| num::parse_i64(offset));
+pub(super) fn to_offset(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let offset = invocation.argv.get(2).and_then(|offset| num::parse_i64(offset));
     let offset = offset.and_then(|offset| usize::try_from(offset).ok());
     // One that is beyond what a string may have is refused.
     let offset = offset.filter(|offset| *offset < STRING_BYTES_MAX).unwrap_or(0);
-    whole_value(keyspace, argv, at).max(offset / BYTES_PER_ELEMENT)
+    whole_value(keyspace, invocation, at).max(offset / BYTES_PER_ELEMENT)
 }
 
 /// All keys of the database.
-pub(super) fn all_keys(keyspace: &Keyspace, _argv: &[&[u8]], at: At) -> usize {
+pub(super) fn all_keys(keyspace: &Keyspace, _invocation: &Invocation<'_>, at: At) -> usize {
     keyspace.len(at.db())
 }
 
-fn elements_at(keyspace: &Keyspace, at: At, key: &[u8]) -> usize {
+fn elements_at(keyspace: &Keyspace, at: At, key: Key<'_>) -> usize {
     keyspace.get(at, key).map_or(0, elements_of)
 }
 
@@ -158,7 +155,8 @@ mod tests {
         for (line, expected) in rows {
             let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             let command = lookup(argv[0]).unwrap();
-            assert_eq!(weight(command, &bench.keyspace, &argv, at), expected, "{line}");
+            let invocation = Invocation::new(command, &argv);
+            assert_eq!(weight(&invocation, &bench.keyspace, at), expected, "{line}");
         }
     }
 }

@@ -10,7 +10,7 @@
 //! **Invariant:** each entry has one cell; at least a quarter of the cells is free, so every search ends.
 
 use super::Entry;
-use super::table::KeyHash;
+use super::key::KeyHash;
 use crate::stdx::hash_key::HashKey;
 
 /// A cell: 0 when it is free, else 8 bits of the hash above 24 bits of the entry's place plus one.

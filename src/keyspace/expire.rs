@@ -100,6 +100,7 @@ impl Keyspace {
 
     /// Removes `key` when its deadline has come at `now`; says whether it did.
     pub fn purge(&mut self, db: DbIndex, key: &[u8], now: UnixMillis) -> bool {
+        let key = self.key(key);
         let is_due = self.entry_even_expired(db, key).is_some_and(|entry| entry.is_expired(now));
         let removed = if is_due { self.remove_even_expired(db, key) } else { None };
         self.discard(removed)
@@ -166,7 +167,12 @@ mod tests {
         for &(key, db, deadline) in deadlines {
             let at = At::new(DbIndex(db), UnixMillis(0));
             let deadline = (deadline != 0).then_some(UnixMillis(deadline));
-            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), deadline));
+            drop(keyspace.insert(
+                at,
+                keyspace.key(key.as_bytes()),
+                Value::from(Str::new()),
+                deadline,
+            ));
         }
         keyspace
     }
@@ -198,9 +204,9 @@ mod tests {
         assert_eq!(due(&mut keyspace, 499), [], "this look sharpens the bound");
         assert_eq!(due(&mut keyspace, 500).len(), 1);
         let at = At::new(DbIndex(0), UnixMillis(20));
-        assert!(keyspace.set_expiry(at, b"{a}b", Some(UnixMillis(30))));
+        assert!(keyspace.set_expiry(at, keyspace.key(b"{a}b"), Some(UnixMillis(30))));
         assert_eq!(due(&mut keyspace, 30).len(), 1, "an earlier deadline lowers it again");
-        assert!(keyspace.set_expiry(at, b"{a}b", None));
+        assert!(keyspace.set_expiry(at, keyspace.key(b"{a}b"), None));
         assert_eq!(due(&mut keyspace, u64::MAX), []);
     }
 
@@ -213,7 +219,12 @@ mod tests {
         for number in 0..40 {
             let key = long(number);
             let deadline = Some(UnixMillis(10));
-            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), deadline));
+            drop(keyspace.insert(
+                at,
+                keyspace.key(key.as_bytes()),
+                Value::from(Str::new()),
+                deadline,
+            ));
         }
         let mut removed = 0;
         loop {
@@ -235,8 +246,8 @@ mod tests {
     fn a_deadline_at_the_epoch_has_passed() {
         let mut keyspace = keyspace_of(&[]);
         let at = At::new(DbIndex(0), UnixMillis(1));
-        drop(keyspace.insert(at, b"a", Value::from(Str::new()), Some(UnixMillis(0))));
-        assert!(keyspace.get(at, b"a").is_none());
+        drop(keyspace.insert(at, keyspace.key(b"a"), Value::from(Str::new()), Some(UnixMillis(0))));
+        assert!(keyspace.get(at, keyspace.key(b"a")).is_none());
         assert_eq!(due(&mut keyspace, 1).len(), 1);
     }
 
@@ -248,7 +259,12 @@ mod tests {
         let at = At::new(DbIndex(2), UnixMillis(1));
         for number in 0..KEYS {
             let key = format!("{{a}}{number}");
-            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), Some(UnixMillis(9))));
+            drop(keyspace.insert(
+                at,
+                keyspace.key(key.as_bytes()),
+                Value::from(Str::new()),
+                Some(UnixMillis(9)),
+            ));
         }
         let (mut found, mut looks) = (std::collections::BTreeSet::new(), 0);
         loop {
@@ -265,7 +281,7 @@ mod tests {
         assert_eq!(found.len(), KEYS);
         // With later deadlines by now, all of it is looked through for nothing, bit by bit.
         for key in &found {
-            assert!(keyspace.set_expiry(at, key, Some(UnixMillis(50))));
+            assert!(keyspace.set_expiry(at, keyspace.key(key), Some(UnixMillis(50))));
         }
         let mut looks_for_nothing = 0;
         while !keyspace.due_keys(UnixMillis(49), 1000).is_all {
@@ -285,11 +301,16 @@ mod tests {
         let mut keyspace = keyspace_of(&[]);
         let at = At::new(DbIndex(0), UnixMillis(1));
         for key in &keys {
-            drop(keyspace.insert(at, key.as_bytes(), Value::from(Str::new()), Some(UnixMillis(5))));
+            drop(keyspace.insert(
+                at,
+                keyspace.key(key.as_bytes()),
+                Value::from(Str::new()),
+                Some(UnixMillis(5)),
+            ));
         }
         assert!(!keyspace.due_keys(UnixMillis(5), 1).is_all);
         for key in &keys {
-            assert!(keyspace.set_expiry(at, key.as_bytes(), Some(UnixMillis(20))));
+            assert!(keyspace.set_expiry(at, keyspace.key(key.as_bytes()), Some(UnixMillis(20))));
         }
         assert!(due(&mut keyspace, 19).is_empty());
         assert_eq!(due(&mut keyspace, 20).len(), keys.len());

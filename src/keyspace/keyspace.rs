@@ -15,9 +15,10 @@ use super::database::{Database, Graveyard};
 use super::dense::MemberKey;
 use super::error::DecodeError;
 use super::expire::Sweep;
+use super::key::KeyHash;
 use super::snapshot::Snapshot;
-use super::table::{Counts, KeyHash, SlotMut, SlotTable};
-use super::{At, Entry, Value};
+use super::table::{Counts, SlotMut, SlotTable};
+use super::{At, Entry, Key, Value};
 
 /// How many databases there are.
 pub(super) const DATABASES: usize = DbIndex::COUNT as usize;
@@ -44,13 +45,6 @@ pub struct Keyspace {
     pub(super) graveyard: Graveyard,
 }
 
-/// Where a key lives within a database: computed once per command.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    slot: Slot,
-    hash: KeyHash,
-}
-
 impl Keyspace {
     /// An empty keyspace for the keys of `slots`, which are hashed under `hash_key`: all replicas need the same one,
     /// for ever, since the order in which keys are listed and picked comes from it.
@@ -72,13 +66,16 @@ impl Keyspace {
         }
     }
 
-    fn place(&self, slot: Option<Slot>, key: &[u8]) -> Place {
-        debug_assert!(slot.is_none_or(|slot| slot == Slot::of(key)), "a key of another slot");
-        Place { slot: slot.unwrap_or_else(|| Slot::of(key)), hash: self.hash_of(key) }
+    /// The key that `bytes` are, to be looked up here.
+    #[inline]
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        Key::new(bytes, self.hash_key)
     }
 
-    fn hash_of(&self, key: &[u8]) -> KeyHash {
-        KeyHash::of(key, self.hash_key)
+    /// The same, where the caller knows its slot.
+    #[inline]
+    pub fn key_in<'a>(&self, slot: Slot, bytes: &'a [u8]) -> Key<'a> {
+        Key::within(slot, bytes, self.hash_key)
     }
 
     /// The slots whose keys may be stored here.
@@ -98,13 +95,13 @@ impl Keyspace {
     ///
     /// A key of a large store lies in memory that is far from the processor, and so does its place in the index. Used one
     /// after the other, each key waits for both; looked at in two short rounds, they are all fetched at once.
-    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Key<'k>)>) {
         if !self.is_large() {
             return;
         }
         let places: SmallVec<[(&SlotTable, KeyHash); KEYS_AHEAD_MAX]> = keys
             .take(KEYS_AHEAD_MAX)
-            .filter_map(|(db, slot, key)| Some((self.table(db, slot)?, self.hash_of(key))))
+            .filter_map(|(db, key)| Some((self.table(db, key.slot())?, key.hash())))
             .collect();
         let touched = places.iter().map(|(table, hash)| table.touch(*hash));
         black_box(touched.fold(0, u64::wrapping_add));
@@ -113,20 +110,19 @@ impl Keyspace {
     }
 
     /// The value of `key`.
-    pub fn get(&self, at: At, key: &[u8]) -> Option<&Value> {
+    pub fn get(&self, at: At, key: Key<'_>) -> Option<&Value> {
         self.entry(at, key).map(|entry| &entry.value)
     }
 
     /// The entry of `key`.
-    pub fn entry(&self, at: At, key: &[u8]) -> Option<&Entry> {
-        let place = self.place(at.slot(), key);
-        let entry = self.table(at.db(), place.slot)?.find(place.hash, key)?;
+    pub fn entry(&self, at: At, key: Key<'_>) -> Option<&Entry> {
+        let entry = self.entry_even_expired(at.db(), key)?;
         (!entry.is_expired(at.now())).then_some(entry)
     }
 
     /// The entry of `key`, to be changed. An expired one is [discarded](Self::discard) first.
-    pub fn entry_mut(&mut self, at: At, key: &[u8]) -> Option<&mut Entry> {
-        self.slot_mut(at.db(), self.place(at.slot(), key))?.entry_mut(key, at.now())
+    pub fn entry_mut(&mut self, at: At, key: Key<'_>) -> Option<&mut Entry> {
+        self.slot_mut(at.db(), key)?.entry_mut(key.bytes(), at.now())
     }
 
     /// Puts `value` under `key`, in the place of whatever is there, which is returned to be dropped where
@@ -137,16 +133,16 @@ impl Keyspace {
     pub fn insert(
         &mut self,
         at: At,
-        key: &[u8],
+        key: Key<'_>,
         value: Value,
         expire_at: Option<UnixMillis>,
     ) -> Option<Entry> {
-        let entry = Entry::new(key, value, expire_at);
-        self.slot_or_create(at.db(), self.place(at.slot(), key)).insert(entry)
+        let entry = Entry::new(key.bytes(), value, expire_at);
+        self.slot_or_create(at.db(), key).insert(entry)
     }
 
     /// As [`Keyspace::insert`]; what it replaces is [discarded](Self::discard).
-    pub fn put(&mut self, at: At, key: &[u8], value: Value, expire_at: Option<UnixMillis>) {
+    pub fn put(&mut self, at: At, key: Key<'_>, value: Value, expire_at: Option<UnixMillis>) {
         let replaced = self.insert(at, key, value, expire_at);
         self.discard(replaced);
     }
@@ -169,8 +165,8 @@ impl Keyspace {
     }
 
     /// Takes the entry of `key` out. An expired one is [discarded](Self::discard) and not returned.
-    pub fn remove(&mut self, at: At, key: &[u8]) -> Option<Entry> {
-        let removed = self.slot_mut(at.db(), self.place(at.slot(), key))?.remove(key)?;
+    pub fn remove(&mut self, at: At, key: Key<'_>) -> Option<Entry> {
+        let removed = self.remove_even_expired(at.db(), key)?;
         if removed.is_expired(at.now()) {
             self.graveyard.bury_entry(removed);
             return None;
@@ -180,19 +176,19 @@ impl Keyspace {
 
     /// Takes the live entry of `key` out and keeps it for [`Keyspace::take_graveyard`], from where its value is lent: a
     /// reply with all of it needs no copy.
-    pub fn remove_and_lend(&mut self, at: At, key: &[u8]) -> Option<&Value> {
+    pub fn remove_and_lend(&mut self, at: At, key: Key<'_>) -> Option<&Value> {
         let removed = self.remove(at, key)?;
         Some(self.graveyard.keep_entry(removed))
     }
 
     /// Gives `key` a deadline, or takes it away. `false` when there is no such key.
-    pub fn set_expiry(&mut self, at: At, key: &[u8], expire_at: Option<UnixMillis>) -> bool {
-        self.slot_mut(at.db(), self.place(at.slot(), key))
-            .is_some_and(|slot| slot.set_expiry(key, at.now(), expire_at))
+    pub fn set_expiry(&mut self, at: At, key: Key<'_>, expire_at: Option<UnixMillis>) -> bool {
+        self.slot_mut(at.db(), key)
+            .is_some_and(|slot| slot.set_expiry(key.bytes(), at.now(), expire_at))
     }
 
     /// Removes `key` when it holds an empty list, hash, set or sorted set: such a key does not exist.
-    pub fn remove_if_empty(&mut self, at: At, key: &[u8]) {
+    pub fn remove_if_empty(&mut self, at: At, key: Key<'_>) {
         let entry = self.entry_even_expired(at.db(), key);
         if entry.is_some_and(|entry| entry.value.is_empty_collection()) {
             drop(self.remove(at, key));
@@ -266,9 +262,9 @@ impl Keyspace {
         });
     }
 
-    pub(super) fn entry_even_expired(&self, db: DbIndex, key: &[u8]) -> Option<&Entry> {
-        let place = self.place(None, key);
-        self.table(db, place.slot)?.find(place.hash, key)
+    pub(super) fn entry_even_expired(&self, db: DbIndex, key: Key<'_>) -> Option<&Entry> {
+        self.check(key);
+        self.table(db, key.slot())?.find(key.hash(), key.bytes())
     }
 
     pub(super) fn database(&self, db: DbIndex) -> Option<&Database> {
@@ -280,32 +276,42 @@ impl Keyspace {
         self.database(db)?.tables.get(usize::from(index))
     }
 
+    /// A key that was hashed otherwise would never be found again.
+    fn check(&self, key: Key<'_>) {
+        debug_assert_eq!(key, self.key(key.bytes()), "a key of another cluster");
+    }
+
     fn counts(&self, db: DbIndex) -> Counts {
         self.database(db).map(|database| database.counts).unwrap_or_default()
     }
 
     /// Removes the entry of `key` whatever its deadline.
-    pub(super) fn remove_even_expired(&mut self, db: DbIndex, key: &[u8]) -> Option<Entry> {
-        self.slot_mut(db, self.place(None, key))?.remove(key)
+    pub(super) fn remove_even_expired(&mut self, db: DbIndex, key: Key<'_>) -> Option<Entry> {
+        self.slot_mut(db, key)?.remove(key.bytes())
     }
 
     /// The live entry of `key`, or a new one of `make()`.
     pub(super) fn entry_or_insert(
         &mut self,
         at: At,
-        key: &[u8],
+        key: Key<'_>,
         make: fn(MemberKey) -> Value,
     ) -> &mut Entry {
         let member_key = self.member_key;
-        let slot = self.slot_or_create(at.db(), self.place(at.slot(), key));
-        slot.or_insert_with(key, at.now(), || make(member_key))
+        let slot = self.slot_or_create(at.db(), key);
+        slot.or_insert_with(key.bytes(), at.now(), || make(member_key))
     }
 
-    /// Adds an entry of a snapshot whose slot was checked.
-    pub(super) fn load_entry(&mut self, db: DbIndex, entry: Entry) -> Result<(), DecodeError> {
-        let place = self.place(None, entry.key());
-        let slot = self.slot_or_create(db, place);
-        if slot.table.find(place.hash, entry.key()).is_some() {
+    /// Adds an entry of a snapshot, whose key lies in `slot`.
+    pub(super) fn load_entry(
+        &mut self,
+        (db, slot): (DbIndex, Slot),
+        entry: Entry,
+    ) -> Result<(), DecodeError> {
+        let key = self.key_in(slot, entry.key());
+        let hash = key.hash();
+        let slot = self.slot_or_create(db, key);
+        if slot.table.find(hash, entry.key()).is_some() {
             return Err(DecodeError::Duplicate("key"));
         }
         drop(slot.insert(entry));
@@ -313,23 +319,25 @@ impl Keyspace {
     }
 
     /// The only way to a change of an entry: a running snapshot first keeps what it has not written yet.
-    fn slot_mut(&mut self, db: DbIndex, place: Place) -> Option<SlotMut<'_>> {
-        let index = place.slot.number().checked_sub(*self.slots.start())?;
+    fn slot_mut(&mut self, db: DbIndex, key: Key<'_>) -> Option<SlotMut<'_>> {
+        self.check(key);
+        let (slot, hash) = (key.slot(), key.hash());
+        let index = slot.number().checked_sub(*self.slots.start())?;
         let database = self.databases.get_mut(usize::from(db.0))?.as_mut()?;
         let table = database.tables.get_mut(usize::from(index))?;
         if let Some(snapshot) = &mut self.snapshot {
-            snapshot.keep(db, place.slot, place.hash, table);
+            snapshot.keep(db, slot, hash, table);
         }
         let (counts, graveyard) = (&mut database.counts, &mut self.graveyard);
-        Some(SlotMut { counts, table, graveyard, hash: place.hash, hash_key: self.hash_key })
+        Some(SlotMut { counts, table, graveyard, hash, hash_key: self.hash_key })
     }
 
-    fn slot_or_create(&mut self, db: DbIndex, place: Place) -> SlotMut<'_> {
-        assert!(self.contains(place.slot), "a key is applied only in the shard of its slot");
+    fn slot_or_create(&mut self, db: DbIndex, key: Key<'_>) -> SlotMut<'_> {
+        assert!(self.contains(key.slot()), "a key is applied only in the shard of its slot");
         let database = self.databases.get_mut(usize::from(db.0));
         let database = database.expect("SELECT and the log's decoder know 16 databases");
         database.get_or_insert_with(|| Database::new(&self.slots));
-        self.slot_mut(db, place).expect("the database exists and the slot is in range")
+        self.slot_mut(db, key).expect("the database exists and the slot is in range")
     }
 }
 
@@ -368,20 +376,20 @@ mod tests {
     #[test]
     fn a_key_is_visible_before_its_deadline_only() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, b"k", text("v"), Some(UnixMillis(101))));
-        assert!(keyspace.get(AT, b"k").is_some());
+        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), Some(UnixMillis(101))));
+        assert!(keyspace.get(AT, keyspace.key(b"k")).is_some());
         let later = At::new(AT.db(), UnixMillis(101));
-        assert!(keyspace.get(later, b"k").is_none());
+        assert!(keyspace.get(later, keyspace.key(b"k")).is_none());
         assert_eq!(keyspace.len(AT.db()), 1, "a read removes nothing");
-        assert!(keyspace.entry_mut(later, b"k").is_none());
+        assert!(keyspace.entry_mut(later, keyspace.key(b"k")).is_none());
         assert_eq!(keyspace.len(AT.db()), 0, "a write does");
     }
 
     #[test]
     fn removing_an_expired_key_returns_nothing() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, b"k", text("v"), Some(AT.now())));
-        assert!(keyspace.remove(AT, b"k").is_none());
+        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), Some(AT.now())));
+        assert!(keyspace.remove(AT, keyspace.key(b"k")).is_none());
         assert!(keyspace.is_empty());
     }
 
@@ -391,20 +399,20 @@ mod tests {
         let mut list = List::new();
         (0..=VALUE_PARTS_SMALL_MAX).for_each(|_| list.push_back(b"a"));
         let meets: [fn(&mut Keyspace); 6] = [
-            |keyspace| assert!(keyspace.entry_mut(AT, b"k").is_none()),
-            |keyspace| assert!(keyspace.list_or_create(AT, b"k").unwrap().is_empty()),
-            |keyspace| assert!(keyspace.remove(AT, b"k").is_none()),
-            |keyspace| assert!(!keyspace.set_expiry(AT, b"k", None)),
-            |keyspace| keyspace.put(AT, b"k", text("v"), None),
+            |keyspace| assert!(keyspace.entry_mut(AT, keyspace.key(b"k")).is_none()),
+            |keyspace| assert!(keyspace.list_or_create(AT, keyspace.key(b"k")).unwrap().is_empty()),
+            |keyspace| assert!(keyspace.remove(AT, keyspace.key(b"k")).is_none()),
+            |keyspace| assert!(!keyspace.set_expiry(AT, keyspace.key(b"k"), None)),
+            |keyspace| keyspace.put(AT, keyspace.key(b"k"), text("v"), None),
             |keyspace| assert!(keyspace.purge(AT.db(), b"k", AT.now())),
         ];
         for (number, meet) in meets.into_iter().enumerate() {
             let mut keyspace = keyspace();
             for (key, value) in [(b"k", Value::from(list.clone())), (b"l", list_of(b"a"))] {
-                drop(keyspace.insert(AT, key, value, Some(AT.now())));
+                drop(keyspace.insert(AT, keyspace.key(key), value, Some(AT.now())));
             }
             meet(&mut keyspace);
-            assert!(keyspace.remove(AT, b"l").is_none());
+            assert!(keyspace.remove(AT, keyspace.key(b"l")).is_none());
             assert_eq!(keyspace.take_graveyard().len(), 1, "{number}: and not the small one");
         }
     }
@@ -412,19 +420,21 @@ mod tests {
     #[test]
     fn what_is_lent_has_gone() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, b"k", list_of(b"a"), None));
-        assert_eq!(keyspace.remove_and_lend(AT, b"k").unwrap().parts(), 1);
-        assert!(keyspace.remove_and_lend(AT, b"k").is_none());
+        drop(keyspace.insert(AT, keyspace.key(b"k"), list_of(b"a"), None));
+        assert_eq!(keyspace.remove_and_lend(AT, keyspace.key(b"k")).unwrap().parts(), 1);
+        assert!(keyspace.remove_and_lend(AT, keyspace.key(b"k")).is_none());
         assert_eq!((keyspace.len(AT.db()), keyspace.take_graveyard().len()), (0, 1));
     }
 
     #[test]
     fn insert_replaces_value_type_and_deadline() {
         let mut keyspace = keyspace();
-        assert!(keyspace.insert(AT, b"k", text("v"), Some(UnixMillis(500))).is_none());
-        let replaced = keyspace.insert(AT, b"k", list_of(b"a"), None).unwrap();
+        assert!(
+            keyspace.insert(AT, keyspace.key(b"k"), text("v"), Some(UnixMillis(500))).is_none()
+        );
+        let replaced = keyspace.insert(AT, keyspace.key(b"k"), list_of(b"a"), None).unwrap();
         assert_eq!(replaced.value.type_name(), "string");
-        let entry = keyspace.entry(AT, b"k").unwrap();
+        let entry = keyspace.entry(AT, keyspace.key(b"k")).unwrap();
         assert_eq!((entry.value.type_name(), entry.expire_at()), ("list", None));
         assert_eq!((keyspace.len(AT.db()), keyspace.expires_len(AT.db())), (1, 0));
     }
@@ -432,20 +442,20 @@ mod tests {
     #[test]
     fn typed_access_refuses_other_types_and_creates_missing_ones() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, b"s", text("v"), None));
-        assert_eq!(keyspace.list(AT, b"s").unwrap_err(), WrongType);
-        assert_eq!(keyspace.list_mut(AT, b"s").unwrap_err(), WrongType);
-        assert_eq!(keyspace.list_or_create(AT, b"s").unwrap_err(), WrongType);
-        assert!(keyspace.hash(AT, b"missing").unwrap().is_none());
-        assert!(keyspace.hash_mut(AT, b"missing").unwrap().is_none());
-        assert!(keyspace.hash_or_create(AT, b"h").unwrap().is_empty());
-        assert!(keyspace.list_or_create(AT, b"l").unwrap().is_empty());
-        assert!(keyspace.set_or_create(AT, b"t").unwrap().is_empty());
-        assert!(keyspace.zset_or_create(AT, b"z").unwrap().is_empty());
-        assert!(keyspace.stream_or_create(AT, b"x").unwrap().is_empty());
-        assert!(keyspace.string_or_create(AT, b"e").unwrap().is_empty());
+        drop(keyspace.insert(AT, keyspace.key(b"s"), text("v"), None));
+        assert_eq!(keyspace.list(AT, keyspace.key(b"s")).unwrap_err(), WrongType);
+        assert_eq!(keyspace.list_mut(AT, keyspace.key(b"s")).unwrap_err(), WrongType);
+        assert_eq!(keyspace.list_or_create(AT, keyspace.key(b"s")).unwrap_err(), WrongType);
+        assert!(keyspace.hash(AT, keyspace.key(b"missing")).unwrap().is_none());
+        assert!(keyspace.hash_mut(AT, keyspace.key(b"missing")).unwrap().is_none());
+        assert!(keyspace.hash_or_create(AT, keyspace.key(b"h")).unwrap().is_empty());
+        assert!(keyspace.list_or_create(AT, keyspace.key(b"l")).unwrap().is_empty());
+        assert!(keyspace.set_or_create(AT, keyspace.key(b"t")).unwrap().is_empty());
+        assert!(keyspace.zset_or_create(AT, keyspace.key(b"z")).unwrap().is_empty());
+        assert!(keyspace.stream_or_create(AT, keyspace.key(b"x")).unwrap().is_empty());
+        assert!(keyspace.string_or_create(AT, keyspace.key(b"e")).unwrap().is_empty());
         let names = [b"h", b"l", b"t", b"z", b"x", b"e"]
-            .map(|key| keyspace.get(AT, key).unwrap().type_name());
+            .map(|key| keyspace.get(AT, keyspace.key(key)).unwrap().type_name());
         assert_eq!(names, ["hash", "list", "set", "zset", "stream", "string"]);
     }
 
@@ -453,17 +463,19 @@ mod tests {
     fn only_empty_collections_vanish() {
         let mut keyspace = keyspace();
         for key in [b"h", b"x", b"e"] {
+            let named = keyspace.key(key);
             match key {
-                b"h" => assert!(keyspace.hash_or_create(AT, key).unwrap().is_empty()),
-                b"x" => assert!(keyspace.stream_or_create(AT, key).unwrap().is_empty()),
-                _ => assert!(keyspace.string_or_create(AT, key).unwrap().is_empty()),
+                b"h" => assert!(keyspace.hash_or_create(AT, named).unwrap().is_empty()),
+                b"x" => assert!(keyspace.stream_or_create(AT, named).unwrap().is_empty()),
+                _ => assert!(keyspace.string_or_create(AT, named).unwrap().is_empty()),
             }
-            keyspace.remove_if_empty(AT, key);
+            keyspace.remove_if_empty(AT, named);
         }
-        drop(keyspace.insert(AT, b"l", list_of(b"a"), None));
-        keyspace.remove_if_empty(AT, b"l");
-        keyspace.remove_if_empty(AT, b"missing");
-        let left = [b"h", b"x", b"e", b"l"].map(|key| keyspace.get(AT, key).is_some());
+        drop(keyspace.insert(AT, keyspace.key(b"l"), list_of(b"a"), None));
+        keyspace.remove_if_empty(AT, keyspace.key(b"l"));
+        keyspace.remove_if_empty(AT, keyspace.key(b"missing"));
+        let left =
+            [b"h", b"x", b"e", b"l"].map(|key| keyspace.get(AT, keyspace.key(key)).is_some());
         assert_eq!(left, [false, true, true, true]);
     }
 
@@ -471,7 +483,12 @@ mod tests {
     fn databases_are_apart_and_flushed_alone_or_together() {
         let mut keyspace = keyspace();
         for db in 0..DbIndex::COUNT {
-            drop(keyspace.insert(At::new(DbIndex(db), AT.now()), b"k", text("v"), None));
+            drop(keyspace.insert(
+                At::new(DbIndex(db), AT.now()),
+                keyspace.key(b"k"),
+                text("v"),
+                None,
+            ));
         }
         assert_eq!(keyspace.flush_db(DbIndex(3)).len(), 1);
         let held: usize = (0..DbIndex::COUNT).map(|db| keyspace.len(DbIndex(db))).sum();
@@ -485,14 +502,14 @@ mod tests {
     fn what_cannot_be_here_is_simply_missing() {
         let slot = Slot::of(b"k").number();
         let mut keyspace = Keyspace::new(slot..=slot, HASH_KEY);
-        drop(keyspace.insert(AT, b"k", text("v"), None));
+        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), None));
         let elsewhere = [(DbIndex(16), &b"k"[..]), (DbIndex(255), b"k"), (DbIndex(0), b"other")];
         for (db, key) in elsewhere {
             let at = At::new(db, AT.now());
-            assert!(keyspace.get(at, key).is_none());
-            assert!(keyspace.entry_mut(at, key).is_none());
-            assert!(keyspace.remove(at, key).is_none());
-            assert!(!keyspace.set_expiry(at, key, None));
+            assert!(keyspace.get(at, keyspace.key(key)).is_none());
+            assert!(keyspace.entry_mut(at, keyspace.key(key)).is_none());
+            assert!(keyspace.remove(at, keyspace.key(key)).is_none());
+            assert!(!keyspace.set_expiry(at, keyspace.key(key), None));
             assert!(!keyspace.purge(db, key, AT.now()));
         }
         assert!(!keyspace.contains(Slot::of(b"other")));
@@ -506,14 +523,15 @@ mod tests {
     #[should_panic(expected = "only in the shard of its slot")]
     fn a_key_of_another_shard_is_never_stored() {
         let slot = Slot::of(b"k").number();
-        drop(Keyspace::new(slot..=slot, HASH_KEY).insert(AT, b"other", text("v"), None));
+        let mut keyspace = Keyspace::new(slot..=slot, HASH_KEY);
+        drop(keyspace.insert(AT, keyspace.key(b"other"), text("v"), None));
     }
 
     #[test]
     fn digest_tells_states_apart_and_not_histories() {
         let mut keyspace = keyspace();
         let empty = keyspace.digest();
-        drop(keyspace.insert(AT, b"k", text("v"), None));
+        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), None));
         let digest = keyspace.digest();
         let changes: [(u8, &[u8], &str, Option<UnixMillis>); 4] = [
             (1, b"k", "v", None),
@@ -523,12 +541,17 @@ mod tests {
         ];
         for (db, key, value, expire_at) in changes {
             let mut other = Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY);
-            drop(other.insert(At::new(DbIndex(db), AT.now()), key, text(value), expire_at));
+            drop(other.insert(
+                At::new(DbIndex(db), AT.now()),
+                other.key(key),
+                text(value),
+                expire_at,
+            ));
             assert_ne!(other.digest(), digest, "{db} {key:?} {value} {expire_at:?}");
             assert_eq!(other.digest(), other.digest_of(DbIndex(db)));
         }
-        drop(keyspace.insert(AT, b"j", text("v"), None));
-        drop(keyspace.remove(AT, b"j"));
+        drop(keyspace.insert(AT, keyspace.key(b"j"), text("v"), None));
+        drop(keyspace.remove(AT, keyspace.key(b"j")));
         assert_eq!(keyspace.digest(), digest);
         drop(keyspace.flush_all());
         assert_eq!(keyspace.digest(), empty);

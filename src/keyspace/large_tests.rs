@@ -20,23 +20,23 @@ fn keyspace() -> Keyspace {
 /// One value of each type with `count` elements, and a string of `count` bytes.
 fn fill(keyspace: &mut Keyspace, count: u32) {
     let bytes = vec![b'x'; count as usize];
-    keyspace.put(AT, b"{t}string", Value::from(Str::from_bytes(&bytes)), None);
-    keyspace.string_or_create(AT, b"{t}edited").unwrap().make_mut().extend(bytes);
-    let list = keyspace.list_or_create(AT, b"{t}list").unwrap();
+    keyspace.put(AT, keyspace.key(b"{t}string"), Value::from(Str::from_bytes(&bytes)), None);
+    keyspace.string_or_create(AT, keyspace.key(b"{t}edited")).unwrap().make_mut().extend(bytes);
+    let list = keyspace.list_or_create(AT, keyspace.key(b"{t}list")).unwrap();
     (0..count).for_each(|number| list.push_back(number.to_string().as_bytes()));
-    let hash = keyspace.hash_or_create(AT, b"{t}hash").unwrap();
+    let hash = keyspace.hash_or_create(AT, keyspace.key(b"{t}hash")).unwrap();
     for number in 0..count {
         hash.insert(number.to_string().as_bytes(), &number.to_le_bytes());
     }
-    let set = keyspace.set_or_create(AT, b"{t}set").unwrap();
+    let set = keyspace.set_or_create(AT, keyspace.key(b"{t}set")).unwrap();
     for number in 0..count {
         set.insert(format!("m{number}").as_bytes());
     }
-    let zset = keyspace.zset_or_create(AT, b"{t}zset").unwrap();
+    let zset = keyspace.zset_or_create(AT, keyspace.key(b"{t}zset")).unwrap();
     for number in 0..count {
         zset.insert(number.to_string().as_bytes(), f64::from(number));
     }
-    let stream = keyspace.stream_or_create(AT, b"{t}stream").unwrap();
+    let stream = keyspace.stream_or_create(AT, keyspace.key(b"{t}stream")).unwrap();
     for number in 0..count {
         let field = number.to_le_bytes();
         let fields = [(&b"field"[..], &field[..])];
@@ -50,20 +50,20 @@ const KEYS: [&[u8]; 7] =
 /// Adds to the value of `key`.
 fn change(keyspace: &mut Keyspace, key: &[u8]) {
     match key {
-        b"{t}list" => keyspace.list_or_create(AT, key).unwrap().push_front(b"new"),
+        b"{t}list" => keyspace.list_or_create(AT, keyspace.key(key)).unwrap().push_front(b"new"),
         b"{t}hash" => {
-            keyspace.hash_or_create(AT, key).unwrap().insert(b"0", b"new");
+            keyspace.hash_or_create(AT, keyspace.key(key)).unwrap().insert(b"0", b"new");
         }
         b"{t}set" => {
-            keyspace.set_or_create(AT, key).unwrap().remove(b"m0");
+            keyspace.set_or_create(AT, keyspace.key(key)).unwrap().remove(b"m0");
         }
         b"{t}zset" => {
-            keyspace.zset_or_create(AT, key).unwrap().insert(b"0", 1e9);
+            keyspace.zset_or_create(AT, keyspace.key(key)).unwrap().insert(b"0", 1e9);
         }
         b"{t}stream" => {
-            keyspace.stream_or_create(AT, key).unwrap().remove(StreamId::new(1, 0));
+            keyspace.stream_or_create(AT, keyspace.key(key)).unwrap().remove(StreamId::new(1, 0));
         }
-        _ => keyspace.string_or_create(AT, key).unwrap().make_mut()[0] = b'n',
+        _ => keyspace.string_or_create(AT, keyspace.key(key)).unwrap().make_mut()[0] = b'n',
     }
 }
 
@@ -96,7 +96,7 @@ fn a_large_value_is_written_in_steps_and_nothing_is_beside_it() {
     let mut keyspace = keyspace();
     fill(&mut keyspace, 1_000_000);
     let string = Str::from_vec(vec![b'x'; 64 << 20]);
-    keyspace.put(AT, b"{t}string", Value::from(string), None);
+    keyspace.put(AT, keyspace.key(b"{t}string"), Value::from(string), None);
     let mut steps = 0;
     let copy = copied(&mut keyspace, STEP_BYTES, |_, keyspace| {
         steps += 1;
@@ -137,16 +137,28 @@ fn a_value_that_changes_half_way_is_written_as_it_was() {
                     }
                     match what {
                         "change" => change(keyspace, key),
-                        "delete" => drop(keyspace.remove(AT, key)),
+                        "delete" => drop(keyspace.remove(AT, keyspace.key(key))),
                         "rename" => {
-                            if let Some(entry) = keyspace.remove(AT, key) {
-                                drop(keyspace.insert(AT, b"{t}other", entry.value, None));
+                            if let Some(entry) = keyspace.remove(AT, keyspace.key(key)) {
+                                drop(keyspace.insert(
+                                    AT,
+                                    keyspace.key(b"{t}other"),
+                                    entry.value,
+                                    None,
+                                ));
                             }
                         }
-                        "replace" => keyspace.put(AT, key, Value::from(Str::new()), None),
+                        "replace" => {
+                            keyspace.put(AT, keyspace.key(key), Value::from(Str::new()), None);
+                        }
                         "flush" => drop(keyspace.flush_db(AT.db())),
                         _ => {
-                            keyspace.put(AT, b"{t}new", Value::from(Str::new()), None);
+                            keyspace.put(
+                                AT,
+                                keyspace.key(b"{t}new"),
+                                Value::from(Str::new()),
+                                None,
+                            );
                             change(keyspace, key);
                         }
                     }
@@ -164,7 +176,12 @@ fn a_change_copies_no_large_neighbour() {
     fill(&mut keyspace, 100_000);
     let digest = keyspace.digest();
     let copy = copied(&mut keyspace, 4096, |step, keyspace| {
-        keyspace.put(AT, format!("{{t}}{step}").as_bytes(), Value::from(Str::new()), None);
+        keyspace.put(
+            AT,
+            keyspace.key(format!("{{t}}{step}").as_bytes()),
+            Value::from(Str::new()),
+            None,
+        );
         assert_eq!(keyspace.snapshot_kept_bytes(), 0);
         if step == 20 {
             assert!(keyspace.flush_db(AT.db()).is_empty(), "the snapshot took it");

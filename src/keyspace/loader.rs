@@ -163,7 +163,8 @@ fn read_entry(
                 if value.is_empty_collection() {
                     return Err(DecodeError::Invalid("an empty collection"));
                 }
-                keyspace.load_entry(record.db, Entry::with_key(key, value, expire_at))?;
+                keyspace
+                    .load_entry((record.db, record.slot), Entry::with_key(key, value, expire_at))?;
                 return Ok(Read::Entry);
             }
         }

@@ -27,6 +27,8 @@ mod value;
 
 mod entry;
 
+mod key;
+
 mod compact;
 mod table;
 
@@ -49,6 +51,7 @@ pub use entry::Entry;
 pub use error::DecodeError;
 pub use expire::DueKeys;
 pub use hash::{Hash, HashIter};
+pub use key::Key;
 pub use keyspace::{KEYS_AHEAD_MAX, Keyspace};
 pub use list::{End, List, ListRange};
 pub use loader::Loader;

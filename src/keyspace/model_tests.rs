@@ -109,12 +109,12 @@ fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapsho
     match op {
         Op::Set { db, key, bytes, ttl } => {
             let (at, key, deadline) = (model.at(db), key_of(key), model.deadline(ttl));
-            keyspace.insert(at, &key, Value::Str(Str::from_bytes(&bytes)), deadline);
+            keyspace.insert(at, keyspace.key(&key), Value::Str(Str::from_bytes(&bytes)), deadline);
             model.keys.insert((db, key), (bytes, deadline.map_or(0, |at| at.0)));
         }
         Op::Append { db, key, bytes } => {
             let (at, key) = (model.at(db), key_of(key));
-            keyspace.string_or_create(at, &key).unwrap().make_mut().extend(&bytes);
+            keyspace.string_or_create(at, keyspace.key(&key)).unwrap().make_mut().extend(&bytes);
             let is_live =
                 model.keys.get(&(db, key.clone())).is_some_and(|held| model.is_live(held));
             let held = model.keys.entry((db, key)).or_default();
@@ -125,14 +125,14 @@ fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapsho
         }
         Op::Remove { db, key } => {
             let (at, key) = (model.at(db), key_of(key));
-            let removed = keyspace.remove(at, &key).map(|entry| entry.key().to_vec());
+            let removed = keyspace.remove(at, keyspace.key(&key)).map(|entry| entry.key().to_vec());
             let expected = model.keys.remove(&(db, key.clone()));
             assert_eq!(removed, expected.filter(|held| model.is_live(held)).map(|_| key));
         }
         Op::Expire { db, key, ttl } => {
             let (at, key, deadline) = (model.at(db), key_of(key), model.deadline(ttl));
             let now = model.now;
-            let is_set = keyspace.set_expiry(at, &key, deadline);
+            let is_set = keyspace.set_expiry(at, keyspace.key(&key), deadline);
             let place = (db, key);
             let is_live = model.keys.get(&place).is_some_and(|held| held.1 == 0 || held.1 > now);
             assert_eq!(is_set, is_live);
@@ -218,11 +218,11 @@ fn compare(keyspace: &mut Keyspace, model: &Model) {
         let of_db = model.keys.iter().filter(|((held_db, _), _)| *held_db == db);
         // Each side may have dropped expired keys at other times, so only the live ones are compared.
         for ((_, key), held) in of_db {
-            let entry = keyspace.entry(at, key);
+            let entry = keyspace.entry(at, keyspace.key(key));
             assert_eq!(entry.is_some(), model.is_live(held));
             let Some(entry) = entry else { continue };
             assert_eq!(entry.expire_at().map_or(0, |at| at.0), held.1);
-            let string = keyspace.string(at, key).unwrap().unwrap();
+            let string = keyspace.string(at, keyspace.key(key)).unwrap().unwrap();
             assert_eq!(string.as_bytes(), &held.0[..]);
         }
         let mut listed = BTreeSet::new();
@@ -273,7 +273,7 @@ fn rebuilt_digest(model: &Model) -> u64 {
         if model.is_live(held) {
             let deadline = (held.1 != 0).then_some(UnixMillis(held.1));
             let value = Value::Str(Str::from_bytes(&held.0));
-            keyspace.insert(model.at(*db), key, value, deadline);
+            keyspace.insert(model.at(*db), keyspace.key(key), value, deadline);
         }
     }
     keyspace.digest()
@@ -315,38 +315,35 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 fn change(keyspace: &mut Keyspace, edit: Edit) {
-    let (at, key) = (At::new(DbIndex(0), UnixMillis(1)), key_of(edit.key));
+    let (at, name) = (At::new(DbIndex(0), UnixMillis(1)), key_of(edit.key));
+    let key = keyspace.key(&name);
     let Edit { element, number, removes, .. } = edit;
     match edit.whole {
         None => {}
-        Some(Whole::Delete) => return drop(keyspace.remove(at, &key)),
+        Some(Whole::Delete) => return drop(keyspace.remove(at, key)),
         Some(Whole::Rename(other)) => {
             // Keys ten apart hold the same type.
-            let Some(entry) = keyspace.remove(at, &key) else { return };
-            return drop(keyspace.insert(
-                at,
-                &key_of(edit.key % 10 + other / 5 * 10),
-                entry.value,
-                None,
-            ));
+            let Some(entry) = keyspace.remove(at, key) else { return };
+            let other = key_of(edit.key % 10 + other / 5 * 10);
+            return drop(keyspace.insert(at, keyspace.key(&other), entry.value, None));
         }
         Some(Whole::Flush) => return drop(keyspace.flush_db(at.db())),
     }
     match (edit.key / 2 % 5, removes) {
-        (0, false) => keyspace.list_or_create(at, &key).unwrap().push_back(&element),
-        (0, true) => drop(keyspace.list_or_create(at, &key).unwrap().pop_front()),
+        (0, false) => keyspace.list_or_create(at, key).unwrap().push_back(&element),
+        (0, true) => drop(keyspace.list_or_create(at, key).unwrap().pop_front()),
         (1, false) => {
-            keyspace.hash_or_create(at, &key).unwrap().insert(&element, &number.to_le_bytes());
+            keyspace.hash_or_create(at, key).unwrap().insert(&element, &number.to_le_bytes());
         }
-        (1, true) => drop(keyspace.hash_or_create(at, &key).unwrap().remove(&element)),
-        (2, false) => drop(keyspace.set_or_create(at, &key).unwrap().insert(&element)),
-        (2, true) => drop(keyspace.set_or_create(at, &key).unwrap().remove(&element)),
+        (1, true) => drop(keyspace.hash_or_create(at, key).unwrap().remove(&element)),
+        (2, false) => drop(keyspace.set_or_create(at, key).unwrap().insert(&element)),
+        (2, true) => drop(keyspace.set_or_create(at, key).unwrap().remove(&element)),
         (3, false) => {
-            keyspace.zset_or_create(at, &key).unwrap().insert(&element, f64::from(number) / 8.0);
+            keyspace.zset_or_create(at, key).unwrap().insert(&element, f64::from(number) / 8.0);
         }
-        (3, true) => drop(keyspace.zset_or_create(at, &key).unwrap().remove(&element)),
+        (3, true) => drop(keyspace.zset_or_create(at, key).unwrap().remove(&element)),
         (_, removes) => {
-            let stream = keyspace.stream_or_create(at, &key).unwrap();
+            let stream = keyspace.stream_or_create(at, key).unwrap();
             if removes {
                 stream.remove(StreamId::new(u64::from(number % 100), 0));
             } else {
@@ -356,7 +353,7 @@ fn change(keyspace: &mut Keyspace, edit: Edit) {
             }
         }
     }
-    keyspace.remove_if_empty(at, &key);
+    keyspace.remove_if_empty(at, key);
 }
 
 proptest! {

@@ -63,9 +63,10 @@ use crate::stdx::hash_key::HashKey;
 
 use super::database::{Database, Graveyard};
 use super::error::DecodeError;
+use super::key::KeyHash;
 use super::keyspace::DATABASES;
 use super::parts::{Cursor, Spelling, Window};
-use super::table::{KeyHash, Segment, SlotTable};
+use super::table::{Segment, SlotTable};
 use super::{Bin, Entry, Keyspace, Loader, Value};
 
 /// The version of the bytes, the first byte of every record.
@@ -230,9 +231,9 @@ impl Keyspace {
         if !matches!(walk.sources.get(usize::from(db.0)), Some(Source::Live)) {
             return None;
         }
-        let hash = KeyHash::of(key, self.hash_key);
-        let table = self.table(db, Slot::of(key))?;
-        let (segment, entry) = table.find_within(hash, key)?;
+        let key = self.key(key);
+        let (table, hash) = (self.table(db, key.slot())?, key.hash());
+        let (segment, entry) = table.find_within(hash, key.bytes())?;
         let is_there = |noted: &Noted| (noted.db, noted.hash) == (db, hash);
         let has_it = segment.saved_in == walk.number
             && !walk.open.as_ref().is_some_and(|open| is_there(&open.noted))
@@ -779,7 +780,12 @@ mod tests {
 
     fn set(keyspace: &mut Keyspace, db: u8, key: &str, text: &str) {
         let value = Value::from(Str::from_bytes(text.as_bytes()));
-        drop(keyspace.insert(At::new(DbIndex(db), AT.now()), key.as_bytes(), value, None));
+        drop(keyspace.insert(
+            At::new(DbIndex(db), AT.now()),
+            keyspace.key(key.as_bytes()),
+            value,
+            None,
+        ));
     }
 
     fn finish(keyspace: &mut Keyspace, bytes: &mut Vec<u8>) {
@@ -845,15 +851,19 @@ mod tests {
         let mut keyspace = slot_of_t();
         set(&mut keyspace, 0, "{t}text", "hello");
         set(&mut keyspace, 0, "{t}number", "-300");
-        keyspace.string_or_create(AT, b"{t}raw").unwrap().make_mut().extend(b"12");
-        let list = keyspace.list_or_create(AT, b"{t}list").unwrap();
+        keyspace.string_or_create(AT, keyspace.key(b"{t}raw")).unwrap().make_mut().extend(b"12");
+        let list = keyspace.list_or_create(AT, keyspace.key(b"{t}list")).unwrap();
         list.push_back(b"a");
         list.push_back(b"b");
-        assert!(keyspace.hash_or_create(AT, b"{t}hash").unwrap().insert(b"f", b"v"));
-        assert!(keyspace.set_or_create(AT, b"{t}set").unwrap().insert(b"m"));
-        keyspace.zset_or_create(AT, b"{t}zset").unwrap().insert(b"m", 1.5);
-        assert!(keyspace.stream_or_create(AT, b"{t}stream").unwrap().is_empty());
-        assert!(keyspace.set_expiry(AT, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
+        assert!(keyspace.hash_or_create(AT, keyspace.key(b"{t}hash")).unwrap().insert(b"f", b"v"));
+        assert!(keyspace.set_or_create(AT, keyspace.key(b"{t}set")).unwrap().insert(b"m"));
+        keyspace.zset_or_create(AT, keyspace.key(b"{t}zset")).unwrap().insert(b"m", 1.5);
+        assert!(keyspace.stream_or_create(AT, keyspace.key(b"{t}stream")).unwrap().is_empty());
+        assert!(keyspace.set_expiry(
+            AT,
+            keyspace.key(b"{t}text"),
+            Some(UnixMillis(1_700_000_000_000))
+        ));
         keyspace
     }
 
@@ -864,8 +874,12 @@ mod tests {
         set(&mut keyspace, 2, "{t}text", "hello");
         set(&mut keyspace, 2, "{t}number", "-300");
         let at = At::new(DbIndex(2), AT.now());
-        keyspace.string_or_create(at, b"{t}raw").unwrap().make_mut().extend(b"12");
-        assert!(keyspace.set_expiry(at, b"{t}text", Some(UnixMillis(1_700_000_000_000))));
+        keyspace.string_or_create(at, keyspace.key(b"{t}raw")).unwrap().make_mut().extend(b"12");
+        assert!(keyspace.set_expiry(
+            at,
+            keyspace.key(b"{t}text"),
+            Some(UnixMillis(1_700_000_000_000))
+        ));
         let expected = [
             "03 02 937c",
             "02 06 7b747d726177 00 02 3132",
@@ -882,9 +896,9 @@ mod tests {
     fn collections_have_these_bytes() {
         let mut keyspace = every_type();
         for key in [&b"{t}text"[..], b"{t}number", b"{t}raw"] {
-            assert!(keyspace.remove(AT, key).is_some());
+            assert!(keyspace.remove(AT, keyspace.key(key)).is_some());
         }
-        let stream = keyspace.stream_or_create(AT, b"{t}stream").unwrap();
+        let stream = keyspace.stream_or_create(AT, keyspace.key(b"{t}stream")).unwrap();
         let entry = [(&b"f"[..], &b"v"[..])];
         stream.append(StreamId::new(2, 1), entry.into_iter()).unwrap();
         let expected = [
@@ -907,7 +921,7 @@ mod tests {
         let mut again = loaded(&bytes);
         assert_eq!(again.digest(), keyspace.digest());
         assert_eq!(saved(&mut again), bytes);
-        let encoding = |key: &[u8]| again.string(AT, key).unwrap().unwrap().encoding();
+        let encoding = |key: &[u8]| again.string(AT, again.key(key)).unwrap().unwrap().encoding();
         assert_eq!(
             [&b"{t}text"[..], b"{t}number", b"{t}raw"].map(encoding),
             ["embstr", "int", "raw"]
@@ -1065,7 +1079,7 @@ mod tests {
             steps += 1;
             // Every step is followed by a change and a removal, the second by growth that cuts segments.
             set(&mut keyspace, 0, &format!("{{t}}{}", steps * 7), "changed");
-            drop(keyspace.remove(AT, format!("{{t}}{}", 8000 - steps).as_bytes()));
+            drop(keyspace.remove(AT, keyspace.key(format!("{{t}}{}", 8000 - steps).as_bytes())));
             let growth = if steps == 2 { 0..12_000 } else { 0..0 };
             growth.for_each(|number| set(&mut keyspace, 0, &format!("{{t}}new{number}"), ""));
         }
@@ -1111,7 +1125,7 @@ mod tests {
         set(&mut keyspace, 0, "small", "v");
         let mut list = crate::keyspace::List::new();
         (0..5000).for_each(|_| list.push_back(b"element"));
-        drop(keyspace.insert(AT, b"large", Value::from(list), None));
+        drop(keyspace.insert(AT, keyspace.key(b"large"), Value::from(list), None));
         assert!(keyspace.begin_snapshot());
         assert!(keyspace.flush_all().is_empty(), "the snapshot took it");
         let mut bytes = Vec::new();
@@ -1150,7 +1164,7 @@ mod tests {
         }
         (0..1000).for_each(|number| set(&mut other, 0, &format!("{{t}}more{number}"), "v"));
         for number in 0..1000 {
-            drop(other.remove(AT, format!("{{t}}more{number}").as_bytes()));
+            drop(other.remove(AT, other.key(format!("{{t}}more{number}").as_bytes())));
         }
         assert_eq!(saved(&mut one), saved(&mut other));
     }

@@ -14,36 +14,14 @@ use crate::stdx::hash_key::HashKey;
 
 use super::compact::CompactTable;
 use super::database::Graveyard;
+use super::key::{KeyHash, POSITION_BITS};
 use super::{Entry, Value};
-
-/// How many bits of a hash make a position.
-pub(super) const POSITION_BITS: u32 = 48;
 
 /// The entries at which a segment is cut in two: little enough to be moved in a fraction of a millisecond.
 pub(super) const SEGMENT_ENTRIES_MAX: usize = 1792;
 
 /// A table of at most this capacity is kept when its entries go: it is the smallest there is.
 const KEPT_CAPACITY_MAX: usize = 4;
-
-/// The hash of a key under the cluster's [`HashKey`], taken once per command. The same on every node and after every
-/// restart: SCAN cursors and what is picked by rank depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KeyHash(u64);
-
-impl KeyHash {
-    pub(super) fn of(key: &[u8], hash_key: HashKey) -> Self {
-        Self(hash_key.hash(key))
-    }
-
-    pub(super) fn position(self) -> u64 {
-        self.0 & ((1 << POSITION_BITS) - 1)
-    }
-
-    /// The eight bits above the position.
-    pub(super) fn tag(self) -> u8 {
-        (self.0 >> POSITION_BITS).to_le_bytes()[0]
-    }
-}
 
 /// How many keys a database holds, and how many of them with a deadline.
 #[derive(Clone, Copy, Debug)]

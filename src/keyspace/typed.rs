@@ -1,7 +1,7 @@
 //! Looking up a key as one type: `None` when it is missing, [`WrongType`] when it holds another.
 
 use super::value::Stored;
-use super::{At, Hash, Keyspace, List, Set, Str, Stream, WrongType, ZSet};
+use super::{At, Hash, Key, Keyspace, List, Set, Str, Stream, WrongType, ZSet};
 
 impl Keyspace {
     /// The string of `key`.
@@ -9,7 +9,7 @@ impl Keyspace {
     /// # Errors
     /// [`WrongType`] when the key holds another type.
     #[inline]
-    pub fn string(&self, at: At, key: &[u8]) -> Result<Option<&Str>, WrongType> {
+    pub fn string(&self, at: At, key: Key<'_>) -> Result<Option<&Str>, WrongType> {
         self.typed(at, key)
     }
 
@@ -17,7 +17,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn string_mut(&mut self, at: At, key: &[u8]) -> Result<Option<&mut Str>, WrongType> {
+    pub fn string_mut(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut Str>, WrongType> {
         self.typed_mut(at, key)
     }
 
@@ -28,7 +28,7 @@ impl Keyspace {
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn string_or_create(&mut self, at: At, key: &[u8]) -> Result<&mut Str, WrongType> {
+    pub fn string_or_create(&mut self, at: At, key: Key<'_>) -> Result<&mut Str, WrongType> {
         self.typed_or_create(at, key)
     }
 
@@ -36,7 +36,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn list(&self, at: At, key: &[u8]) -> Result<Option<&List>, WrongType> {
+    pub fn list(&self, at: At, key: Key<'_>) -> Result<Option<&List>, WrongType> {
         self.typed(at, key)
     }
 
@@ -44,7 +44,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn list_mut(&mut self, at: At, key: &[u8]) -> Result<Option<&mut List>, WrongType> {
+    pub fn list_mut(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut List>, WrongType> {
         self.typed_mut(at, key)
     }
 
@@ -55,7 +55,7 @@ impl Keyspace {
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn list_or_create(&mut self, at: At, key: &[u8]) -> Result<&mut List, WrongType> {
+    pub fn list_or_create(&mut self, at: At, key: Key<'_>) -> Result<&mut List, WrongType> {
         self.typed_or_create(at, key)
     }
 
@@ -63,7 +63,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn hash(&self, at: At, key: &[u8]) -> Result<Option<&Hash>, WrongType> {
+    pub fn hash(&self, at: At, key: Key<'_>) -> Result<Option<&Hash>, WrongType> {
         self.typed(at, key)
     }
 
@@ -71,7 +71,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn hash_mut(&mut self, at: At, key: &[u8]) -> Result<Option<&mut Hash>, WrongType> {
+    pub fn hash_mut(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut Hash>, WrongType> {
         self.typed_mut(at, key)
     }
 
@@ -82,7 +82,7 @@ impl Keyspace {
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn hash_or_create(&mut self, at: At, key: &[u8]) -> Result<&mut Hash, WrongType> {
+    pub fn hash_or_create(&mut self, at: At, key: Key<'_>) -> Result<&mut Hash, WrongType> {
         self.typed_or_create(at, key)
     }
 
@@ -90,7 +90,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn set(&self, at: At, key: &[u8]) -> Result<Option<&Set>, WrongType> {
+    pub fn set(&self, at: At, key: Key<'_>) -> Result<Option<&Set>, WrongType> {
         self.typed(at, key)
     }
 
@@ -98,7 +98,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn set_mut(&mut self, at: At, key: &[u8]) -> Result<Option<&mut Set>, WrongType> {
+    pub fn set_mut(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut Set>, WrongType> {
         self.typed_mut(at, key)
     }
 
@@ -109,7 +109,7 @@ impl Keyspace {
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn set_or_create(&mut self, at: At, key: &[u8]) -> Result<&mut Set, WrongType> {
+    pub fn set_or_create(&mut self, at: At, key: Key<'_>) -> Result<&mut Set, WrongType> {
         self.typed_or_create(at, key)
     }
 
@@ -117,7 +117,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn zset(&self, at: At, key: &[u8]) -> Result<Option<&ZSet>, WrongType> {
+    pub fn zset(&self, at: At, key: Key<'_>) -> Result<Option<&ZSet>, WrongType> {
         self.typed(at, key)
     }
 
@@ -125,7 +125,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn zset_mut(&mut self, at: At, key: &[u8]) -> Result<Option<&mut ZSet>, WrongType> {
+    pub fn zset_mut(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut ZSet>, WrongType> {
         self.typed_mut(at, key)
     }
 
@@ -136,7 +136,7 @@ impl Keyspace {
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn zset_or_create(&mut self, at: At, key: &[u8]) -> Result<&mut ZSet, WrongType> {
+    pub fn zset_or_create(&mut self, at: At, key: Key<'_>) -> Result<&mut ZSet, WrongType> {
         self.typed_or_create(at, key)
     }
 
@@ -144,7 +144,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn stream(&self, at: At, key: &[u8]) -> Result<Option<&Stream>, WrongType> {
+    pub fn stream(&self, at: At, key: Key<'_>) -> Result<Option<&Stream>, WrongType> {
         self.typed(at, key)
     }
 
@@ -152,7 +152,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`WrongType`] when the key holds another type.
-    pub fn stream_mut(&mut self, at: At, key: &[u8]) -> Result<Option<&mut Stream>, WrongType> {
+    pub fn stream_mut(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut Stream>, WrongType> {
         self.typed_mut(at, key)
     }
 
@@ -163,19 +163,19 @@ impl Keyspace {
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn stream_or_create(&mut self, at: At, key: &[u8]) -> Result<&mut Stream, WrongType> {
+    pub fn stream_or_create(&mut self, at: At, key: Key<'_>) -> Result<&mut Stream, WrongType> {
         self.typed_or_create(at, key)
     }
 
-    fn typed<T: Stored>(&self, at: At, key: &[u8]) -> Result<Option<&T>, WrongType> {
+    fn typed<T: Stored>(&self, at: At, key: Key<'_>) -> Result<Option<&T>, WrongType> {
         self.get(at, key).map(T::of).transpose()
     }
 
-    fn typed_mut<T: Stored>(&mut self, at: At, key: &[u8]) -> Result<Option<&mut T>, WrongType> {
+    fn typed_mut<T: Stored>(&mut self, at: At, key: Key<'_>) -> Result<Option<&mut T>, WrongType> {
         self.entry_mut(at, key).map(|entry| T::of_mut(&mut entry.value)).transpose()
     }
 
-    fn typed_or_create<T: Stored>(&mut self, at: At, key: &[u8]) -> Result<&mut T, WrongType> {
+    fn typed_or_create<T: Stored>(&mut self, at: At, key: Key<'_>) -> Result<&mut T, WrongType> {
         T::of_mut(&mut self.entry_or_insert(at, key, T::empty).value)
     }
 }

@@ -7,9 +7,9 @@ use crate::slot::Slot;
 
 /// Where a command goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// All its keys live in one shard; of a single key the slot.
-    One(ShardId, Option<Slot>),
+pub enum Route<'a> {
+    /// All its keys live in one shard; of a single key it says which that is, and its slot.
+    One(ShardId, Option<(Slot, &'a [u8])>),
     /// Its keys live in several: cut it with [`super::cut`].
     Many,
     /// It concerns every shard.
@@ -20,14 +20,19 @@ pub enum Route {
     Anywhere,
 }
 
-/// The route of `command` with `argv`.
-pub fn route(topology: &Topology, command: &DataCommand, argv: &[&[u8]]) -> Route {
+/// The route of `command` with `argv`, of whose only key `slot` is known, if any is.
+pub fn route<'a>(
+    topology: &Topology,
+    command: &DataCommand,
+    argv: &[&'a [u8]],
+    slot: Option<Slot>,
+) -> Route<'a> {
     // Most commands have one key, right after their name.
     if let Some(position) = command.spec.only_key_position() {
         return match argv.get(position) {
-            Some(key) => {
-                let slot = Slot::of(key);
-                Route::One(topology.shard_of(slot), Some(slot))
+            Some(&key) => {
+                let slot = slot.unwrap_or_else(|| Slot::of(key));
+                Route::One(topology.shard_of(slot), Some((slot, key)))
             }
             None => Route::Anywhere,
         };

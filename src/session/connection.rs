@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::batch::{Batch, Progress};
-use super::dispatch::{Scene, dispatch, look_ahead};
+use super::dispatch::{Line, OnlyKey, Scene, dispatch, look_ahead};
 use super::limits::{
     AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX,
     BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
@@ -56,9 +56,11 @@ enum Rest {
 /// The words of a request, the command's name first.
 type Argv<'a> = SmallVec<[&'a [u8]; 8]>;
 
-/// A request and where in the input it ends.
+/// A request, and where in the input it ends.
 struct Request<'a> {
     argv: Argv<'a>,
+    /// What is known of its key.
+    key: OnlyKey<'a>,
     end: usize,
 }
 
@@ -89,10 +91,10 @@ fn take(
     batch: &mut Batch,
     decoder: &mut RequestDecoder,
     scene: &Scene,
-    argv: &[&[u8]],
+    line: &Line<'_>,
 ) {
     let authenticated = session.authenticated;
-    dispatch(session, batch, scene, argv);
+    dispatch(session, batch, scene, line);
     if session.authenticated != authenticated {
         decoder.set_limits(limits(session));
     }
@@ -179,48 +181,54 @@ impl Connection {
         if decoded.arguments > 0 {
             let Some(ranges) = decoder.ranges() else { return self.take_inline(scene, from, end) };
             let argv: Argv<'_> = ranges.iter().map(|range| &bytes[range.clone()]).collect();
-            take(session, batch, decoder, scene, &argv);
+            take(session, batch, decoder, scene, &Line::from(&argv[..]));
         }
         (end, Rest::More)
     }
 
     /// A few at once, so that the keys that reads among them want are fetched together.
     fn take_together(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
-        let Self { session, batch, decoder, input, .. } = self;
-        let mut requests = Requests::new();
-        let mut end = from;
-        let outcome = loop {
-            if requests.len() == KEYS_AHEAD_MAX {
-                break Ok(Next::Requests);
-            }
-            let bytes = &input[end..];
-            match decoder.decode(bytes) {
-                Ok(Some(decoded)) => {
-                    let begin = end;
-                    end += decoded.consumed;
-                    if decoded.arguments == 0 {
-                        continue;
-                    }
-                    let Some(ranges) = decoder.ranges() else { break Ok(Next::Inline(begin)) };
-                    let argv = ranges.iter().map(|range| &bytes[range.clone()]).collect();
-                    requests.push(Request { argv, end });
+        // In a block that ends, for to drop them by name is to move them before, all their room.
+        let (end, outcome) = {
+            let Self { session, batch, decoder, input, .. } = self;
+            let mut requests = Requests::new();
+            let mut end = from;
+            let outcome = loop {
+                if requests.len() == KEYS_AHEAD_MAX {
+                    break Ok(Next::Requests);
                 }
-                Ok(None) => break Ok(Next::Incomplete),
-                Err(error) => break Err(error),
+                let bytes = &input[end..];
+                match decoder.decode(bytes) {
+                    Ok(Some(decoded)) => {
+                        let begin = end;
+                        end += decoded.consumed;
+                        if decoded.arguments == 0 {
+                            continue;
+                        }
+                        let Some(ranges) = decoder.ranges() else { break Ok(Next::Inline(begin)) };
+                        let argv = ranges.iter().map(|range| &bytes[range.clone()]).collect();
+                        requests.push(Request { argv, key: OnlyKey::Unknown, end });
+                    }
+                    Ok(None) => break Ok(Next::Incomplete),
+                    Err(error) => break Err(error),
+                }
+            };
+            if requests.len() > 1 {
+                let asked =
+                    requests.iter_mut().map(|request| (&request.argv[..], &mut request.key));
+                look_ahead(session, batch, scene, asked);
             }
+            for request in &requests {
+                let line = Line { argv: &request.argv, key: request.key };
+                take(session, batch, decoder, scene, &line);
+                if !has_room(session, batch) {
+                    // The rest is decoded again, when there is room for it.
+                    decoder.restart();
+                    return (request.end, Rest::More);
+                }
+            }
+            (end, outcome)
         };
-        if requests.len() > 1 {
-            look_ahead(session, batch, scene, requests.iter().map(|request| &request.argv[..]));
-        }
-        for request in &requests {
-            take(session, batch, decoder, scene, &request.argv);
-            if !has_room(session, batch) {
-                // The rest is decoded again, when there is room for it.
-                decoder.restart();
-                return (request.end, Rest::More);
-            }
-        }
-        drop(requests);
         match outcome {
             Ok(Next::Requests) => (end, Rest::More),
             Ok(Next::Incomplete) => (end, Rest::Incomplete),
@@ -235,7 +243,7 @@ impl Connection {
         let words: SmallVec<[Vec<u8>; 8]> =
             decoder.argv(&input[begin..]).map(<[u8]>::to_vec).collect();
         let argv: Argv<'_> = words.iter().map(Vec::as_slice).collect();
-        take(session, batch, decoder, scene, &argv);
+        take(session, batch, decoder, scene, &Line::from(&argv[..]));
         (end, Rest::More)
     }
 

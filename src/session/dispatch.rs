@@ -8,9 +8,9 @@ use super::batch::{Batch, join};
 use super::state::{Door, Fate, Session};
 use super::table::{self, Handler};
 use super::web::{is_of_the_web, report_web};
-use crate::command::{self, Context, DataCommand, Flag};
+use crate::command::{self, Context, DataCommand, Flag, Invocation};
 use crate::ids::ShardId;
-use crate::keyspace::{At, KEYS_AHEAD_MAX, ScanCursor};
+use crate::keyspace::{At, KEYS_AHEAD_MAX, Key, Keyspace, ScanCursor};
 use crate::node::Node;
 use crate::resp::{ErrorReply, Reply, encode, encode_within};
 use crate::ring::Topology;
@@ -42,26 +42,85 @@ impl Scene {
     }
 }
 
-/// A data command with its words, and the slot of its keys where the way there has told it.
-#[derive(Clone, Copy, Debug)]
-struct Invocation<'a> {
-    command: &'static DataCommand,
-    argv: &'a [&'a [u8]],
-    slot: Option<Slot>,
+/// What is known of the only key of a command before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnlyKey<'a> {
+    /// Nothing, or it has no key or several.
+    Unknown,
+    /// Where it lies.
+    In(Slot),
+    /// All there is.
+    Found(Key<'a>),
 }
 
-impl Invocation<'_> {
+impl OnlyKey<'_> {
+    fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Unknown => None,
+            Self::In(slot) => Some(*slot),
+            Self::Found(key) => Some(key.slot()),
+        }
+    }
+}
+
+/// What a client sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'a> {
+    /// The command's name and arguments.
+    pub(super) argv: &'a [&'a [u8]],
+    /// What [`look_ahead`] found out.
+    pub(super) key: OnlyKey<'a>,
+}
+
+impl<'a> From<&'a [&'a [u8]]> for Line<'a> {
+    #[inline]
+    fn from(argv: &'a [&'a [u8]]) -> Self {
+        Self { argv, key: OnlyKey::Unknown }
+    }
+}
+
+/// A data command on its way. Small, for it is handed on often.
+#[derive(Clone, Copy, Debug)]
+struct Errand<'a> {
+    command: &'static DataCommand,
+    line: &'a Line<'a>,
+    /// Its only key and where that lies, as soon as the router has said it.
+    key: Option<(Slot, &'a [u8])>,
+}
+
+impl<'a> Errand<'a> {
+    fn argv(&self) -> &'a [&'a [u8]] {
+        self.line.argv
+    }
+
     fn spec(&self) -> &'static command::Spec {
         self.command.spec
+    }
+
+    /// To be run on `keyspace`: its first key is found out, unless it is known.
+    #[inline]
+    fn invocation(&self, keyspace: &Keyspace) -> Invocation<'a> {
+        let (command, argv) = (self.command, self.argv());
+        let key = match (self.line.key, self.key) {
+            (OnlyKey::Found(key), _) => key,
+            (OnlyKey::Unknown | OnlyKey::In(_), Some((slot, bytes))) => {
+                keyspace.key_in(slot, bytes)
+            }
+            (OnlyKey::Unknown | OnlyKey::In(_), None) => {
+                return Invocation::located(command, argv, keyspace);
+            }
+        };
+        Invocation { command, argv, key: Some(key) }
     }
 }
 
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
-pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, argv: &[&[u8]]) {
+pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, line: &Line<'_>) {
+    let argv = line.argv;
     batch.count();
     if let Some(command) = command::lookup(argv[0]).filter(|it| it.spec.level <= scene.level) {
         match admit(session, command.spec, argv.len()) {
-            Ok(()) => send(session, batch, scene, Invocation { command, argv, slot: None }),
+            Ok(()) => send(session, batch, scene, Errand { command, line, key: None }),
             Err(error) => reply(session, batch, &Reply::Error(error)),
         }
         return;
@@ -87,29 +146,40 @@ pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, 
     }
 }
 
-/// Lets the keys of those among `requests` that will be read on this node be fetched together.
-pub(super) fn look_ahead<'a>(
+/// Lets the keys of those among `requests` that will be read on this node be fetched together. What it finds out of a key
+/// on the way it leaves beside the request.
+pub(super) fn look_ahead<'r, 'a: 'r>(
     session: &Session,
     batch: &mut Batch,
     scene: &Scene,
-    requests: impl Iterator<Item = &'a [&'a [u8]]>,
+    requests: impl Iterator<Item = (&'r [&'a [u8]], &'r mut OnlyKey<'a>)>,
 ) {
-    let mut reads: SmallVec<[(ShardId, Slot, &[u8]); KEYS_AHEAD_MAX]> = requests
-        .filter_map(|argv| {
-            let command = command::lookup(argv[0]).filter(|command| !command.is_write())?;
-            let key = *argv.get(command.spec.only_key_position()?)?;
-            let slot = Slot::of(key);
-            Some((scene.topology.shard_of(slot), slot, key))
-        })
-        .collect();
+    let mut reads =
+        SmallVec::<[(ShardId, Slot, &'a [u8], &mut OnlyKey<'a>); KEYS_AHEAD_MAX]>::new();
+    for (argv, key) in requests {
+        if let Some(bytes) = only_key_of_read(argv) {
+            let slot = Slot::of(bytes);
+            *key = OnlyKey::In(slot);
+            reads.push((scene.topology.shard_of(slot), slot, bytes, key));
+        }
+    }
     while let Some(&(shard, ..)) = reads.first() {
         let handle = scene.node.shard(shard);
         if reads.len() > 1 && batch.may_read(handle) {
-            let here = reads.iter().filter(|(its, ..)| *its == shard);
-            handle.look_ahead(here.map(|&(_, slot, key)| (session.db, slot, key)));
+            let here = reads.iter_mut().filter(|(its, ..)| *its == shard);
+            handle.look_ahead(here.map(|(_, slot, bytes, found)| {
+                let key = handle.key(*slot, bytes);
+                **found = OnlyKey::Found(key);
+                (session.db, key)
+            }));
         }
         reads.retain(|(its, ..)| *its != shard);
     }
+}
+
+fn only_key_of_read<'a>(argv: &[&'a [u8]]) -> Option<&'a [u8]> {
+    let command = command::lookup(argv[0]).filter(|command| !command.is_write())?;
+    argv.get(command.spec.only_key_position()?).copied()
 }
 
 fn reply(session: &Session, batch: &mut Batch, reply: &Reply<'_>) {
@@ -131,14 +201,14 @@ fn authorize(session: &Session, spec: &command::Spec) -> Result<(), ErrorReply> 
 }
 
 /// Sends a data command to its shards, or answers it from local state.
-fn send(session: &mut Session, batch: &mut Batch, scene: &Scene, invocation: Invocation<'_>) {
+fn send(session: &mut Session, batch: &mut Batch, scene: &Scene, errand: Errand<'_>) {
     let (node, topology) = (&scene.node, &*scene.topology);
-    let Invocation { command, argv, .. } = invocation;
-    match router::route(topology, command, argv) {
-        Route::One(shard, slot) => {
-            send_one(session, batch, scene, node.shard(shard), Invocation { slot, ..invocation });
+    let (command, argv) = (errand.command, errand.argv());
+    match router::route(topology, command, argv, errand.line.key.slot()) {
+        Route::One(shard, key) => {
+            send_one(session, batch, scene, node.shard(shard), Errand { key, ..errand });
         }
-        Route::Anywhere => send_one(session, batch, scene, node.shard(ShardId(0)), invocation),
+        Route::Anywhere => send_one(session, batch, scene, node.shard(ShardId(0)), errand),
         Route::Many if session.door == Door::Cluster => {
             reply(session, batch, &Reply::Error(ErrorReply::CROSSSLOT));
         }
@@ -169,22 +239,21 @@ fn send_one(
     batch: &mut Batch,
     scene: &Scene,
     shard: &Shard,
-    invocation: Invocation<'_>,
+    errand: Errand<'_>,
 ) {
-    if invocation.command.is_write() {
-        if let Some(moved) = redirect(session, scene, shard, invocation) {
+    if errand.command.is_write() {
+        if let Some(moved) = redirect(session, scene, shard, errand) {
             return reply(session, batch, &Reply::Error(moved));
         }
-        if lacks_room(shard, invocation.spec(), invocation.argv) {
+        if lacks_room(shard, errand.spec(), errand.argv()) {
             return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
         }
-        let Invocation { argv, .. } = invocation;
-        return batch.push(shard.id(), Lane::Write, session.protocol, session.db, argv);
+        return batch.push(shard.id(), Lane::Write, session.protocol, session.db, errand.argv());
     }
     let joins = batch.is_queued(shard.id());
     if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
         let (out, weight) = (&mut batch.ready, &mut batch.weight);
-        match run_here(session, (out, weight), scene, shard, invocation, REPLY_BYTES_MAX) {
+        match run_here(session, (out, weight), scene, shard, errand, REPLY_BYTES_MAX) {
             Ok(()) => return,
             Err(NotHere::TooLong) => {
                 return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
@@ -196,12 +265,12 @@ fn send_one(
     if may_read_stale(session, shard) {
         // That it has to wait is no reason to send a client elsewhere: this replica answers, a little later.
         let lane = if batch.may_read(shard) { Lane::Read } else { Lane::Stale };
-        return batch.push(shard.id(), lane, session.protocol, session.db, invocation.argv);
+        return batch.push(shard.id(), lane, session.protocol, session.db, errand.argv());
     }
-    if let Some(moved) = redirect(session, scene, shard, invocation) {
+    if let Some(moved) = redirect(session, scene, shard, errand) {
         return reply(session, batch, &Reply::Error(moved));
     }
-    batch.push(shard.id(), Lane::Read, session.protocol, session.db, invocation.argv);
+    batch.push(shard.id(), Lane::Read, session.protocol, session.db, errand.argv());
 }
 
 /// Whether the command may need more memory than the shard has left. The leader looks again.
@@ -233,19 +302,19 @@ fn run_here(
     (out, batch_weight): (&mut Vec<u8>, &mut usize),
     scene: &Scene,
     shard: &Shard,
-    invocation: Invocation<'_>,
+    errand: Errand<'_>,
     bytes_max: usize,
 ) -> Result<(), NotHere> {
-    let Invocation { command, argv, slot } = invocation;
     let seed = session.random();
     let read = shard.read(scene.clock, |keyspace, now| {
-        let context = Context::new(At::new(session.db, now).within(slot), seed);
-        let weight = command::weight(command, keyspace, argv, context.at);
+        let invocation = errand.invocation(keyspace);
+        let context = Context::new(At::new(session.db, now), seed);
+        let weight = command::weight(&invocation, keyspace, context.at);
         if batch_weight.saturating_add(weight) > READ_WEIGHT_MAX {
             return Err(NotHere::NotAtOnce);
         }
         *batch_weight += weight;
-        let reply = command::run_read(command, keyspace, argv, &context);
+        let reply = command::run_read(&invocation, keyspace, &context);
         encode_within(&reply, session.protocol, bytes_max, out).map_err(|_| NotHere::TooLong)
     });
     read.unwrap_or(Err(NotHere::NotAtOnce))
@@ -256,19 +325,19 @@ fn redirect(
     session: &Session,
     scene: &Scene,
     shard: &Shard,
-    invocation: Invocation<'_>,
+    errand: Errand<'_>,
 ) -> Option<ErrorReply> {
     if session.door == Door::Plain {
         return None;
     }
-    let key = *invocation.argv.get(invocation.spec().first_key_position()?)?;
+    let key = *errand.argv().get(errand.spec().first_key_position()?)?;
     let leader = shard.leader()?;
     if leader == session.node.id() {
         return None;
     }
     // A leader whose doors are not known yet is reached by forwarding.
     let doors = scene.topology.node(leader)?.doors.as_ref()?;
-    let slot = invocation.slot.unwrap_or_else(|| Slot::of(key));
+    let slot = errand.key.map_or_else(|| Slot::of(key), |(slot, _)| slot);
     Some(ErrorReply::moved(slot.number(), &doors.host, doors.cluster_port))
 }
 
@@ -328,7 +397,8 @@ fn run_pieces_here(
     for piece in &plan.pieces {
         let mut out = Vec::new();
         let shard = scene.node.shard(piece.shard);
-        let piece = Invocation { command, argv: &piece.argv, slot: None };
+        let line = Line::from(&piece.argv[..]);
+        let piece = Errand { command, line: &line, key: None };
         run_here(session, (&mut out, batch_weight), scene, shard, piece, bytes_left)?;
         bytes_left = bytes_left.saturating_sub(out.len());
         replies.push(out);
@@ -355,6 +425,10 @@ mod tests {
     use super::*;
     use crate::session::testing::Bench;
 
+    fn line<'a>(argv: &'a [&'a [u8]]) -> Line<'a> {
+        Line::from(argv)
+    }
+
     /// A replica that does not know a command in its log stops.
     #[tokio::test(flavor = "current_thread")]
     async fn a_command_that_not_every_member_knows_is_not_taken() {
@@ -362,7 +436,7 @@ mod tests {
         for (level, expected) in [(0, "-ERR unknown command 'SET'"), (1, "+OK")] {
             let mut batch = Batch::default();
             let scene = Scene { level, ..Scene::of(&bench.session) };
-            dispatch(&mut bench.session, &mut batch, &scene, &[b"SET", b"a", b"b"]);
+            dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"SET", b"a", b"b"]));
             let mut out = Vec::new();
             batch.finish(&mut bench.session, &mut out).await;
             assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
@@ -379,16 +453,16 @@ mod tests {
         let shard = scene.topology.shard_of(Slot::of(b"a"));
         let mut batch = Batch::default();
         batch.deny_reads(shard);
-        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), None, "it is run at once");
         batch.weight = READ_WEIGHT_MAX;
-        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
         batch.weight = 0;
-        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale), "in order");
         bench.session.reads_stale = false;
-        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Read), "what is not to be stale is not");
         let mut out = Vec::new();
         batch.finish(&mut bench.session, &mut out).await;
@@ -397,11 +471,45 @@ mod tests {
         bench.session.reads_stale = true;
         batch.deny_reads(shard);
         batch.weight = READ_WEIGHT_MAX;
-        dispatch(&mut bench.session, &mut batch, &scene, &[b"GET", b"a"]);
+        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
         let mut out = Vec::new();
         batch.finish(&mut bench.session, &mut out).await;
         assert_eq!(out, b"$1\r\nv\r\n");
+    }
+
+    /// It was found out once more by the router and by the keyspace.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_key_that_is_fetched_ahead_is_known_when_it_is_read() {
+        let mut bench = Bench::start(&[], Door::Plain).await;
+        let scene = Scene::of(&bench.session);
+        // So many that it is worth it.
+        let words: Vec<Vec<u8>> = (0..9000).map(|it| format!("{{a}}{it}").into_bytes()).collect();
+        let pairs = words.iter().flat_map(|word| [&word[..], b"v"]);
+        let argv: Vec<&[u8]> = [&b"MSET"[..]].into_iter().chain(pairs).collect();
+        let (mut batch, mut out) = (Batch::default(), Vec::new());
+        dispatch(&mut bench.session, &mut batch, &scene, &line(&argv));
+        batch.finish(&mut bench.session, &mut out).await;
+        assert_eq!(out, b"+OK\r\n");
+
+        let asked: [&[&[u8]]; 4] =
+            [&[b"GET", b"{a}1"], &[b"SET", b"{a}1", b"w"], &[b"MGET", b"{a}1"], &[b"TTL", b"{a}2"]];
+        let slot = Slot::of(b"{a}");
+        let shard = scene.node.shard(scene.topology.shard_of(slot));
+        let [get, ttl] = [b"{a}1", b"{a}2"].map(|bytes| OnlyKey::Found(shard.key(slot, bytes)));
+        let mut keys = [OnlyKey::Unknown; 4];
+        let requests = asked.into_iter().zip(&mut keys);
+        look_ahead(&bench.session, &mut batch, &scene, requests);
+        assert_eq!(keys, [get, OnlyKey::Unknown, OnlyKey::Unknown, ttl]);
+        let known = Line { argv: asked[0], key: get };
+        dispatch(&mut bench.session, &mut batch, &scene, &known);
+        assert_eq!(batch.ready, b"$1\r\nv\r\n");
+
+        batch.deny_reads(shard.id());
+        let requests = asked.into_iter().zip(&mut keys);
+        look_ahead(&bench.session, &mut batch, &scene, requests);
+        let elsewhere = OnlyKey::In(slot);
+        assert_eq!(keys, [elsewhere, OnlyKey::Unknown, OnlyKey::Unknown, elsewhere]);
     }
 
     /// Faults, row D3: a page's POST whose body is commands.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::dispatch::{Scene, dispatch};
+use super::dispatch::{Line, Scene, dispatch};
 use super::state::{Door, Session};
 use crate::command::testing::{split_args, split_unquoted};
 use crate::command::{self, Registry};
@@ -42,7 +42,7 @@ impl Bench {
         let words = split_args(line).expect("quotes are closed");
         let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let scene = Scene::of(&self.session);
-        dispatch(&mut self.session, &mut self.batch, &scene, &argv);
+        dispatch(&mut self.session, &mut self.batch, &scene, &Line::from(&argv[..]));
         let mut out = Vec::new();
         self.batch.finish(&mut self.session, &mut out).await;
         if out.is_empty() { String::new() } else { Value::parse(&out).compact() }

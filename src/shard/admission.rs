@@ -84,13 +84,17 @@ pub(super) fn decode_known(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Keyspace;
     use crate::shard::proposal::testing::{body, packet_of};
     use crate::shard::window::Window;
+    use crate::stdx::hash_key::HashKey;
 
     fn all_within(body: &[u8], slots: &RangeInclusive<u16>) -> bool {
         let (mut commands, mut window) = (Commands::new(body), Window::default());
-        while window.take(&mut commands).is_some() {}
-        window.iter().all(|command| stays_within(command.found, command.argv, slots))
+        let keyspace = Keyspace::new(slots.clone(), HashKey::new([1, 2]));
+        while window.take(&mut commands, &keyspace).is_some() {}
+        let mut invocations = window.iter().map(|command| command.invocation);
+        invocations.all(|it| stays_within(it.command, it.argv, slots))
     }
 
     #[test]

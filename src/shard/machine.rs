@@ -30,7 +30,7 @@ use super::run::{AppliedPackets, Progress, Run, begin_entry, purge_weight, run_r
 use super::session_snapshot::TableWriter;
 use super::state::{BegunSnapshot, Gauges, SNAPSHOT_HEAD_VERSION, State, load};
 use crate::ids::{DbIndex, Incarnation, Session};
-use crate::keyspace::{DueKeys, Graveyard, Keyspace};
+use crate::keyspace::{DueKeys, Graveyard, Key, Keyspace};
 use crate::raft::{
     Applied, EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine,
     UnknownEntry,
@@ -214,8 +214,13 @@ impl ShardMachine {
         self.state.try_read().is_some_and(|state| state.keyspace.is_large())
     }
 
+    /// The key that `bytes` are, which lies in `slot`.
+    pub(super) fn key<'k>(&self, slot: Slot, bytes: &'k [u8]) -> Key<'k> {
+        Key::within(slot, bytes, self.hash_key)
+    }
+
     /// Lets `keys` be fetched together, before reads of them.
-    pub(super) fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
+    pub(super) fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Key<'k>)>) {
         if let Some(state) = self.state.try_read() {
             state.keyspace.look_ahead(keys);
         }
@@ -548,7 +553,7 @@ mod tests {
         for number in 0..keys {
             let body = body(&[b"SET", format!("{{a}}{number}").as_bytes(), value]);
             let mut window = Window::default();
-            let command = window.take(&mut Commands::new(&body)).unwrap();
+            let command = window.take(&mut Commands::new(&body), &state.keyspace).unwrap();
             let context = Context::new(At::new(DbIndex(0), UnixMillis(1)), 1);
             run(&mut state.keyspace, command, &context, &mut Replies::default());
         }
@@ -849,7 +854,7 @@ mod tests {
         let mut run_line = |argv: &[&[u8]]| {
             let body = body(argv);
             let mut window = Window::default();
-            let command = window.take(&mut Commands::new(&body)).unwrap();
+            let command = window.take(&mut Commands::new(&body), &state.keyspace).unwrap();
             run(&mut state.keyspace, command, &Context::new(at, 1), &mut Replies::default());
             state.keyspace.take_graveyard().len()
         };

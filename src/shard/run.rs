@@ -15,7 +15,7 @@ use super::reply::Replies;
 use super::session::Admission;
 use super::state::State;
 use super::window::{Ready, Window};
-use crate::command::{self, Context};
+use crate::command::{self, Context, Invocation};
 use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 use crate::resp::{self, ErrorReply, Reply};
 use crate::stdx::clock::UnixMillis;
@@ -184,11 +184,11 @@ impl OpenPacket {
         while !is_too_heavy {
             window.clear();
             while window.len() < ahead_max {
-                let Some(ready) = window.take(&mut commands) else { break };
+                let Some(ready) = window.take(&mut commands, &state.keyspace) else { break };
                 // What is not run weighs nothing.
                 if let (Some(left), false) = (&mut *weight_left, self.is_over) {
-                    let Ready { found, argv, .. } = ready;
-                    let weight = command::weight(found, &state.keyspace, argv, ready.at(now));
+                    let (invocation, at) = (&ready.invocation, ready.at(now));
+                    let weight = command::weight(invocation, &state.keyspace, at);
                     is_too_heavy = weight > *left;
                     if is_too_heavy {
                         window.give_back();
@@ -230,12 +230,12 @@ impl OpenPacket {
 /// that was as if it had not been run.
 pub(super) fn run(
     keyspace: &mut Keyspace,
-    command: Ready<'_, '_>,
+    command: Ready<'_>,
     context: &Context,
     replies: &mut Replies,
 ) -> bool {
-    let reply = command::run(command.found, keyspace, command.argv, context);
-    if command.found.is_write() {
+    let reply = command::run(&command.invocation, keyspace, context);
+    if command.invocation.command.is_write() {
         put_reply(&reply, command.protocol(), replies);
         return true;
     }
@@ -286,11 +286,12 @@ pub(super) fn run_reads(
         let context = Context::new(At::new(command.db, now), seed);
         let reply = match command::lookup(command.argv[0]) {
             Some(found) if !found.is_write() => {
+                let invocation = Invocation::located(found, &command.argv, keyspace);
                 if let Some(left) = &mut weight_left {
-                    let weight = command::weight(found, keyspace, &command.argv, context.at);
+                    let weight = command::weight(&invocation, keyspace, context.at);
                     *left = left.checked_sub(weight)?;
                 }
-                command::run_read(found, keyspace, &command.argv, &context)
+                command::run_read(&invocation, keyspace, &context)
             }
             Some(_) | None => {
                 Reply::Error(ErrorReply::unknown_command(command.argv.iter().copied()))

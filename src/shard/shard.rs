@@ -30,7 +30,7 @@ use super::time::ShardTime;
 use super::upkeep::Upkeep;
 use super::wire::kind;
 use crate::ids::{DbIndex, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Key, Keyspace};
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, Settled, StartError, Timekeeper, TransferOutcome,
     TransferRefusal,
@@ -304,8 +304,13 @@ impl Shard {
         self.machine.is_large()
     }
 
+    /// The key that `bytes` are, which lies in `slot`, to be looked up by [`Self::read`].
+    pub fn key<'k>(&self, slot: Slot, bytes: &'k [u8]) -> Key<'k> {
+        self.machine.key(slot, bytes)
+    }
+
     /// Lets `keys` be fetched together, before reads of them by [`Self::read`].
-    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Slot, &'k [u8])>) {
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Key<'k>)>) {
         self.machine.look_ahead(keys);
     }
 

@@ -7,11 +7,9 @@
 use smallvec::SmallVec;
 
 use super::proposal::{Commands, Head};
-use crate::command::{self, DataCommand};
-use crate::ids::DbIndex;
-use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
+use crate::command::{self, DataCommand, Invocation};
+use crate::keyspace::{At, KEYS_AHEAD_MAX, Key, Keyspace};
 use crate::resp::Protocol;
-use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 
 /// Words of a window of short commands.
@@ -22,32 +20,29 @@ const WORDS_INLINE: usize = 4 * KEYS_AHEAD_MAX;
 pub(super) struct Window<'a> {
     /// The words of all.
     words: SmallVec<[&'a [u8]; WORDS_INLINE]>,
-    commands: SmallVec<[Known; KEYS_AHEAD_MAX]>,
+    commands: SmallVec<[Known<'a>; KEYS_AHEAD_MAX]>,
 }
 
 /// A command whose words are elsewhere.
 #[derive(Clone, Copy)]
-struct Known {
+struct Known<'a> {
     found: &'static DataCommand,
     head: Head,
-    /// Of its only key, where it has one alone.
-    slot: Option<Slot>,
+    /// Its first key, found out once for whoever weighs it, fetches it and runs the command.
+    key: Option<Key<'a>>,
     /// Where its words end, which begin where those before it end.
     end: usize,
 }
 
 /// A command that is about to run.
 #[derive(Clone, Copy)]
-pub(super) struct Ready<'w, 'a> {
-    /// What it means.
-    pub found: &'static DataCommand,
-    /// Its name and arguments.
-    pub argv: &'w [&'a [u8]],
+pub(super) struct Ready<'w> {
+    /// What it means, and its words.
+    pub invocation: Invocation<'w>,
     head: Head,
-    slot: Option<Slot>,
 }
 
-impl<'a> Ready<'_, 'a> {
+impl Ready<'_> {
     /// Whether it is the first of its submission.
     pub(super) fn begins(&self) -> bool {
         self.head.begins
@@ -60,12 +55,7 @@ impl<'a> Ready<'_, 'a> {
 
     /// Where it looks, at `now`.
     pub(super) fn at(&self, now: UnixMillis) -> At {
-        At::new(self.head.db, now).within(self.slot)
-    }
-
-    fn first_key(&self) -> Option<(DbIndex, Slot, &'a [u8])> {
-        let key = *self.argv.get(self.found.spec.first_key_position()?)?;
-        Some((self.head.db, self.slot.unwrap_or_else(|| Slot::of(key)), key))
+        At::new(self.head.db, now)
     }
 }
 
@@ -81,17 +71,22 @@ impl<'a> Window<'a> {
         self.commands.clear();
     }
 
-    /// Takes the next one of `commands`, which were checked; `None` behind the last.
-    pub(super) fn take(&mut self, commands: &mut Commands<'a>) -> Option<Ready<'_, 'a>> {
+    /// Takes the next one of `commands`, which were checked and are to run on `keyspace`; `None` behind the last.
+    pub(super) fn take(
+        &mut self,
+        commands: &mut Commands<'a>,
+        keyspace: &Keyspace,
+    ) -> Option<Ready<'_>> {
         let start = self.words.len();
         let head = commands.next_into(&mut self.words)?;
         let head = head.expect("Packet::check has walked the same bytes");
         let argv = &self.words[start..];
         let found = command::lookup(argv[0]).expect("Packet::check has looked it up");
-        let only = found.spec.only_key_position();
-        let slot = only.and_then(|position| argv.get(position)).map(|key| Slot::of(key));
-        self.commands.push(Known { found, head, slot, end: self.words.len() });
-        Some(Ready { found, argv, head, slot })
+        let position = found.spec.first_key_position();
+        let key = position.and_then(|position| argv.get(position).copied());
+        let key = key.map(|key| keyspace.key(key));
+        self.commands.push(Known { found, head, key, end: self.words.len() });
+        Some(Ready { invocation: Invocation { command: found, argv, key }, head })
     }
 
     /// Gives the last one back: it is not to run now.
@@ -103,17 +98,19 @@ impl<'a> Window<'a> {
     /// Lets their keys be fetched together, before each would wait for its own.
     pub(super) fn look_ahead(&self, keyspace: &Keyspace) {
         if self.len() > 1 {
-            keyspace.look_ahead(self.iter().filter_map(|ready| ready.first_key()));
+            let keys = self.commands.iter().filter_map(|known| Some((known.head.db, known.key?)));
+            keyspace.look_ahead(keys);
         }
     }
 
     /// The commands, to be run.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Ready<'_, 'a>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Ready<'_>> {
         let mut start = 0;
         self.commands.iter().map(move |known| {
             let argv = &self.words[start..known.end];
             start = known.end;
-            Ready { found: known.found, argv, head: known.head, slot: known.slot }
+            let invocation = Invocation { command: known.found, argv, key: known.key };
+            Ready { invocation, head: known.head }
         })
     }
 }
@@ -121,7 +118,13 @@ impl<'a> Window<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::DbIndex;
     use crate::shard::proposal::put_command;
+    use crate::stdx::hash_key::HashKey;
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(0..=16_383, HashKey::new([1, 2]))
+    }
 
     fn body_of(lines: &[&str]) -> Vec<u8> {
         let mut body = Vec::new();
@@ -133,7 +136,7 @@ mod tests {
     }
 
     fn lines(window: &Window<'_>) -> Vec<String> {
-        let words = |ready: Ready<'_, '_>| ready.argv.join(&b' ');
+        let words = |ready: Ready<'_>| ready.invocation.argv.join(&b' ');
         window.iter().map(|ready| String::from_utf8(words(ready)).unwrap()).collect()
     }
 
@@ -142,21 +145,19 @@ mod tests {
         let body = body_of(&["SET a 1", "MGET a b c", "FLUSHALL", "GET"]);
         let mut commands = Commands::new(&body);
         let mut window = Window::default();
-        let first = window.take(&mut commands).unwrap();
-        assert_eq!((first.argv.len(), first.found.spec.name), (3, "set"));
+        let keyspace = keyspace();
+        let first = window.take(&mut commands, &keyspace).unwrap().invocation;
+        assert_eq!((first.argv.len(), first.command.spec.name), (3, "set"));
         for _ in 0..3 {
-            assert!(window.take(&mut commands).is_some());
+            assert!(window.take(&mut commands, &keyspace).is_some());
         }
-        assert!(window.take(&mut commands).is_none());
+        assert!(window.take(&mut commands, &keyspace).is_none());
         assert_eq!(lines(&window), ["SET a 1", "MGET a b c", "FLUSHALL", "GET"]);
-        let now = UnixMillis(5);
-        let slots: Vec<_> = window.iter().map(|ready| ready.at(now).slot()).collect();
-        assert_eq!(slots, [Some(Slot::of(b"a")), None, None, None], "of an only key that is there");
-        let dbs: Vec<_> = window.iter().map(|ready| ready.at(now).db().0).collect();
+        let dbs: Vec<_> = window.iter().map(|ready| ready.at(UnixMillis(5)).db().0).collect();
         assert_eq!(dbs, [0, 1, 2, 3]);
-        let keys: Vec<_> = window.iter().map(|ready| ready.first_key()).collect();
-        assert_eq!(keys[1], Some((DbIndex(1), Slot::of(b"a"), &b"a"[..])));
-        assert_eq!((keys[2], keys[3]), (None, None));
+        let keys: Vec<_> = window.iter().map(|ready| ready.invocation.key).collect();
+        let first = Some(keyspace.key(b"a"));
+        assert_eq!(keys, [first, first, None, None], "the first one, where it is there");
         assert!(window.iter().all(|ready| ready.protocol() == Protocol::Resp3));
     }
 
@@ -165,15 +166,16 @@ mod tests {
         let body = body_of(&["SET a 1", "DEL b c"]);
         let mut commands = Commands::new(&body);
         let mut window = Window::default();
-        while window.take(&mut commands).is_some() {}
+        let keyspace = keyspace();
+        while window.take(&mut commands, &keyspace).is_some() {}
         window.give_back();
         assert_eq!(lines(&window), ["SET a 1"]);
         window.give_back();
         assert_eq!((window.len(), window.words.len()), (0, 0));
         let mut again = Commands::new(&body);
-        window.take(&mut again);
+        window.take(&mut again, &keyspace);
         window.clear();
-        window.take(&mut again);
+        window.take(&mut again, &keyspace);
         assert_eq!(lines(&window), ["DEL b c"]);
     }
 }

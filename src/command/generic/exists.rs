@@ -32,7 +32,8 @@ const TOUCH_SPEC: Spec = Spec {
 
 fn exists(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     let keys = args.rest().iter();
-    Ok(Reply::count(keys.filter(|key| keyspace.entry(context.at, key).is_some()).count()))
+    let is_there = |key: &&&[u8]| keyspace.entry(context.at, args.key(key, keyspace)).is_some();
+    Ok(Reply::count(keys.filter(is_there).count()))
 }
 
 #[cfg(test)]

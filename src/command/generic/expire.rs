@@ -85,7 +85,7 @@ fn set_deadline(
     args: &mut Args,
     context: &Context,
 ) -> Outcome<'static> {
-    let (key, number) = (args.next_key()?, args.next_bytes()?);
+    let (key, number) = (args.next_key(keyspace)?, args.next_bytes()?);
     let conditions = Conditions::parse(args)?;
     let deadline = form
         .deadline(crate::command::parse_i64(number)?, context.now())

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn persist(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let has_deadline =
         keyspace.entry(context.at, key).is_some_and(|entry| entry.expire_at().is_some());
     if has_deadline {

@@ -49,8 +49,8 @@ fn scan(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'sta
 }
 
 /// The keys that are asked for, of those there are.
-fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let options = argv.get(2..).unwrap_or_default();
+fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let options = invocation.argv.get(2..).unwrap_or_default();
     // What is refused looks at none.
     let count = Options::parse(&mut Args::of_words(SPEC.name, options)).map_or(0, |it| it.count);
     count.min(keyspace.len(at.db()))

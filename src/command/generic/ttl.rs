@@ -75,7 +75,7 @@ fn deadline_as(
     args: &mut Args,
     context: &Context,
 ) -> Outcome<'static> {
-    let entry = keyspace.entry(context.at, args.next_key()?);
+    let entry = keyspace.entry(context.at, args.next_key(keyspace)?);
     Ok(Reply::Integer(match entry.map(Entry::expire_at) {
         None => MISSING,
         Some(None) => WITHOUT_DEADLINE,

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn type_name(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let value = keyspace.get(context.at, args.next_key()?);
+    let value = keyspace.get(context.at, args.next_key(keyspace)?);
     Ok(Reply::Simple(value.map_or("none", Value::type_name)))
 }
 

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn hexists<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let field = args.next_bytes()?;
     let hash = keyspace.hash(context.at, key)?;
     Ok(Reply::bool_int(hash.is_some_and(|hash| hash.contains(field))))

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn hget<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let field = args.next_bytes()?;
     let hash = keyspace.hash(context.at, key)?;
     Ok(hash.and_then(|hash| hash.get(field)).map_or(Reply::Null, Reply::bulk))

@@ -21,7 +21,7 @@ const SPEC: Spec = Spec {
 };
 
 fn hgetall<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let fields = keyspace.hash(context.at, key)?.into_iter().flatten();
     Ok(Reply::Map(fields.map(|(field, value)| (Reply::bulk(field), Reply::bulk(value))).collect()))
 }

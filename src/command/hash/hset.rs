@@ -46,7 +46,7 @@ fn set(
     args: &mut Args<'_>,
     context: &Context,
 ) -> Result<usize, ErrorReply> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let pairs = args.pairs()?;
     let hash = keyspace.hash_or_create(context.at, key)?;
     Ok(pairs.filter(|(field, value)| hash.insert(field, value)).count())

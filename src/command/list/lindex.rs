@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn lindex<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     // The list comes first: a missing one is nil whatever the index says.
     let Some(list) = keyspace.list(context.at, key)? else { return Ok(Reply::Null) };
     let index = index_of(args.next_i64()?, list.len());

@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn llen<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     Ok(Reply::count(keyspace.list(context.at, key)?.map_or(0, List::len)))
 }
 

@@ -42,7 +42,7 @@ fn pop<'k>(
     context: &Context,
     end: End,
 ) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     if args.remaining() > 1 {
         return Err(args.wrong_number());
     }
@@ -65,7 +65,7 @@ fn pop<'k>(
 }
 
 /// A large list goes whole, and is replied from where it waits to be freed.
-fn pop_all<'k>(keyspace: &'k mut Keyspace, key: &[u8], context: &Context, end: End) -> Reply<'k> {
+fn pop_all<'k>(keyspace: &'k mut Keyspace, key: Key<'_>, context: &Context, end: End) -> Reply<'k> {
     let list = match keyspace.remove_and_lend(context.at, key) {
         Some(Value::List(list)) => list,
         Some(

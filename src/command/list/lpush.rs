@@ -40,7 +40,7 @@ fn push<'k>(
     context: &Context,
     end: End,
 ) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     // Without one, an empty list would stay behind.
     let first = args.next_bytes()?;
     let list = keyspace.list_or_create(context.at, key)?;

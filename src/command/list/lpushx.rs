@@ -40,7 +40,7 @@ fn push<'k>(
     context: &Context,
     end: End,
 ) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let Some(list) = keyspace.list_mut(context.at, key)? else { return Ok(Reply::Integer(0)) };
     for element in args.rest() {
         list.push(end, element);

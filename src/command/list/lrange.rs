@@ -21,14 +21,17 @@ const SPEC: Spec = Spec {
 };
 
 fn lrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let (start, stop) = (args.next_i64()?, args.next_i64()?);
     let Some(list) = keyspace.list(context.at, key)? else { return Ok(Reply::Array(Vec::new())) };
     Ok(Reply::bulks(list.range(range_of(start, stop, list.len()))))
 }
 
-fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let [_, key, start, stop] = argv else { return 0 };
+fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let (&[_, _, start, stop], Some(key)) = (invocation.argv, invocation.first_key(keyspace))
+    else {
+        return 0;
+    };
     let (Ok(Some(list)), Ok(start), Ok(stop)) =
         (keyspace.list(at, key), parse_i64(start), parse_i64(stop))
     else {

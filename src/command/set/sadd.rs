@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn sadd<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     // Without one, an empty set would stay behind.
     let first = args.next_bytes()?;
     let set = keyspace.set_or_create(context.at, key)?;

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn sismember<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let member = args.next_bytes()?;
     let set = keyspace.set(context.at, key)?;
     Ok(Reply::bool_int(set.is_some_and(|set| set.contains(member))))

@@ -21,7 +21,7 @@ const SPEC: Spec = Spec {
 };
 
 fn smembers<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let members = keyspace.set(context.at, key)?.into_iter().flatten();
     Ok(Reply::Set(members.map(Reply::Bulk).collect()))
 }

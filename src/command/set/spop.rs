@@ -23,7 +23,7 @@ const SPEC: Spec = Spec {
 };
 
 fn spop<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     if args.remaining() > 1 {
         return Err(ErrorReply::SYNTAX);
     }
@@ -48,7 +48,7 @@ fn spop<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) 
 }
 
 /// A large set goes whole, and is replied from where it waits to be freed.
-fn pop_all<'k>(keyspace: &'k mut Keyspace, key: &[u8], context: &Context) -> Reply<'k> {
+fn pop_all<'k>(keyspace: &'k mut Keyspace, key: Key<'_>, context: &Context) -> Reply<'k> {
     let members = match keyspace.remove_and_lend(context.at, key) {
         Some(Value::Set(set)) => set.picked(|len| context.random_below(len)),
         Some(

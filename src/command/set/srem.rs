@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn srem<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let Some(set) = keyspace.set_mut(context.at, key)? else { return Ok(Reply::Integer(0)) };
     let removed = args.rest().iter().filter(|member| set.remove(member)).count();
     keyspace.remove_if_empty(context.at, key);

@@ -36,7 +36,7 @@ const SPEC: Spec = Spec {
 };
 
 fn zadd<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let options = Options::parse(args);
     if args.is_empty() || args.remaining() % 2 == 1 {
         return Err(ErrorReply::SYNTAX);

@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn zcard<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     Ok(Reply::count(keyspace.zset(context.at, key)?.map_or(0, ZSet::len)))
 }
 

@@ -43,7 +43,7 @@ fn pop<'k>(
     context: &Context,
     from: Extreme,
 ) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     if args.remaining() > 1 {
         return Err(ErrorReply::SYNTAX);
     }
@@ -68,7 +68,7 @@ fn pop<'k>(
 /// A large sorted set goes whole, and is replied from where it waits to be freed.
 fn pop_all<'k>(
     keyspace: &'k mut Keyspace,
-    key: &[u8],
+    key: Key<'_>,
     context: &Context,
     from: Extreme,
 ) -> Reply<'k> {

@@ -43,7 +43,7 @@ fn rank<'k>(
     context: &Context,
     counted: fn(usize, usize) -> usize,
 ) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let member = args.next_bytes()?;
     let with_score = args.token("WITHSCORE");
     args.end()?;

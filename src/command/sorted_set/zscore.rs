@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn zscore<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let member = args.next_bytes()?;
     let score = keyspace.zset(context.at, key)?.and_then(|zset| zset.score(member));
     Ok(score.map_or(Reply::Null, Reply::Double))

@@ -55,7 +55,7 @@ const SPEC: Spec = Spec {
 };
 
 fn xadd<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let mut is_created = true;
     let mut trim = TrimOptions::default();
     loop {
@@ -92,13 +92,13 @@ fn xadd<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) 
 }
 
 /// What is trimmed.
-fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let mut options = Args::of_words(SPEC.name, argv.get(2..).unwrap_or_default());
+fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let mut options = Args::of_words(SPEC.name, invocation.argv.get(2..).unwrap_or_default());
     let mut trim = TrimOptions::default();
     while options.token("NOMKSTREAM") || trim.take(&mut options).unwrap_or(false) {}
     // What is refused trims nothing.
     let Ok(Some((keep, trimming))) = trim.finish() else { return 0 };
-    let Some(&key) = argv.get(1) else { return 0 };
+    let Some(key) = invocation.first_key(keyspace) else { return 0 };
     let Ok(Some(stream)) = keyspace.stream(at, key) else { return 0 };
     let surplus = stream.surplus(keep);
     match trimming {

@@ -42,7 +42,7 @@ const XREVRANGE_SPEC: Spec = Spec {
 };
 
 fn xrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let (start, end) = (args.next_bytes()?, args.next_bytes()?);
     let request = Request::parse(start, end, args)?;
     let Some(stream) = keyspace.stream(context.at, key)? else {
@@ -52,7 +52,7 @@ fn xrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) ->
 }
 
 fn xrevrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let (end, start) = (args.next_bytes()?, args.next_bytes()?);
     let request = Request::parse(start, end, args)?;
     let Some(stream) = keyspace.stream(context.at, key)? else {
@@ -62,12 +62,12 @@ fn xrevrange<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context)
 }
 
 /// The whole stream, or as many entries as are asked for.
-fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let count = match argv {
+fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let count = match invocation.argv {
         [_, _, _, _, _, count] => parse_count(count).unwrap_or(0),
         _ => usize::MAX,
     };
-    weight::whole_value(keyspace, argv, at).min(count)
+    weight::whole_value(keyspace, invocation, at).min(count)
 }
 
 struct Request {

@@ -21,7 +21,7 @@ const SPEC: Spec = Spec {
 };
 
 fn append(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, more) = (args.next_key()?, args.next_bytes()?);
+    let (key, more) = (args.next_key(keyspace)?, args.next_bytes()?);
     let Some(string) = keyspace.string_mut(context.at, key)? else {
         keyspace.put(context.at, key, Str::from_bytes(more).into(), None);
         return Ok(Reply::count(more.len()));

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn get<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     Ok(keyspace.string(context.at, key)?.map(Str::as_bytes).into())
 }
 

@@ -20,7 +20,7 @@ const SPEC: Spec = Spec {
 };
 
 fn getdel(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     if keyspace.string(context.at, key)?.is_none() {
         return Ok(Reply::Null);
     }

@@ -35,7 +35,7 @@ const SPEC: Spec = Spec {
 };
 
 fn getex(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let key = args.next_key()?;
+    let key = args.next_key(keyspace)?;
     let (mut expiry, mut persists) = (None, false);
     while !args.is_empty() {
         if args.token("PERSIST") {

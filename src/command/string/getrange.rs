@@ -29,7 +29,7 @@ const SUBSTR_SPEC: Spec = Spec {
 };
 
 fn getrange<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
-    let (key, start, end) = (args.next_key()?, args.next_i64()?, args.next_i64()?);
+    let (key, start, end) = (args.next_key(keyspace)?, args.next_i64()?, args.next_i64()?);
     let string = keyspace.string(context.at, key)?.map(Str::as_bytes).unwrap_or_default();
     Ok(Reply::Bulk(part(string, start, end)))
 }

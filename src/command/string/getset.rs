@@ -21,7 +21,7 @@ const SPEC: Spec = Spec {
 };
 
 fn getset(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, value) = (args.next_key()?, args.next_bytes()?);
+    let (key, value) = (args.next_key(keyspace)?, args.next_bytes()?);
     let old = keyspace.string(context.at, key)?.map(|old| old.as_bytes().into_owned());
     keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
     Ok(old.into())

@@ -45,25 +45,30 @@ const DECRBY_SPEC: Spec = Spec {
 };
 
 fn incr(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    add(1, args.next_key()?, keyspace, context)
+    add(1, args.next_key(keyspace)?, keyspace, context)
 }
 
 fn decr(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    add(-1, args.next_key()?, keyspace, context)
+    add(-1, args.next_key(keyspace)?, keyspace, context)
 }
 
 fn incrby(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, increment) = (args.next_key()?, args.next_i64()?);
+    let (key, increment) = (args.next_key(keyspace)?, args.next_i64()?);
     add(increment, key, keyspace, context)
 }
 
 fn decrby(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, decrement) = (args.next_key()?, args.next_i64()?);
+    let (key, decrement) = (args.next_key(keyspace)?, args.next_i64()?);
     let increment = decrement.checked_neg().ok_or(ErrorReply::DECREMENT_OVERFLOW)?;
     add(increment, key, keyspace, context)
 }
 
-fn add(increment: i64, key: &[u8], keyspace: &mut Keyspace, context: &Context) -> Outcome<'static> {
+fn add(
+    increment: i64,
+    key: Key<'_>,
+    keyspace: &mut Keyspace,
+    context: &Context,
+) -> Outcome<'static> {
     let Some(string) = keyspace.string_mut(context.at, key)? else {
         keyspace.put(context.at, key, Str::from_i64(increment).into(), None);
         return Ok(Reply::Integer(increment));

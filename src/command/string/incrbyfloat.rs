@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn incrbyfloat(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, increment) = (args.next_key()?, args.next_bytes()?);
+    let (key, increment) = (args.next_key(keyspace)?, args.next_bytes()?);
     let string = keyspace.string_mut(context.at, key)?;
     let number = match &string {
         Some(string) => parse(&string.as_bytes())?,

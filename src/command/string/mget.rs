@@ -19,8 +19,9 @@ const SPEC: Spec = Spec {
 };
 
 fn mget<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
-    let string = |key: &&[u8]| keyspace.string(context.at, key).ok().flatten();
-    let strings = args.rest().iter().map(|key| string(key).map(Str::as_bytes).into());
+    let keys = args.rest().iter().map(|key| args.key(key, keyspace));
+    let strings = keys.map(|key| keyspace.string(context.at, key).ok().flatten());
+    let strings = strings.map(|string| string.map(Str::as_bytes).into());
     Ok(Reply::Array(strings.collect()))
 }
 

@@ -31,18 +31,19 @@ const IF_MISSING_SPEC: Spec = Spec {
 
 fn mset(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     for (key, value) in args.pairs()? {
-        keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
+        keyspace.put(context.at, args.key(key, keyspace), Str::from_bytes(value).into(), None);
     }
     Ok(Reply::OK)
 }
 
 fn msetnx(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     let pairs = args.pairs()?;
-    if pairs.clone().any(|(key, _)| keyspace.entry(context.at, key).is_some()) {
+    let is_there = |key| keyspace.entry(context.at, args.key(key, keyspace)).is_some();
+    if pairs.clone().any(|(key, _)| is_there(key)) {
         return Ok(Reply::Integer(0));
     }
     for (key, value) in pairs {
-        keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
+        keyspace.put(context.at, args.key(key, keyspace), Str::from_bytes(value).into(), None);
     }
     Ok(Reply::Integer(1))
 }

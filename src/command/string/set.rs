@@ -51,7 +51,7 @@ const SPEC: Spec = Spec {
 };
 
 fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, value) = (args.next_key()?, args.next_bytes()?);
+    let (key, value) = (args.next_key(keyspace)?, args.next_bytes()?);
     if args.is_empty() {
         keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
         return Ok(Reply::OK);
@@ -81,9 +81,10 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
 }
 
 /// The old string, where that is copied.
-fn weigh(keyspace: &Keyspace, argv: &[&[u8]], at: At) -> usize {
-    let gets = argv.iter().skip(PLAIN_WORDS).any(|word| word.eq_ignore_ascii_case(b"GET"));
-    if gets { weight::whole_value(keyspace, argv, at) } else { 0 }
+fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let gets =
+        invocation.argv.iter().skip(PLAIN_WORDS).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    if gets { weight::whole_value(keyspace, invocation, at) } else { 0 }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,7 +46,7 @@ fn set_for(
     args: &mut Args,
     context: &Context,
 ) -> Outcome<'static> {
-    let (key, time, value) = (args.next_key()?, args.next_bytes()?, args.next_bytes()?);
+    let (key, time, value) = (args.next_key(keyspace)?, args.next_bytes()?, args.next_bytes()?);
     let deadline = Expiry::new(form, time).deadline(context.now(), args.command_name())?;
     keyspace.put(context.at, key, Str::from_bytes(value).into(), Some(deadline));
     Ok(Reply::OK)

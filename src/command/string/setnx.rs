@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
 };
 
 fn setnx(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, value) = (args.next_key()?, args.next_bytes()?);
+    let (key, value) = (args.next_key(keyspace)?, args.next_bytes()?);
     if keyspace.entry(context.at, key).is_some() {
         return Ok(Reply::Integer(0));
     }

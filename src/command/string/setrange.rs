@@ -21,7 +21,7 @@ const SPEC: Spec = Spec {
 };
 
 fn setrange(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let (key, offset, part) = (args.next_key()?, args.next_i64()?, args.next_bytes()?);
+    let (key, offset, part) = (args.next_key(keyspace)?, args.next_i64()?, args.next_bytes()?);
     if offset < 0 {
         return Err(ErrorReply::OFFSET_OUT_OF_RANGE);
     }

@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
 };
 
 fn strlen(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
-    let string = keyspace.string(context.at, args.next_key()?)?;
+    let string = keyspace.string(context.at, args.next_key(keyspace)?)?;
     Ok(Reply::count(string.map_or(0, Str::len)))
 }
 
