@@ -157,7 +157,7 @@ impl CompactTable {
 
     /// Makes room for one more entry.
     fn make_room(&mut self, hash_key: HashKey) {
-        assert!(self.entries.len() < ENTRIES_MAX, "a segment is cut long before");
+        assert!(self.entries.len() < ENTRIES_MAX, "a bucket is cut long before");
         if self.entries.len() == self.entries.capacity() {
             // Half as much again: entries are large, and most tables stay as they are for long.
             self.entries.reserve_exact((self.entries.len() / 2).max(CELLS_MIN / 2));

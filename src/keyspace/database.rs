@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::table::{Counts, Segment, SlotTable};
+use super::table::{Bucket, Counts, SlotTable};
 use super::{Entry, Value};
 
 /// The keys of one database. Allocated when its first key arrives, so unused databases cost nothing.
@@ -55,8 +55,8 @@ impl Graveyard {
     /// Takes the keys of a slot that nobody needs any more. Few small ones are freed at once.
     pub(super) fn bury_table(&mut self, table: SlotTable) {
         const KEYS_FREED_MAX: usize = 64;
-        let is_large = |segment: &Segment| segment.unordered().any(|it| it.value.is_large());
-        if table.len() > KEYS_FREED_MAX || table.segments().any(|(_, segment)| is_large(segment)) {
+        let is_large = |bucket: &Bucket| bucket.unordered().any(|it| it.value.is_large());
+        if table.len() > KEYS_FREED_MAX || table.buckets().any(|(_, bucket)| is_large(bucket)) {
             self.tables.push(table);
         }
     }

@@ -1,7 +1,7 @@
 //! Deadlines: which keys are due, and their removal.
 //!
 //! A due key is invisible to every command already; removing it is a replicated purge that the leader
-//! proposes from [`Keyspace::due_keys`]. Each segment and each database knows a time before which nothing in
+//! proposes from [`Keyspace::due_keys`]. Each bucket and each database knows a time before which nothing in
 //! it is due, so asking costs nothing while nothing is.
 //!
 //! A look goes over a bounded number of entries, for it holds up all commands, and the next one goes on behind it: one
@@ -16,7 +16,7 @@ use super::keyspace::DATABASES;
 use super::table::NEVER;
 use super::{Bin, Entry, Keyspace};
 
-/// Entries and segments that one look visits, about: a millisecond's work.
+/// Entries and buckets that one look visits, about: a millisecond's work.
 const VISITS_MAX: usize = 32 * 1024;
 
 /// Bytes of keys that one look takes, about: they all go into one entry of the log, which takes no larger one than the
@@ -28,7 +28,7 @@ const KEY_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Sweep {
     db: usize,
     table: usize,
-    /// The position within the slot from which on segments are still to be visited.
+    /// The position within the slot from which on buckets are still to be visited.
     position: u64,
     /// The earliest deadline of the database, as far as it was visited; `None` before that was begun.
     earliest: Option<UnixMillis>,
@@ -76,7 +76,7 @@ impl Look {
 }
 
 impl Keyspace {
-    /// Keys whose deadline has come at `now`, in no particular order: some `keys_max` of them, and at most a segment's
+    /// Keys whose deadline has come at `now`, in no particular order: some `keys_max` of them, and at most a bucket's
     /// more; fewer where they are long. Goes on where the look before it ended.
     ///
     /// Needs `&mut self` to sharpen its bounds; the logical state stays as it is.
@@ -122,7 +122,7 @@ impl Database {
         let mut earliest = sweep.earliest.unwrap_or(NEVER);
         for (index, table) in self.tables.iter_mut().enumerate().skip(sweep.table) {
             let from = sweep.position;
-            for (begin, segment) in table.segments_mut().filter(|(begin, _)| *begin >= from) {
+            for (begin, bucket) in table.buckets_mut().filter(|(begin, _)| *begin >= from) {
                 let rest =
                     Sweep { table: index, position: begin, earliest: Some(earliest), ..*sweep };
                 if look.is_over() {
@@ -130,18 +130,18 @@ impl Database {
                     return false;
                 }
                 look.visit(1);
-                if segment.earliest() <= look.now {
-                    look.visit(segment.len());
+                if bucket.earliest() <= look.now {
+                    look.visit(bucket.len());
                     let now = look.now;
-                    let expired = segment.unordered().filter(|entry| entry.is_expired(now));
+                    let expired = bucket.unordered().filter(|entry| entry.is_expired(now));
                     if !look.take(db, expired) {
                         // Here again, when these are gone.
                         *sweep = rest;
                         return false;
                     }
-                    segment.tighten_earliest();
+                    bucket.tighten_earliest();
                 }
-                earliest = earliest.min(segment.earliest());
+                earliest = earliest.min(bucket.earliest());
             }
             sweep.position = 0;
         }
@@ -157,7 +157,7 @@ fn key_of(entry: &Entry) -> Bin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::table::SEGMENT_ENTRIES_MAX;
+    use crate::keyspace::table::BUCKET_ENTRIES_MAX;
     use crate::keyspace::testing::{HASH_KEY, all_due};
     use crate::keyspace::{At, Str, Value};
     use crate::slot::Slot;
@@ -269,7 +269,7 @@ mod tests {
         let (mut found, mut looks) = (std::collections::BTreeSet::new(), 0);
         loop {
             let due = keyspace.due_keys(UnixMillis(9), 1000);
-            assert!(due.keys.len() < 1000 + SEGMENT_ENTRIES_MAX);
+            assert!(due.keys.len() < 1000 + BUCKET_ENTRIES_MAX);
             looks += 1;
             for (_, key) in due.keys {
                 assert!(found.insert(key), "found again before it could be removed");
@@ -287,9 +287,9 @@ mod tests {
         while !keyspace.due_keys(UnixMillis(49), 1000).is_all {
             looks_for_nothing += 1;
         }
-        assert!(looks > KEYS / (1000 + SEGMENT_ENTRIES_MAX), "{looks}");
+        assert!(looks > KEYS / (1000 + BUCKET_ENTRIES_MAX), "{looks}");
         assert!(
-            looks_for_nothing >= KEYS / (VISITS_MAX + SEGMENT_ENTRIES_MAX),
+            looks_for_nothing >= KEYS / (VISITS_MAX + BUCKET_ENTRIES_MAX),
             "{looks_for_nothing}"
         );
         assert_eq!(due(&mut keyspace, 50).len(), KEYS);

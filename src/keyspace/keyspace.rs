@@ -250,8 +250,8 @@ impl Keyspace {
     /// The part of [`Keyspace::digest`] that `db` contributes; 0 when it is empty.
     pub fn digest_of(&self, db: DbIndex) -> u64 {
         let tables = self.database(db).into_iter().flat_map(|database| &database.tables);
-        let segments = tables.flat_map(SlotTable::segments);
-        segments.map(|(_, segment)| segment.digest(db)).fold(0, u64::wrapping_add)
+        let buckets = tables.flat_map(SlotTable::buckets);
+        buckets.map(|(_, bucket)| bucket.digest(db)).fold(0, u64::wrapping_add)
     }
 
     fn flush_into(&mut self, index: usize, graveyard: &mut Graveyard) {

@@ -169,7 +169,7 @@ fn a_value_that_changes_half_way_is_written_as_it_was() {
     }
 }
 
-/// A change copied all of its segment, whatever lay there.
+/// A change copied all of its bucket, whatever lay there.
 #[test]
 fn a_change_copies_no_large_neighbour() {
     let mut keyspace = keyspace();

@@ -31,12 +31,12 @@ pub(super) struct Item {
 /// A sequence of items with their ranks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ranked {
-    root: Node,
+    root: Subtree,
     len: usize,
 }
 
 #[derive(Clone, Debug)]
-enum Node {
+enum Subtree {
     Leaf(Vec<Item>),
     Inner(Vec<Child>),
 }
@@ -45,10 +45,10 @@ enum Node {
 struct Child {
     count: usize,
     first: Item,
-    node: Node,
+    node: Subtree,
 }
 
-impl Default for Node {
+impl Default for Subtree {
     fn default() -> Self {
         Self::Leaf(Vec::new())
     }
@@ -83,8 +83,10 @@ impl Ranked {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(items) => return rank + items.partition_point(|item| is_before(*item)),
-                Node::Inner(children) => {
+                Subtree::Leaf(items) => {
+                    return rank + items.partition_point(|item| is_before(*item));
+                }
+                Subtree::Inner(children) => {
                     let after = children.partition_point(|child| is_before(child.first));
                     let Some(last) = after.checked_sub(1) else { return rank };
                     rank += children[..last].iter().map(|child| child.count).sum::<usize>();
@@ -108,7 +110,7 @@ impl Ranked {
         assert!(rank <= self.len, "a rank is at most the length");
         if let Some(right) = insert(&mut self.root, rank, item) {
             let left = wrap(std::mem::take(&mut self.root));
-            self.root = Node::Inner(vec![left, right]);
+            self.root = Subtree::Inner(vec![left, right]);
         }
         self.len += 1;
     }
@@ -118,7 +120,7 @@ impl Ranked {
         assert!(rank < self.len, "only an item that exists is removed");
         let item = remove(&mut self.root, rank);
         self.len -= 1;
-        while let Node::Inner(children) = &mut self.root
+        while let Subtree::Inner(children) = &mut self.root
             && children.len() <= 1
         {
             self.root = children.pop().map(|child| child.node).unwrap_or_default();
@@ -133,11 +135,11 @@ impl Ranked {
         let mut rank = rank;
         loop {
             match node {
-                Node::Leaf(items) => {
+                Subtree::Leaf(items) => {
                     items[rank] = item;
                     return;
                 }
-                Node::Inner(children) => {
+                Subtree::Inner(children) => {
                     let (at, inner) = locate(children, rank);
                     let child = &mut children[at];
                     if inner == 0 {
@@ -161,8 +163,8 @@ impl Ranked {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(items) => return (items, rank),
-                Node::Inner(children) => {
+                Subtree::Leaf(items) => return (items, rank),
+                Subtree::Inner(children) => {
                     let (at, inner) = locate(children, rank);
                     rank = inner;
                     node = &children[at].node;
@@ -238,13 +240,13 @@ fn locate(children: &[Child], rank: usize) -> (usize, usize) {
 }
 
 /// Inserts below `node`; a node that had to be cut returns its right part.
-fn insert(node: &mut Node, rank: usize, item: Item) -> Option<Child> {
+fn insert(node: &mut Subtree, rank: usize, item: Item) -> Option<Child> {
     match node {
-        Node::Leaf(items) => {
+        Subtree::Leaf(items) => {
             items.insert(rank, item);
             (items.len() > LEAF_ITEMS_MAX).then(|| leaf(split(items, rank)))
         }
-        Node::Inner(children) => {
+        Subtree::Inner(children) => {
             let (at, inner_rank) = locate(children, rank);
             let child = &mut children[at];
             let right = insert(&mut child.node, inner_rank, item);
@@ -269,10 +271,10 @@ fn split<T>(parts: &mut Vec<T>, inserted: usize) -> Vec<T> {
     right
 }
 
-fn remove(node: &mut Node, rank: usize) -> Item {
+fn remove(node: &mut Subtree, rank: usize) -> Item {
     match node {
-        Node::Leaf(items) => items.remove(rank),
-        Node::Inner(children) => {
+        Subtree::Leaf(items) => items.remove(rank),
+        Subtree::Inner(children) => {
             let (at, inner_rank) = locate(children, rank);
             let child = &mut children[at];
             let item = remove(&mut child.node, inner_rank);
@@ -306,7 +308,7 @@ fn merge_around(children: &mut Vec<Child>, at: usize) {
     }
 }
 
-impl Node {
+impl Subtree {
     fn first(&self) -> Item {
         match self {
             Self::Leaf(items) => items[0],
@@ -348,15 +350,15 @@ impl Node {
 }
 
 fn leaf(items: Vec<Item>) -> Child {
-    wrap(Node::Leaf(items))
+    wrap(Subtree::Leaf(items))
 }
 
 fn inner(children: Vec<Child>) -> Child {
-    wrap(Node::Inner(children))
+    wrap(Subtree::Inner(children))
 }
 
 /// The child that `node`, which is not empty, becomes.
-fn wrap(node: Node) -> Child {
+fn wrap(node: Subtree) -> Child {
     Child { count: node.count(), first: node.first(), node }
 }
 
@@ -372,13 +374,13 @@ mod tests {
     }
 
     /// Checks the invariants below `node` and returns its depth.
-    fn depth(node: &Node) -> usize {
+    fn depth(node: &Subtree) -> usize {
         match node {
-            Node::Leaf(items) => {
+            Subtree::Leaf(items) => {
                 assert!(items.len() <= LEAF_ITEMS_MAX);
                 1
             }
-            Node::Inner(children) => {
+            Subtree::Inner(children) => {
                 assert!(!children.is_empty() && children.len() <= CHILDREN_MAX);
                 let depths: Vec<_> = children.iter().map(|child| depth(&child.node)).collect();
                 assert!(depths.iter().all(|depth| *depth == depths[0]));

@@ -1,10 +1,10 @@
 //! The whole keyspace as bytes, at one point in time, while it goes on changing.
 //!
 //! [`Keyspace::begin_snapshot`] marks the moment. [`Keyspace::snapshot_step`], called again and again, writes
-//! out so many bytes that were not written yet, be it a part of a value. A change of a segment that is still to be
-//! written first keeps the segment's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next
+//! out so many bytes that were not written yet, be it a part of a value. A change of a bucket that is still to be
+//! written first keeps the bucket's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next
 //! steps hand them on. A flushed database is handed to the snapshot whole. So no process is forked, and nobody waits for
-//! more than a segment of small values (at most 1792 of [`SMALL_BYTES_MAX`]) and the one value that changes.
+//! more than a bucket of small values (at most 1792 of [`SMALL_BYTES_MAX`]) and the one value that changes.
 //! Dragonfly's snapshots work by the same idea.
 //!
 //! *Large values.* Those beside the one that changes are not copied but noted, and written before the walk goes on.
@@ -66,7 +66,7 @@ use super::error::DecodeError;
 use super::key::KeyHash;
 use super::keyspace::DATABASES;
 use super::parts::{Cursor, Spelling, Window};
-use super::table::{Segment, SlotTable};
+use super::table::{Bucket, SlotTable};
 use super::{Bin, Entry, Keyspace, Loader, Value};
 
 /// The version of the bytes, the first byte of every record.
@@ -75,14 +75,14 @@ pub const FORMAT: u8 = 3;
 /// Where the type of an entry would be: the record ends.
 pub(super) const RECORD_END: u8 = 0xff;
 
-/// The longest entry that is copied because another one of its segment changes, in bytes. (In tests, what is large and what
+/// The longest entry that is copied because another one of its bucket changes, in bytes. (In tests, what is large and what
 /// takes more than one block is small enough to be common.)
 const SMALL_BYTES_MAX: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// The length of the blocks in which bytes are kept aside.
 const KEPT_BLOCK_BYTES: usize = if cfg!(test) { 256 } else { 256 * 1024 };
 
-/// What a digest reckons for an entry beside its bytes, and for a segment even when it is empty.
+/// What a digest reckons for an entry beside its bytes, and for a bucket even when it is empty.
 const VISIT_BYTES: usize = 64;
 
 /// Whether a snapshot needs another step.
@@ -113,10 +113,10 @@ enum Purpose {
 /// The way through all entries.
 #[derive(Debug)]
 struct Walk {
-    /// What `Segment::saved_in` says of the segments this snapshot has; the number after it says it of the one
-    /// segment that it has a part of.
+    /// What `Bucket::saved_in` says of the buckets this snapshot has; the number after it says it of the one
+    /// bucket that it has a part of.
     number: u32,
-    /// How many entries of that segment it has, in scan order.
+    /// How many entries of that bucket it has, in scan order.
     part: usize,
     /// What the scan order comes from.
     hash_key: HashKey,
@@ -124,9 +124,9 @@ struct Walk {
     /// The database and the table in it at which the next step looks first.
     database: usize,
     table: usize,
-    /// The entry of which it has a part. It lies in a segment that is or counts as written.
+    /// The entry of which it has a part. It lies in a bucket that is or counts as written.
     open: Option<Open>,
-    /// Large entries that it does not have, of segments that count as written.
+    /// Large entries that it does not have, of buckets that count as written.
     noted: BTreeSet<Noted>,
 }
 
@@ -161,8 +161,8 @@ trait Taker {
     /// Whether this step takes more.
     fn has_room(&self) -> bool;
 
-    /// A segment is looked at.
-    fn pass_segment(&mut self);
+    /// A bucket is looked at.
+    fn pass_bucket(&mut self);
 
     fn begin_record(&mut self, db: DbIndex, slot: Slot);
 
@@ -190,7 +190,7 @@ impl Keyspace {
         if self.snapshot.is_some() {
             return false;
         }
-        // Zero is what new segments bear; each snapshot has two numbers. After two thousand million snapshots a mark
+        // Zero is what new buckets bear; each snapshot has two numbers. After two thousand million snapshots a mark
         // could be mistaken; at one per second that is in the year 2094.
         self.snapshots_begun = self.snapshots_begun.wrapping_add(2).max(2);
         let sources = std::array::from_fn(|index| match &self.databases[index] {
@@ -233,9 +233,9 @@ impl Keyspace {
         }
         let key = self.key(key);
         let (table, hash) = (self.table(db, key.slot())?, key.hash());
-        let (segment, entry) = table.find_within(hash, key.bytes())?;
+        let (bucket, entry) = table.find_within(hash, key.bytes())?;
         let is_there = |noted: &Noted| (noted.db, noted.hash) == (db, hash);
-        let has_it = segment.saved_in == walk.number
+        let has_it = bucket.saved_in == walk.number
             && !walk.open.as_ref().is_some_and(|open| is_there(&open.noted))
             && !walk.has_noted(db, hash);
         (!has_it).then_some(&entry.value)
@@ -318,7 +318,7 @@ impl Keyspace {
 }
 
 impl Snapshot {
-    /// Keeps aside what is not written of the key of `hash`, which is about to change, and of its segment in `table`.
+    /// Keeps aside what is not written of the key of `hash`, which is about to change, and of its bucket in `table`.
     pub(super) fn keep(&mut self, db: DbIndex, slot: Slot, hash: KeyHash, table: &mut SlotTable) {
         let Self { walk, purpose } = self;
         if !matches!(walk.sources.get(usize::from(db.0)), Some(Source::Live)) {
@@ -332,13 +332,13 @@ impl Snapshot {
         while let Some(noted) = walk.pop_noted(db, hash) {
             purpose.keep_whole(db, slot, noted.find(table));
         }
-        let segment = table.segment_mut(hash);
-        if segment.saved_in == walk.number {
+        let bucket = table.bucket_mut(hash);
+        if bucket.saved_in == walk.number {
             return;
         }
         let mut record = Vec::new();
-        let entries = segment.ordered_from(0, walk.hash_key);
-        for (position, entry) in entries.into_iter().skip(has_of(segment, walk.number, walk.part)) {
+        let entries = bucket.ordered_from(0, walk.hash_key);
+        for (position, entry) in entries.into_iter().skip(has_of(bucket, walk.number, walk.part)) {
             if purpose.keep_small(&mut record, (db, slot), entry) {
                 continue;
             }
@@ -351,7 +351,7 @@ impl Snapshot {
             }
         }
         purpose.keep_record(record);
-        segment.saved_in = walk.number;
+        bucket.saved_in = walk.number;
     }
 
     /// Takes over the flushed database `index` when the snapshot still needs it, else gives it back.
@@ -439,7 +439,7 @@ impl Walk {
         true
     }
 
-    /// Takes the entries of segments that this snapshot does not have, where they live, until there is no more room. What was
+    /// Takes the entries of buckets that this snapshot does not have, where they live, until there is no more room. What was
     /// flushed goes to the `graveyard` then.
     fn go_on(
         &mut self,
@@ -459,16 +459,16 @@ impl Walk {
             for (slot, table) in
                 (first_slot..Slot::COUNT).filter_map(Slot::new).zip(tables).skip(self.table)
             {
-                let segments = table.segments_mut().map(|(_, segment)| segment);
-                for segment in segments.filter(|it| it.saved_in != self.number) {
+                let buckets = table.buckets_mut().map(|(_, bucket)| bucket);
+                for bucket in buckets.filter(|it| it.saved_in != self.number) {
                     if !to.has_room() {
                         return SnapshotProgress::More;
                     }
-                    let has = has_of(segment, self.number, self.part);
-                    match take_segment((db, slot), segment, self.hash_key, has, to) {
-                        Taken::Whole => segment.saved_in = self.number,
+                    let has = has_of(bucket, self.number, self.part);
+                    match take_bucket((db, slot), bucket, self.hash_key, has, to) {
+                        Taken::Whole => bucket.saved_in = self.number,
                         Taken::Part(part, open) => {
-                            segment.saved_in = self.number + 1;
+                            bucket.saved_in = self.number + 1;
                             self.part = part;
                             self.open = open;
                             return SnapshotProgress::More;
@@ -489,32 +489,32 @@ impl Walk {
     }
 }
 
-/// How many entries of a segment that it does not have whole the snapshot of this number has.
-fn has_of(segment: &Segment, number: u32, part: usize) -> usize {
-    if segment.saved_in == number + 1 { part } else { 0 }
+/// How many entries of a bucket that it does not have whole the snapshot of this number has.
+fn has_of(bucket: &Bucket, number: u32, part: usize) -> usize {
+    if bucket.saved_in == number + 1 { part } else { 0 }
 }
 
-/// What was taken of a segment.
+/// What was taken of a bucket.
 enum Taken {
     Whole,
     /// So many of its entries, the last perhaps not whole.
     Part(usize, Option<Open>),
 }
 
-/// Takes a record of `segment`'s entries but the first `skipped`, until there is no more room.
-fn take_segment(
+/// Takes a record of `bucket`'s entries but the first `skipped`, until there is no more room.
+fn take_bucket(
     (db, slot): (DbIndex, Slot),
-    segment: &Segment,
+    bucket: &Bucket,
     hash_key: HashKey,
     skipped: usize,
     to: &mut impl Taker,
 ) -> Taken {
-    to.pass_segment();
-    if segment.len() <= skipped {
+    to.pass_bucket();
+    if bucket.len() <= skipped {
         return Taken::Whole;
     }
     to.begin_record(db, slot);
-    let entries = segment.ordered_from(0, hash_key);
+    let entries = bucket.ordered_from(0, hash_key);
     for (number, (_, entry)) in entries.into_iter().enumerate().skip(skipped) {
         // A record has one at least.
         if number > skipped && !to.has_room() {
@@ -549,7 +549,7 @@ impl Taker for Page<'_> {
         self.room() > 0
     }
 
-    fn pass_segment(&mut self) {}
+    fn pass_bucket(&mut self) {}
 
     fn begin_record(&mut self, db: DbIndex, slot: Slot) {
         put_record_head(self.out, db, slot);
@@ -595,7 +595,7 @@ impl Taker for Summing<'_> {
         self.room > 0
     }
 
-    fn pass_segment(&mut self) {
+    fn pass_bucket(&mut self) {
         self.room = self.room.saturating_sub(VISIT_BYTES);
     }
 
@@ -1006,7 +1006,7 @@ mod tests {
         assert_eq!(loaded(&backwards).digest(), keyspace.digest());
     }
 
-    /// Fault M1: a segment of large values made a chunk of more than 1 GiB, and so did changes of many segments during a
+    /// Fault M1: a bucket of large values made a chunk of more than 1 GiB, and so did changes of many buckets during a
     /// snapshot, and a large value. A step gives no more than its budget, whatever happened since the last.
     #[test]
     fn a_step_gives_no_more_than_its_budget() {
@@ -1029,7 +1029,7 @@ mod tests {
             }
             steps += 1;
             match steps {
-                // In the middle of the large segment, and one that is written or not.
+                // In the middle of the large bucket, and one that is written or not.
                 3 => set(&mut keyspace, 0, "{t}7", "changed"),
                 5 => (0..20).for_each(|number| {
                     set(&mut keyspace, 0, &format!("other{number}"), "changed");
@@ -1065,7 +1065,7 @@ mod tests {
         }
     }
 
-    /// A hash tag fills one slot; it is written segment by segment and saved aside in the same measure.
+    /// A hash tag fills one slot; it is written bucket by bucket and saved aside in the same measure.
     #[test]
     fn a_full_slot_is_written_in_pieces() {
         let mut keyspace = keyspace();
@@ -1077,7 +1077,7 @@ mod tests {
         let (mut bytes, mut steps) = (Vec::new(), 0);
         while keyspace.snapshot_step(1, &mut bytes) == SnapshotProgress::More {
             steps += 1;
-            // Every step is followed by a change and a removal, the second by growth that cuts segments.
+            // Every step is followed by a change and a removal, the second by growth that cuts buckets.
             set(&mut keyspace, 0, &format!("{{t}}{}", steps * 7), "changed");
             drop(keyspace.remove(AT, keyspace.key(format!("{{t}}{}", 8000 - steps).as_bytes())));
             let growth = if steps == 2 { 0..12_000 } else { 0..0 };

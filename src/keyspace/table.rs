@@ -1,10 +1,10 @@
 //! The keys of one slot of one database.
 //!
-//! A slot is one hash table until it holds [`SEGMENT_ENTRIES_MAX`] keys. Then it is cut in two by hash, and
-//! so on: each [`Segment`] owns a contiguous range of *positions*, so a slot that a hash tag has filled with
+//! A slot is one hash table until it holds [`BUCKET_ENTRIES_MAX`] keys. Then it is cut in two by hash, and
+//! so on: each [`Bucket`] owns a contiguous range of *positions*, so a slot that a hash tag has filled with
 //! millions of keys is never rehashed, scanned or written to a snapshot in one go.
 //!
-//! The position of a key is the low 48 bits of its hash. It is the order in which keys are listed; segments
+//! The position of a key is the low 48 bits of its hash. It is the order in which keys are listed; buckets
 //! are cut by its highest bits, hash tables place by its lowest, and their tags use the bits above it, so none of
 //! the three spoils another.
 
@@ -17,8 +17,8 @@ use super::database::Graveyard;
 use super::key::{KeyHash, POSITION_BITS};
 use super::{Entry, Value};
 
-/// The entries at which a segment is cut in two: little enough to be moved in a fraction of a millisecond.
-pub(super) const SEGMENT_ENTRIES_MAX: usize = 1792;
+/// The entries at which a bucket is cut in two: little enough to be moved in a fraction of a millisecond.
+pub(super) const BUCKET_ENTRIES_MAX: usize = 1792;
 
 /// A table of at most this capacity is kept when its entries go: it is the smallest there is.
 const KEPT_CAPACITY_MAX: usize = 4;
@@ -43,23 +43,23 @@ pub(super) const NEVER: UnixMillis = UnixMillis(u64::MAX);
 
 /// The keys whose positions lie in one range of one slot.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct Bucket {
     entries: CompactTable,
-    /// No deadline of the segment is earlier.
+    /// No deadline of the bucket is earlier.
     earliest: UnixMillis,
     /// How many entries have a deadline.
     expires: u32,
-    /// The last snapshot that has this segment, by its number.
+    /// The last snapshot that has this bucket, by its number.
     pub(super) saved_in: u32,
 }
 
-impl Default for Segment {
+impl Default for Bucket {
     fn default() -> Self {
         Self { entries: CompactTable::default(), earliest: NEVER, expires: 0, saved_in: 0 }
     }
 }
 
-impl Segment {
+impl Bucket {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -99,7 +99,7 @@ impl Segment {
         self.earliest = deadlines.min().unwrap_or(NEVER);
     }
 
-    /// Moves what lies at `middle` or after it to a new segment.
+    /// Moves what lies at `middle` or after it to a new bucket.
     fn cut(&mut self, middle: u64, hash_key: HashKey) -> Self {
         let mut upper =
             Self { saved_in: self.saved_in, earliest: self.earliest, ..Self::default() };
@@ -120,13 +120,13 @@ impl Segment {
     }
 }
 
-/// The keys of one slot: segments in the order of their ranges.
+/// The keys of one slot: buckets in the order of their ranges.
 #[derive(Debug, Default)]
 pub(super) struct SlotTable {
     /// The range from position 0. In the entry itself: nearly every slot has no other.
-    first: Segment,
+    first: Bucket,
     /// The other ranges, each with the position at which it begins.
-    more: Vec<(u64, Segment)>,
+    more: Vec<(u64, Bucket)>,
 }
 
 // Each used database of a keyspace over all slots has 16384 of these, empty or not.
@@ -134,24 +134,24 @@ const _: () = assert!(size_of::<SlotTable>() <= 88);
 
 impl SlotTable {
     pub(super) fn len(&self) -> usize {
-        self.segments().map(|(_, segment)| segment.len()).sum()
+        self.buckets().map(|(_, bucket)| bucket.len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.segments().all(|(_, segment)| segment.len() == 0)
+        self.buckets().all(|(_, bucket)| bucket.len() == 0)
     }
 
     pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
-        self.segment(hash).find(hash, key)
+        self.bucket(hash).find(hash, key)
     }
 
-    /// The entry of `key`, and the segment in which it lies.
-    pub(super) fn find_within(&self, hash: KeyHash, key: &[u8]) -> Option<(&Segment, &Entry)> {
-        let segment = self.segment(hash);
-        Some((segment, segment.find(hash, key)?))
+    /// The entry of `key`, and the bucket in which it lies.
+    pub(super) fn find_within(&self, hash: KeyHash, key: &[u8]) -> Option<(&Bucket, &Entry)> {
+        let bucket = self.bucket(hash);
+        Some((bucket, bucket.find(hash, key)?))
     }
 
-    fn segment(&self, hash: KeyHash) -> &Segment {
+    fn bucket(&self, hash: KeyHash) -> &Bucket {
         match self.index_of(hash.position()) {
             0 => &self.first,
             index => &self.more[index - 1].1,
@@ -160,54 +160,54 @@ impl SlotTable {
 
     /// Brings the index of what would hold `hash` near; see [`CompactTable::touch`].
     pub(super) fn touch(&self, hash: KeyHash) -> u64 {
-        self.segment(hash).entries.touch(hash)
+        self.bucket(hash).entries.touch(hash)
     }
 
     /// Brings the entry of `hash` near, if there is one; see [`CompactTable::glance`].
     pub(super) fn glance(&self, hash: KeyHash) -> u64 {
-        self.segment(hash).entries.glance(hash)
+        self.bucket(hash).entries.glance(hash)
     }
 
-    /// The segments with the positions at which they begin, ascending.
-    pub(super) fn segments(&self) -> impl Iterator<Item = (u64, &Segment)> {
+    /// The buckets with the positions at which they begin, ascending.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = (u64, &Bucket)> {
         std::iter::once((0, &self.first)).chain(self.more.iter().map(|(from, rest)| (*from, rest)))
     }
 
-    /// As [`Self::segments`], to be marked or tightened. Entries change through [`SlotMut`] alone.
-    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = (u64, &mut Segment)> {
+    /// As [`Self::buckets`], to be marked or tightened. Entries change through [`SlotMut`] alone.
+    pub(super) fn buckets_mut(&mut self) -> impl Iterator<Item = (u64, &mut Bucket)> {
         let more = self.more.iter_mut().map(|(from, rest)| (*from, rest));
         std::iter::once((0, &mut self.first)).chain(more)
     }
 
-    /// The entries at `from` or after it in the order of positions, segment by segment.
+    /// The entries at `from` or after it in the order of positions, bucket by bucket.
     pub(super) fn ordered_from(
         &self,
         from: u64,
         hash_key: HashKey,
     ) -> impl Iterator<Item = (u64, &Entry)> {
-        let segments = self.segments().skip(self.index_of(from));
-        segments.flat_map(move |(_, segment)| segment.ordered_from(from, hash_key))
+        let buckets = self.buckets().skip(self.index_of(from));
+        buckets.flat_map(move |(_, bucket)| bucket.ordered_from(from, hash_key))
     }
 
     /// The entry with `skipped` others before it in the order of positions.
     pub(super) fn nth(&self, mut skipped: usize, hash_key: HashKey) -> Option<&Entry> {
-        for (_, segment) in self.segments() {
-            if skipped < segment.len() {
-                return segment.ordered_from(0, hash_key).get(skipped).map(|&(_, entry)| entry);
+        for (_, bucket) in self.buckets() {
+            if skipped < bucket.len() {
+                return bucket.ordered_from(0, hash_key).get(skipped).map(|&(_, entry)| entry);
             }
-            skipped -= segment.len();
+            skipped -= bucket.len();
         }
         None
     }
 
-    pub(super) fn segment_mut(&mut self, hash: KeyHash) -> &mut Segment {
+    pub(super) fn bucket_mut(&mut self, hash: KeyHash) -> &mut Bucket {
         match self.index_of(hash.position()) {
             0 => &mut self.first,
             index => &mut self.more[index - 1].1,
         }
     }
 
-    /// 0 for the first segment, `n + 1` for `more[n]`.
+    /// 0 for the first bucket, `n + 1` for `more[n]`.
     fn index_of(&self, position: u64) -> usize {
         if self.more.is_empty() {
             return 0;
@@ -215,33 +215,33 @@ impl SlotTable {
         self.more.partition_point(|&(from, _)| from <= position)
     }
 
-    /// The segment to insert into, cut before when it is full.
-    fn segment_with_room(&mut self, hash: KeyHash, hash_key: HashKey) -> &mut Segment {
-        if self.segment_mut(hash).len() >= SEGMENT_ENTRIES_MAX {
+    /// The bucket to insert into, cut before when it is full.
+    fn bucket_with_room(&mut self, hash: KeyHash, hash_key: HashKey) -> &mut Bucket {
+        if self.bucket_mut(hash).len() >= BUCKET_ENTRIES_MAX {
             self.cut(self.index_of(hash.position()), hash_key);
         }
-        self.segment_mut(hash)
+        self.bucket_mut(hash)
     }
 
     fn cut(&mut self, index: usize, hash_key: HashKey) {
         let begin = if index == 0 { 0 } else { self.more[index - 1].0 };
         let end = self.more.get(index).map_or(1 << POSITION_BITS, |&(from, _)| from);
         let middle = begin + (end - begin) / 2;
-        // Keys of one position cannot be told apart: such a segment grows on. Without the hash key nobody can find many.
+        // Keys of one position cannot be told apart: such a bucket grows on. Without the hash key nobody can find many.
         if middle == begin {
             return;
         }
-        let segment = if index == 0 { &mut self.first } else { &mut self.more[index - 1].1 };
-        let upper = segment.cut(middle, hash_key);
+        let bucket = if index == 0 { &mut self.first } else { &mut self.more[index - 1].1 };
+        let upper = bucket.cut(middle, hash_key);
         self.more.insert(index, (middle, upper));
     }
 
-    /// Gives memory back after a removal at `hash`. An empty segment's range joins the one before it.
+    /// Gives memory back after a removal at `hash`. An empty bucket's range joins the one before it.
     fn shrink(&mut self, hash: KeyHash, hash_key: HashKey) {
         let index = self.index_of(hash.position());
-        let segment = self.segment_mut(hash);
-        segment.shrink_if_sparse(hash_key);
-        if index > 0 && segment.len() == 0 {
+        let bucket = self.bucket_mut(hash);
+        bucket.shrink_if_sparse(hash_key);
+        if index > 0 && bucket.len() == 0 {
             drop(self.more.remove(index - 1));
         }
     }
@@ -265,16 +265,16 @@ impl<'a> SlotMut<'a> {
     /// The live entry of `key`. An expired one is dropped.
     pub(super) fn entry_mut(self, key: &[u8], now: UnixMillis) -> Option<&'a mut Entry> {
         let Self { counts, table, graveyard, hash, hash_key } = self;
-        let segment = table.segment_mut(hash);
-        let found = segment.entries.find(hash, key)?;
-        if !segment.entries.get(found).is_expired(now) {
-            return Some(segment.entries.get_mut(found));
+        let bucket = table.bucket_mut(hash);
+        let found = bucket.entries.find(hash, key)?;
+        if !bucket.entries.get(found).is_expired(now) {
+            return Some(bucket.entries.get_mut(found));
         }
         // Memory is given back by the next removal: a second look at the table here would cost every
         // command a probe.
-        graveyard.bury_entry(segment.entries.remove(hash_key, found));
+        graveyard.bury_entry(bucket.entries.remove(hash_key, found));
         counts.len -= 1;
-        forget_deadline(counts, &mut segment.expires);
+        forget_deadline(counts, &mut bucket.expires);
         None
     }
 
@@ -286,14 +286,14 @@ impl<'a> SlotMut<'a> {
         make: impl FnOnce() -> Value,
     ) -> &'a mut Entry {
         let Self { counts, table, graveyard, hash, hash_key } = self;
-        let segment = table.segment_with_room(hash, hash_key);
-        let Some(found) = segment.entries.find(hash, key) else {
+        let bucket = table.bucket_with_room(hash, hash_key);
+        let Some(found) = bucket.entries.find(hash, key) else {
             counts.len += 1;
-            return segment.entries.insert_new(hash_key, hash, Entry::new(key, make(), None));
+            return bucket.entries.insert_new(hash_key, hash, Entry::new(key, make(), None));
         };
-        let entry = segment.entries.get_mut(found);
+        let entry = bucket.entries.get_mut(found);
         if entry.is_expired(now) {
-            forget_deadline(counts, &mut segment.expires);
+            forget_deadline(counts, &mut bucket.expires);
             graveyard.bury_entry(std::mem::replace(entry, Entry::new(key, make(), None)));
         }
         entry
@@ -302,18 +302,18 @@ impl<'a> SlotMut<'a> {
     /// Puts `entry` in the place of whatever its key holds, which it returns.
     pub(super) fn insert(self, entry: Entry) -> Option<Entry> {
         let Self { counts, table, hash, hash_key, .. } = self;
-        let segment = table.segment_with_room(hash, hash_key);
+        let bucket = table.bucket_with_room(hash, hash_key);
         if let Some(at) = entry.expire_at() {
-            note_deadline(counts, segment, at);
+            note_deadline(counts, bucket, at);
         }
-        let Some(found) = segment.entries.find(hash, entry.key()) else {
+        let Some(found) = bucket.entries.find(hash, entry.key()) else {
             counts.len += 1;
-            segment.entries.insert_new(hash_key, hash, entry);
+            bucket.entries.insert_new(hash_key, hash, entry);
             return None;
         };
-        let replaced = std::mem::replace(segment.entries.get_mut(found), entry);
+        let replaced = std::mem::replace(bucket.entries.get_mut(found), entry);
         if replaced.expire_at().is_some() {
-            forget_deadline(counts, &mut segment.expires);
+            forget_deadline(counts, &mut bucket.expires);
         }
         Some(replaced)
     }
@@ -321,12 +321,12 @@ impl<'a> SlotMut<'a> {
     /// Takes the entry of `key` out, expired or not.
     pub(super) fn remove(self, key: &[u8]) -> Option<Entry> {
         let Self { counts, table, hash, hash_key, .. } = self;
-        let segment = table.segment_mut(hash);
-        let found = segment.entries.find(hash, key)?;
-        let removed = segment.entries.remove(hash_key, found);
+        let bucket = table.bucket_mut(hash);
+        let found = bucket.entries.find(hash, key)?;
+        let removed = bucket.entries.remove(hash_key, found);
         counts.len -= 1;
         if removed.expire_at().is_some() {
-            forget_deadline(counts, &mut segment.expires);
+            forget_deadline(counts, &mut bucket.expires);
         }
         table.shrink(hash, hash_key);
         Some(removed)
@@ -342,27 +342,27 @@ impl<'a> SlotMut<'a> {
         let had_deadline = entry.expire_at().is_some();
         entry.set_expire_at(at);
         let now_at = entry.expire_at();
-        let segment = table.segment_mut(hash);
+        let bucket = table.bucket_mut(hash);
         if had_deadline {
-            forget_deadline(counts, &mut segment.expires);
+            forget_deadline(counts, &mut bucket.expires);
         }
         if let Some(at) = now_at {
-            note_deadline(counts, segment, at);
+            note_deadline(counts, bucket, at);
         }
         true
     }
 }
 
-fn note_deadline(counts: &mut Counts, segment: &mut Segment, at: UnixMillis) {
+fn note_deadline(counts: &mut Counts, bucket: &mut Bucket, at: UnixMillis) {
     counts.expires += 1;
     counts.earliest = counts.earliest.min(at);
-    segment.expires += 1;
-    segment.earliest = segment.earliest.min(at);
+    bucket.expires += 1;
+    bucket.earliest = bucket.earliest.min(at);
 }
 
-fn forget_deadline(counts: &mut Counts, expires_of_segment: &mut u32) {
+fn forget_deadline(counts: &mut Counts, expires_of_bucket: &mut u32) {
     counts.expires -= 1;
-    *expires_of_segment -= 1;
+    *expires_of_bucket -= 1;
 }
 
 #[cfg(test)]
@@ -397,17 +397,17 @@ mod tests {
         }
 
         fn check(&self) {
-            let ranges: Vec<u64> = self.table.segments().map(|(from, _)| from).collect();
+            let ranges: Vec<u64> = self.table.buckets().map(|(from, _)| from).collect();
             assert!(ranges.is_sorted_by(|a, b| a < b));
             let mut expires = 0;
-            for (number, (from, segment)) in self.table.segments().enumerate() {
+            for (number, (from, bucket)) in self.table.buckets().enumerate() {
                 let end = ranges.get(number + 1).copied().unwrap_or(1 << POSITION_BITS);
-                let deadlines = segment.unordered().filter_map(Entry::expire_at);
-                assert_eq!(deadlines.clone().count(), usize::try_from(segment.expires).unwrap());
-                assert!(deadlines.clone().all(|at| at >= segment.earliest()));
+                let deadlines = bucket.unordered().filter_map(Entry::expire_at);
+                assert_eq!(deadlines.clone().count(), usize::try_from(bucket.expires).unwrap());
+                assert!(deadlines.clone().all(|at| at >= bucket.earliest()));
                 expires += deadlines.count();
                 let positions =
-                    segment.unordered().map(|entry| KeyHash::of(entry.key(), HASH_KEY).position());
+                    bucket.unordered().map(|entry| KeyHash::of(entry.key(), HASH_KEY).position());
                 assert!(positions.clone().all(|position| (from..end).contains(&position)));
             }
             assert_eq!(self.table.len(), self.counts.len);
@@ -424,8 +424,8 @@ mod tests {
             ground.insert(key, (number % 3 == 0).then_some(UnixMillis(1000 + number as u64)));
         }
         ground.check();
-        assert!(ground.table.segments().count() >= 6);
-        assert!(ground.table.segments().all(|(_, segment)| segment.len() <= SEGMENT_ENTRIES_MAX));
+        assert!(ground.table.buckets().count() >= 6);
+        assert!(ground.table.buckets().all(|(_, bucket)| bucket.len() <= BUCKET_ENTRIES_MAX));
         assert!(keys.iter().all(|key| ground.holds(key)));
         for (number, key) in keys.iter().enumerate() {
             assert!(ground.slot(key.as_bytes()).remove(key.as_bytes()).is_some());
@@ -435,11 +435,11 @@ mod tests {
             }
         }
         ground.check();
-        assert_eq!(ground.table.segments().count(), 1);
+        assert_eq!(ground.table.buckets().count(), 1);
         assert!(ground.table.first.entries.capacity() <= KEPT_CAPACITY_MAX);
     }
 
-    /// faults.md B1: keys that xxh3 cannot tell apart made one segment that was never cut.
+    /// faults.md B1: keys that xxh3 cannot tell apart made one bucket that was never cut.
     #[test]
     fn keys_made_to_collide_do_not() {
         let mut ground = Ground::default();
@@ -448,7 +448,7 @@ mod tests {
             drop(ground.slot(&key).insert(Entry::new(&key, Value::from(Str::new()), None)));
         }
         ground.check();
-        assert!(ground.table.segments().all(|(_, segment)| segment.len() <= SEGMENT_ENTRIES_MAX));
+        assert!(ground.table.buckets().all(|(_, bucket)| bucket.len() <= BUCKET_ENTRIES_MAX));
         let mut positions: Vec<u64> =
             ground.table.ordered_from(0, HASH_KEY).map(|(position, _)| position).collect();
         positions.dedup();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_order_entries_across_segments() {
+    fn positions_order_entries_across_buckets() {
         let mut ground = Ground::default();
         (0..5000).for_each(|number| ground.insert(&number.to_string(), None));
         let all: Vec<u64> =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::Cluster;
 use crate::ids::{Incarnation, NodeId, Session};
-use crate::ring::{Node, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT};
+use crate::ring::{ListedNode, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT};
 use crate::stdx::hash_key::HashKey;
 
 /// The node called `n` and a number.
@@ -14,7 +14,7 @@ pub(crate) fn node(number: u64) -> NodeId {
 
 /// `nodes` nodes, n1 and on, with `shards` shards of at most three replicas.
 pub(crate) fn topology(id: u64, nodes: u64, shards: u32) -> Topology {
-    let nodes = (1..=nodes).map(|number| Node {
+    let nodes = (1..=nodes).map(|number| ListedNode {
         id: node(number),
         name: format!("n{number}"),
         host: "127.0.0.1".into(),

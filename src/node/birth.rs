@@ -26,7 +26,7 @@ use super::progress::Progress;
 use super::switchboard::{Myself, Switchboard};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
 use crate::meta::{self, Cluster, JoinRequest, Meta};
-use crate::ring::{Node as RingNode, Topology};
+use crate::ring::{ListedNode, Topology};
 use crate::stdx::hash_key::HashKey;
 use crate::transport::{LocalIdentity, PeerClient, PeerIdentity, Peers};
 use crate::wal::{DataDir, Wal};
@@ -44,7 +44,7 @@ const AT_BIRTH: u64 = 1;
 pub(super) struct Newcomer<'a> {
     pub(super) myself: &'a Myself,
     /// The nodes of `cluster-nodes` by name, or this one alone.
-    pub(super) listed: &'a [RingNode],
+    pub(super) listed: &'a [ListedNode],
     pub(super) peers: &'a Peers,
     pub(super) data_dir: &'a Arc<Mutex<DataDir>>,
     pub(super) wal: &'a Wal,
@@ -93,7 +93,7 @@ impl Newcomer<'_> {
         self.listed.first().is_some_and(|first| first.id == self.myself.node)
     }
 
-    fn others(&self) -> impl Iterator<Item = (&RingNode, Option<PeerIdentity>)> {
+    fn others(&self) -> impl Iterator<Item = (&ListedNode, Option<PeerIdentity>)> {
         let others = self.listed.iter().filter(|listed| listed.id != self.myself.node);
         others.map(|listed| {
             let identity = self.peers.get(listed.id).and_then(|peer| peer.connected_identity());
@@ -145,7 +145,7 @@ impl Newcomer<'_> {
     /// Adopts a cluster that names this directory, or says why it must not.
     async fn adopt_named(&self, cluster: &Arc<Cluster>) -> Result<(), NodeError> {
         if cluster.version() == AT_BIRTH {
-            let names = |nodes: &mut dyn Iterator<Item = &RingNode>| {
+            let names = |nodes: &mut dyn Iterator<Item = &ListedNode>| {
                 let mut names: Vec<_> = nodes.map(|node| node.name.clone()).collect();
                 names.sort_unstable();
                 names.join(" ")

@@ -25,8 +25,7 @@ use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId};
 use crate::meta::Cluster;
 use crate::ring::{
-    Doors, Node as RingNode, NodeSpec, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT,
-    auto_shard_count,
+    Doors, ListedNode, NodeSpec, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT, auto_shard_count,
 };
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
@@ -183,7 +182,7 @@ struct Ground {
     config: Arc<Options>,
     myself: Myself,
     /// The nodes of `cluster-nodes` by name, or this one alone.
-    listed: Vec<RingNode>,
+    listed: Vec<ListedNode>,
     door: Door,
     data_dir: Arc<Mutex<DataDir>>,
     budget: Arc<Budget>,
@@ -411,7 +410,7 @@ pub fn planned_topology(config: &Options, threads: usize) -> Result<Topology, No
 
 fn fresh_topology(
     config: &Options,
-    members: Vec<RingNode>,
+    members: Vec<ListedNode>,
     cluster: ClusterId,
     threads: usize,
 ) -> Result<Topology, NodeError> {
@@ -427,9 +426,9 @@ fn fresh_topology(
 }
 
 /// The nodes of the cluster by name; this one alone when `cluster_nodes` is empty.
-fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<RingNode>, NodeError> {
-    let mut members: Vec<RingNode> = if cluster_nodes.is_empty() {
-        vec![RingNode {
+fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<ListedNode>, NodeError> {
+    let mut members: Vec<ListedNode> = if cluster_nodes.is_empty() {
+        vec![ListedNode {
             id: NodeId::of_name(name),
             name: name.to_string(),
             host: "127.0.0.1".to_string(),

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use crate::ids::{NodeId, ShardId};
 use crate::ring::node_spec::{self, NodeSpecError};
-use crate::ring::{Diff, LOAD_SLACK_PERCENT, Node, Topology, TopologyError};
+use crate::ring::{Diff, LOAD_SLACK_PERCENT, ListedNode, Topology, TopologyError};
 use crate::slot::Slot;
 
 /// Moves that [`plan`] lists one by one; the rest is counted.
@@ -240,8 +240,8 @@ fn ratio(part: u64, whole: u64) -> u64 {
     (part * 100 + whole / 2).checked_div(whole).unwrap_or(0)
 }
 
-fn newcomer(name: &str, weight: u16, zone: &str) -> Node {
-    Node {
+fn newcomer(name: &str, weight: u16, zone: &str) -> ListedNode {
+    ListedNode {
         id: NodeId::of_name(name),
         name: name.to_owned(),
         // A plan opens no connection, so any address will do.
@@ -263,8 +263,8 @@ fn slots_held(topology: &Topology, id: NodeId) -> u64 {
     shards.map(|shard| topology.slots_of(shard).len() as u64).sum()
 }
 
-fn by_name(topology: &Topology) -> Vec<&Node> {
-    let mut nodes: Vec<&Node> = topology.nodes().values().collect();
+fn by_name(topology: &Topology) -> Vec<&ListedNode> {
+    let mut nodes: Vec<&ListedNode> = topology.nodes().values().collect();
     nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     nodes
 }
@@ -277,11 +277,11 @@ fn name_of_either(old: &Topology, new: &Topology, id: NodeId) -> String {
     name_of(if new.node(id).is_some() { new } else { old }, id)
 }
 
-fn zone_of(node: &Node) -> &str {
+fn zone_of(node: &ListedNode) -> &str {
     if node.zone.is_empty() { "-" } else { &node.zone }
 }
 
-fn address_of(node: &Node) -> String {
+fn address_of(node: &ListedNode) -> String {
     if node.host.contains(':') {
         format!("[{}]:{}", node.host, node.peer_port)
     } else {

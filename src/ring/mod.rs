@@ -43,5 +43,5 @@ pub use ring::Ring;
 pub use share::Share;
 pub use token::Token;
 pub use topology::{
-    Doors, Node, Placement, Topology, TopologyError, TopologySpec, auto_shard_count,
+    Doors, ListedNode, Placement, Topology, TopologyError, TopologySpec, auto_shard_count,
 };

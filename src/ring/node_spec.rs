@@ -1,7 +1,7 @@
 //! The texts in which people name nodes: `cluster-nodes` in the configuration, `--add` on the command line.
 
 use crate::ids::NodeId;
-use crate::ring::Node;
+use crate::ring::ListedNode;
 use crate::ring::limits::{HOST_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, WEIGHT_MAX, ZONE_BYTES_MAX};
 
 /// A node as the configuration names it.
@@ -112,8 +112,8 @@ impl NodeSpec {
     }
 
     /// The node of a topology that this names; it has not announced its doors yet.
-    pub fn into_node(self) -> Node {
-        Node {
+    pub fn into_node(self) -> ListedNode {
+        ListedNode {
             id: NodeId::of_name(&self.name),
             name: self.name,
             host: self.host,

@@ -10,7 +10,7 @@ use proptest::test_runner::RngSeed;
 
 use crate::ids::{NodeId, ShardId};
 use crate::ring::testing::{node, spec};
-use crate::ring::{Diff, Node, Ring, Token, Topology, TopologyError};
+use crate::ring::{Diff, ListedNode, Ring, Token, Topology, TopologyError};
 
 /// What topologies are drawn from: how many nodes, and whether they differ in weight or zone.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,10 @@ struct Kind {
 const PLAIN: Kind = Kind { weight_max: 1, zones_max: 1 };
 const MIXED: Kind = Kind { weight_max: 5, zones_max: 5 };
 
-fn nodes(kind: Kind, counts: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<Node>> {
+fn nodes(
+    kind: Kind,
+    counts: std::ops::RangeInclusive<usize>,
+) -> impl Strategy<Value = Vec<ListedNode>> {
     let drawn = (any::<u32>(), 1..=kind.weight_max, 0..kind.zones_max);
     prop::collection::vec(drawn, counts).prop_map(|list| {
         let named = |(at, (seed, weight, zone)): (usize, (u32, u16, u8))| {
@@ -166,7 +169,7 @@ proptest! {
     fn joins_move_little_with_weights_and_zones(
         topology in topologies(MIXED), newcomer in nodes(MIXED, 1..=1),
     ) {
-        let newcomer = Node { id: NodeId(1), ..newcomer[0].clone() };
+        let newcomer = ListedNode { id: NodeId(1), ..newcomer[0].clone() };
         let Ok(larger) = topology.with_node(newcomer.clone()) else {
             return Err(TestCaseError::reject("the name is taken"));
         };

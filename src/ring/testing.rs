@@ -1,7 +1,7 @@
 //! Test support: golden files and small topologies.
 
 use crate::ids::NodeId;
-use crate::ring::{Node, Topology, TopologySpec};
+use crate::ring::{ListedNode, Topology, TopologySpec};
 
 /// Compares `$actual` with `tests/golden/ring/$file`; `UPDATE_GOLDEN=1` rewrites the file instead.
 macro_rules! golden {
@@ -26,8 +26,8 @@ pub(super) fn check_golden(file: &str, expected: &str, actual: &str) {
 }
 
 /// A node called `name`, of `weight`, in `zone`.
-pub(super) fn node(name: &str, weight: u16, zone: &str) -> Node {
-    Node {
+pub(super) fn node(name: &str, weight: u16, zone: &str) -> ListedNode {
+    ListedNode {
         id: NodeId::of_name(name),
         name: name.to_owned(),
         host: format!("{name}.example"),
@@ -38,7 +38,11 @@ pub(super) fn node(name: &str, weight: u16, zone: &str) -> Node {
     }
 }
 
-pub(super) fn spec(shard_count: u32, replication_factor: u8, nodes: Vec<Node>) -> TopologySpec {
+pub(super) fn spec(
+    shard_count: u32,
+    replication_factor: u8,
+    nodes: Vec<ListedNode>,
+) -> TopologySpec {
     TopologySpec { cluster_id: 7, shard_count, replication_factor, virtual_nodes: 128, nodes }
 }
 

@@ -25,7 +25,7 @@ const FORMAT: u16 = 1;
 
 /// A member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
+pub struct ListedNode {
     /// Its id, unique in the cluster.
     pub id: NodeId,
     /// Its configured name, unique in the cluster; the ring hashes it.
@@ -74,7 +74,7 @@ pub struct TopologySpec {
     /// Virtual nodes of a node of weight 1, 1..=[`VIRTUAL_NODES_MAX`].
     pub virtual_nodes: u16,
     /// The nodes, in any order.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<ListedNode>,
 }
 
 /// Why a topology cannot be.
@@ -143,7 +143,7 @@ pub struct Topology {
     shard_count: u32,
     replication_factor: u8,
     virtual_nodes: u16,
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, ListedNode>,
     placements: Vec<Placement>,
 }
 
@@ -156,7 +156,7 @@ struct Encoded {
     shard_count: u32,
     replication_factor: u8,
     virtual_nodes: u16,
-    nodes: Vec<Node>,
+    nodes: Vec<ListedNode>,
     placements: Vec<Placement>,
 }
 
@@ -221,17 +221,17 @@ impl Topology {
     }
 
     /// The nodes by id.
-    pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
+    pub fn nodes(&self) -> &BTreeMap<NodeId, ListedNode> {
         &self.nodes
     }
 
     /// The node with `id`.
-    pub fn node(&self, id: NodeId) -> Option<&Node> {
+    pub fn node(&self, id: NodeId) -> Option<&ListedNode> {
         self.nodes.get(&id)
     }
 
     /// The node called `name`.
-    pub fn node_named(&self, name: &str) -> Option<&Node> {
+    pub fn node_named(&self, name: &str) -> Option<&ListedNode> {
         self.nodes.values().find(|node| node.name == name)
     }
 
@@ -292,7 +292,7 @@ impl Topology {
     ///
     /// # Errors
     /// When `node` has a bad field, its name or id is taken, or a limit is reached.
-    pub fn with_node(&self, node: Node) -> Result<Self, TopologyError> {
+    pub fn with_node(&self, node: ListedNode) -> Result<Self, TopologyError> {
         let nodes = self.nodes.values().cloned().chain([node]).collect();
         self.with_nodes(index_nodes(nodes)?)
     }
@@ -322,7 +322,7 @@ impl Topology {
         Ok(changed)
     }
 
-    fn with_nodes(&self, nodes: BTreeMap<NodeId, Node>) -> Result<Self, TopologyError> {
+    fn with_nodes(&self, nodes: BTreeMap<NodeId, ListedNode>) -> Result<Self, TopologyError> {
         let mut changed = Self { epoch: self.next_epoch()?, nodes, ..self.clone() };
         changed.validate_numbers()?;
         changed.place();
@@ -374,7 +374,7 @@ impl Topology {
         let zones: BTreeSet<&str> = self.nodes.values().map(|node| node.zone.as_str()).collect();
         let number = |zone: &str| zones.iter().take_while(|&&other| other < zone).count();
         let member =
-            |node: &Node| Member { weight: u64::from(node.weight), zone: number(&node.zone) };
+            |node: &ListedNode| Member { weight: u64::from(node.weight), zone: number(&node.zone) };
         let members = self.nodes.values().map(member).collect();
         Demand::new(members, self.shard_count, self.replication_factor)
     }
@@ -468,8 +468,8 @@ pub fn auto_shard_count(nodes: usize, io_threads: usize) -> u32 {
     u32::try_from(threads).unwrap_or(SHARDS_MAX).clamp(1, SHARDS_MAX)
 }
 
-fn index_nodes(nodes: Vec<Node>) -> Result<BTreeMap<NodeId, Node>, TopologyError> {
-    let mut by_id: BTreeMap<NodeId, Node> = BTreeMap::new();
+fn index_nodes(nodes: Vec<ListedNode>) -> Result<BTreeMap<NodeId, ListedNode>, TopologyError> {
+    let mut by_id: BTreeMap<NodeId, ListedNode> = BTreeMap::new();
     let mut names = BTreeSet::new();
     for node in nodes {
         validate_node(&node)?;
@@ -484,7 +484,7 @@ fn index_nodes(nodes: Vec<Node>) -> Result<BTreeMap<NodeId, Node>, TopologyError
     Ok(by_id)
 }
 
-fn validate_node(node: &Node) -> Result<(), TopologyError> {
+fn validate_node(node: &ListedNode) -> Result<(), TopologyError> {
     let is_host = |host: &str| (1..=HOST_BYTES_MAX).contains(&host.len());
     let what = if !(1..=NAME_BYTES_MAX).contains(&node.name.len()) {
         "the name must have 1..=64 bytes"
@@ -641,15 +641,15 @@ mod tests {
         check(16, 0, 128, vec![n1()], "the replication factor must be 1..=9, not 0");
         check(16, 3, 0, vec![n1()], "virtual nodes must be 1..=1024, not 0");
         check(16, 3, 128, vec![n1(), n1()], "node \"n1\" is named twice");
-        let impostor = Node { id: NodeId::of_name("n1"), ..node("n2", 1, "") };
+        let impostor = ListedNode { id: NodeId::of_name("n1"), ..node("n2", 1, "") };
         check(16, 3, 128, vec![n1(), impostor], "nodes \"n1\" and \"n2\" have the same id");
         check(1, 1, 1, vec![node("n1", 0, "")], "node \"n1\": the weight must be 1..=100");
         check(1, 1, 1, vec![node("", 1, "")], "node \"\": the name must have 1..=64 bytes");
         let long = node("n1", 1, &"z".repeat(65));
         check(1, 1, 1, vec![long], "node \"n1\": the zone must have at most 64 bytes");
-        let heavy: Vec<Node> = (0..11).map(|i| node(&format!("n{i}"), 100, "")).collect();
+        let heavy: Vec<ListedNode> = (0..11).map(|i| node(&format!("n{i}"), 100, "")).collect();
         check(1, 1, 1024, heavy, "virtual nodes times weights are 1126400: at most 1048576");
-        let many: Vec<Node> = (0..257).map(|i| node(&format!("n{i}"), 1, "")).collect();
+        let many: Vec<ListedNode> = (0..257).map(|i| node(&format!("n{i}"), 1, "")).collect();
         check(1, 1, 1, many, "257 nodes are too many: at most 256");
     }
 

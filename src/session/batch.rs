@@ -11,7 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::limits::BYTES_KEPT_MAX;
-use super::state::Session;
+use super::state::ClientState;
 use crate::command;
 use crate::ids::{DbIndex, ShardId};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
@@ -295,8 +295,8 @@ impl Batch {
 
     /// Sends what has gathered, waits for it, and appends the replies to `out` in request order. When that is not all of
     /// them, they are to be written out, and this is to be called again.
-    pub(super) async fn finish(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Progress {
-        session.node.counters().count_commands(self.commands);
+    pub(super) async fn finish(&mut self, state: &mut ClientState, out: &mut Vec<u8>) -> Progress {
+        state.node.counters().count_commands(self.commands);
         self.commands = 0;
         self.queued_bytes = 0;
         self.readable.clear();
@@ -316,7 +316,7 @@ impl Batch {
         for shard in &self.active {
             let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
             if queue.asked == 0 || queue.must_ask() {
-                queue.submit(session.node.shard(*shard));
+                queue.submit(state.node.shard(*shard));
                 asked.push(*shard);
             }
         }
@@ -324,7 +324,7 @@ impl Batch {
             let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
             queue.outcome = queue.cell.take(&mut queue.replies).await;
         }
-        if self.assemble(session.protocol, session.random(), out) == Progress::More {
+        if self.assemble(state.protocol, state.random(), out) == Progress::More {
             return Progress::More;
         }
         for shard in self.active.drain(..) {

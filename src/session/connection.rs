@@ -16,7 +16,7 @@ use super::limits::{
     AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX,
     BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
 };
-use super::state::{Fate, Session};
+use super::state::{ClientState, Verdict};
 use crate::keyspace::KEYS_AHEAD_MAX;
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
@@ -27,13 +27,13 @@ use crate::stdx::socket::send_now;
 /// # Errors
 /// When the socket breaks, or the client does not read its replies in time.
 pub async fn serve(stream: TcpStream, node: Arc<Node>, client: Arc<Client>) -> io::Result<()> {
-    let session = Session::new(node, client);
-    Connection::new(stream, session).run().await
+    let state = ClientState::new(node, client);
+    Connection::new(stream, state).run().await
 }
 
 struct Connection {
     stream: TcpStream,
-    session: Session,
+    state: ClientState,
     input: BytesMut,
     /// The most bytes that there were in it since it was made.
     input_bytes_max: usize,
@@ -78,34 +78,34 @@ enum Next {
 }
 
 /// Whether the batch may take another request.
-fn has_room(session: &Session, batch: &Batch) -> bool {
+fn has_room(state: &ClientState, batch: &Batch) -> bool {
     batch.len() < BATCH_COMMANDS_MAX
         && batch.ready.len() < BATCH_READY_BYTES_MAX
         && batch.queued_bytes() < BATCH_QUEUED_BYTES_MAX
-        && session.fate == Fate::Stay
+        && state.verdict == Verdict::Stay
 }
 
 /// Takes one request.
 fn take(
-    session: &mut Session,
+    state: &mut ClientState,
     batch: &mut Batch,
     decoder: &mut RequestDecoder,
     scene: &Scene,
     line: &Line<'_>,
 ) {
-    let authenticated = session.authenticated;
-    dispatch(session, batch, scene, line);
-    if session.authenticated != authenticated {
-        decoder.set_limits(limits(session));
+    let authenticated = state.authenticated;
+    dispatch(state, batch, scene, line);
+    if state.authenticated != authenticated {
+        decoder.set_limits(limits(state));
     }
 }
 
 impl Connection {
-    fn new(stream: TcpStream, session: Session) -> Self {
-        let decoder = RequestDecoder::new(limits(&session));
+    fn new(stream: TcpStream, state: ClientState) -> Self {
+        let decoder = RequestDecoder::new(limits(&state));
         Self {
             stream,
-            session,
+            state,
             input: BytesMut::new(),
             input_bytes_max: 0,
             output: Vec::new(),
@@ -117,23 +117,23 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             let rest = self.take_requests();
-            if let Fate::Pause(wait) = self.session.fate {
+            if let Verdict::Pause(wait) = self.state.verdict {
                 // Guesses come one after another, not as many as fit into a read.
                 tokio::time::sleep(wait).await;
-                self.session.fate = Fate::Stay;
+                self.state.verdict = Verdict::Stay;
                 // Many guesses fit into one read: they must not last longer than its time.
-                if patience(&self.session) == Some(Duration::ZERO) {
+                if patience(&self.state) == Some(Duration::ZERO) {
                     return Ok(());
                 }
             }
             loop {
-                let progress = self.batch.finish(&mut self.session, &mut self.output).await;
+                let progress = self.batch.finish(&mut self.state, &mut self.output).await;
                 self.flush().await?;
                 if progress == Progress::Done {
                     break;
                 }
             }
-            if rest == Rest::Garbage || self.session.fate == Fate::Close {
+            if rest == Rest::Garbage || self.state.verdict == Verdict::Close {
                 return self.stream.shutdown().await;
             }
             if rest == Rest::Incomplete && self.fill().await? == 0 {
@@ -147,12 +147,12 @@ impl Connection {
         if self.input.is_empty() {
             return Rest::Incomplete;
         }
-        self.session.follow_topology();
-        let scene = Scene::of(&self.session);
-        self.session.client.touch(scene.clock);
+        self.state.follow_topology();
+        let scene = Scene::of(&self.state);
+        self.state.client.touch(scene.clock);
         let mut consumed = 0;
         let mut rest = Rest::More;
-        while rest == Rest::More && has_room(&self.session, &self.batch) {
+        while rest == Rest::More && has_room(&self.state, &self.batch) {
             (consumed, rest) = self.take_some(&scene, consumed);
         }
         self.input.advance(consumed);
@@ -162,7 +162,7 @@ impl Connection {
     /// Takes the next request of the input from `from` on, or a few; returns where the next begins.
     fn take_some(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
         // Whoever is not authenticated yet has other limits after the next request than before it.
-        if self.session.authenticated && self.session.node.looks_ahead() {
+        if self.state.authenticated && self.state.node.looks_ahead() {
             self.take_together(scene, from)
         } else {
             self.take_one(scene, from)
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     fn take_one(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
-        let Self { session, batch, decoder, input, .. } = self;
+        let Self { state, batch, decoder, input, .. } = self;
         let bytes = &input[from..];
         let decoded = match decoder.decode(bytes) {
             Ok(Some(decoded)) => decoded,
@@ -181,7 +181,7 @@ impl Connection {
         if decoded.arguments > 0 {
             let Some(ranges) = decoder.ranges() else { return self.take_inline(scene, from, end) };
             let argv: Argv<'_> = ranges.iter().map(|range| &bytes[range.clone()]).collect();
-            take(session, batch, decoder, scene, &Line::from(&argv[..]));
+            take(state, batch, decoder, scene, &Line::from(&argv[..]));
         }
         (end, Rest::More)
     }
@@ -190,7 +190,7 @@ impl Connection {
     fn take_together(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
         // In a block that ends, for to drop them by name is to move them before, all their room.
         let (end, outcome) = {
-            let Self { session, batch, decoder, input, .. } = self;
+            let Self { state, batch, decoder, input, .. } = self;
             let mut requests = Requests::new();
             let mut end = from;
             let outcome = loop {
@@ -216,12 +216,12 @@ impl Connection {
             if requests.len() > 1 {
                 let asked =
                     requests.iter_mut().map(|request| (&request.argv[..], &mut request.key));
-                look_ahead(session, batch, scene, asked);
+                look_ahead(state, batch, scene, asked);
             }
             for request in &requests {
                 let line = Line { argv: &request.argv, key: request.key };
-                take(session, batch, decoder, scene, &line);
-                if !has_room(session, batch) {
+                take(state, batch, decoder, scene, &line);
+                if !has_room(state, batch) {
                     // The rest is decoded again, when there is room for it.
                     decoder.restart();
                     return (request.end, Rest::More);
@@ -239,18 +239,18 @@ impl Connection {
 
     /// Takes the request in plain text at `begin` that was just decoded and ends at `end`.
     fn take_inline(&mut self, scene: &Scene, begin: usize, end: usize) -> (usize, Rest) {
-        let Self { session, batch, decoder, input, .. } = self;
+        let Self { state, batch, decoder, input, .. } = self;
         let words: SmallVec<[Vec<u8>; 8]> =
             decoder.argv(&input[begin..]).map(<[u8]>::to_vec).collect();
         let argv: Argv<'_> = words.iter().map(Vec::as_slice).collect();
-        take(session, batch, decoder, scene, &Line::from(&argv[..]));
+        take(state, batch, decoder, scene, &Line::from(&argv[..]));
         (end, Rest::More)
     }
 
     /// Says what is wrong with the bytes at `end`.
     fn refuse(&mut self, error: resp::ProtocolError, end: usize) -> (usize, Rest) {
         let error = resp::Reply::Error(ErrorReply::protocol_error(error));
-        resp::encode(&error, self.session.protocol, &mut self.batch.ready);
+        resp::encode(&error, self.state.protocol, &mut self.batch.ready);
         (end, Rest::Garbage)
     }
 
@@ -266,9 +266,9 @@ impl Connection {
         };
         if written < self.output.len() {
             let rest = write_patiently(&self.stream, &self.output[written..], WRITE_TIMEOUT);
-            if self.session.must_authenticate() {
+            if self.state.must_authenticate() {
                 // Reading slowly gains a stranger no time either.
-                let left = time_left(&self.session);
+                let left = time_left(&self.state);
                 timeout(left, rest).await.map_err(io::Error::from).flatten()?;
             } else {
                 rest.await?;
@@ -293,7 +293,7 @@ impl Connection {
 
     async fn read(&mut self) -> io::Result<usize> {
         let read = self.stream.read_buf(&mut self.input);
-        match patience(&self.session) {
+        match patience(&self.state) {
             None => read.await,
             // What has arrived is not even looked at: a stranger that never stops speaking gains no time.
             Some(Duration::ZERO) => Ok(0),
@@ -307,18 +307,18 @@ impl Connection {
 
 /// How long the client may stay if it sends nothing; `None` for ever.
 #[inline]
-fn patience(session: &Session) -> Option<Duration> {
-    let idle = session.node.idle_timeout();
-    if !session.must_authenticate() {
+fn patience(state: &ClientState) -> Option<Duration> {
+    let idle = state.node.idle_timeout();
+    if !state.must_authenticate() {
         return idle;
     }
-    let left = time_left(session);
+    let left = time_left(state);
     Some(idle.map_or(left, |idle| idle.min(left)))
 }
 
 /// How long a client that has not authenticated may stay.
-fn time_left(session: &Session) -> Duration {
-    let since = session.node.clock().monotonic().since(session.stranger_since);
+fn time_left(state: &ClientState) -> Duration {
+    let since = state.node.clock().monotonic().since(state.stranger_since);
     AUTH_TIMEOUT.saturating_sub(Duration::from_micros(since))
 }
 
@@ -344,13 +344,13 @@ async fn write_patiently(
     Ok(())
 }
 
-fn limits(session: &Session) -> resp::Limits {
-    let limits = if session.authenticated {
+fn limits(state: &ClientState) -> resp::Limits {
+    let limits = if state.authenticated {
         resp::Limits::AUTHENTICATED
     } else {
         resp::Limits::UNAUTHENTICATED
     };
-    resp::Limits { bulk_bytes_max: session.bulk_bytes_max, ..limits }
+    resp::Limits { bulk_bytes_max: state.bulk_bytes_max, ..limits }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::batch::{Batch, join};
-use super::state::{Door, Fate, Session};
+use super::state::{ClientState, Door, Verdict};
 use super::table::{self, Handler};
 use super::web::{is_of_the_web, report_web};
 use crate::command::{self, Context, DataCommand, Flag, Invocation};
@@ -32,12 +32,12 @@ pub(super) struct Scene {
 
 impl Scene {
     /// The scene as it is now.
-    pub(super) fn of(session: &Session) -> Self {
+    pub(super) fn of(state: &ClientState) -> Self {
         Self {
-            node: Arc::clone(&session.node),
-            topology: Arc::clone(&session.topology),
-            level: session.node.level(),
-            clock: session.node.clock().monotonic(),
+            node: Arc::clone(&state.node),
+            topology: Arc::clone(&state.topology),
+            level: state.node.level(),
+            clock: state.node.clock().monotonic(),
         }
     }
 }
@@ -115,41 +115,41 @@ impl<'a> Errand<'a> {
 }
 
 /// Takes one command into `batch`: its reply is encoded there, or a mark is left where it will belong.
-pub(super) fn dispatch(session: &mut Session, batch: &mut Batch, scene: &Scene, line: &Line<'_>) {
+pub(super) fn dispatch(state: &mut ClientState, batch: &mut Batch, scene: &Scene, line: &Line<'_>) {
     let argv = line.argv;
     batch.count();
     if let Some(command) = command::lookup(argv[0]).filter(|it| it.spec.level <= scene.level) {
-        match admit(session, command.spec, argv.len()) {
-            Ok(()) => send(session, batch, scene, Errand { command, line, key: None }),
-            Err(error) => reply(session, batch, &Reply::Error(error)),
+        match admit(state, command.spec, argv.len()) {
+            Ok(()) => send(state, batch, scene, Errand { command, line, key: None }),
+            Err(error) => reply(state, batch, &Reply::Error(error)),
         }
         return;
     }
     let outcome = match table::lookup(argv) {
         Some(found) => found.and_then(|(spec, handler)| {
-            authorize(session, spec)?;
-            session.client.update(|state| state.last_command = spec.name);
+            authorize(state, spec)?;
+            state.client.update(|state| state.last_command = spec.name);
             match handler {
-                Handler::Node(run) => run(&session.node, &session.client, argv),
-                Handler::Session(run) => run(session, argv),
+                Handler::Node(run) => run(&state.node, &state.client, argv),
+                Handler::ClientState(run) => run(state, argv),
             }
         }),
         None if is_of_the_web(argv[0]) => {
-            report_web(session.client.arrival.peer);
-            session.fate = Fate::Close;
+            report_web(state.client.arrival.peer);
+            state.verdict = Verdict::Close;
             return;
         }
         None => Err(ErrorReply::unknown_command(argv.iter().copied())),
     };
-    if !session.is_silent {
-        reply(session, batch, &outcome.unwrap_or_else(Reply::Error));
+    if !state.is_silent {
+        reply(state, batch, &outcome.unwrap_or_else(Reply::Error));
     }
 }
 
 /// Lets the keys of those among `requests` that will be read on this node be fetched together. What it finds out of a key
 /// on the way it leaves beside the request.
 pub(super) fn look_ahead<'r, 'a: 'r>(
-    session: &Session,
+    state: &ClientState,
     batch: &mut Batch,
     scene: &Scene,
     requests: impl Iterator<Item = (&'r [&'a [u8]], &'r mut OnlyKey<'a>)>,
@@ -170,7 +170,7 @@ pub(super) fn look_ahead<'r, 'a: 'r>(
             handle.look_ahead(here.map(|(_, slot, bytes, found)| {
                 let key = handle.key(*slot, bytes);
                 **found = OnlyKey::Found(key);
-                (session.db, key)
+                (state.db, key)
             }));
         }
         reads.retain(|(its, ..)| *its != shard);
@@ -182,45 +182,45 @@ fn only_key_of_read<'a>(argv: &[&'a [u8]]) -> Option<&'a [u8]> {
     argv.get(command.spec.only_key_position()?).copied()
 }
 
-fn reply(session: &Session, batch: &mut Batch, reply: &Reply<'_>) {
-    encode(reply, session.protocol, &mut batch.ready);
+fn reply(state: &ClientState, batch: &mut Batch, reply: &Reply<'_>) {
+    encode(reply, state.protocol, &mut batch.ready);
 }
 
-fn admit(session: &Session, spec: &'static command::Spec, argc: usize) -> Result<(), ErrorReply> {
+fn admit(state: &ClientState, spec: &'static command::Spec, argc: usize) -> Result<(), ErrorReply> {
     if !spec.arity.accepts(argc) {
         return Err(ErrorReply::wrong_arity(spec.name));
     }
-    authorize(session, spec)
+    authorize(state, spec)
 }
 
-fn authorize(session: &Session, spec: &command::Spec) -> Result<(), ErrorReply> {
-    if session.must_authenticate() && !spec.has(Flag::NoAuth) {
+fn authorize(state: &ClientState, spec: &command::Spec) -> Result<(), ErrorReply> {
+    if state.must_authenticate() && !spec.has(Flag::NoAuth) {
         return Err(ErrorReply::NOAUTH);
     }
     Ok(())
 }
 
 /// Sends a data command to its shards, or answers it from local state.
-fn send(session: &mut Session, batch: &mut Batch, scene: &Scene, errand: Errand<'_>) {
+fn send(state: &mut ClientState, batch: &mut Batch, scene: &Scene, errand: Errand<'_>) {
     let (node, topology) = (&scene.node, &*scene.topology);
     let (command, argv) = (errand.command, errand.argv());
     match router::route(topology, command, argv, errand.line.key.slot()) {
         Route::One(shard, key) => {
-            send_one(session, batch, scene, node.shard(shard), Errand { key, ..errand });
+            send_one(state, batch, scene, node.shard(shard), Errand { key, ..errand });
         }
-        Route::Anywhere => send_one(session, batch, scene, node.shard(ShardId(0)), errand),
-        Route::Many if session.door == Door::Cluster => {
-            reply(session, batch, &Reply::Error(ErrorReply::CROSSSLOT));
+        Route::Anywhere => send_one(state, batch, scene, node.shard(ShardId(0)), errand),
+        Route::Many if state.door == Door::Cluster => {
+            reply(state, batch, &Reply::Error(ErrorReply::CROSSSLOT));
         }
         Route::Many => {
             let plan = router::cut(topology, command.spec, argv);
-            send_plan(session, batch, scene, command, plan);
+            send_plan(state, batch, scene, command, plan);
         }
         Route::All => {
             let plan = router::everywhere(topology, command.spec, argv);
-            send_plan(session, batch, scene, command, plan);
+            send_plan(state, batch, scene, command, plan);
         }
-        Route::Cursor => send_scan(session, batch, topology, argv),
+        Route::Cursor => send_scan(state, batch, topology, argv),
     }
 }
 
@@ -235,42 +235,42 @@ fn unsupported_over_shards(name: &str) -> ErrorReply {
 }
 
 fn send_one(
-    session: &mut Session,
+    state: &mut ClientState,
     batch: &mut Batch,
     scene: &Scene,
     shard: &Shard,
     errand: Errand<'_>,
 ) {
     if errand.command.is_write() {
-        if let Some(moved) = redirect(session, scene, shard, errand) {
-            return reply(session, batch, &Reply::Error(moved));
+        if let Some(moved) = redirect(state, scene, shard, errand) {
+            return reply(state, batch, &Reply::Error(moved));
         }
         if lacks_room(shard, errand.spec(), errand.argv()) {
-            return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
+            return reply(state, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
         }
-        return batch.push(shard.id(), Lane::Write, session.protocol, session.db, errand.argv());
+        return batch.push(shard.id(), Lane::Write, state.protocol, state.db, errand.argv());
     }
     let joins = batch.is_queued(shard.id());
-    if !joins && (batch.may_read(shard) || may_read_stale(session, shard)) {
+    if !joins && (batch.may_read(shard) || may_read_stale(state, shard)) {
         let (out, weight) = (&mut batch.ready, &mut batch.weight);
-        match run_here(session, (out, weight), scene, shard, errand, REPLY_BYTES_MAX) {
+        match run_here(state, (out, weight), scene, shard, errand, REPLY_BYTES_MAX) {
             Ok(()) => return,
             Err(NotHere::TooLong) => {
-                return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
+                return reply(state, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
             }
             // It is run where it keeps nobody from their heartbeats.
             Err(NotHere::NotAtOnce) => {}
         }
     }
-    if may_read_stale(session, shard) {
+    if may_read_stale(state, shard) {
         // That it has to wait is no reason to send a client elsewhere: this replica answers, a little later.
         let lane = if batch.may_read(shard) { Lane::Read } else { Lane::Stale };
-        return batch.push(shard.id(), lane, session.protocol, session.db, errand.argv());
+        return batch.push(shard.id(), lane, state.protocol, state.db, errand.argv());
     }
-    if let Some(moved) = redirect(session, scene, shard, errand) {
-        return reply(session, batch, &Reply::Error(moved));
+    if let Some(moved) = redirect(state, scene, shard, errand) {
+        return reply(state, batch, &Reply::Error(moved));
     }
-    batch.push(shard.id(), Lane::Read, session.protocol, session.db, errand.argv());
+    batch.push(shard.id(), Lane::Read, state.protocol, state.db, errand.argv());
 }
 
 /// Whether the command may need more memory than the shard has left. The leader looks again.
@@ -283,8 +283,8 @@ fn lacks_room(shard: &Shard, spec: &command::Spec, argv: &[&[u8]]) -> bool {
     lacks
 }
 
-fn may_read_stale(session: &Session, shard: &Shard) -> bool {
-    session.reads_stale && session.door == Door::Cluster && shard.is_replica()
+fn may_read_stale(state: &ClientState, shard: &Shard) -> bool {
+    state.reads_stale && state.door == Door::Cluster && shard.is_replica()
 }
 
 /// Why a read has no reply here.
@@ -298,41 +298,41 @@ enum NotHere {
 /// Runs a read on this node's replica and encodes its reply, of at most `bytes_max`, unless it and what else the
 /// batch has run here weigh too much: no batch holds this thread for long.
 fn run_here(
-    session: &mut Session,
+    state: &mut ClientState,
     (out, batch_weight): (&mut Vec<u8>, &mut usize),
     scene: &Scene,
     shard: &Shard,
     errand: Errand<'_>,
     bytes_max: usize,
 ) -> Result<(), NotHere> {
-    let seed = session.random();
+    let seed = state.random();
     let read = shard.read(scene.clock, |keyspace, now| {
         let invocation = errand.invocation(keyspace);
-        let context = Context::new(At::new(session.db, now), seed);
+        let context = Context::new(At::new(state.db, now), seed);
         let weight = command::weight(&invocation, keyspace, context.at);
         if batch_weight.saturating_add(weight) > READ_WEIGHT_MAX {
             return Err(NotHere::NotAtOnce);
         }
         *batch_weight += weight;
         let reply = command::run_read(&invocation, keyspace, &context);
-        encode_within(&reply, session.protocol, bytes_max, out).map_err(|_| NotHere::TooLong)
+        encode_within(&reply, state.protocol, bytes_max, out).map_err(|_| NotHere::TooLong)
     });
     read.unwrap_or(Err(NotHere::NotAtOnce))
 }
 
 /// On the cluster door, MOVED for a key whose shard is led elsewhere.
 fn redirect(
-    session: &Session,
+    state: &ClientState,
     scene: &Scene,
     shard: &Shard,
     errand: Errand<'_>,
 ) -> Option<ErrorReply> {
-    if session.door == Door::Plain {
+    if state.door == Door::Plain {
         return None;
     }
     let key = *errand.argv().get(errand.spec().first_key_position()?)?;
     let leader = shard.leader()?;
-    if leader == session.node.id() {
+    if leader == state.node.id() {
         return None;
     }
     // A leader whose doors are not known yet is reached by forwarding.
@@ -342,14 +342,14 @@ fn redirect(
 }
 
 fn send_plan(
-    session: &mut Session,
+    state: &mut ClientState,
     batch: &mut Batch,
     scene: &Scene,
     command: &'static DataCommand,
     plan: Option<Plan<'_>>,
 ) {
     let Some(plan) = plan else {
-        return reply(session, batch, &Reply::Error(unsupported_over_shards(command.spec.name)));
+        return reply(state, batch, &Reply::Error(unsupported_over_shards(command.spec.name)));
     };
     let node = &scene.node;
     let all_here = !command.is_write()
@@ -359,13 +359,13 @@ fn send_plan(
             .all(|piece| !batch.is_queued(piece.shard) && batch.may_read(node.shard(piece.shard)));
     if all_here {
         let mut replies = Vec::with_capacity(plan.pieces.len());
-        match run_pieces_here(session, &mut batch.weight, scene, command, &plan, &mut replies) {
+        match run_pieces_here(state, &mut batch.weight, scene, command, &plan, &mut replies) {
             Ok(()) => {
-                let random = session.random();
-                return join(&plan.merge, &replies, session.protocol, random, &mut batch.ready);
+                let random = state.random();
+                return join(&plan.merge, &replies, state.protocol, random, &mut batch.ready);
             }
             Err(NotHere::TooLong) => {
-                return reply(session, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
+                return reply(state, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
             }
             Err(NotHere::NotAtOnce) => {}
         }
@@ -373,20 +373,20 @@ fn send_plan(
     let lacks_room =
         |piece: &router::Piece<'_>| lacks_room(node.shard(piece.shard), command.spec, &piece.argv);
     if plan.pieces.iter().any(lacks_room) {
-        return reply(session, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
+        return reply(state, batch, &Reply::Error(ErrorReply::OUT_OF_MEMORY));
     }
     let lane = if command.is_write() { Lane::Write } else { Lane::Read };
     let mut shards = SmallVec::new();
     for piece in &plan.pieces {
-        batch.queue(piece.shard, lane, session.protocol, session.db, &piece.argv);
+        batch.queue(piece.shard, lane, state.protocol, state.db, &piece.argv);
         shards.push(piece.shard);
     }
-    batch.push_merged(plan.merge, shards, session.protocol);
+    batch.push_merged(plan.merge, shards, state.protocol);
 }
 
 /// Runs all pieces of a read on this node's replicas.
 fn run_pieces_here(
-    session: &mut Session,
+    state: &mut ClientState,
     batch_weight: &mut usize,
     scene: &Scene,
     command: &'static DataCommand,
@@ -399,7 +399,7 @@ fn run_pieces_here(
         let shard = scene.node.shard(piece.shard);
         let line = Line::from(&piece.argv[..]);
         let piece = Errand { command, line: &line, key: None };
-        run_here(session, (&mut out, batch_weight), scene, shard, piece, bytes_left)?;
+        run_here(state, (&mut out, batch_weight), scene, shard, piece, bytes_left)?;
         bytes_left = bytes_left.saturating_sub(out.len());
         replies.push(out);
     }
@@ -407,7 +407,7 @@ fn run_pieces_here(
 }
 
 /// SCAN goes to the shard its cursor lies in; finished there, it goes on with the next shard's first slot.
-fn send_scan(session: &mut Session, batch: &mut Batch, topology: &Topology, argv: &[&[u8]]) {
+fn send_scan(state: &mut ClientState, batch: &mut Batch, topology: &Topology, argv: &[&[u8]]) {
     let number = argv
         .get(1)
         .and_then(|text| std::str::from_utf8(text).ok())
@@ -417,7 +417,7 @@ fn send_scan(session: &mut Session, batch: &mut Batch, topology: &Topology, argv
     let shard = topology.shard_of(slot);
     let next =
         Slot::new(topology.slots_of(shard).end() + 1).map(|slot| ScanCursor::at_slot(slot).0);
-    batch.push_scan(shard, next, session.protocol, session.db, argv);
+    batch.push_scan(shard, next, state.protocol, state.db, argv);
 }
 
 #[cfg(test)]
@@ -435,10 +435,10 @@ mod tests {
         let mut bench = Bench::start(&[], Door::Plain).await;
         for (level, expected) in [(0, "-ERR unknown command 'SET'"), (1, "+OK")] {
             let mut batch = Batch::default();
-            let scene = Scene { level, ..Scene::of(&bench.session) };
-            dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"SET", b"a", b"b"]));
+            let scene = Scene { level, ..Scene::of(&bench.state) };
+            dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"SET", b"a", b"b"]));
             let mut out = Vec::new();
-            batch.finish(&mut bench.session, &mut out).await;
+            batch.finish(&mut bench.state, &mut out).await;
             assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
         }
     }
@@ -448,33 +448,33 @@ mod tests {
     async fn stale_reads_stay_here_also_when_they_have_to_wait() {
         let mut bench = Bench::start(&[], Door::Cluster).await;
         bench.check("SET a v => +OK").await;
-        bench.session.reads_stale = true;
-        let scene = Scene::of(&bench.session);
+        bench.state.reads_stale = true;
+        let scene = Scene::of(&bench.state);
         let shard = scene.topology.shard_of(Slot::of(b"a"));
         let mut batch = Batch::default();
         batch.deny_reads(shard);
-        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
+        dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), None, "it is run at once");
         batch.weight = READ_WEIGHT_MAX;
-        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
+        dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
         batch.weight = 0;
-        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
+        dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale), "in order");
-        bench.session.reads_stale = false;
-        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
+        bench.state.reads_stale = false;
+        dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Read), "what is not to be stale is not");
         let mut out = Vec::new();
-        batch.finish(&mut bench.session, &mut out).await;
+        batch.finish(&mut bench.state, &mut out).await;
         assert_eq!(out, b"$1\r\nv\r\n".repeat(4));
         // The next one is a batch of its own.
-        bench.session.reads_stale = true;
+        bench.state.reads_stale = true;
         batch.deny_reads(shard);
         batch.weight = READ_WEIGHT_MAX;
-        dispatch(&mut bench.session, &mut batch, &scene, &line(&[b"GET", b"a"]));
+        dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
         let mut out = Vec::new();
-        batch.finish(&mut bench.session, &mut out).await;
+        batch.finish(&mut bench.state, &mut out).await;
         assert_eq!(out, b"$1\r\nv\r\n");
     }
 
@@ -482,14 +482,14 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_key_that_is_fetched_ahead_is_known_when_it_is_read() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let scene = Scene::of(&bench.session);
+        let scene = Scene::of(&bench.state);
         // So many that it is worth it.
         let words: Vec<Vec<u8>> = (0..9000).map(|it| format!("{{a}}{it}").into_bytes()).collect();
         let pairs = words.iter().flat_map(|word| [&word[..], b"v"]);
         let argv: Vec<&[u8]> = [&b"MSET"[..]].into_iter().chain(pairs).collect();
         let (mut batch, mut out) = (Batch::default(), Vec::new());
-        dispatch(&mut bench.session, &mut batch, &scene, &line(&argv));
-        batch.finish(&mut bench.session, &mut out).await;
+        dispatch(&mut bench.state, &mut batch, &scene, &line(&argv));
+        batch.finish(&mut bench.state, &mut out).await;
         assert_eq!(out, b"+OK\r\n");
 
         let asked: [&[&[u8]]; 4] =
@@ -499,15 +499,15 @@ mod tests {
         let [get, ttl] = [b"{a}1", b"{a}2"].map(|bytes| OnlyKey::Found(shard.key(slot, bytes)));
         let mut keys = [OnlyKey::Unknown; 4];
         let requests = asked.into_iter().zip(&mut keys);
-        look_ahead(&bench.session, &mut batch, &scene, requests);
+        look_ahead(&bench.state, &mut batch, &scene, requests);
         assert_eq!(keys, [get, OnlyKey::Unknown, OnlyKey::Unknown, ttl]);
         let known = Line { argv: asked[0], key: get };
-        dispatch(&mut bench.session, &mut batch, &scene, &known);
+        dispatch(&mut bench.state, &mut batch, &scene, &known);
         assert_eq!(batch.ready, b"$1\r\nv\r\n");
 
         batch.deny_reads(shard.id());
         let requests = asked.into_iter().zip(&mut keys);
-        look_ahead(&bench.session, &mut batch, &scene, requests);
+        look_ahead(&bench.state, &mut batch, &scene, requests);
         let elsewhere = OnlyKey::In(slot);
         assert_eq!(keys, [elsewhere, OnlyKey::Unknown, OnlyKey::Unknown, elsewhere]);
     }
@@ -518,7 +518,7 @@ mod tests {
         for line in ["POST / HTTP/1.1", "Host: x", "host: x"] {
             let mut bench = Bench::start(&[], Door::Plain).await;
             assert_eq!(bench.run(line).await, "", "{line}");
-            assert_eq!(bench.session.fate, Fate::Close);
+            assert_eq!(bench.state.verdict, Verdict::Close);
         }
     }
 }

@@ -23,6 +23,6 @@ mod web;
 pub(crate) mod testing;
 
 pub use connection::serve;
-pub use state::{Door, Session};
+pub use state::{ClientState, Door};
 pub use table::specs;
 pub use web::{is_of_the_web, report_web};

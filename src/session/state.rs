@@ -13,7 +13,7 @@ use crate::stdx::prng::SplitMix64;
 
 /// What the connection does next; anything but to stay ends the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Verdict {
     /// Goes on.
     Stay,
     /// Waits this long before the replies go out, then goes on: a password was wrong here, or at its address.
@@ -24,7 +24,7 @@ pub(super) enum Fate {
 
 /// One client's state.
 #[derive(Debug)]
-pub struct Session {
+pub struct ClientState {
     pub(super) node: Arc<Node>,
     /// The client as CLIENT LIST sees it.
     pub(super) client: Arc<Client>,
@@ -36,7 +36,7 @@ pub struct Session {
     pub(super) stranger_since: MonotonicMicros,
     /// READONLY was sent: on the cluster door this node may answer from its replica, however stale.
     pub(super) reads_stale: bool,
-    pub(super) fate: Fate,
+    pub(super) verdict: Verdict,
     /// The command just run gets no reply, as SHUTDOWN.
     pub(super) is_silent: bool,
     /// `proto-max-bulk-len` as it was when the client came.
@@ -46,8 +46,8 @@ pub struct Session {
     random: SplitMix64,
 }
 
-impl Session {
-    /// A fresh session.
+impl ClientState {
+    /// A fresh client.
     pub(super) fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
         let authenticated = !client.arrival.is_stranger;
         Self {
@@ -58,7 +58,7 @@ impl Session {
             db: DbIndex(0),
             authenticated,
             reads_stale: false,
-            fate: Fate::Stay,
+            verdict: Verdict::Stay,
             is_silent: false,
             bulk_bytes_max: node.config().options().proto_max_bulk_len,
             topology: node.topology(),
@@ -91,7 +91,7 @@ impl Session {
         self.random.next_u64()
     }
 
-    /// What RESET leaves: a session as after connecting.
+    /// What RESET leaves: a state as after connecting.
     pub(super) fn reset(&mut self) {
         self.protocol = Protocol::Resp2;
         self.db = DbIndex(0);

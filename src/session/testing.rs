@@ -1,10 +1,10 @@
-//! A session on a node of its own, without a socket: scripts of commands and the replies they must get.
+//! A client on a node of its own, without a socket: scripts of commands and the replies they must get.
 
 use std::sync::Arc;
 
 use super::batch::Batch;
 use super::dispatch::{Line, Scene, dispatch};
-use super::state::{Door, Session};
+use super::state::{ClientState, Door};
 use crate::command::testing::{split_args, split_unquoted};
 use crate::command::{self, Registry};
 use crate::node::ClientGuard;
@@ -13,7 +13,7 @@ use crate::resp::testing::Value;
 
 /// One client of one node.
 pub(crate) struct Bench {
-    pub(crate) session: Session,
+    pub(crate) state: ClientState,
     guard: ClientGuard,
     batch: Batch,
     _test: TestNode,
@@ -26,25 +26,25 @@ impl Bench {
         let registry = Registry::new(data.chain(crate::node::specs()).chain(super::specs()));
         let test = TestNode::start_with(flags, registry).await;
         let guard = enter(&test.started.node, door);
-        let session = Session::new(Arc::clone(&test.started.node), Arc::clone(&guard.client));
-        Self { session, guard, batch: Batch::default(), _test: test }
+        let state = ClientState::new(Arc::clone(&test.started.node), Arc::clone(&guard.client));
+        Self { state, guard, batch: Batch::default(), _test: test }
     }
 
     /// Leaves and comes again.
     pub(crate) fn reconnect(&mut self) {
-        let node = Arc::clone(&self.session.node);
-        self.guard = enter(&node, self.session.door);
-        self.session = Session::new(node, Arc::clone(&self.guard.client));
+        let node = Arc::clone(&self.state.node);
+        self.guard = enter(&node, self.state.door);
+        self.state = ClientState::new(node, Arc::clone(&self.guard.client));
     }
 
     /// What the command in `line` answers, in the spelling of [`Value::compact`]; empty for no reply.
     pub(crate) async fn run(&mut self, line: &str) -> String {
         let words = split_args(line).expect("quotes are closed");
         let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let scene = Scene::of(&self.session);
-        dispatch(&mut self.session, &mut self.batch, &scene, &Line::from(&argv[..]));
+        let scene = Scene::of(&self.state);
+        dispatch(&mut self.state, &mut self.batch, &scene, &Line::from(&argv[..]));
         let mut out = Vec::new();
-        self.batch.finish(&mut self.session, &mut out).await;
+        self.batch.finish(&mut self.state, &mut out).await;
         if out.is_empty() { String::new() } else { Value::parse(&out).compact() }
     }
 

@@ -73,7 +73,7 @@ pub(super) fn decode_known(
     bytes: &Bytes,
 ) -> Result<(Stamp, Proposal), UnknownProposal> {
     let (stamp, proposal) = proposal::decode(bytes.clone())?;
-    if let (Proposal::Batch(packets), Origin::Elsewhere) = (&proposal, origin) {
+    if let (Proposal::Packets(packets), Origin::Elsewhere) = (&proposal, origin) {
         for packet in packets {
             packet.check(|name| command::lookup(name).is_some())?;
         }

@@ -153,7 +153,7 @@ impl Alone {
         let session = Session { number: 1, random: 1 };
         let id = PacketId { incarnation: Incarnation(9), session, sequence: 1 };
         let packet = Packet { id, floor: 1, commands: 1, body: buffer.frame().body() };
-        let entry = proposal::encode_batch(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+        let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
         let position = EntryPosition { term: 1, index: 1 };
         self.shard.machine.apply(position, Origin::Here, &entry).unwrap()
     }

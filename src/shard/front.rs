@@ -86,7 +86,7 @@ impl Departure<'_> {
     /// An entry of this packet alone, to be proposed.
     pub(super) fn into_entry(mut self, stamp: Stamp) -> (Attempt, Bytes) {
         let framed = self.framed.take().expect(HAS_BYTES);
-        let (framed, entry) = framed.into_batch(self.id, self.floor, stamp);
+        let (framed, entry) = framed.into_proposal(self.id, self.floor, stamp);
         self.give_back(framed);
         (self.attempt, entry)
     }

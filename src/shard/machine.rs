@@ -577,7 +577,7 @@ mod tests {
             let id = PacketId { incarnation: Incarnation(1), session, sequence: pauses };
             let set = body(&[b"SET", format!("{{a}}{}", pauses * 7).as_bytes(), b"w"]);
             let packet = Packet { id, floor: 1, commands: 1, body: set.into() };
-            let entry = proposal::encode_batch(stamp, &[packet]);
+            let entry = proposal::encode_packets(stamp, &[packet]);
             let position = EntryPosition { term: 1, index: pauses };
             machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
         });
@@ -637,7 +637,7 @@ mod tests {
     #[test]
     fn a_pause_within_an_entry_changes_nothing() {
         let (stamp, packets) = entry_of_many();
-        let entry = proposal::encode_batch(stamp, &packets);
+        let entry = proposal::encode_packets(stamp, &packets);
         // Few keys, and so many that they are fetched ahead.
         for (keys, step) in [(0, 1), (9000, 29)] {
             let outcome = |weight: Option<usize>| {
@@ -685,7 +685,7 @@ mod tests {
             let line = body(&[b"SETRANGE", b"k", offset, b"x"]);
             let mut packet = packet_of(line.repeat(LINES as usize), LINES);
             packet.id.sequence = index;
-            let entry = proposal::encode_batch(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
             let position = EntryPosition { term: 1, index };
             machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
         }
@@ -709,7 +709,7 @@ mod tests {
             let session = Session { number: 1, random: 1 };
             let id = PacketId { incarnation: Incarnation(1), session, sequence: index };
             let packet = Packet { id, floor: 1, ..packet };
-            let entry = proposal::encode_batch(Stamp { now: UnixMillis(2), seed: 1 }, &[packet]);
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(2), seed: 1 }, &[packet]);
             let position = EntryPosition { term: 1, index };
             machine.apply(position, Origin::Elsewhere, &entry).unwrap()
         };
@@ -771,7 +771,7 @@ mod tests {
             (0..=APPLY_WEIGHT_MAX).map(|it| it.to_le_bytes().to_vec()).collect();
         let add: Vec<&[u8]> =
             [&b"SADD"[..], b"{a}s"].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
-        let entry = proposal::encode_batch(
+        let entry = proposal::encode_packets(
             Stamp { now: UnixMillis(2), seed: 1 },
             &[packet_of(body(&add), 1)],
         );
@@ -802,7 +802,7 @@ mod tests {
             let session = Session { number: 1, random: 1 };
             let id = PacketId { incarnation: Incarnation(1), session, sequence: index };
             let packet = Packet { id, floor: 1, ..packet };
-            let entry = proposal::encode_batch(Stamp { now: UnixMillis(2), seed: 1 }, &[packet]);
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(2), seed: 1 }, &[packet]);
             machine.apply(EntryPosition { term: 1, index }, Origin::Elsewhere, &entry).unwrap()
         };
         let apply = |packet| apply_as(&machine, packet);
@@ -916,7 +916,7 @@ mod tests {
         packet.push(&reads[..reads.len() / 5], 1);
         let packet = packet_of(packet.frame().body().to_vec(), 7);
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
-        let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
+        let entry = proposal::encode_packets(stamp, std::slice::from_ref(&packet));
         machine.apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry).unwrap().finish();
         let heard = heard.0.lock();
         let replies = &heard[0].1;
@@ -965,7 +965,7 @@ mod tests {
         let set = body(&[b"SET", b"{a}9", b"v"]);
         let two = |second: &[u8]| {
             let second = packet_of([&set[..], second].concat(), 2);
-            proposal::encode_batch(stamp, &[packet_of(set.clone(), 1), second]).to_vec()
+            proposal::encode_packets(stamp, &[packet_of(set.clone(), 1), second]).to_vec()
         };
         let good = two(&set);
         let changed = |at: usize, to: u8| {
@@ -1025,7 +1025,7 @@ mod tests {
         let packet = packet_of([first, second].concat(), 5);
         let stamp = Stamp { now: UnixMillis(1), seed: 1 };
         for index in 1..3 {
-            let entry = proposal::encode_batch(stamp, std::slice::from_ref(&packet));
+            let entry = proposal::encode_packets(stamp, std::slice::from_ref(&packet));
             machine
                 .apply(EntryPosition { term: 1, index }, Origin::Elsewhere, &entry)
                 .unwrap()

@@ -111,7 +111,7 @@ impl Packet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proposal {
     /// Packets of commands.
-    Batch(Vec<Packet>),
+    Packets(Vec<Packet>),
     /// Keys past their deadline, to be removed.
     Purge(Vec<(DbIndex, Bytes)>),
     /// Directories whose sessions up to a number have ended for good.
@@ -346,7 +346,7 @@ fn put_prefix(kind: u8, stamp: Stamp, count: usize, out: &mut [u8; PREFIX_BYTES 
 }
 
 /// The bytes of a batch of `packets`.
-pub(super) fn encode_batch(stamp: Stamp, packets: &[Packet]) -> Bytes {
+pub(super) fn encode_packets(stamp: Stamp, packets: &[Packet]) -> Bytes {
     let bodies: usize = packets.iter().map(|packet| packet.body.len()).sum();
     let mut out =
         Vec::with_capacity(PREFIX_BYTES + 4 + packets.len() * PACKET_HEADER_BYTES + bodies);
@@ -403,9 +403,9 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
     let stamp = Stamp { now: UnixMillis(codec::take_u64(fields)?), seed: codec::take_u64(fields)? };
     let count = codec::take_u32(fields)?;
     let proposal = match kind {
-        KIND_BATCH => {
-            Proposal::Batch((0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?)
-        }
+        KIND_BATCH => Proposal::Packets(
+            (0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?,
+        ),
         KIND_PURGE => {
             Proposal::Purge((0..count).map(|_| take_key(&mut bytes)).collect::<Result<_, _>>()?)
         }
@@ -520,7 +520,7 @@ impl Framed {
 
     /// A batch of this one packet. Fills the headroom in place when nobody else holds the bytes (the first
     /// try of a packet, the common case), and copies otherwise.
-    pub(super) fn into_batch(self, id: PacketId, floor: u64, stamp: Stamp) -> (Self, Bytes) {
+    pub(super) fn into_proposal(self, id: PacketId, floor: u64, stamp: Stamp) -> (Self, Bytes) {
         let packet = self.packet(id, floor);
         let mut prefix = [0; PREFIX_BYTES + 4];
         let mut header = [0; PACKET_HEADER_BYTES];
@@ -606,8 +606,11 @@ mod tests {
 
     #[test]
     fn batches_and_purges_round_trip() {
-        let batch = encode_batch(stamp(), &[packet(1), packet(9)]);
-        assert_eq!(decode(batch).unwrap(), (stamp(), Proposal::Batch(vec![packet(1), packet(9)])));
+        let batch = encode_packets(stamp(), &[packet(1), packet(9)]);
+        assert_eq!(
+            decode(batch).unwrap(),
+            (stamp(), Proposal::Packets(vec![packet(1), packet(9)]))
+        );
         let keys =
             vec![(DbIndex(0), Bytes::from_static(b"a")), (DbIndex(15), Bytes::from(vec![1; 200]))];
         assert_eq!(decode(encode_purge(stamp(), &keys)).unwrap(), (stamp(), Proposal::Purge(keys)));
@@ -623,16 +626,16 @@ mod tests {
         buffer.push(&body, commands);
         let framed = buffer.frame();
         let before = framed.bytes.as_ptr();
-        let (framed, batch) = framed.into_batch(packet(4).id, 1, stamp());
+        let (framed, batch) = framed.into_proposal(packet(4).id, 1, stamp());
         assert_eq!(batch.as_ptr(), before, "no copy");
-        assert_eq!(batch, encode_batch(stamp(), &[packet(4)]));
-        let (_, again) = framed.into_batch(packet(4).id, 3, stamp());
+        assert_eq!(batch, encode_packets(stamp(), &[packet(4)]));
+        let (_, again) = framed.into_proposal(packet(4).id, 3, stamp());
         assert_eq!(
             decode(batch).unwrap().1,
-            Proposal::Batch(vec![packet(4)]),
+            Proposal::Packets(vec![packet(4)]),
             "a shared batch is not touched"
         );
-        assert_eq!(again, encode_batch(stamp(), &[Packet { floor: 3, ..packet(4) }]));
+        assert_eq!(again, encode_packets(stamp(), &[Packet { floor: 3, ..packet(4) }]));
     }
 
     #[test]
@@ -677,7 +680,7 @@ mod tests {
     #[test]
     fn every_cut_is_an_error_and_never_a_panic() {
         for bytes in [
-            encode_batch(stamp(), &[packet(1)]),
+            encode_packets(stamp(), &[packet(1)]),
             encode_purge(stamp(), &[(DbIndex(1), b"key".as_slice())]),
             encode_close(stamp(), &[(Incarnation(1), 2)]),
         ] {
@@ -715,7 +718,7 @@ mod tests {
             sequence: 3,
         };
         let packet = Packet { id, floor: 3, commands: 1, body: commands.into() };
-        let bytes = encode_batch(Stamp { now: UnixMillis(4), seed: 5 }, &[packet]);
+        let bytes = encode_packets(Stamp { now: UnixMillis(4), seed: 5 }, &[packet]);
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
             hex,

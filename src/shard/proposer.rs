@@ -186,9 +186,9 @@ impl Proposer {
                     let (attempt, packet) = departure.into_packet();
                     carried.own = Some(attempt);
                     packets.push(packet);
-                    proposal::encode_batch(stamp, &packets)
+                    proposal::encode_packets(stamp, &packets)
                 }
-                None => proposal::encode_batch(stamp, &packets),
+                None => proposal::encode_packets(stamp, &packets),
             };
             // A stopped replica refuses at once, again and again: what came back goes elsewhere, later.
             if self.propose(entry, carried).await.is_err() {

@@ -47,7 +47,7 @@ pub(super) fn begin_entry(
     let stamp = Stamp { now: state.now, ..stamp };
     state.sessions.pass_time(stamp.now);
     let packets = match proposal {
-        Proposal::Batch(packets) => packets,
+        Proposal::Packets(packets) => packets,
         Proposal::Purge(keys) => {
             for (db, key) in keys {
                 state.keyspace.purge(db, &key, stamp.now);
@@ -72,7 +72,7 @@ pub(super) fn purge_weight(keyspace: &Keyspace, proposal: &Proposal) -> usize {
             let weights = keys.iter().map(|(db, key)| command::weight_kept(keyspace, *db, key));
             weights.fold(0, usize::saturating_add)
         }
-        Proposal::Purge(_) | Proposal::Batch(_) | Proposal::Close(_) => 0,
+        Proposal::Purge(_) | Proposal::Packets(_) | Proposal::Close(_) => 0,
     }
 }
 

@@ -113,7 +113,7 @@ fn each_request_draws_its_own_random_key() {
     let id = PacketId { incarnation: Incarnation(1), session, sequence: 1 };
     let packet = Packet { id, floor: 1, commands: KEYS, body: submission(&body) };
     let stamp = Stamp { now: UnixMillis(1), seed: 1 };
-    let entry = proposal::encode_batch(stamp, &[packet]);
+    let entry = proposal::encode_packets(stamp, &[packet]);
     shard
         .machine
         .apply(EntryPosition { term: 1, index: 1 }, Origin::Here, &entry)
@@ -166,7 +166,7 @@ fn foreign_packet(number: u64) -> Packet {
 
 fn apply(shard: &Shard, index: u64, packet: &Packet) {
     let stamp = Stamp { now: UnixMillis(1), seed: 1 };
-    let entry = proposal::encode_batch(stamp, std::slice::from_ref(packet));
+    let entry = proposal::encode_packets(stamp, std::slice::from_ref(packet));
     shard.machine.apply(EntryPosition { term: 1, index }, Origin::Here, &entry).unwrap().finish();
 }
 

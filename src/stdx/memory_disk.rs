@@ -48,7 +48,7 @@ enum Fault {
 
 #[derive(Debug)]
 struct Machine {
-    nodes: BTreeMap<u64, Node>,
+    nodes: BTreeMap<u64, Inode>,
     inodes: u64,
     /// Changes of names that no sync of their directory has covered, oldest first.
     journal: Vec<NameChange>,
@@ -65,7 +65,7 @@ struct Machine {
 }
 
 #[derive(Debug)]
-enum Node {
+enum Inode {
     File(Arc<Mutex<Content>>),
     Dir(Dir),
 }
@@ -192,12 +192,12 @@ impl Disk for MemoryDisk {
             (None, Open::Read) => return Err(io::ErrorKind::NotFound.into()),
             (None, Open::Write | Open::New) => {
                 machine.check_room()?;
-                machine.make(dir, name, Node::File(Arc::default()))
+                machine.make(dir, name, Inode::File(Arc::default()))
             }
         };
         let content = match machine.nodes.get(&inode) {
-            Some(Node::File(content)) => Arc::clone(content),
-            Some(Node::Dir(_)) => return Err(io::ErrorKind::IsADirectory.into()),
+            Some(Inode::File(content)) => Arc::clone(content),
+            Some(Inode::Dir(_)) => return Err(io::ErrorKind::IsADirectory.into()),
             None => return Err(io::ErrorKind::NotFound.into()),
         };
         let (life, disk) = (machine.life, self.clone());
@@ -208,10 +208,10 @@ impl Disk for MemoryDisk {
         let machine = self.begin()?;
         let inode = machine.find(path)?;
         Ok(match machine.nodes.get(&inode) {
-            Some(Node::File(content)) => {
+            Some(Inode::File(content)) => {
                 Stat { is_dir: false, bytes: content.lock().bytes, inode, created: inode }
             }
-            Some(Node::Dir(_)) => Stat { is_dir: true, bytes: 0, inode, created: inode },
+            Some(Inode::Dir(_)) => Stat { is_dir: true, bytes: 0, inode, created: inode },
             None => return Err(io::ErrorKind::NotFound.into()),
         })
     }
@@ -232,7 +232,7 @@ impl Disk for MemoryDisk {
         for name in names(path) {
             inode = match machine.dir(inode)?.names.get(name) {
                 Some(inner) => *inner,
-                None => machine.make(inode, name.to_owned(), Node::Dir(Dir::default())),
+                None => machine.make(inode, name.to_owned(), Inode::Dir(Dir::default())),
             };
         }
         machine.dir(inode).map(drop)
@@ -254,7 +254,7 @@ impl Disk for MemoryDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut machine = self.begin()?;
         let inode = machine.find(path)?;
-        if matches!(machine.nodes.get(&inode), Some(Node::Dir(_))) {
+        if matches!(machine.nodes.get(&inode), Some(Inode::Dir(_))) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let gone = machine.place(path)?;
@@ -295,7 +295,7 @@ impl NameChange {
 impl Default for Machine {
     fn default() -> Self {
         Self {
-            nodes: [(ROOT, Node::Dir(Dir::default()))].into(),
+            nodes: [(ROOT, Inode::Dir(Dir::default()))].into(),
             inodes: ROOT,
             journal: Vec::new(),
             life: 0,
@@ -342,8 +342,8 @@ impl Machine {
 
     fn dir(&self, inode: u64) -> io::Result<&Dir> {
         match self.nodes.get(&inode) {
-            Some(Node::Dir(dir)) => Ok(dir),
-            Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            Some(Inode::Dir(dir)) => Ok(dir),
+            Some(Inode::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -362,7 +362,7 @@ impl Machine {
         Ok((dir, name.to_owned()))
     }
 
-    fn make(&mut self, dir: u64, name: OsString, node: Node) -> u64 {
+    fn make(&mut self, dir: u64, name: OsString, node: Inode) -> u64 {
         self.inodes += 1;
         self.nodes.insert(self.inodes, node);
         self.change(NameChange { gone: None, new: Some((dir, name, self.inodes)) });
@@ -387,12 +387,12 @@ impl Machine {
         names: impl Fn(&mut Dir) -> &mut BTreeMap<OsString, u64>,
     ) {
         if let Some((dir, name)) = &change.gone
-            && let Some(Node::Dir(dir)) = self.nodes.get_mut(dir)
+            && let Some(Inode::Dir(dir)) = self.nodes.get_mut(dir)
         {
             names(dir).remove(name);
         }
         if let Some((dir, name, inode)) = &change.new
-            && let Some(Node::Dir(dir)) = self.nodes.get_mut(dir)
+            && let Some(Inode::Dir(dir)) = self.nodes.get_mut(dir)
         {
             names(dir).insert(name.clone(), *inode);
         }
@@ -405,7 +405,7 @@ impl Machine {
         next.extend(waiting);
         while let Some(inode) = next.pop() {
             reached.insert(inode);
-            if let Some(Node::Dir(dir)) = self.nodes.get(&inode) {
+            if let Some(Inode::Dir(dir)) = self.nodes.get(&inode) {
                 let inner = dir.names.values().chain(dir.synced.values()).copied();
                 next.extend(inner.filter(|inner| !reached.contains(inner)));
             }
@@ -423,8 +423,8 @@ impl Machine {
         let mercy = below(5);
         for node in self.nodes.values_mut() {
             match node {
-                Node::File(content) => content.lock().lose_unsynced(|| below(4) < mercy),
-                Node::Dir(dir) => dir.names.clone_from(&dir.synced),
+                Inode::File(content) => content.lock().lose_unsynced(|| below(4) < mercy),
+                Inode::Dir(dir) => dir.names.clone_from(&dir.synced),
             }
         }
         self.forget_unreachable();

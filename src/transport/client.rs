@@ -524,8 +524,8 @@ async fn exchange(
         biased;
         ended = warden.end() => ended,
         ended = link::read_frames(source, decoder, &shared.counters, &pulse, &mut answers) => ended,
-        ended = link::write_batches(sink, &shared.counters, |context, batch| {
-            shared.state.lock().outgoing.poll_take(context, batch)
+        ended = link::write_batches(sink, &shared.counters, |context, burst| {
+            shared.state.lock().outgoing.poll_take(context, burst)
         }) => ended,
     };
     warden.stop().await;

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, unconstrained};
 
 use super::decode::{Decoder, Frame};
 use super::limits::READS_PER_TURN_MAX;
-use super::outgoing::Batch;
+use super::outgoing::Burst;
 use super::stats::Counters;
 use super::wire::{HelloError, Refusal, WireError};
 
@@ -199,15 +199,15 @@ fn take_frames(
     result
 }
 
-/// Writes whatever `poll_take` hands out, one batch per write, until the queue is closed (false) or the socket fails.
+/// Writes whatever `poll_take` hands out, one burst per write, until the queue is closed (false) or the socket fails.
 pub(super) async fn write_batches(
     mut sink: impl AsyncWrite + Unpin,
     counters: &Counters,
-    mut poll_take: impl FnMut(&mut Context<'_>, &mut Batch) -> Poll<bool>,
+    mut poll_take: impl FnMut(&mut Context<'_>, &mut Burst) -> Poll<bool>,
 ) -> Ended {
-    let mut batch = Batch::default();
-    while std::future::poll_fn(|context| poll_take(context, &mut batch)).await {
-        if let Err(error) = write_batch(&mut sink, counters, &batch).await {
+    let mut burst = Burst::default();
+    while std::future::poll_fn(|context| poll_take(context, &mut burst)).await {
+        if let Err(error) = write_batch(&mut sink, counters, &burst).await {
             return Ended::Socket(error);
         }
     }
@@ -217,15 +217,15 @@ pub(super) async fn write_batches(
 async fn write_batch(
     sink: &mut (impl AsyncWrite + Unpin),
     counters: &Counters,
-    batch: &Batch,
+    burst: &Burst,
 ) -> io::Result<()> {
     let mut written = 0;
-    for (position, body) in &batch.bodies {
-        write_all(sink, counters, &batch.bytes[written..*position]).await?;
+    for (position, body) in &burst.bodies {
+        write_all(sink, counters, &burst.bytes[written..*position]).await?;
         write_all(sink, counters, body).await?;
         written = *position;
     }
-    write_all(sink, counters, &batch.bytes[written..]).await
+    write_all(sink, counters, &burst.bytes[written..]).await
 }
 
 async fn write_all(

@@ -14,14 +14,14 @@ use super::wire::{self, HEADER_BYTES, Header};
 
 /// Bytes to be written in this order: those of `bytes` up to a body's position, then that body, and so on.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Burst {
     pub(super) bytes: Vec<u8>,
     /// Long bodies, each with the position in `bytes` before which it belongs.
     pub(super) bodies: Vec<(usize, Bytes)>,
     bodies_bytes: usize,
 }
 
-impl Batch {
+impl Burst {
     fn len(&self) -> usize {
         self.bytes.len() + self.bodies_bytes
     }
@@ -52,7 +52,7 @@ impl Body {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     is_open: bool,
-    waiting: Batch,
+    waiting: Burst,
     /// Bytes the writer has taken and not yet handed to the system.
     writing_bytes: usize,
     bytes_max: usize,
@@ -65,7 +65,7 @@ impl Outgoing {
     pub(super) fn new(bytes_max: usize, frame_bytes_max: usize) -> Self {
         Self {
             is_open: false,
-            waiting: Batch::default(),
+            waiting: Burst::default(),
             writing_bytes: 0,
             bytes_max,
             frame_bytes_max,
@@ -149,16 +149,16 @@ impl Outgoing {
         Ok(self.writer.take())
     }
 
-    /// Hands everything queued to the writer, by swapping with `batch`, which it has written.
+    /// Hands everything queued to the writer, by swapping with `burst`, which it has written.
     ///
     /// Ready(false) when the queue was closed.
-    pub(super) fn poll_take(&mut self, context: &Context<'_>, batch: &mut Batch) -> Poll<bool> {
+    pub(super) fn poll_take(&mut self, context: &Context<'_>, burst: &mut Burst) -> Poll<bool> {
         if !self.is_open {
             return Poll::Ready(false);
         }
-        batch.clear();
-        mem::swap(&mut self.waiting, batch);
-        self.writing_bytes = batch.len();
+        burst.clear();
+        mem::swap(&mut self.waiting, burst);
+        self.writing_bytes = burst.len();
         if self.writing_bytes == 0 {
             self.writer = Some(context.waker().clone());
             return Poll::Pending;

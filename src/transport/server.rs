@@ -428,8 +428,8 @@ async fn serve_requests(connection: &Arc<Connection>, stream: &mut TcpStream) ->
         biased;
         ended = warden.end() => ended,
         ended = link::read_frames(source, decoder, counters, &pulse, &mut requests) => ended,
-        ended = link::write_batches(sink, counters, |context, batch| {
-            connection.outgoing.lock().poll_take(context, batch)
+        ended = link::write_batches(sink, counters, |context, burst| {
+            connection.outgoing.lock().poll_take(context, burst)
         }) => ended,
     };
     warden.stop().await;

@@ -20,12 +20,12 @@ use super::limits::SYNC_BYTES_MAX;
 use super::log::{Done, Wal};
 use super::shared::{Shared, State, Worker};
 use super::syncer::FailOnPanic;
-use super::tail::Batch;
+use super::tail::Backlog;
 
 /// Buffers of a turn that a caller takes.
 #[derive(Default)]
 pub(super) struct Spare {
-    batch: Batch,
+    backlog: Backlog,
     waiting: Vec<Done>,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
         // In a simulation no clock decides.
         let is_fast =
             || self.worker == Worker::Steps || state.haste.allows_sync(BootInstant::now());
-        is_free && is_simple && state.tail.batch.bytes() <= SYNC_BYTES_MAX && is_fast()
+        is_free && is_simple && state.tail.backlog.bytes() <= SYNC_BYTES_MAX && is_fast()
     }
 
     /// Tells the thread that something waits, unless whoever is at work looks for that when it is over.
@@ -108,8 +108,8 @@ impl Shared {
     /// Writes what has gathered, syncs it, and tells who waited.
     fn sync_here(&self, mut state: MutexGuard<'_, State>) {
         let _on_panic = FailOnPanic(self);
-        let Spare { mut batch, mut waiting } = std::mem::take(&mut state.spare);
-        std::mem::swap(&mut state.tail.batch, &mut batch);
+        let Spare { mut backlog, mut waiting } = std::mem::take(&mut state.spare);
+        std::mem::swap(&mut state.tail.backlog, &mut backlog);
         std::mem::swap(&mut state.waiting, &mut waiting);
         let (end, segment) = (state.tail.end, Arc::clone(state.tail.active()));
         // Nobody else begins either meanwhile.
@@ -117,7 +117,7 @@ impl Shared {
         state.is_syncing = true;
         drop(state);
         let begun = BootInstant::now();
-        let outcome = self.write_batch(&mut batch, end).and_then(|()| {
+        let outcome = self.write_backlog(&mut backlog, end).and_then(|()| {
             let synced = segment
                 .file()
                 .and_then(|file| file.sync_data().map_err(WalError::io("sync", &segment.path)));
@@ -142,7 +142,7 @@ impl Shared {
         }
         let mut state = self.state.lock();
         state.is_writing = false;
-        state.spare = Spare { batch, waiting };
+        state.spare = Spare { backlog, waiting };
         let must_mark = std::mem::take(&mut state.is_resting);
         let must_tell = must_mark || self.has_work(&state);
         drop(state);

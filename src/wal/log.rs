@@ -37,7 +37,7 @@ use super::opening::Opening;
 use super::options::{SyncPolicy, WalOptions};
 use super::reader;
 use super::recovery::{Recovered, note_failed_opening, recover};
-use super::shared::{Fate, Shared, Stop, Worker};
+use super::shared::{Landing, Shared, Stop, Worker};
 use super::syncer::{self, Stepper, SyncMarkFile, Syncer};
 use super::tail::Tail;
 use super::writer::{self, Writer};
@@ -238,8 +238,8 @@ impl Wal {
             Ok(((), _)) if shared.policy == SyncPolicy::Always || group == GroupId::META => {
                 shared.enqueue(state, done);
             }
-            Ok(((), Fate::Gathered)) => state.unwritten.push(done),
-            Ok(((), Fate::Written)) => {
+            Ok(((), Landing::Gathered)) => state.unwritten.push(done),
+            Ok(((), Landing::Written)) => {
                 drop(state);
                 done(Ok(()));
             }

@@ -34,7 +34,7 @@ use super::record::{
     encode_segment_head,
 };
 use super::segment::{Segment, Window, list, segment_path};
-use super::tail::{Batch, Held, Tail};
+use super::tail::{Backlog, Held, Tail};
 
 pub(super) const FORMAT_FILE: &str = "format";
 /// Says that the log failed, and why; until it is opened again.
@@ -92,7 +92,7 @@ pub(super) fn recover(
         marked: scan.vouched,
         content: scan.content,
         opening: scan.opening,
-        batch: Batch::default(),
+        backlog: Backlog::default(),
         unsynced: Vec::new(),
         is_dir_dirty: false,
         spares: Vec::new(),
@@ -104,7 +104,7 @@ pub(super) fn recover(
     }
     // Before anything can be acknowledged: else the clean stop before it would vouch for a tail that was lost.
     tail.open(opening, may_miss_end)?;
-    tail.batch.write(disk)?;
+    tail.backlog.write(disk)?;
     for segment in std::mem::take(&mut tail.unsynced).iter().chain([tail.active()]) {
         segment.file()?.sync_data().map_err(WalError::io("sync", &segment.path))?;
     }
@@ -532,7 +532,7 @@ fn shorten(
 fn begin_first(disk: &dyn Disk, tail: &mut Tail) -> Result<(), WalError> {
     let segment = Arc::new(tail.create(FIRST_SEQUENCE, tail.segment_bytes));
     tail.begin(segment, 0);
-    tail.batch.write(disk)?;
+    tail.backlog.write(disk)?;
     let active = tail.active();
     active.file()?.sync_data().map_err(WalError::io("sync", &active.path))?;
     tail.synced = tail.end;

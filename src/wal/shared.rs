@@ -21,7 +21,7 @@ use super::log::Done;
 use super::options::SyncPolicy;
 use super::record::Position;
 use super::segment::Segment;
-use super::tail::{Batch, Held, Tail};
+use super::tail::{Backlog, Held, Tail};
 
 /// What handles and the threads share.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) struct State {
     pub(super) written: Position,
     /// Done with the next sync.
     pub(super) waiting: Vec<Done>,
-    /// Done once the batch is written; none under `Always`.
+    /// Done once the backlog is written; none under `Always`.
     pub(super) unwritten: Vec<Done>,
     /// Somebody writes without the lock, or tells who waited for that: nobody else writes meanwhile.
     pub(super) is_writing: bool,
@@ -107,7 +107,7 @@ pub(super) enum Worker {
 
 /// What became of the bytes of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Landing {
     Written,
     /// A thread of the log will write them.
     Gathered,
@@ -166,30 +166,30 @@ impl Shared {
         &self,
         state: &mut State,
         change: impl FnOnce(&mut Tail) -> Result<T, WalError>,
-    ) -> Result<(T, Fate), Arc<WalError>> {
+    ) -> Result<(T, Landing), Arc<WalError>> {
         self.check_open(state)?;
         let is_free = !state.is_writing
             && !state.is_syncing
-            && state.tail.batch.is_empty()
+            && state.tail.backlog.is_empty()
             && state.unwritten.is_empty();
         let segment = state.tail.end.segment;
         // Nothing here has touched the disk: an error is the caller's, and the log is as it was.
         let value = change(&mut state.tail).map_err(Arc::new)?;
         if self.policy == SyncPolicy::Always {
-            return Ok((value, Fate::Gathered));
+            return Ok((value, Landing::Gathered));
         }
         if state.tail.end.segment != segment {
             // The one left behind is synced in the background.
             self.work.notify_one();
         }
         if is_free && state.tail.active().is_made() && self.write_in_haste(state)? {
-            return Ok((value, Fate::Written));
+            return Ok((value, Landing::Written));
         }
         self.to_write.notify_one();
-        Ok((value, Fate::Gathered))
+        Ok((value, Landing::Gathered))
     }
 
-    /// Writes the batch on the caller's thread, unless that may take long; whether it did.
+    /// Writes the backlog on the caller's thread, unless that may take long; whether it did.
     fn write_in_haste(&self, state: &mut State) -> Result<bool, Arc<WalError>> {
         let disk = self.disk.as_ref();
         if self.worker == Worker::Steps {
@@ -198,7 +198,7 @@ impl Shared {
             return if may { self.write_out(state).map(|()| true) } else { Ok(false) };
         }
         let begun = BootInstant::now();
-        if !state.haste.allows(state.tail.batch.bytes(), begun, disk) {
+        if !state.haste.allows(state.tail.backlog.bytes(), begun, disk) {
             return Ok(false);
         }
         self.write_out(state)?;
@@ -206,26 +206,26 @@ impl Shared {
         Ok(true)
     }
 
-    /// Writes the batch on the caller's thread, under the lock.
+    /// Writes the backlog on the caller's thread, under the lock.
     pub(super) fn write_out(&self, state: &mut State) -> Result<(), Arc<WalError>> {
         let writes =
-            state.tail.batch.write(self.disk.as_ref()).map_err(|error| self.fail(error))?;
+            state.tail.backlog.write(self.disk.as_ref()).map_err(|error| self.fail(error))?;
         self.writes.fetch_add(writes, Ordering::Relaxed);
         state.written = state.tail.end;
         Ok(())
     }
 
-    /// Writes `batch`, which ends at `end`, without the lock, and empties it. Only for who has set `is_writing`.
-    pub(super) fn write_batch(
+    /// Writes `backlog`, which ends at `end`, without the lock, and empties it. Only for who has set `is_writing`.
+    pub(super) fn write_backlog(
         &self,
-        batch: &mut Batch,
+        backlog: &mut Backlog,
         end: Position,
     ) -> Result<(), Arc<WalError>> {
         let outcome = match self.failure.get() {
             Some(failure) => Err(Arc::clone(failure)),
-            None => batch.write(self.disk.as_ref()).map_err(|error| self.fail(error)),
+            None => backlog.write(self.disk.as_ref()).map_err(|error| self.fail(error)),
         };
-        batch.clear();
+        backlog.clear();
         self.writes.fetch_add(outcome?, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.written = state.written.max(end);
@@ -261,14 +261,14 @@ impl Shared {
 impl State {
     /// Takes off what is to be written and synced next, and puts these empty buffers in its place.
     pub(super) fn take_job(&mut self, buffers: Buffers) -> Job {
-        let Buffers { batch, waiting, unwritten } = buffers;
+        let Buffers { backlog, waiting, unwritten } = buffers;
         let mut segments = std::mem::take(&mut self.tail.unsynced);
         if self.tail.end > self.tail.synced {
             segments.push(Arc::clone(self.tail.active()));
         }
         let is_purged = std::mem::take(&mut self.is_purged);
         Job {
-            batch: std::mem::replace(&mut self.tail.batch, batch),
+            backlog: std::mem::replace(&mut self.tail.backlog, backlog),
             waiting: std::mem::replace(&mut self.waiting, waiting),
             unwritten: std::mem::replace(&mut self.unwritten, unwritten),
             segments,
@@ -284,14 +284,14 @@ impl State {
 /// What a turn gives back when it is over.
 #[derive(Default)]
 pub(super) struct Buffers {
-    pub(super) batch: Batch,
+    pub(super) backlog: Backlog,
     pub(super) waiting: Vec<Done>,
     pub(super) unwritten: Vec<Done>,
 }
 
 /// One turn of the log.
 pub(super) struct Job {
-    pub(super) batch: Batch,
+    pub(super) backlog: Backlog,
     pub(super) waiting: Vec<Done>,
     pub(super) unwritten: Vec<Done>,
     /// To sync, oldest first.
@@ -302,7 +302,7 @@ pub(super) struct Job {
     pub(super) end: Position,
     /// The log ends behind it.
     pub(super) stop: Option<Stop>,
-    /// Of writing the batch.
+    /// Of writing the backlog.
     pub(super) outcome: Result<(), Arc<WalError>>,
 }
 

@@ -177,7 +177,7 @@ impl Syncer {
     fn take_job(&mut self, state: &mut State) -> Job {
         let job = state.take_job(std::mem::take(&mut self.buffers));
         state.is_due = false;
-        state.is_writing = !job.batch.is_empty() || !job.unwritten.is_empty();
+        state.is_writing = !job.backlog.is_empty() || !job.unwritten.is_empty();
         state.is_telling = !job.waiting.is_empty();
         state.is_syncing = !job.segments.is_empty() || job.is_dir_dirty || !job.dead.is_empty();
         job
@@ -199,13 +199,13 @@ impl Syncer {
         next
     }
 
-    /// Writes the batch of `job` and tells who waited for that alone.
+    /// Writes the backlog of `job` and tells who waited for that alone.
     fn write(&self, job: &mut Job) -> Result<(), Arc<WalError>> {
         let shared = &self.shared;
-        if job.batch.is_empty() && job.unwritten.is_empty() {
+        if job.backlog.is_empty() && job.unwritten.is_empty() {
             return shared.failure.get().map_or(Ok(()), |failure| Err(Arc::clone(failure)));
         }
-        let outcome = shared.write_batch(&mut job.batch, job.end);
+        let outcome = shared.write_backlog(&mut job.backlog, job.end);
         for done in job.unwritten.drain(..) {
             done(outcome.clone());
         }
@@ -234,8 +234,8 @@ impl Syncer {
         }
         self.shared.state.lock().is_telling = false;
         drop(job.segments);
-        let Job { batch, waiting, unwritten, .. } = job;
-        self.buffers = Buffers { batch, waiting, unwritten };
+        let Job { backlog, waiting, unwritten, .. } = job;
+        self.buffers = Buffers { backlog, waiting, unwritten };
         if outcome.is_ok() && !job.dead.is_empty() {
             // Files that go keep the disk as busy as a sync does.
             let freed = self.free(job.dead);
@@ -385,7 +385,7 @@ impl Shared {
                 && (state.is_due
                     || state.is_purged
                     || !state.tail.unsynced.is_empty()
-                    || (self.policy == SyncPolicy::Always && !state.tail.batch.is_empty())))
+                    || (self.policy == SyncPolicy::Always && !state.tail.backlog.is_empty())))
     }
 }
 

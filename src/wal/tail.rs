@@ -1,8 +1,8 @@
 //! The end of the log that is being written: encoding records, giving them places, changing segments.
 //!
-//! Everything here happens under the one lock of the log. Records are encoded into a **batch** and get
-//! their final position at once; who writes the batch to the file, the caller or a thread of the log, is
-//! decided in `log.rs`. Nothing here touches the disk but [`Batch::write`], which needs no lock: a new segment
+//! Everything here happens under the one lock of the log. Records are encoded into a **backlog** and get
+//! their final position at once; who writes the backlog to the file, the caller or a thread of the log, is
+//! decided in `log.rs`. Nothing here touches the disk but [`Backlog::write`], which needs no lock: a new segment
 //! is a name until its first bytes are written.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,12 +27,12 @@ use super::segment::Segment;
 
 /// Encoded bytes on their way to the files.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Backlog {
     buffer: Vec<u8>,
     pieces: Vec<Piece>,
 }
 
-/// A part of a batch that lies in one segment; it ends in the buffer where the next one starts.
+/// A part of a backlog that lies in one segment; it ends in the buffer where the next one starts.
 #[derive(Debug)]
 struct Piece {
     segment: Arc<Segment>,
@@ -40,7 +40,7 @@ struct Piece {
     start: usize,
 }
 
-impl Batch {
+impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -50,7 +50,7 @@ impl Batch {
         self.buffer.len()
     }
 
-    /// Writes all pieces, in order, and empties the batch; makes the files of segments that begin with it. Returns the number
+    /// Writes all pieces, in order, and empties the backlog; makes the files of segments that begin with it. Returns the number
     /// of writes.
     pub(super) fn write(&mut self, disk: &dyn Disk) -> Result<u64, WalError> {
         for (number, piece) in self.pieces.iter().enumerate() {
@@ -64,7 +64,7 @@ impl Batch {
         Ok(writes)
     }
 
-    /// Empties the batch.
+    /// Empties the backlog.
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
         self.buffer.clear();
@@ -100,7 +100,7 @@ pub(super) struct Tail {
     pub(super) content: Position,
     /// How the log was opened last; every segment repeats it.
     pub(super) opening: Option<Opening>,
-    pub(super) batch: Batch,
+    pub(super) backlog: Backlog,
     /// Left behind since the last sync, oldest first.
     pub(super) unsynced: Vec<Arc<Segment>>,
     /// Files appeared or were renamed since the directory was last synced.
@@ -305,9 +305,9 @@ impl Tail {
         let position = self.end;
         let salt = self.active().salt;
         self.begin_piece();
-        let before = self.batch.buffer.len();
-        record::encode(&mut self.batch.buffer, salt, id, payload);
-        self.end.offset += (self.batch.buffer.len() - before) as u64;
+        let before = self.backlog.buffer.len();
+        record::encode(&mut self.backlog.buffer, salt, id, payload);
+        self.end.offset += (self.backlog.buffer.len() - before) as u64;
         match id.0 {
             Kind::SyncMark | Kind::CleanStop => {}
             Kind::Entry
@@ -323,18 +323,18 @@ impl Tail {
         position
     }
 
-    /// Makes the batch end with a piece that the next bytes of the active segment may join.
+    /// Makes the backlog end with a piece that the next bytes of the active segment may join.
     fn begin_piece(&mut self) {
         let active = self.active();
-        let is_open = self.batch.pieces.last().is_some_and(|p| Arc::ptr_eq(&p.segment, active));
+        let is_open = self.backlog.pieces.last().is_some_and(|p| Arc::ptr_eq(&p.segment, active));
         if !is_open {
             let (segment, offset) = (Arc::clone(active), self.end.offset);
-            let start = self.batch.buffer.len();
-            self.batch.pieces.push(Piece { segment, offset, start });
+            let start = self.backlog.buffer.len();
+            self.backlog.pieces.push(Piece { segment, offset, start });
         }
     }
 
-    /// Begins a new segment with room for a record of `need` bytes. Its file is made by whoever writes the batch.
+    /// Begins a new segment with room for a record of `need` bytes. Its file is made by whoever writes the backlog.
     fn rotate(&mut self, need: u64) {
         let previous = Arc::clone(self.active());
         let sequence = previous.sequence + 1;
@@ -356,7 +356,7 @@ impl Tail {
         self.end = Position { segment: segment.sequence, offset: 0 };
         self.held.push_back(Held { segment, end: 0 });
         self.begin_piece();
-        self.batch.buffer.extend_from_slice(&header);
+        self.backlog.buffer.extend_from_slice(&header);
         self.end.offset += SEGMENT_HEAD_BYTES as u64;
         for (id, marker) in self.markers() {
             self.encode(id, (&marker, &[]));

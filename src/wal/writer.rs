@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::log::Done;
 use super::shared::{Shared, State};
 use super::syncer::FailOnPanic;
-use super::tail::Batch;
+use super::tail::Backlog;
 
 /// What that thread does, without the thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     /// Buffers to be used again.
-    batch: Batch,
+    backlog: Backlog,
     unwritten: Vec<Done>,
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, batch: Batch::default(), unwritten: Vec::new() }
+        Self { shared, backlog: Backlog::default(), unwritten: Vec::new() }
     }
 
     /// Writes what has gathered and tells who waited for that; whether there was anything to do.
@@ -37,12 +37,12 @@ impl Writer {
         if !shared.is_for_writer(&state) {
             return false;
         }
-        std::mem::swap(&mut state.tail.batch, &mut self.batch);
+        std::mem::swap(&mut state.tail.backlog, &mut self.backlog);
         std::mem::swap(&mut state.unwritten, &mut self.unwritten);
         let end = state.tail.end;
         state.is_writing = true;
         drop(state);
-        let outcome = shared.write_batch(&mut self.batch, end);
+        let outcome = shared.write_backlog(&mut self.backlog, end);
         // Nobody writes before they are told: what a caller appends next, and is done with at once, comes behind these.
         for done in self.unwritten.drain(..) {
             done(outcome.clone());
@@ -94,7 +94,7 @@ impl Shared {
         } else if self.failure.get().is_some() {
             !state.unwritten.is_empty()
         } else {
-            let has_gathered = !state.tail.batch.is_empty() || !state.unwritten.is_empty();
+            let has_gathered = !state.tail.backlog.is_empty() || !state.unwritten.is_empty();
             has_gathered && (state.is_syncing || !self.wants_turn(state))
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::command::{Arity, Flag, Group, Spec};
 use crate::resp::Reply;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const ASKING: Row = Row::new(&SPEC, asking);
@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn asking(_session: &mut Session, _argv: &[&[u8]]) -> Outcome {
+fn asking(_session: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
     Ok(Reply::OK)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::command::{Arg, Arity, Flag, Group, Spec};
 use crate::resp::{ErrorReply, Reply};
 use crate::session::limits::{AUTH_FAILURE_DELAY, AUTH_FAILURE_LOG_INTERVAL};
-use crate::session::state::{Fate, Session};
+use crate::session::state::{ClientState, Verdict};
 use crate::session::table::{Outcome, Row};
 use crate::stdx::log_limit::LogLimit;
 
@@ -26,11 +26,11 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn auth(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn auth(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     match argv {
-        [_, _] if !session.node.requires_password() => Err(ErrorReply::AUTH_WITHOUT_PASSWORD),
-        [_, password] => authenticate(session, b"default", password),
-        [_, user, password] => authenticate(session, user, password),
+        [_, _] if !state.node.requires_password() => Err(ErrorReply::AUTH_WITHOUT_PASSWORD),
+        [_, password] => authenticate(state, b"default", password),
+        [_, user, password] => authenticate(state, user, password),
         _ => Err(ErrorReply::SYNTAX),
     }?;
     Ok(Reply::OK)
@@ -40,18 +40,18 @@ fn auth(session: &mut Session, argv: &[&[u8]]) -> Outcome {
 /// wait; so have strangers at the same address, by whatever connection (`node/guesses.rs`), and nobody else: guesses keep no
 /// client out that knows it and comes from elsewhere.
 pub(super) fn authenticate(
-    session: &mut Session,
+    state: &mut ClientState,
     user: &[u8],
     password: &[u8],
 ) -> Result<(), ErrorReply> {
-    let node = Arc::clone(&session.node);
-    let peer = session.client.arrival.peer;
+    let node = Arc::clone(&state.node);
+    let peer = state.client.arrival.peer;
     let mut wait = Duration::ZERO;
-    let is_stranger = session.must_authenticate();
+    let is_stranger = state.must_authenticate();
     if is_stranger {
         let turn = node.clients().guesses().take_turn(peer.ip(), node.clock().monotonic());
         let Some(turn) = turn else {
-            fail(session, Duration::ZERO);
+            fail(state, Duration::ZERO);
             return Err(ErrorReply::TOO_MANY_GUESSES);
         };
         wait = turn;
@@ -59,25 +59,25 @@ pub(super) fn authenticate(
     let options = node.config().options();
     let secret = &options.requirepass;
     if user != b"default" || (secret.is_set() && !secret.matches(password)) {
-        fail(session, wait);
+        fail(state, wait);
         return Err(ErrorReply::WRONGPASS);
     }
     if is_stranger {
         node.clients().guesses().give_back(peer.ip());
     }
-    session.become_known();
+    state.become_known();
     if !wait.is_zero() {
         // Answered at once it would tell all that are not that they are wrong.
-        session.fate = Fate::Pause(wait);
+        state.verdict = Verdict::Pause(wait);
     }
     Ok(())
 }
 
 /// Has the connection wait for its turn and then for the answer to a password that does not let it in.
-fn fail(session: &mut Session, wait: Duration) {
-    session.node.counters().count_auth_failure();
-    session.fate = Fate::Pause(wait + AUTH_FAILURE_DELAY);
-    report_failure(session.client.arrival.peer);
+fn fail(state: &mut ClientState, wait: Duration) {
+    state.node.counters().count_auth_failure();
+    state.verdict = Verdict::Pause(wait + AUTH_FAILURE_DELAY);
+    report_failure(state.client.arrival.peer);
 }
 
 /// Logs a wrong password: neither it nor the user, as people put the one in the other's place.
@@ -127,7 +127,7 @@ mod tests {
             .check("PING => -NOAUTH Authentication required.; AUTH pw => +OK; PING => +PONG")
             .await;
         bench.reconnect();
-        let node = std::sync::Arc::clone(&bench.session.node);
+        let node = std::sync::Arc::clone(&bench.state.node);
         node.set_config(&[(b"requirepass", b"")]).unwrap();
         bench.check("PING => +PONG; GET a => $-1").await;
     }

@@ -2,7 +2,7 @@
 
 use crate::command::{Arg, Arity, Flag, Group, Spec};
 use crate::resp::Reply;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const ECHO: Row = Row::new(&SPEC, echo);
@@ -19,7 +19,7 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn echo(_session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn echo(_session: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     Ok(Reply::bulk(argv[1].to_vec()))
 }
 

@@ -5,7 +5,7 @@ use super::client::set_name;
 use crate::command::{Arg, Arity, Flag, Group, Spec};
 use crate::node::REDIS_VERSION;
 use crate::resp::{ErrorReply, Protocol, Reply};
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 use crate::stdx::num;
 
@@ -43,22 +43,22 @@ struct Options<'a> {
 }
 
 /// Nothing changes unless everything that was asked for can be had; a right password counts all the same.
-fn hello(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn hello(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     let options = parse(argv)?;
     if let Some((user, password)) = options.credentials {
-        authenticate(session, user, password)?;
+        authenticate(state, user, password)?;
     }
-    if session.must_authenticate() {
+    if state.must_authenticate() {
         return Err(ErrorReply::HELLO_NOAUTH);
     }
     if let Some(name) = options.name {
-        set_name(session, name)?;
+        set_name(state, name)?;
     }
     if let Some(protocol) = options.protocol {
-        session.protocol = protocol;
-        session.client.update(|state| state.protocol = number(protocol));
+        state.protocol = protocol;
+        state.client.update(|state| state.protocol = number(protocol));
     }
-    Ok(greeting(session))
+    Ok(greeting(state))
 }
 
 fn parse<'a>(argv: &[&'a [u8]]) -> Result<Options<'a>, ErrorReply> {
@@ -94,15 +94,15 @@ fn number(protocol: Protocol) -> u8 {
     }
 }
 
-fn greeting(session: &Session) -> Reply<'static> {
+fn greeting(state: &ClientState) -> Reply<'static> {
     let text = |text: &'static str| Reply::bulk(text.as_bytes());
-    let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
+    let id = i64::try_from(state.client.id).unwrap_or(i64::MAX);
     Reply::Map(vec![
         (text("server"), text("redis")),
         (text("version"), text(REDIS_VERSION)),
-        (text("proto"), Reply::Integer(number(session.protocol).into())),
+        (text("proto"), Reply::Integer(number(state.protocol).into())),
         (text("id"), Reply::Integer(id)),
-        (text("mode"), text(session.door.mode())),
+        (text("mode"), text(state.door.mode())),
         (text("role"), text("master")),
         (text("modules"), Reply::Array(Vec::new())),
     ])
@@ -123,7 +123,7 @@ mod tests {
     async fn the_protocol_changes_before_the_greeting() {
         for (door, mode) in [(Door::Plain, "standalone"), (Door::Cluster, "cluster")] {
             let mut bench = Bench::start(&[], door).await;
-            let id = format!("$id :{}", bench.session.client.id);
+            let id = format!("$id :{}", bench.state.client.id);
             let mut run = async |line: &str| bench.run(line).await.replace(&id, "$id :ID");
             assert_eq!(run("HELLO").await, format!("*14 {}", greeting(2, mode)));
             assert_eq!(run("HELLO 3").await, format!("%7 {}", greeting(3, mode)));

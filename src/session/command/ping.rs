@@ -2,7 +2,7 @@
 
 use crate::command::{Arg, Arity, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const PING: Row = Row::new(&SPEC, ping);
@@ -20,7 +20,7 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn ping(_session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn ping(_session: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     match argv {
         [_] => Ok(Reply::Simple("PONG")),
         [_, message] => Ok(Reply::bulk(message.to_vec())),

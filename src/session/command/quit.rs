@@ -2,7 +2,7 @@
 
 use crate::command::{Arity, Deprecated, Flag, Group, Spec};
 use crate::resp::Reply;
-use crate::session::state::{Fate, Session};
+use crate::session::state::{ClientState, Verdict};
 use crate::session::table::{Outcome, Row};
 
 pub(super) const QUIT: Row = Row::new(&SPEC, quit);
@@ -19,21 +19,21 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn quit(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    session.fate = Fate::Close;
+fn quit(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    state.verdict = Verdict::Close;
     Ok(Reply::OK)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::node::Door;
-    use crate::session::state::Fate;
+    use crate::session::state::Verdict;
     use crate::session::testing::Bench;
 
     #[tokio::test(flavor = "current_thread")]
     async fn quitting_needs_no_password() {
         let mut bench = Bench::start(&["--requirepass", "pw"], Door::Plain).await;
         bench.check("PING => -NOAUTH Authentication required.; QUIT now => +OK").await;
-        assert_eq!(bench.session.fate, Fate::Close);
+        assert_eq!(bench.state.verdict, Verdict::Close);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::command::{Arity, Flag, Group, Spec};
 use crate::resp::Reply;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const READONLY: Row = Row::new(&SPEC, readonly);
@@ -29,13 +29,13 @@ const READWRITE_SPEC: Spec = Spec {
     ..SPEC
 };
 
-fn readonly(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    session.reads_stale = true;
+fn readonly(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    state.reads_stale = true;
     Ok(Reply::OK)
 }
 
-fn readwrite(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    session.reads_stale = false;
+fn readwrite(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    state.reads_stale = false;
     Ok(Reply::OK)
 }
 
@@ -48,9 +48,9 @@ mod tests {
     async fn the_last_word_counts() {
         let mut bench = Bench::start(&[], Door::Cluster).await;
         bench.check("READONLY => +OK").await;
-        assert!(bench.session.reads_stale);
+        assert!(bench.state.reads_stale);
         bench.check("READWRITE => +OK").await;
-        assert!(!bench.session.reads_stale);
+        assert!(!bench.state.reads_stale);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -2,7 +2,7 @@
 
 use crate::command::{Arity, Flag, Group, Spec};
 use crate::resp::Reply;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const RESET: Row = Row::new(&SPEC, reset);
@@ -18,8 +18,8 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn reset(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    session.reset();
+fn reset(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    state.reset();
     Ok(Reply::Simple("RESET"))
 }
 

@@ -3,7 +3,7 @@
 use crate::command::{Arg, Arity, Flag, Group, Spec, parse_i64};
 use crate::ids::DbIndex;
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::{Door, Session};
+use crate::session::state::{ClientState, Door};
 use crate::session::table::{Outcome, Row};
 
 pub(super) const SELECT: Row = Row::new(&SPEC, select);
@@ -20,20 +20,20 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn select(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn select(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     let index = parse_i64(argv[1])?;
     if i32::try_from(index).is_err() {
         let text = "value is out of range, value must between -2147483648 and 2147483647";
         return Err(ErrorReply::new("ERR", text));
     }
     // Redis Cluster has one database only, and clients that compute slots count on it.
-    if session.door == Door::Cluster && index != 0 {
+    if state.door == Door::Cluster && index != 0 {
         return Err(ErrorReply::new("ERR", "SELECT is not allowed in cluster mode"));
     }
     let db = u8::try_from(index).ok().filter(|db| *db < DbIndex::COUNT);
     let db = db.ok_or(ErrorReply::DB_INDEX_OUT_OF_RANGE)?;
-    session.db = DbIndex(db);
-    session.client.update(|state| state.db = db);
+    state.db = DbIndex(db);
+    state.client.update(|state| state.db = db);
     Ok(Reply::OK)
 }
 

@@ -5,7 +5,7 @@
 
 use crate::command::{Arg, Arity, Flag, Group, Spec};
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::{Fate, Session};
+use crate::session::state::{ClientState, Verdict};
 use crate::session::table::{Outcome, Row};
 
 pub(super) const SHUTDOWN: Row = Row::new(&SPEC, shutdown);
@@ -40,12 +40,12 @@ const SPEC: Spec = Spec {
 };
 
 /// No reply: as with Redis the client sees its connection close.
-fn shutdown(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn shutdown(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     check_words(&argv[1..])?;
-    tracing::warn!(client = session.client.id, "told to stop by SHUTDOWN");
-    session.is_silent = true;
-    session.fate = Fate::Close;
-    session.node.stop();
+    tracing::warn!(client = state.client.id, "told to stop by SHUTDOWN");
+    state.is_silent = true;
+    state.verdict = Verdict::Close;
+    state.node.stop();
     Ok(Reply::OK)
 }
 
@@ -80,6 +80,6 @@ mod tests {
         )
         .await;
         assert_eq!(bench.run("SHUTDOWN nosave NOW").await, "");
-        bench.session.node.stopped().await;
+        bench.state.node.stopped().await;
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::command::{Arg, Arity, Group, RequestPolicy, ResponsePolicy, Spec, Tip, parse_i64};
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const WAIT: Row = Row::new(&SPEC, wait);
@@ -24,13 +24,13 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn wait(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn wait(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     parse_i64(argv[1])?;
     let timeout = parse_i64(argv[2]).map_err(|_| ErrorReply::TIMEOUT_NOT_INTEGER)?;
     if timeout < 0 {
         return Err(ErrorReply::TIMEOUT_NEGATIVE);
     }
-    Ok(Reply::count(session.topology.replica_count() / 2))
+    Ok(Reply::count(state.topology.replica_count() / 2))
 }
 
 #[cfg(test)]

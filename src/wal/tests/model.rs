@@ -92,7 +92,7 @@ impl History {
             .collect();
         let (done, outcome) = done();
         self.wal.as_ref().unwrap().append(group, &records, done);
-        // Seldom waiting lets batches grow under `Always`.
+        // Seldom waiting lets backlogs grow under `Always`.
         if self.random.below(4) == 0 {
             outcome.recv().unwrap().unwrap();
         }

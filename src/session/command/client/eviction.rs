@@ -5,7 +5,7 @@
 use super::{BASE, OPERATORS};
 use crate::command::{Arg, Arity, Spec};
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const NO_EVICT: Row = Row::new(&SPEC, on_or_off);
@@ -29,7 +29,7 @@ const NO_TOUCH_SPEC: Spec = Spec {
     ..SPEC
 };
 
-fn on_or_off(_session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn on_or_off(_session: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     if argv[2].eq_ignore_ascii_case(b"on") || argv[2].eq_ignore_ascii_case(b"off") {
         return Ok(Reply::OK);
     }

@@ -9,7 +9,7 @@ use super::{BASE, OPERATORS, is_normal};
 use crate::command::{Arg, Arity, Spec, Tip};
 use crate::node::Client;
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 use crate::stdx::clock::MonotonicMicros;
 use crate::stdx::num;
@@ -60,16 +60,16 @@ const LIST_SPEC: Spec = Spec {
     ..BASE
 };
 
-fn id(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    Ok(Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX)))
+fn id(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    Ok(Reply::Integer(i64::try_from(state.client.id).unwrap_or(i64::MAX)))
 }
 
-fn info(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    Ok(Reply::verbatim_text(line(&session.client, session.node.clock().monotonic())))
+fn info(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    Ok(Reply::verbatim_text(line(&state.client, state.node.clock().monotonic())))
 }
 
-fn list(session: &mut Session, argv: &[&[u8]]) -> Outcome {
-    let mut clients = session.node.clients().all();
+fn list(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
+    let mut clients = state.node.clients().all();
     match &argv[2..] {
         [] => {}
         [word, kind] if word.eq_ignore_ascii_case(b"TYPE") => {
@@ -84,7 +84,7 @@ fn list(session: &mut Session, argv: &[&[u8]]) -> Outcome {
         }
         _ => return Err(ErrorReply::SYNTAX),
     }
-    let now = session.node.clock().monotonic();
+    let now = state.node.clock().monotonic();
     Ok(Reply::verbatim_text(clients.iter().map(|client| line(client, now)).collect::<String>()))
 }
 
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_line_says_who_the_client_is() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let id = bench.session.client.id;
+        let id = bench.state.client.id;
         bench
             .check(&format!("CLIENT ID => :{id}; SELECT 2 => +OK; CLIENT SETNAME me => +OK"))
             .await;
@@ -135,11 +135,11 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn clients_are_listed_and_chosen() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let other = enter(&bench.session.node, Door::Cluster);
-        let (mine, theirs) = (bench.session.client.id, other.client.id);
+        let other = enter(&bench.state.node, Door::Cluster);
+        let (mine, theirs) = (bench.state.client.id, other.client.id);
         let count =
             async |bench: &mut Bench, line: &str| bench.run(line).await.matches("id=").count();
-        let all = bench.session.node.clients().count();
+        let all = bench.state.node.clients().count();
         // `id=` stands in no other field.
         assert_eq!(count(&mut bench, "CLIENT LIST").await, all);
         assert_eq!(count(&mut bench, "CLIENT LIST TYPE normal").await, all);

@@ -6,7 +6,7 @@ use super::{BASE, OPERATORS, is_normal};
 use crate::command::{Arg, Arity, Spec};
 use crate::node::Client;
 use crate::resp::{ErrorReply, Reply};
-use crate::session::state::{Fate, Session};
+use crate::session::state::{ClientState, Verdict};
 use crate::session::table::{Outcome, Row};
 use crate::stdx::num;
 
@@ -51,17 +51,17 @@ struct Filters {
     skips_me: bool,
 }
 
-fn kill(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn kill(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     if let [_, _, address] = argv {
         let filters =
             Filters { address: Some(text(address)), skips_me: false, ..Filters::default() };
-        return match disconnect(session, &filters) {
+        return match disconnect(state, &filters) {
             0 => Err(ErrorReply::NO_SUCH_CLIENT),
             _ => Ok(Reply::OK),
         };
     }
     let filters = Filters::parse(&argv[2..])?;
-    Ok(Reply::count(disconnect(session, &filters)))
+    Ok(Reply::count(disconnect(state, &filters)))
 }
 
 impl Default for Filters {
@@ -114,9 +114,9 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Disconnects and counts.
-fn disconnect(session: &mut Session, filters: &Filters) -> usize {
-    let me = session.client.id;
-    let clients: Vec<Arc<Client>> = session.node.clients().all();
+fn disconnect(state: &mut ClientState, filters: &Filters) -> usize {
+    let me = state.client.id;
+    let clients: Vec<Arc<Client>> = state.node.clients().all();
     let mut count = 0;
     for client in clients.iter().filter(|client| filters.pass(client)) {
         if client.id != me {
@@ -124,7 +124,7 @@ fn disconnect(session: &mut Session, filters: &Filters) -> usize {
         } else if filters.skips_me {
             continue;
         } else {
-            session.fate = Fate::Close;
+            state.verdict = Verdict::Close;
         }
         count += 1;
     }
@@ -135,18 +135,18 @@ fn disconnect(session: &mut Session, filters: &Filters) -> usize {
 mod tests {
     use crate::node::Door;
     use crate::node::testing::enter;
-    use crate::session::state::Fate;
+    use crate::session::state::Verdict;
     use crate::session::testing::Bench;
 
     #[tokio::test(flavor = "current_thread")]
     async fn others_are_told_to_close() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let other = enter(&bench.session.node, Door::Cluster);
+        let other = enter(&bench.state.node, Door::Cluster);
         let task = tokio::spawn(std::future::pending::<()>());
         other.client.served_by(task.abort_handle());
         bench.check(&format!("CLIENT KILL ID {} => :1", other.client.id)).await;
         assert!(task.await.unwrap_err().is_cancelled());
-        assert_eq!(bench.session.fate, Fate::Stay);
+        assert_eq!(bench.state.verdict, Verdict::Stay);
         bench
             .check("CLIENT KILL LADDR 127.0.0.1:7379 => :1; CLIENT KILL LADDR 127.0.0.1:1 => :0")
             .await;
@@ -158,14 +158,14 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn this_client_leaves_after_the_reply_and_only_when_meant() {
         let mut bench = Bench::start(&[], Door::Plain).await;
-        let id = bench.session.client.id;
+        let id = bench.state.client.id;
         bench.check(&format!("CLIENT KILL ID {id} => :0")).await;
-        assert_eq!(bench.session.fate, Fate::Stay);
+        assert_eq!(bench.state.verdict, Verdict::Stay);
         bench.check(&format!("CLIENT KILL ID {id} SKIPME no => :1")).await;
-        assert_eq!(bench.session.fate, Fate::Close);
-        bench.session.fate = Fate::Stay;
+        assert_eq!(bench.state.verdict, Verdict::Close);
+        bench.state.verdict = Verdict::Stay;
         bench.check("CLIENT KILL 127.0.0.1:40000 => +OK").await;
-        assert_eq!(bench.session.fate, Fate::Close);
+        assert_eq!(bench.state.verdict, Verdict::Close);
     }
 
     #[tokio::test(flavor = "current_thread")]

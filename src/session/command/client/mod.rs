@@ -11,7 +11,7 @@ mod setinfo;
 
 use crate::command::{Arity, Flag, Group, Spec, specs};
 use crate::resp::ErrorReply;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) use name::{check_name, set_name};
@@ -61,7 +61,7 @@ const HELP: Spec = Spec {
     ..BASE
 };
 
-fn help(_session: &mut Session, _argv: &[&[u8]]) -> Outcome {
+fn help(_session: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
     Ok(SPEC.help())
 }
 

@@ -4,7 +4,7 @@ use super::BASE;
 use crate::command::{Arg, Arity, RequestPolicy, ResponsePolicy, Spec, Tip};
 use crate::resp::{ErrorReply, Reply};
 use crate::session::command::limits::NAME_BYTES_MAX;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const GETNAME: Row = Row::new(&GETNAME_SPEC, getname);
@@ -27,23 +27,23 @@ const GETNAME_SPEC: Spec = Spec {
     ..BASE
 };
 
-fn setname(session: &mut Session, argv: &[&[u8]]) -> Outcome {
-    set_name(session, argv[2])?;
+fn setname(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
+    set_name(state, argv[2])?;
     Ok(Reply::OK)
 }
 
-fn getname(session: &mut Session, _argv: &[&[u8]]) -> Outcome {
-    let name = session.client.state().name;
+fn getname(state: &mut ClientState, _argv: &[&[u8]]) -> Outcome {
+    let name = state.client.state().name;
     Ok(if name.is_empty() { Reply::Null } else { Reply::bulk(name) })
 }
 
 /// Names the connection.
 pub(in crate::session::command) fn set_name(
-    session: &mut Session,
+    state: &mut ClientState,
     name: &[u8],
 ) -> Result<(), ErrorReply> {
     check_name(name)?;
-    session.client.update(|state| state.name = name.to_vec());
+    state.client.update(|state| state.name = name.to_vec());
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use super::name::is_plain;
 use crate::command::{Arg, Arity, RequestPolicy, ResponsePolicy, Spec, Tip};
 use crate::resp::{ErrorReply, Reply};
 use crate::session::command::limits::NAME_BYTES_MAX;
-use crate::session::state::Session;
+use crate::session::state::ClientState;
 use crate::session::table::{Outcome, Row};
 
 pub(super) const SETINFO: Row = Row::new(&SPEC, setinfo);
@@ -24,7 +24,7 @@ const SPEC: Spec = Spec {
 };
 
 /// Source of the texts: Redis 7.2 `clientSetinfoCommand`.
-fn setinfo(session: &mut Session, argv: &[&[u8]]) -> Outcome {
+fn setinfo(state: &mut ClientState, argv: &[&[u8]]) -> Outcome {
     let (attribute, value) = (argv[2], argv[3]);
     let name = String::from_utf8_lossy(&attribute[..attribute.len().min(128)]).into_owned();
     let refuse = |text: String| Err(ErrorReply::new("ERR", text));
@@ -38,7 +38,7 @@ fn setinfo(session: &mut Session, argv: &[&[u8]]) -> Outcome {
     if value.len() > NAME_BYTES_MAX {
         return refuse(format!("{name} cannot be longer than {NAME_BYTES_MAX} bytes."));
     }
-    session.client.update(|state| {
+    state.client.update(|state| {
         *(if is_name { &mut state.library } else { &mut state.library_version }) = value.to_vec();
     });
     Ok(Reply::OK)
