@@ -37,10 +37,10 @@ class Ended(Failure):
     """A server ended by itself; waiting for it is in vain."""
 
 
-def cargo(*words):
+def cargo(*words, **environment):
     """Runs cargo in the repository; returns the programs it made, by name."""
     command = ["cargo", *words, "--quiet", "--message-format=json-render-diagnostics"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Failure(f"{' '.join(command)} failed")
     messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -95,10 +95,25 @@ class Client:
 
     def call(self, *words):
         """The reply; an error reply is a Failure, a broken connection an OSError."""
+        self.socket.sendall(self._request(words))
+        return self._reply()
+
+    def pipeline(self, requests):
+        """The replies to all of them, errors among them as Failure."""
+        self.socket.sendall(b"".join(map(self._request, requests)))
+        replies = []
+        for _ in requests:
+            try:
+                replies.append(self._reply())
+            except Failure as error:
+                replies.append(error)
+        return replies
+
+    @staticmethod
+    def _request(words):
         parts = [str(word).encode() for word in words]
         bulks = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-        self.socket.sendall(b"*%d\r\n%s" % (len(parts), bulks))
-        return self._reply()
+        return b"*%d\r\n%s" % (len(parts), bulks)
 
     def _reply(self):
         line = self.replies.readline()
