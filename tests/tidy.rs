@@ -486,6 +486,36 @@ fn every_file_says_what_it_is() {
     assert_none(&complaints);
 }
 
+#[test]
+fn every_fixed_error_is_answered_by_something() {
+    let (page, others): (Vec<_>, Vec<_>) =
+        files().into_iter().partition(|file| file.path == "src/resp/error.rs");
+    let code: Vec<String> =
+        others.into_iter().filter(|file| is_rust(&file.path)).map(|file| file.text).collect();
+    assert_none(&errors_without_a_caller(&page[0].text, &code));
+}
+
+/// The fixed errors of `page` that no text of `code` names.
+fn errors_without_a_caller(page: &str, code: &[String]) -> Vec<String> {
+    let names = page.lines().filter_map(|line| {
+        let (name, text) = line.trim_start().split_once(" = \"")?;
+        let is_name = name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit());
+        (is_name && text.ends_with("\";")).then_some(name)
+    });
+    let is_word = |text: &str, name: &str| {
+        text.match_indices(name).any(|(at, _)| {
+            let around = [text[..at].chars().next_back(), text[at + name.len()..].chars().next()];
+            around.iter().flatten().all(|c| !c.is_ascii_alphanumeric() && *c != '_')
+        })
+    };
+    names
+        .filter(|name| !code.iter().any(|text| is_word(text, name)))
+        .map(|name| format!("nothing answers {name}"))
+        .collect()
+}
+
 /// The front page of the library includes ARCHITECTURE.md instead.
 fn says_what_it_is(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
@@ -819,6 +849,14 @@ mod the_rules_can_fail {
         );
         let missing = rows_and_files_differ("mod get;\n", |_| None);
         assert_eq!(missing, ["get.rs is missing"]);
+    }
+
+    #[test]
+    fn an_error_that_nothing_answers_is_refused() {
+        let page = "table! {\n    SYNTAX = \"ERR syntax error\";\n    NO_SUCH_KEY = \"ERR no such key\";\n}\n";
+        let code =
+            ["Err(ErrorReply::SYNTAX)".to_owned(), "const NO_SUCH_KEY_2: u8 = 0;".to_owned()];
+        assert_eq!(errors_without_a_caller(page, &code), ["nothing answers NO_SUCH_KEY"]);
     }
 
     #[test]
