@@ -457,8 +457,8 @@ fn a_large_value_reaches_every_replica_and_holds_up_nobody() {
 }
 
 /// M1 to M4 as they were seen, one after the other, with a limit of 600 MB: a clear error, no node takes more than 800, and
-/// all serve on, also after a restart. What that takes is not bounded here: in one run of many a replica was seen to hold the
-/// large value twice for a moment.
+/// all serve on, also after a restart. What comes then is not bounded: the large value may be deleted while a snapshot is
+/// written, and is kept aside for it.
 #[test]
 fn nodes_of_800_mb_survive_what_killed_a_majority() {
     const NODE_BYTES: usize = 800_000_000;
