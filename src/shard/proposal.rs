@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! proposal   version u8 = 3 | kind u8 | now u64 (Unix ms) | seed u64 | body        little endian
-//! kind 1     batch: packets u32, then each packet:
+//! kind 1     packets: count u32, then each packet:
 //!            incarnation u128 | session number u64, random u64 | sequence u64 | floor u64 | commands u32 |
 //!            length u32 | commands
 //! command    flags u8 (bit 0: the client speaks RESP3; bit 1: a submission begins) | db u8 | argc varint |
@@ -25,15 +25,15 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::codec::{self, CodecError};
 
 const VERSION: u8 = 3;
-const KIND_BATCH: u8 = 1;
+const KIND_PACKETS: u8 = 1;
 const KIND_PURGE: u8 = 2;
 const KIND_CLOSE: u8 = 3;
 const PREFIX_BYTES: usize = 1 + 1 + 8 + 8;
 
-/// Bytes of a packet's header inside a batch and on the wire.
+/// Bytes of a packet's header inside an entry and on the wire.
 pub(super) const PACKET_HEADER_BYTES: usize = 16 + 16 + 8 + 8 + 4 + 4;
 
-/// Room to leave in front of a packet's commands so that a batch of this one packet needs no copy.
+/// Room to leave in front of a packet's commands so that an entry of this one packet needs no copy.
 pub(super) const HEADROOM: usize = PREFIX_BYTES + 4 + PACKET_HEADER_BYTES;
 
 /// Flags of a command.
@@ -345,13 +345,13 @@ fn put_prefix(kind: u8, stamp: Stamp, count: usize, out: &mut [u8; PREFIX_BYTES 
     out[PREFIX_BYTES..].copy_from_slice(&count.to_le_bytes());
 }
 
-/// The bytes of a batch of `packets`.
+/// The bytes of an entry of `packets`.
 pub(super) fn encode_packets(stamp: Stamp, packets: &[Packet]) -> Bytes {
     let bodies: usize = packets.iter().map(|packet| packet.body.len()).sum();
     let mut out =
         Vec::with_capacity(PREFIX_BYTES + 4 + packets.len() * PACKET_HEADER_BYTES + bodies);
     let mut prefix = [0; PREFIX_BYTES + 4];
-    put_prefix(KIND_BATCH, stamp, packets.len(), &mut prefix);
+    put_prefix(KIND_PACKETS, stamp, packets.len(), &mut prefix);
     out.extend_from_slice(&prefix);
     for packet in packets {
         let mut header = [0; PACKET_HEADER_BYTES];
@@ -403,7 +403,7 @@ pub fn decode(mut bytes: Bytes) -> Result<(Stamp, Proposal), UnknownProposal> {
     let stamp = Stamp { now: UnixMillis(codec::take_u64(fields)?), seed: codec::take_u64(fields)? };
     let count = codec::take_u32(fields)?;
     let proposal = match kind {
-        KIND_BATCH => Proposal::Packets(
+        KIND_PACKETS => Proposal::Packets(
             (0..count).map(|_| take_packet(&mut bytes)).collect::<Result<_, _>>()?,
         ),
         KIND_PURGE => {
@@ -518,13 +518,13 @@ impl Framed {
         Packet { id, floor, commands: self.commands, body: self.bytes.slice(HEADROOM..) }
     }
 
-    /// A batch of this one packet. Fills the headroom in place when nobody else holds the bytes (the first
+    /// An entry of this one packet. Fills the headroom in place when nobody else holds the bytes (the first
     /// try of a packet, the common case), and copies otherwise.
     pub(super) fn into_proposal(self, id: PacketId, floor: u64, stamp: Stamp) -> (Self, Bytes) {
         let packet = self.packet(id, floor);
         let mut prefix = [0; PREFIX_BYTES + 4];
         let mut header = [0; PACKET_HEADER_BYTES];
-        put_prefix(KIND_BATCH, stamp, 1, &mut prefix);
+        put_prefix(KIND_PACKETS, stamp, 1, &mut prefix);
         put_packet_header(&packet, &mut header);
         drop(packet);
         let commands = self.commands;
@@ -605,10 +605,10 @@ mod tests {
     }
 
     #[test]
-    fn batches_and_purges_round_trip() {
-        let batch = encode_packets(stamp(), &[packet(1), packet(9)]);
+    fn packets_and_purges_round_trip() {
+        let entry = encode_packets(stamp(), &[packet(1), packet(9)]);
         assert_eq!(
-            decode(batch).unwrap(),
+            decode(entry).unwrap(),
             (stamp(), Proposal::Packets(vec![packet(1), packet(9)]))
         );
         let keys =
@@ -620,20 +620,20 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_one_is_framed_in_place() {
+    fn an_entry_of_one_packet_is_framed_in_place() {
         let mut buffer = PacketBuffer::new();
         let (body, commands) = body();
         buffer.push(&body, commands);
         let framed = buffer.frame();
         let before = framed.bytes.as_ptr();
-        let (framed, batch) = framed.into_proposal(packet(4).id, 1, stamp());
-        assert_eq!(batch.as_ptr(), before, "no copy");
-        assert_eq!(batch, encode_packets(stamp(), &[packet(4)]));
+        let (framed, entry) = framed.into_proposal(packet(4).id, 1, stamp());
+        assert_eq!(entry.as_ptr(), before, "no copy");
+        assert_eq!(entry, encode_packets(stamp(), &[packet(4)]));
         let (_, again) = framed.into_proposal(packet(4).id, 3, stamp());
         assert_eq!(
-            decode(batch).unwrap().1,
+            decode(entry).unwrap().1,
             Proposal::Packets(vec![packet(4)]),
-            "a shared batch is not touched"
+            "shared bytes are not touched"
         );
         assert_eq!(again, encode_packets(stamp(), &[Packet { floor: 3, ..packet(4) }]));
     }
@@ -708,7 +708,7 @@ mod tests {
 
     /// The disk format: this text changes only with the version byte.
     #[test]
-    fn golden_bytes_of_a_batch() {
+    fn golden_bytes_of_packets() {
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"DEL", b"k"], &mut commands);
         commands[0] |= FLAG_BEGINS;

@@ -33,7 +33,7 @@ pub(super) trait AppliedPackets: Send + Sync {
     fn stale(&self, id: PacketId);
 }
 
-/// Begins to apply an entry: does all of it but to run the commands of a batch.
+/// Begins to apply an entry: does all of it but to run the commands of its packets.
 pub(super) fn begin_entry(
     state: &mut State,
     index: u64,

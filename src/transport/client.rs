@@ -524,7 +524,7 @@ async fn exchange(
         biased;
         ended = warden.end() => ended,
         ended = link::read_frames(source, decoder, &shared.counters, &pulse, &mut answers) => ended,
-        ended = link::write_batches(sink, &shared.counters, |context, burst| {
+        ended = link::write_bursts(sink, &shared.counters, |context, burst| {
             shared.state.lock().outgoing.poll_take(context, burst)
         }) => ended,
     };

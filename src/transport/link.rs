@@ -200,21 +200,21 @@ fn take_frames(
 }
 
 /// Writes whatever `poll_take` hands out, one burst per write, until the queue is closed (false) or the socket fails.
-pub(super) async fn write_batches(
+pub(super) async fn write_bursts(
     mut sink: impl AsyncWrite + Unpin,
     counters: &Counters,
     mut poll_take: impl FnMut(&mut Context<'_>, &mut Burst) -> Poll<bool>,
 ) -> Ended {
     let mut burst = Burst::default();
     while std::future::poll_fn(|context| poll_take(context, &mut burst)).await {
-        if let Err(error) = write_batch(&mut sink, counters, &burst).await {
+        if let Err(error) = write_burst(&mut sink, counters, &burst).await {
             return Ended::Socket(error);
         }
     }
     Ended::Congested
 }
 
-async fn write_batch(
+async fn write_burst(
     sink: &mut (impl AsyncWrite + Unpin),
     counters: &Counters,
     burst: &Burst,

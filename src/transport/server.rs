@@ -428,7 +428,7 @@ async fn serve_requests(connection: &Arc<Connection>, stream: &mut TcpStream) ->
         biased;
         ended = warden.end() => ended,
         ended = link::read_frames(source, decoder, counters, &pulse, &mut requests) => ended,
-        ended = link::write_batches(sink, counters, |context, burst| {
+        ended = link::write_bursts(sink, counters, |context, burst| {
             connection.outgoing.lock().poll_take(context, burst)
         }) => ended,
     };
