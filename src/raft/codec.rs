@@ -14,7 +14,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 
 use super::type_config::{Entry, LogId, Proposal, TypeConfig, Vote};
 use crate::ids::RaftId;
-use crate::stdx::codec::{self, CodecError};
+use crate::stdx::codec::{self, CodecError, Sink};
 
 /// Bytes that are not what a peer or this log could have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,11 +76,11 @@ pub(super) fn entry_of_record(index: u64, mut record: Bytes) -> Result<Entry, Ma
     Ok(Entry { log_id: LogId::new_term_index(term, index), payload })
 }
 
-/// Appends the bytes of `request`, sent at `time`, to `out`.
+/// Appends the bytes of `request`, sent at `time`, to `out`, which may share those of its proposals.
 pub(super) fn put_append_entries(
     time: u64,
     request: &AppendEntriesRequest<TypeConfig>,
-    out: &mut Vec<u8>,
+    out: &mut impl Sink,
 ) {
     codec::put_u64(out, time);
     put_vote(&request.vote, out);
@@ -91,8 +91,8 @@ pub(super) fn put_append_entries(
         let body = record_body(entry);
         codec::put_u64(out, entry.log_id.index);
         codec::put_length_u32(out, RECORD_HEAD_BYTES + body.len());
-        out.extend_from_slice(&record_head(entry));
-        out.extend_from_slice(&body);
+        out.put(&record_head(entry));
+        out.put_shared(&body);
     }
 }
 
@@ -159,16 +159,16 @@ pub(super) fn take_append_response(
 }
 
 /// Appends `term u64 | node u64 | committed u8`.
-pub(super) fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
+pub(super) fn put_vote(vote: &Vote, out: &mut impl Sink) {
     let leader = vote.leader_id();
     codec::put_u64(out, leader.term);
     codec::put_u64(out, leader.voted_for.0);
-    out.push(u8::from(vote.is_committed()));
+    out.put(&[u8::from(vote.is_committed())]);
 }
 
-fn put_log_id(log_id: Option<&LogId>, out: &mut Vec<u8>) {
-    let Some(log_id) = log_id else { return out.push(0) };
-    out.push(1);
+fn put_log_id(log_id: Option<&LogId>, out: &mut impl Sink) {
+    let Some(log_id) = log_id else { return out.put(&[0]) };
+    out.put(&[1]);
     codec::put_u64(out, log_id.leader_id.term);
     codec::put_u64(out, log_id.index);
 }

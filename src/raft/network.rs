@@ -40,8 +40,10 @@ use super::timekeeper::Timekeeper;
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::clock::BootInstant;
-use crate::stdx::codec::{put_u64, take_u8};
-use crate::transport::{Call, Kind, PeerClient, Peers, Responder, TransportError};
+use crate::stdx::codec::{Sink, put_u64, take_u8};
+use crate::transport::{
+    Body, Call, Kind, LENT_BYTES_MIN, LONG_BYTES_MIN, PeerClient, Peers, Responder, TransportError,
+};
 
 pub(super) use crate::transport::kinds::raft as kind;
 
@@ -185,7 +187,7 @@ impl GroupNetwork {
         })
     }
 
-    /// Calls the replica with a body written by `put`. Every message says which replica it means: another one of the
+    /// Calls the replica with a short body written by `put`. Every message says which replica it means: another one of the
     /// group may lie there by now, which must not answer for it.
     fn call_with(
         &self,
@@ -198,6 +200,20 @@ impl GroupNetwork {
             put_meant(self.target, out);
             put(out);
         })
+    }
+
+    /// As [`Self::call_with`], with a body that may be long.
+    fn call_long(
+        &self,
+        peer: &PeerClient,
+        kind: Kind,
+        timeout: Duration,
+        put: impl FnOnce(&mut Body),
+    ) -> Call {
+        let mut body = Body::new();
+        put_meant(self.target, &mut body);
+        put(&mut body);
+        peer.call(self.group, kind, body, timeout)
     }
 
     /// Calls with a postcard body and answer, as the cold messages do.
@@ -227,11 +243,19 @@ impl GroupNetwork {
         };
         // Read before the message is queued: what the answer proves begins no earlier than that.
         let sent = BootInstant::now();
-        let answer = self.call_with(&peer, self.append_kind, timeout, |out| {
-            // Only a leader says this.
-            codec::put_append_entries(self.time.tell(request.vote.leader_id().term), request, out);
-        });
         let term = request.vote.leader_id().term;
+        // Only a leader says this.
+        let time = || self.time.tell(term);
+        let lent_bytes = entries_bytes(&request.entries, LENT_BYTES_MIN);
+        let answer = if lent_bytes < LONG_BYTES_MIN {
+            self.call_with(&peer, self.append_kind, timeout, |out| {
+                codec::put_append_entries(time(), request, out);
+            })
+        } else {
+            self.call_long(&peer, self.append_kind, timeout, |out| {
+                codec::put_append_entries(time(), request, out);
+            })
+        };
         let target = self.target;
         let acknowledgements = Arc::clone(&self.acknowledgements);
         Either::Right(answer.map_err(rpc_error).map(move |answer| {
@@ -287,13 +311,13 @@ impl GroupNetwork {
         let peer = self.peer()?;
         let leader = vote.leader_id();
         let nonce = self.transfers.next_nonce.fetch_add(1, Ordering::Relaxed);
-        let call = |kind, timeout, head: &[u8], body: &[u8]| {
-            let answer = self.call_with(&peer, kind, timeout, |out| {
+        let call = |kind, timeout, head: &[u8], chunk: Bytes| {
+            let answer = self.call_long(&peer, kind, timeout, |out| {
                 for number in [leader.term, leader.voted_for.0, nonce] {
                     put_u64(out, number);
                 }
-                out.extend_from_slice(head);
-                out.extend_from_slice(body);
+                out.put(head);
+                out.put_shared(&chunk);
             });
             answer.map(|answer| {
                 let answer = answer.map_err(rpc_error)?;
@@ -305,7 +329,7 @@ impl GroupNetwork {
 
         let begin = postcard::to_stdvec(&(vote, &meta)).map_err(cold)?;
         if let Some(vote) =
-            ended(call(kind::SNAPSHOT_BEGIN, SNAPSHOT_CHUNK_TIMEOUT, &begin, &[]).await?)?
+            ended(call(kind::SNAPSHOT_BEGIN, SNAPSHOT_CHUNK_TIMEOUT, &begin, Bytes::new()).await?)?
         {
             return Ok(SnapshotResponse::new(vote));
         }
@@ -332,7 +356,7 @@ impl GroupNetwork {
             .map_err(read_error)?;
             let Some(chunk) = next else { break };
             let head = sent.to_le_bytes();
-            in_flight.push_back(call(kind::SNAPSHOT_CHUNK, SNAPSHOT_CHUNK_TIMEOUT, &head, &chunk));
+            in_flight.push_back(call(kind::SNAPSHOT_CHUNK, SNAPSHOT_CHUNK_TIMEOUT, &head, chunk));
             sent += 1;
             if in_flight.len() >= SNAPSHOT_WINDOW
                 && let Some(answer) = in_flight.next().await
@@ -347,7 +371,7 @@ impl GroupNetwork {
             }
         }
         let end = postcard::to_stdvec(&(sent, hash.digest(), vote)).map_err(cold)?;
-        let answer = call(kind::SNAPSHOT_END, SNAPSHOT_INSTALL_TIMEOUT, &end, &[]).await?;
+        let answer = call(kind::SNAPSHOT_END, SNAPSHOT_INSTALL_TIMEOUT, &end, Bytes::new()).await?;
         match ended(answer)? {
             Some(vote) => Ok(SnapshotResponse::new(vote)),
             None => Err(network_error(&MalformedMessage("an end that is not the end")).into()),
@@ -375,12 +399,17 @@ fn append_timeout(entries: &[Entry], option: &RPCOption) -> Duration {
     if entries.is_empty() {
         return option.hard_ttl();
     }
+    let mib = entries_bytes(entries, 0) / MIB;
+    APPEND_TIMEOUT + APPEND_TIMEOUT_PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX)
+}
+
+/// How much those of `entries` propose that propose at least `each_min` bytes.
+fn entries_bytes(entries: &[Entry], each_min: usize) -> usize {
     let proposal_bytes = |entry: &Entry| match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.0.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     };
-    let mib = entries.iter().map(proposal_bytes).sum::<usize>() / MIB;
-    APPEND_TIMEOUT + APPEND_TIMEOUT_PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX)
+    entries.iter().map(proposal_bytes).filter(|bytes| *bytes >= each_min).sum()
 }
 
 /// Lets requests with entries pass at once, and holds one that carries nothing but a newer commit index for at most
@@ -514,7 +543,7 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
 }
 
 /// Begins a message to the replica `meant`: `raft id u64`.
-pub(super) fn put_meant(meant: RaftId, out: &mut Vec<u8>) {
+pub(super) fn put_meant(meant: RaftId, out: &mut impl Sink) {
     put_u64(out, meant.0);
 }
 

@@ -7,7 +7,7 @@ use super::front::{Departure, Front};
 use super::limits::{FORWARD_TIMEOUT, FORWARD_TIMEOUT_PER_MIB, PACKETS_IN_FLIGHT_MAX};
 use super::seat::Seat;
 use super::shard::{Ground, ShardOptions};
-use super::wire::{self, Answer, kind};
+use super::wire::{self, Answer};
 use crate::ids::{GroupId, NodeId};
 use crate::resp::ErrorReply;
 use crate::transport::{PeerClient, Peers};
@@ -49,8 +49,7 @@ impl Forward {
         let (attempt, packet) = departure.into_packet();
         let sequence = attempt.sequence;
         let timeout = forward_timeout(packet.body.len());
-        let answer =
-            peer.call_with(self.group, kind::SUBMIT, timeout, |out| wire::put_packet(&packet, out));
+        let answer = wire::submit(peer, self.group, &packet, timeout);
         let forward = Arc::clone(self);
         tokio::spawn(async move {
             let may_be_applied = match answer.await {

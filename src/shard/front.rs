@@ -412,7 +412,7 @@ impl AppliedPackets for Front {
         }
         let caller = self.waiting.lock().inbox.applied(id);
         if let Some(responder) = caller {
-            responder.send_with(|out| wire::put_applied(self.room(), replies, out));
+            wire::send_applied(responder, self.room(), Arc::clone(replies));
         }
     }
 

@@ -5,11 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::resp::ErrorReply;
-use crate::stdx::codec;
+use crate::stdx::codec::{self, Sink};
 
 /// Encoded replies of several commands, and where each ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,18 @@ impl Replies {
 
     /// Appends their bytes: `ends u32 | ends × u32 | submissions u32 | submissions × u32 (replies up to its end) |
     /// length u64 | bytes`.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut impl Sink) {
+        self.encode_ends(out);
+        out.put(&self.bytes);
+    }
+
+    /// As [`Self::encode`], but lends what is long instead of copying it.
+    pub(super) fn lend(self: Arc<Self>, out: &mut impl Sink) {
+        self.encode_ends(out);
+        out.put_shared(&Bytes::from_owner(SharedBytes(self)));
+    }
+
+    fn encode_ends(&self, out: &mut impl Sink) {
         for numbers in [&self.ends[..], &self.submissions] {
             codec::put_length_u32(out, numbers.len());
             for number in numbers {
@@ -97,7 +109,6 @@ impl Replies {
             }
         }
         codec::put_u64(out, self.bytes.len() as u64);
-        out.extend_from_slice(&self.bytes);
     }
 
     /// The replies at the front of `bytes`; `None` when they are malformed.
@@ -124,6 +135,15 @@ impl Replies {
             replies.end_submission();
         }
         replies
+    }
+}
+
+/// The bytes of replies that others look at too.
+struct SharedBytes(Arc<Replies>);
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
     }
 }
 

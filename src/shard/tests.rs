@@ -57,7 +57,7 @@ impl Handler for OtherNode {
             return responder.send_with(|out| wire::put_not_leader(Some(self.believes_in), out));
         }
         let replies = Replies::of(&[&["+OK\r\n"]]);
-        responder.send_with(|out| wire::put_applied(u64::MAX, &replies, out));
+        wire::send_applied(responder, u64::MAX, replies);
     }
 }
 
@@ -172,7 +172,7 @@ fn apply(shard: &Shard, index: u64, packet: &Packet) {
 
 async fn send(peer: &PeerClient, packet: &Packet) -> Answer {
     let group = GroupId::of_shard(ShardId(0));
-    let answer = peer.call_with(group, kind::SUBMIT, PATIENCE, |out| wire::put_packet(packet, out));
+    let answer = wire::submit(peer, group, packet, PATIENCE);
     wire::take_answer(&answer.await.unwrap()).unwrap()
 }
 
@@ -334,7 +334,7 @@ struct AnsweringNode;
 impl Handler for AnsweringNode {
     fn handle(&self, _: Message, responder: Responder) {
         let replies = Replies::of(&[&["+OK\r\n"]]);
-        responder.send_with(|out| wire::put_applied(u64::MAX, &replies, out));
+        wire::send_applied(responder, u64::MAX, replies);
     }
 }
 
@@ -424,7 +424,7 @@ impl Handler for WorkingNode {
         assert_eq!(message.kind, kind::READ);
         if message.body.is_empty() {
             self.words.fetch_add(1, Ordering::AcqRel);
-            responder.send_with(|out| wire::put_applied(u64::MAX, &Replies::default(), out));
+            wire::send_applied(responder, u64::MAX, Replies::default());
         } else {
             self.asked.lock().push(responder);
         }
@@ -451,7 +451,7 @@ async fn a_leader_that_is_at_work_on_reads_is_not_asked_again() {
     let mut responders = std::mem::take(&mut *working.asked.lock());
     assert_eq!(responders.len(), 1, "it was not asked again");
     let replies = Replies::of(&[&["+OK\r\n"]]);
-    responders.remove(0).send_with(|out| wire::put_applied(u64::MAX, &replies, out));
+    wire::send_applied(responders.remove(0), u64::MAX, replies);
     let mut replies = Replies::default();
     cell.take(&mut replies).await.unwrap();
     assert_eq!(replies.bytes, b"+OK\r\n");

@@ -7,12 +7,17 @@
 //! 4 this packet is none that the leader lets into the log,
 //! 5 nothing was done, for want of memory (`room u64`), 6 these reads were not run, because what is large is at work.
 
+use std::borrow::Borrow;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::proposal::{self, MalformedProposal, PACKET_HEADER_BYTES, Packet};
 use super::reply::Replies;
-use crate::ids::NodeId;
-use crate::stdx::codec;
+use crate::ids::{GroupId, NodeId};
+use crate::stdx::codec::{self, Sink};
+use crate::transport::{Body, Call, LONG_BYTES_MIN, PeerClient, Responder};
 
 pub(super) use crate::transport::kinds::shard as kind;
 
@@ -43,11 +48,26 @@ pub(super) enum Answer {
     Busy,
 }
 
-pub(super) fn put_packet(packet: &Packet, out: &mut Vec<u8>) {
+/// Sends `packet` to the leader: a short one is copied into the queue, a long one lent to it.
+pub(super) fn submit(
+    peer: &PeerClient,
+    group: GroupId,
+    packet: &Packet,
+    timeout: Duration,
+) -> Call {
+    if packet.body.len() < LONG_BYTES_MIN {
+        return peer.call_with(group, kind::SUBMIT, timeout, |out| put_packet(packet, out));
+    }
+    let mut body = Body::new();
+    put_packet(packet, &mut body);
+    peer.call(group, kind::SUBMIT, body, timeout)
+}
+
+fn put_packet(packet: &Packet, out: &mut impl Sink) {
     let mut header = [0; PACKET_HEADER_BYTES];
     proposal::put_packet_header(packet, &mut header);
-    out.extend_from_slice(&header);
-    out.extend_from_slice(&packet.body);
+    out.put(&header);
+    out.put_shared(&packet.body);
 }
 
 pub(super) fn take_packet(mut body: Bytes) -> Result<Packet, MalformedProposal> {
@@ -55,10 +75,28 @@ pub(super) fn take_packet(mut body: Bytes) -> Result<Packet, MalformedProposal> 
     if body.is_empty() { Ok(packet) } else { Err(MalformedProposal("trailing bytes")) }
 }
 
-pub(super) fn put_applied(room: u64, replies: &Replies, out: &mut Vec<u8>) {
-    out.push(TAG_APPLIED);
-    codec::put_u64(out, room);
+/// Answers with `replies`: short ones are copied into the queue, long ones lent to it.
+pub(super) fn send_applied<R>(responder: Responder, room: u64, replies: R)
+where
+    R: Borrow<Replies> + Into<Arc<Replies>>,
+{
+    if replies.borrow().bytes.len() < LONG_BYTES_MIN {
+        return responder.send_with(|out| put_applied(room, replies.borrow(), out));
+    }
+    let mut body = Body::new();
+    put_room(room, &mut body);
+    replies.into().lend(&mut body);
+    responder.send(body);
+}
+
+fn put_applied(room: u64, replies: &Replies, out: &mut Vec<u8>) {
+    put_room(room, out);
     replies.encode(out);
+}
+
+fn put_room(room: u64, out: &mut impl Sink) {
+    out.put(&[TAG_APPLIED]);
+    codec::put_u64(out, room);
 }
 
 pub(super) fn put_full(room: u64, out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@
 //! | u8, u32, u64, u128, f64 | 1, 4, 8, 16, 8 bytes, little-endian; f64 as its IEEE 754 bits |
 //! | length u32 | a length or a count as u32, where it has to be known where it ends |
 
+use bytes::Bytes;
 use thiserror::Error;
 
 /// The longest varint: 9 bytes of seven bits and one more for the last bit of a `u64`.
@@ -47,6 +48,12 @@ impl CodecError {
 pub trait Sink {
     /// Takes the next bytes of a word.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Takes the next bytes of a word, which it may share instead of copying them.
+    #[inline]
+    fn put_shared(&mut self, bytes: &Bytes) {
+        self.put(bytes);
+    }
 }
 
 impl Sink for Vec<u8> {

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
+use super::body::Body;
 use super::calls::Calls;
 use super::decode::{Decoder, Frame};
 use super::error::TransportError;
@@ -28,7 +29,7 @@ use super::limits::{
 };
 use super::link::{self, Ended, Pulse, Receiver, Warden, Watch};
 use super::message::Kind;
-use super::outgoing::{Body, Outgoing};
+use super::outgoing::Outgoing;
 use super::stats::{Counters, TransportStats};
 use super::wire::{FrameType, Header, Refusal, WireError};
 use crate::ids::{GroupId, Incarnation, NodeId};
@@ -96,21 +97,28 @@ impl PeerClient {
         Self { _handles: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
     }
 
-    /// Sends `body` and resolves to the peer's answer.
+    /// Sends `body`, of which nothing is copied if it is long, and resolves to the peer's answer.
     ///
-    /// The call is queued before this returns, so calls are sent in the order in which they are made, polled or not.
+    /// The call is queued before this returns, so calls to one group are sent in the order in which they are made, polled or
+    /// not; heartbeats and votes pass those that are long.
     /// Dropping the future does not take the call back. The timeout counts from now, to about 20 ms.
     ///
     /// # Errors
     /// The future resolves to a [`TransportError`]; without a connection it does so at once.
-    pub fn call(&self, group: GroupId, kind: Kind, body: Bytes, timeout: Duration) -> Call {
-        let body = Body::new(body);
+    pub fn call(
+        &self,
+        group: GroupId,
+        kind: Kind,
+        body: impl Into<Body>,
+        timeout: Duration,
+    ) -> Call {
+        let body = body.into();
         self.shared.call(timeout, |outgoing, request| {
             outgoing.push(&request_header(group, kind, request), body)
         })
     }
 
-    /// As [`call`](Self::call), with a body that `encode` appends straight to the outgoing buffer.
+    /// As [`call`](Self::call), with a short body that `encode` appends straight to the outgoing buffer.
     ///
     /// The buffer already holds other frames, and everyone who calls this peer waits while `encode` runs: it must only
     /// append, be quick, and not call this client.
@@ -643,7 +651,7 @@ impl Receiver for Answers<'_> {
                 self.0.answer(request, Err(TransportError::NotHere(reason)));
             }
             FrameType::Pong => {}
-            FrameType::Request | FrameType::Ping => {
+            FrameType::Request | FrameType::Ping | FrameType::Part => {
                 return Err(Ended::Frame(WireError::wrong_side(frame.header.frame_type)));
             }
         }

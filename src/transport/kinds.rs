@@ -66,6 +66,13 @@ pub mod meta {
     }
 }
 
+impl Kind {
+    /// Whether a call of this kind may pass what was sent to its group before, if that is long.
+    pub(super) fn may_overtake(self) -> bool {
+        [raft::HEARTBEAT, raft::VOTE, raft::PRE_VOTE].contains(&self)
+    }
+}
+
 /// Codes that once meant something, and mean nothing any more. 32 and 33 were SUBMIT and READ before submissions were marked.
 #[cfg(test)]
 const RETIRED: &[Kind] = &[Kind(32), Kind(33)];

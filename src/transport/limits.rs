@@ -24,8 +24,14 @@ pub(super) const LARGE_BODY_START_BYTES: usize = 256 * 1024;
 /// whatever it has queued, which may take longer than its idle timeout.
 pub(super) const PROGRESS_BYTES: usize = 256 * 1024;
 
-/// Bodies of at least this size are queued as they are instead of being copied into the outgoing buffer. In bytes.
-pub(super) const QUEUED_WHOLE_BYTES_MIN: usize = 64 * 1024;
+/// Bytes from so many on are lent to a body instead of copied into it.
+pub const LENT_BYTES_MIN: usize = 16 * 1024;
+
+/// A message whose body has at least so many bytes is long: it waits apart, and what is short passes it. In bytes.
+pub const LONG_BYTES_MIN: usize = 64 * 1024;
+
+/// A long message is sent in frames of so many bytes of its body, between which others are. In bytes.
+pub(super) const PART_BYTES: usize = 256 * 1024;
 
 /// What an outgoing buffer keeps allocated between two writes, in bytes.
 pub(super) const OUTGOING_KEPT_BYTES_MAX: usize = MIB;

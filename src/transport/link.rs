@@ -6,6 +6,7 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::iter;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -199,7 +200,7 @@ fn take_frames(
     result
 }
 
-/// Writes whatever `poll_take` hands out, one burst per write, until the queue is closed (false) or the socket fails.
+/// Writes whatever `poll_take` hands out, the frames of a burst in one write, until the queue is closed (false) or the socket fails.
 pub(super) async fn write_bursts(
     mut sink: impl AsyncWrite + Unpin,
     counters: &Counters,
@@ -207,25 +208,14 @@ pub(super) async fn write_bursts(
 ) -> Ended {
     let mut burst = Burst::default();
     while std::future::poll_fn(|context| poll_take(context, &mut burst)).await {
-        if let Err(error) = write_burst(&mut sink, counters, &burst).await {
-            return Ended::Socket(error);
+        burst.seal();
+        for bytes in iter::once(&burst.frames[..]).chain(burst.part.iter().map(|part| &part[..])) {
+            if let Err(error) = write_all(&mut sink, counters, bytes).await {
+                return Ended::Socket(error);
+            }
         }
     }
     Ended::Congested
-}
-
-async fn write_burst(
-    sink: &mut (impl AsyncWrite + Unpin),
-    counters: &Counters,
-    burst: &Burst,
-) -> io::Result<()> {
-    let mut written = 0;
-    for (position, body) in &burst.bodies {
-        write_all(sink, counters, &burst.bytes[written..*position]).await?;
-        write_all(sink, counters, body).await?;
-        written = *position;
-    }
-    write_all(sink, counters, &burst.bytes[written..]).await
 }
 
 async fn write_all(

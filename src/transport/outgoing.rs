@@ -1,58 +1,86 @@
-//! The queue of bytes waiting for a socket: everybody appends frames, the writer takes all of them at once.
+//! The queue of bytes waiting for a socket: everybody appends frames, the writer takes what is short all at once, and of
+//! what is long a part.
 //!
-//! Two buffers are swapped back and forth, so a frame costs no allocation. Not a lock itself: its owner wraps it.
+//! Short frames share two buffers that are swapped back and forth, so one costs no allocation. Long messages wait apart, one
+//! behind the other; with every burst leaves one part of the first, so whatever is short waits for no more than that, be a
+//! long one of hundreds of MiB on its way. But calls to one group leave in the order in which they were made: what is short
+//! waits too behind a long one of its own group, unless it may overtake ([`Header::order`]).
+//!
+//! Not a lock itself: its owner wraps it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 
+use super::body::Body;
 use super::error::TransportError;
-use super::limits::{OUTGOING_KEPT_BYTES_MAX, QUEUED_WHOLE_BYTES_MIN};
+use super::limits::{LONG_BYTES_MIN, OUTGOING_KEPT_BYTES_MAX, PART_BYTES};
 use super::wire::{self, HEADER_BYTES, Header};
+use crate::ids::GroupId;
 
-/// Bytes to be written in this order: those of `bytes` up to a body's position, then that body, and so on.
+/// What is written next: whole frames, and then one with a part of a long body.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
-    pub(super) bytes: Vec<u8>,
-    /// Long bodies, each with the position in `bytes` before which it belongs.
-    pub(super) bodies: Vec<(usize, Bytes)>,
-    bodies_bytes: usize,
+    /// Whole frames; [`Self::seal`] appends the last one's header.
+    pub(super) frames: Vec<u8>,
+    /// The body of the last one.
+    pub(super) part: Vec<Bytes>,
+    part_bytes: usize,
+    unsealed: Option<Unsealed>,
+}
+
+/// A frame without its header, whose checksum takes as long as its body is long.
+#[derive(Debug)]
+struct Unsealed {
+    header: Header,
+    /// Of how many bytes its body is a part; `None` when no more follow.
+    whole_bytes: Option<usize>,
 }
 
 impl Burst {
     fn len(&self) -> usize {
-        self.bytes.len() + self.bodies_bytes
+        let header_bytes = if self.unsealed.is_some() { HEADER_BYTES } else { 0 };
+        self.frames.len() + header_bytes + self.part_bytes
     }
 
     fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(OUTGOING_KEPT_BYTES_MAX);
-        self.bodies.clear();
-        self.bodies_bytes = 0;
+        self.frames.clear();
+        self.frames.shrink_to(OUTGOING_KEPT_BYTES_MAX);
+        self.part.clear();
+        self.part_bytes = 0;
+        self.unsealed = None;
+    }
+
+    /// Completes it: to be called before it is written, where nobody waits.
+    pub(super) fn seal(&mut self) {
+        if let Some(Unsealed { header, whole_bytes }) = self.unsealed.take() {
+            wire::append_header(&mut self.frames, &header, whole_bytes, &self.part);
+        }
     }
 }
 
-/// A body on its way into the queue; its checksum is computed before any lock is taken.
+/// A long message, or one that waits behind one.
 #[derive(Debug)]
-pub(super) struct Body {
-    bytes: Bytes,
-    checksum: Option<Hasher>,
-}
-
-impl Body {
-    pub(super) fn new(bytes: Bytes) -> Self {
-        let checksum = (bytes.len() >= QUEUED_WHOLE_BYTES_MIN).then(|| wire::checksum_of(&bytes));
-        Self { bytes, checksum }
-    }
+struct Long {
+    header: Header,
+    whole_bytes: usize,
+    /// What was not taken yet.
+    rest: Body,
 }
 
 /// The outgoing side of one connection.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     is_open: bool,
-    waiting: Burst,
+    /// Short frames.
+    short: Vec<u8>,
+    long: VecDeque<Long>,
+    /// Bytes of all in `long`.
+    long_bytes: usize,
+    /// How many in `long` keep the order of each group.
+    ordered: BTreeMap<GroupId, usize>,
     /// Bytes the writer has taken and not yet handed to the system.
     writing_bytes: usize,
     bytes_max: usize,
@@ -65,10 +93,13 @@ impl Outgoing {
     pub(super) fn new(bytes_max: usize, frame_bytes_max: usize) -> Self {
         Self {
             is_open: false,
-            waiting: Burst::default(),
+            short: Vec::new(),
+            long: VecDeque::new(),
+            long_bytes: 0,
+            ordered: BTreeMap::new(),
             writing_bytes: 0,
             bytes_max,
-            frame_bytes_max,
+            frame_bytes_max: frame_bytes_max.min(wire::FRAME_BYTES_LIMIT),
             writer: None,
         }
     }
@@ -82,7 +113,10 @@ impl Outgoing {
     /// Forgets everything queued and accepts nothing more. Returns the writer to be woken, if it waits.
     pub(super) fn close(&mut self) -> Option<Waker> {
         self.is_open = false;
-        self.waiting.clear();
+        self.short = Vec::new();
+        self.long = VecDeque::new();
+        self.long_bytes = 0;
+        self.ordered.clear();
         self.writing_bytes = 0;
         self.writer.take()
     }
@@ -91,7 +125,7 @@ impl Outgoing {
         self.is_open
     }
 
-    /// Queues a frame whose body `encode` appends. Returns the writer to be woken, after the lock is released.
+    /// Queues a frame whose body, which is to be short, `encode` appends. Returns the writer to be woken, after the lock is released.
     ///
     /// # Errors
     /// `NotConnected`, `Busy` or `TooLarge`; the queue is then as before.
@@ -110,22 +144,25 @@ impl Outgoing {
         if queued_bytes >= self.bytes_max {
             return Err(TransportError::Busy);
         }
-        let start = wire::begin_frame(&mut self.waiting.bytes);
-        encode(&mut self.waiting.bytes);
-        assert!(self.waiting.bytes.len() >= start + HEADER_BYTES, "encoders only append");
-        let frame_bytes = self.waiting.bytes.len() - start;
-        let admitted = self.admit(queued_bytes, frame_bytes).and_then(|()| {
-            let fits = wire::finish_frame(&mut self.waiting.bytes, start, header);
-            if fits { Ok(()) } else { Err(TransportError::TooLarge) }
-        });
-        if let Err(error) = admitted {
-            self.waiting.bytes.truncate(start);
+        let start = wire::begin_frame(&mut self.short);
+        encode(&mut self.short);
+        assert!(self.short.len() >= start + HEADER_BYTES, "encoders only append");
+        let frame_bytes = self.short.len() - start;
+        if let Err(error) = self.admit(queued_bytes, frame_bytes) {
+            self.short.truncate(start);
             return Err(error);
+        }
+        if self.must_follow(header) {
+            let body = self.short[start + HEADER_BYTES..].to_vec();
+            self.short.truncate(start);
+            self.push_long(header, body.into());
+        } else {
+            wire::finish_frame(&mut self.short, start, header);
         }
         Ok(self.writer.take())
     }
 
-    /// Queues a frame with `body`; a long one is not copied. Returns the writer to be woken.
+    /// Queues a frame with `body`, of which nothing is copied if it is long. Returns the writer to be woken.
     ///
     /// # Errors
     /// As [`push_with`](Self::push_with).
@@ -134,22 +171,34 @@ impl Outgoing {
         header: &Header,
         body: Body,
     ) -> Result<Option<Waker>, TransportError> {
-        let Body { bytes, checksum: Some(checksum) } = body else {
-            return self.push_with(header, |buffer| buffer.extend_from_slice(&body.bytes));
-        };
+        if body.len() < LONG_BYTES_MIN {
+            return self.push_with(header, |buffer| body.copy_to(buffer));
+        }
         if !self.is_open {
             return Err(TransportError::NotConnected);
         }
-        self.admit(self.queued_bytes(), bytes.len().saturating_add(HEADER_BYTES))?;
-        if !wire::append_header(&mut self.waiting.bytes, header, bytes.len(), &checksum) {
-            return Err(TransportError::TooLarge);
-        }
-        self.waiting.bodies_bytes += bytes.len();
-        self.waiting.bodies.push((self.waiting.bytes.len(), bytes));
+        self.admit(self.queued_bytes(), body.len().saturating_add(HEADER_BYTES))?;
+        self.push_long(header, body);
         Ok(self.writer.take())
     }
 
-    /// Hands everything queued to the writer, by swapping with `burst`, which it has written.
+    fn push_long(&mut self, header: &Header, rest: Body) {
+        let whole_bytes = rest.len();
+        self.long_bytes += HEADER_BYTES + whole_bytes;
+        if let Some(group) = header.order() {
+            *self.ordered.entry(group).or_default() += 1;
+        }
+        self.long.push_back(Long { header: *header, whole_bytes, rest });
+    }
+
+    /// Whether a short frame would overtake a long one whose order it must keep.
+    fn must_follow(&self, header: &Header) -> bool {
+        !self.ordered.is_empty()
+            && header.order().is_some_and(|group| self.ordered.contains_key(&group))
+    }
+
+    /// Hands all that is short and a part of what is long to the writer, in place of what `burst` held, which it has
+    /// written. The writer is to seal it.
     ///
     /// Ready(false) when the queue was closed.
     pub(super) fn poll_take(&mut self, context: &Context<'_>, burst: &mut Burst) -> Poll<bool> {
@@ -157,7 +206,8 @@ impl Outgoing {
             return Poll::Ready(false);
         }
         burst.clear();
-        mem::swap(&mut self.waiting, burst);
+        mem::swap(&mut self.short, &mut burst.frames);
+        self.take_part(burst);
         self.writing_bytes = burst.len();
         if self.writing_bytes == 0 {
             self.writer = Some(context.waker().clone());
@@ -166,13 +216,35 @@ impl Outgoing {
         Poll::Ready(true)
     }
 
+    fn take_part(&mut self, burst: &mut Burst) {
+        let Some(Long { header, whole_bytes, rest }) = self.long.front_mut() else { return };
+        let header = *header;
+        burst.part_bytes = rest.take(PART_BYTES, &mut burst.part);
+        self.long_bytes -= burst.part_bytes;
+        let whole_bytes = (!rest.is_empty()).then_some(*whole_bytes);
+        burst.unsealed = Some(Unsealed { header, whole_bytes });
+        if whole_bytes.is_some() {
+            return;
+        }
+        self.long.pop_front();
+        self.long_bytes -= HEADER_BYTES;
+        if let Some(group) = header.order()
+            && let Some(count) = self.ordered.get_mut(&group)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.ordered.remove(&group);
+            }
+        }
+    }
+
     /// Bytes waiting or being written.
-    fn queued_bytes(&self) -> usize {
-        self.waiting.len() + self.writing_bytes
+    const fn queued_bytes(&self) -> usize {
+        self.short.len() + self.long_bytes + self.writing_bytes
     }
 
     /// A frame that finds the queue empty may be longer than the queue's limit: else it could never be sent.
-    fn admit(&self, queued_bytes: usize, frame_bytes: usize) -> Result<(), TransportError> {
+    const fn admit(&self, queued_bytes: usize, frame_bytes: usize) -> Result<(), TransportError> {
         if frame_bytes > self.frame_bytes_max {
             return Err(TransportError::TooLarge);
         }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::body::Body;
 use super::decode::{Decoder, Frame};
 use super::error::{BindError, TransportError};
 use super::handshake::{self, Met, refusal_of};
@@ -22,7 +22,7 @@ use super::identity::{Door, Sender, Side, Verdict};
 use super::limits::{ACCEPT_PAUSE, CHECKS_PER_IDLE_TIMEOUT, LOG_INTERVAL, Limits, PROGRESS_BYTES};
 use super::link::{self, Ended, Pulse, Receiver, Warden, Watch};
 use super::message::{Handler, Kind, Message};
-use super::outgoing::{Body, Outgoing};
+use super::outgoing::Outgoing;
 use super::stats::{Counters, TransportStats};
 use super::wire::{FrameType, Header, WireError};
 use crate::ids::{GroupId, NodeId};
@@ -116,12 +116,12 @@ pub struct Responder {
 
 impl Responder {
     /// Answers with `body`; a long one is not copied. Lost without a word when the connection is gone.
-    pub fn send(mut self, body: impl Into<Bytes>) {
-        let body = Body::new(body.into());
+    pub fn send(mut self, body: impl Into<Body>) {
+        let body = body.into();
         self.answer(FrameType::Answer, |outgoing, header| outgoing.push(header, body));
     }
 
-    /// Answers with what `encode` appends straight to the outgoing buffer.
+    /// Answers with something short that `encode` appends straight to the outgoing buffer.
     ///
     /// The buffer already holds other frames and the connection waits while `encode` runs: it must only append, be
     /// quick, and not use another responder.
@@ -499,7 +499,8 @@ impl Receiver for Requests<'_> {
             FrameType::Answer
             | FrameType::NotHandled
             | FrameType::Unavailable
-            | FrameType::Pong => {
+            | FrameType::Pong
+            | FrameType::Part => {
                 return Err(Ended::Frame(WireError::wrong_side(frame.header.frame_type)));
             }
         }

@@ -6,18 +6,22 @@
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | length | bytes after this field: 18 + body |
 //! | 4 | 4 | crc32 | of bytes 0..4 and 8..end (IEEE polynomial) |
-//! | 8 | 1 | version, type | high half: format version 1; low half: 0 request, 1 answer, 2 not handled, 3 ping, 4 pong, 5 unavailable |
+//! | 8 | 1 | version, type | high half: format version 1; low half: 0 request, 1 answer, 2 not handled, 3 ping, 4 pong, 5 unavailable, 6 part |
 //! | 9 | 1 | kind | the rooms above give it a meaning; an answer repeats the request's |
 //! | 10 | 4 | group | the Raft group meant; an answer repeats the request's |
 //! | 14 | 8 | request | chosen by the caller; an answer repeats it; 0 in pings and pongs |
 //! | 22 | … | body | opaque here |
+//!
+//! A long body may come in several frames, between which are others: parts, each with the length of the whole (4 bytes)
+//! before its bytes, and at last the frame itself, with the same kind, group and request and the rest of the body. One
+//! body at a time comes so.
 //!
 //! Hello (the caller's comes first, the server's answers it; what follows them is in `handshake.rs`):
 //!
 //! | offset | bytes | field | meaning |
 //! | --- | --- | --- | --- |
 //! | 0 | 4 | magic | `KVPR` |
-//! | 4 | 2 | version | of the protocol: 3 |
+//! | 4 | 2 | version | of the protocol: 5 |
 //! | 6 | 2 | length | of the whole hello |
 //! | 8 | 32 | nonce | drawn anew for every hello |
 //! | 40 | 8 | cluster | the one the speaker belongs to; 0 for none |
@@ -30,6 +34,7 @@
 //!
 //! A changed layout gets a new version number; the golden vectors below pin this one.
 
+use bytes::Bytes;
 use crc32fast::Hasher;
 
 use super::identity::{Meant, PROOF_BYTES, PeerIdentity};
@@ -45,6 +50,12 @@ const LENGTH_BYTES: usize = 4;
 
 /// Where the bytes that the checksum covers go on after the checksum.
 const CHECKED_FROM: usize = 8;
+
+/// No frame is longer, header included: its length would not fit the field.
+pub(super) const FRAME_BYTES_LIMIT: usize = u32::MAX as usize;
+
+/// Bytes of a part before those of the body.
+pub(super) const PART_PREFIX_BYTES: usize = 4;
 
 /// Version of the frame layout, in the high half of byte 8.
 const FRAME_VERSION: u8 = 1;
@@ -65,7 +76,7 @@ const CHECKSUM_BYTES: usize = 4;
 pub(super) const HELLO_BYTES_MAX: usize = HELLO_FIXED_BYTES + NAME_BYTES_MAX + CHECKSUM_BYTES;
 
 /// Version of the protocol, exchanged in the hello.
-pub(super) const PROTOCOL_VERSION: u16 = 4;
+pub(super) const PROTOCOL_VERSION: u16 = 5;
 
 /// First bytes of a hello.
 const MAGIC: [u8; 4] = *b"KVPR";
@@ -85,6 +96,8 @@ pub(super) enum FrameType {
     Pong,
     /// The peer has nobody here to handle a call; the body is one byte, the reason.
     Unavailable,
+    /// A part of the body of a frame that follows.
+    Part,
 }
 
 impl FrameType {
@@ -96,6 +109,7 @@ impl FrameType {
             Self::Ping => 3,
             Self::Pong => 4,
             Self::Unavailable => 5,
+            Self::Part => 6,
         }
     }
 
@@ -107,6 +121,7 @@ impl FrameType {
             3 => Some(Self::Ping),
             4 => Some(Self::Pong),
             5 => Some(Self::Unavailable),
+            6 => Some(Self::Part),
             _ => None,
         }
     }
@@ -127,17 +142,25 @@ impl Header {
         Self { frame_type, kind: Kind(0), group: GroupId(0), request: 0 }
     }
 
+    /// The group in which it must not overtake, nor be overtaken by, what was sent before; `None` for what may. Answers find
+    /// their calls by number, and who leads and who is to lead is asked and told beside all that is to be done.
+    pub(super) fn order(&self) -> Option<GroupId> {
+        let keeps = self.frame_type == FrameType::Request && !self.kind.may_overtake();
+        keeps.then_some(self.group)
+    }
+
+    /// Whether both are of one message.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        (self.kind, self.group, self.request) == (other.kind, other.group, other.request)
+    }
+
     /// The header bytes of a frame whose body has `body_bytes` bytes, and which `add_body` adds to a checksum.
     ///
-    /// `None` when the length does not fit its field.
-    fn encode(
-        &self,
-        body_bytes: usize,
-        add_body: impl FnOnce(&mut Hasher),
-    ) -> Option<[u8; HEADER_BYTES]> {
-        let length = u32::try_from(body_bytes.checked_add(HEADER_BYTES - LENGTH_BYTES)?).ok()?;
+    /// # Panics
+    /// Beyond [`FRAME_BYTES_LIMIT`].
+    fn encode(&self, body_bytes: usize, add_body: impl FnOnce(&mut Hasher)) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0..4].copy_from_slice(&length.to_le_bytes());
+        bytes[0..4].copy_from_slice(&length_field(HEADER_BYTES - LENGTH_BYTES + body_bytes));
         bytes[8] = (FRAME_VERSION << 4) | self.frame_type.code();
         bytes[9] = self.kind.0;
         bytes[10..14].copy_from_slice(&self.group.0.to_le_bytes());
@@ -145,8 +168,12 @@ impl Header {
         let mut checksum = header_checksum(&bytes);
         add_body(&mut checksum);
         bytes[4..8].copy_from_slice(&checksum.finalize().to_le_bytes());
-        Some(bytes)
+        bytes
     }
+}
+
+fn length_field(bytes: usize) -> [u8; LENGTH_BYTES] {
+    u32::try_from(bytes).expect("frames are held below FRAME_BYTES_LIMIT").to_le_bytes()
 }
 
 /// Makes room for a header at the end of `buffer` and returns where it starts.
@@ -158,40 +185,42 @@ pub(super) fn begin_frame(buffer: &mut Vec<u8>) -> usize {
 
 /// Fills in the header of the frame that starts at `start` and whose body is the rest of `buffer`.
 ///
-/// Returns false, with the frame unfinished, when the length does not fit its field.
-pub(super) fn finish_frame(buffer: &mut [u8], start: usize, header: &Header) -> bool {
+/// # Panics
+/// Beyond [`FRAME_BYTES_LIMIT`].
+pub(super) fn finish_frame(buffer: &mut [u8], start: usize, header: &Header) {
     let (head, body) = buffer[start..].split_at_mut(HEADER_BYTES);
     // Not a checksum of its own for the body, to be combined with the header's: that costs what 500 bytes do.
-    let Some(bytes) = header.encode(body.len(), |checksum| checksum.update(body)) else {
-        return false;
-    };
-    head.copy_from_slice(&bytes);
-    true
+    head.copy_from_slice(&header.encode(body.len(), |checksum| checksum.update(body)));
 }
 
-/// Appends the header of a frame whose body is queued elsewhere. False when the length does not fit.
+/// Appends all of a frame but the bytes of its body, which are those of `body`. They are a part of `whole_bytes`, or all that
+/// is left of its message.
+///
+/// # Panics
+/// Beyond [`FRAME_BYTES_LIMIT`].
 pub(super) fn append_header(
     buffer: &mut Vec<u8>,
     header: &Header,
-    body_bytes: usize,
-    body: &Hasher,
-) -> bool {
-    let Some(bytes) = header.encode(body_bytes, |checksum| checksum.combine(body)) else {
-        return false;
-    };
+    whole_bytes: Option<usize>,
+    body: &[Bytes],
+) {
+    let prefix = whole_bytes.map(length_field);
+    let prefix = prefix.as_ref().map_or(&[][..], |bytes| bytes);
+    let frame_type = if whole_bytes.is_some() { FrameType::Part } else { header.frame_type };
+    let body_bytes = prefix.len() + body.iter().map(Bytes::len).sum::<usize>();
+    let bytes = Header { frame_type, ..*header }.encode(body_bytes, |checksum| {
+        checksum.update(prefix);
+        for piece in body {
+            checksum.update(piece);
+        }
+    });
     buffer.extend_from_slice(&bytes);
-    true
-}
-
-/// The checksum state after `bytes`.
-pub(super) fn checksum_of(bytes: &[u8]) -> Hasher {
-    let mut hasher = Hasher::new();
-    hasher.update(bytes);
-    hasher
+    buffer.extend_from_slice(prefix);
 }
 
 fn header_checksum(header: &[u8; HEADER_BYTES]) -> Hasher {
-    let mut hasher = checksum_of(&header[..LENGTH_BYTES]);
+    let mut hasher = Hasher::new();
+    hasher.update(&header[..LENGTH_BYTES]);
     hasher.update(&header[CHECKED_FROM..]);
     hasher
 }
@@ -261,6 +290,9 @@ pub(super) enum WireError {
     /// The bytes changed on the way.
     #[error("checksum mismatch")]
     Checksum,
+    /// A part of another message than the one that is arriving, or more or less than its whole.
+    #[error("a part that does not fit")]
+    Part,
 }
 
 impl WireError {
@@ -459,7 +491,7 @@ mod tests {
         let mut bytes = b"earlier".to_vec();
         let start = begin_frame(&mut bytes);
         bytes.extend_from_slice(body);
-        assert!(finish_frame(&mut bytes, start, header));
+        finish_frame(&mut bytes, start, header);
         bytes.split_off(start)
     }
 
@@ -504,9 +536,9 @@ mod tests {
     fn golden_hello() {
         assert_eq!(
             hex(&hello().encode()),
-            "4b56505204006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
+            "4b56505205006e005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
              a8a7a6a5a4a3a2a13412000000000000000000000000000007000000000000007877767574737271\
-             0200000000000000785600000000000000000000000000006e3184460891"
+             0200000000000000785600000000000000000000000000006e31c9a0e027"
         );
         assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
     }
@@ -538,9 +570,23 @@ mod tests {
     #[test]
     fn a_header_apart_from_its_body_is_the_same_frame() {
         let mut apart = Vec::new();
-        assert!(append_header(&mut apart, &HEADER, 6, &checksum_of(b"kvorum")));
+        append_header(&mut apart, &HEADER, None, &["kvo".into(), "rum".into()]);
         apart.extend_from_slice(b"kvorum");
         assert_eq!(apart, frame(&HEADER, b"kvorum"));
+    }
+
+    #[test]
+    fn golden_part() {
+        let mut bytes = Vec::new();
+        append_header(&mut bytes, &HEADER, Some(700_000), &["kvorum".into()]);
+        bytes.extend_from_slice(b"kvorum");
+        assert_eq!(
+            hex(&bytes),
+            "1c000000cbf85a0b1607040302011817161514131211\
+             60ae0a006b766f72756d"
+        );
+        let part = Header { frame_type: FrameType::Part, ..HEADER };
+        assert_eq!(parse(&bytes, 1024), Ok(part));
     }
 
     #[test]
@@ -586,7 +632,7 @@ mod tests {
         for code in 0..=u8::MAX {
             let mut bytes: [u8; HEADER_BYTES] = frame(&HEADER, b"").try_into().unwrap();
             bytes[8] = code;
-            let is_known = (0x10..=0x15).contains(&code);
+            let is_known = (0x10..=0x16).contains(&code);
             assert_eq!(Incoming::parse(&bytes, 1024).is_ok(), is_known, "byte {code:#04x}");
         }
     }
