@@ -1,6 +1,6 @@
 //! How a group reaches its replicas: openraft's network traits over the node's peer connections.
 //!
-//! All groups of a peer pair share one connection; a call is queued when it is made and everything
+//! All groups of a peer pair share one connection; a call is queued when it is made and everything short that is
 //! queued leaves in one write, so pipelined entries and the heartbeats of many groups travel together.
 
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::clock::BootInstant;
 use crate::stdx::codec::{Sink, put_u64, take_u8};
 use crate::transport::{
-    Body, Call, Kind, LENT_BYTES_MIN, LONG_BYTES_MIN, PeerClient, Peers, Responder, TransportError,
+    Body, Call, Kind, LONG_BYTES_MIN, PeerClient, Peers, Responder, TransportError,
 };
 
 pub(super) use crate::transport::kinds::raft as kind;
@@ -246,8 +246,7 @@ impl GroupNetwork {
         let term = request.vote.leader_id().term;
         // Only a leader says this.
         let time = || self.time.tell(term);
-        let lent_bytes = entries_bytes(&request.entries, LENT_BYTES_MIN);
-        let answer = if lent_bytes < LONG_BYTES_MIN {
+        let answer = if entries_bytes(&request.entries) < LONG_BYTES_MIN {
             self.call_with(&peer, self.append_kind, timeout, |out| {
                 codec::put_append_entries(time(), request, out);
             })
@@ -399,17 +398,17 @@ fn append_timeout(entries: &[Entry], option: &RPCOption) -> Duration {
     if entries.is_empty() {
         return option.hard_ttl();
     }
-    let mib = entries_bytes(entries, 0) / MIB;
+    let mib = entries_bytes(entries) / MIB;
     APPEND_TIMEOUT + APPEND_TIMEOUT_PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX)
 }
 
-/// How much those of `entries` propose that propose at least `each_min` bytes.
-fn entries_bytes(entries: &[Entry], each_min: usize) -> usize {
+/// How much `entries` propose.
+fn entries_bytes(entries: &[Entry]) -> usize {
     let proposal_bytes = |entry: &Entry| match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.0.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     };
-    entries.iter().map(proposal_bytes).filter(|bytes| *bytes >= each_min).sum()
+    entries.iter().map(proposal_bytes).sum()
 }
 
 /// Lets requests with entries pass at once, and holds one that carries nothing but a newer commit index for at most

@@ -14,7 +14,7 @@ use super::batch::{Batch, Progress};
 use super::dispatch::{Line, OnlyKey, Scene, dispatch, look_ahead};
 use super::limits::{
     AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX,
-    BYTES_KEPT_MAX, READ_BYTES, WRITE_TIMEOUT,
+    BYTES_KEPT_MAX, INPUT_GROWTH, READ_BYTES, WRITE_TIMEOUT,
 };
 use super::state::{ClientState, Verdict};
 use crate::keyspace::KEYS_AHEAD_MAX;
@@ -285,7 +285,9 @@ impl Connection {
         if self.input.is_empty() && std::mem::take(&mut self.input_bytes_max) > BYTES_KEPT_MAX {
             self.input = BytesMut::new();
         }
-        self.input.reserve(READ_BYTES.max(self.decoder.needed().min(READ_BYTES * 64)));
+        // What has not arrived takes addresses alone, and what has is copied each time that there is no room for more.
+        let more_max = (READ_BYTES * 64).max(self.input.len() * (INPUT_GROWTH - 1));
+        self.input.reserve(READ_BYTES.max(self.decoder.needed().min(more_max)));
         let read = self.read().await?;
         self.input_bytes_max = self.input_bytes_max.max(self.input.len());
         Ok(read)

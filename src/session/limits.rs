@@ -7,6 +7,9 @@ use crate::node::GUESS_INTERVAL;
 /// Room made in the input buffer before each read.
 pub(super) const READ_BYTES: usize = 16 * 1024;
 
+/// How many times what has arrived of a long request the input buffer may be.
+pub(super) const INPUT_GROWTH: usize = 8;
+
 /// Commands taken into one batch; further ones of the same read wait for its replies to be written.
 pub(super) const BATCH_COMMANDS_MAX: usize = 1024;
 

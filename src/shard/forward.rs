@@ -10,7 +10,7 @@ use super::shard::{Ground, ShardOptions};
 use super::wire::{self, Answer};
 use crate::ids::{GroupId, NodeId};
 use crate::resp::ErrorReply;
-use crate::transport::{PeerClient, Peers};
+use crate::transport::{LONG_BYTES_MIN, PeerClient, Peers};
 
 /// The way of packets to the leader of one shard, on another node.
 pub(super) struct Forward {
@@ -55,7 +55,7 @@ impl Forward {
             let may_be_applied = match answer.await {
                 Ok(body) => match wire::take_answer(&body) {
                     Some(Answer::Applied(room, replies)) => {
-                        forward.front.note_room(room);
+                        note_room(&forward.front, room, body.len());
                         forward.front.complete(sequence, replies.submissions(), &replies);
                         return forward.front.wake.notify_one();
                     }
@@ -96,6 +96,13 @@ impl Forward {
             return;
         }
         self.send_waiting(self.seat.any_replica());
+    }
+}
+
+/// Notes what an answer of `bytes` says of the room. Later ones have passed a long one, and say what is true now.
+pub(super) fn note_room(front: &Front, room: u64, bytes: usize) {
+    if bytes < LONG_BYTES_MIN {
+        front.note_room(room);
     }
 }
 

@@ -67,8 +67,8 @@ pub(super) const LONG_READ_BYTES: usize = 4 * 1024;
 /// need not wait for these.
 pub(super) const LONG_PACKETS_MAX: usize = 16;
 
-/// Bytes that a leader has sent in the time in which it should have said that it is there, after which it is taken to be: what it
-/// is to say may stand behind a large answer.
+/// Bytes that a leader has sent in the time in which it should have said that it is there, after which it is taken to be: on a
+/// slow link what it is to say may stand behind a part of a large answer.
 pub(super) const LEADER_PROGRESS_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of replies that a front end has received and not yet told the shard of, beyond which it sends nothing new until it

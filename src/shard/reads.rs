@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::forward::forward_timeout;
+use super::forward::{forward_timeout, note_room};
 use super::front::{Front, ReadDeparture};
 use super::limits::{
     LEADER_LOOK_INTERVAL, LEADER_PROGRESS_BYTES, LONG_PACKETS_MAX, LONG_READ_BYTES,
@@ -484,7 +484,7 @@ impl Reads {
         match answer {
             Ok(answer) => match wire::take_answer(&answer) {
                 Some(Answer::Applied(room, replies)) => {
-                    self.front.note_room(room);
+                    note_room(&self.front, room, answer.len());
                     Ok(replies)
                 }
                 Some(Answer::Busy) => Err(Unread::Busy),

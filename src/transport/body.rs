@@ -6,7 +6,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::limits::LENT_BYTES_MIN;
+use super::limits::LONG_BYTES_MIN;
 use crate::stdx::codec::Sink;
 
 /// The body of a message on its way out. Words are put at its end as into any [`Sink`]; what [`Sink::put_shared`] is given
@@ -79,7 +79,7 @@ impl Sink for Body {
     }
 
     fn put_shared(&mut self, bytes: &Bytes) {
-        if bytes.len() < LENT_BYTES_MIN { self.put(bytes) } else { self.lend(bytes.clone()) }
+        if bytes.len() < LONG_BYTES_MIN { self.put(bytes) } else { self.lend(bytes.clone()) }
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn whatever_is_taken_at_once_it_is_the_same_bytes() {
-        let (short, long) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; LENT_BYTES_MIN]));
+        let (short, long) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; LONG_BYTES_MIN]));
         let mut body = Body::new();
         for bytes in [&short, &long, &long, &short] {
             put_u32(&mut body, 7);
@@ -119,7 +119,7 @@ mod tests {
         let mut expected = Vec::new();
         body.copy_to(&mut expected);
         assert_eq!(expected.len(), body.len());
-        for at_most in [1, 13, LENT_BYTES_MIN - 1, LENT_BYTES_MIN, usize::MAX] {
+        for at_most in [1, 13, LONG_BYTES_MIN - 1, LONG_BYTES_MIN, usize::MAX] {
             let (mut rest, mut pieces) = (body.clone(), Vec::new());
             while !rest.is_empty() {
                 let taken = pieces.len();
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_long_is_lent() {
-        let long = Bytes::from(vec![2; LENT_BYTES_MIN]);
+        let long = Bytes::from(vec![2; LONG_BYTES_MIN]);
         let mut body = Body::new();
         put_u32(&mut body, 7);
         body.put_shared(&long);

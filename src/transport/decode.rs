@@ -9,7 +9,9 @@ use bytes::{BufMut, Bytes};
 use crc32fast::Hasher;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::limits::{LARGE_BODY_START_BYTES, READ_BUFFER_BYTES, SMALL_BODY_BYTES_MAX};
+use super::limits::{
+    LARGE_BODY_GROWTH, LARGE_BODY_START_BYTES, READ_BUFFER_BYTES, SMALL_BODY_BYTES_MAX,
+};
 use super::wire::{FrameType, HEADER_BYTES, Header, Incoming, PART_PREFIX_BYTES, WireError};
 use crate::stdx::codec::take_array;
 
@@ -172,12 +174,13 @@ impl Decoder {
 }
 
 impl LargeFrame {
-    /// Makes room for more. Doubling: what is allocated is at most twice what the peer has really sent, but for the start.
+    /// Makes room for more: [`LARGE_BODY_GROWTH`] times what the peer has really sent, but for the start.
     fn reserve(&mut self, at_least: usize) {
         let length = self.body.len();
         if self.body.capacity() - length < at_least {
-            let more = length.max(at_least).max(LARGE_BODY_START_BYTES);
-            self.body.reserve_exact(more.min(self.whole_bytes - length));
+            let more = (length + at_least).saturating_mul(LARGE_BODY_GROWTH);
+            let more = more.max(LARGE_BODY_START_BYTES).min(self.whole_bytes);
+            self.body.reserve_exact(more - length);
         }
     }
 

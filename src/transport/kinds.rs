@@ -67,8 +67,14 @@ pub mod meta {
 }
 
 impl Kind {
-    /// Whether a call of this kind may pass what was sent to its group before, if that is long.
+    /// Whether a call of this kind may pass what was sent to its group before: who leads, who would and how far each is, and
+    /// reads, which see what was answered before they were asked.
     pub(super) fn may_overtake(self) -> bool {
+        [raft::HEARTBEAT, raft::VOTE, raft::PRE_VOTE, raft::CENSUS, shard::READ].contains(&self)
+    }
+
+    /// Whether elections hang on it.
+    pub(super) fn is_urgent(self) -> bool {
         [raft::HEARTBEAT, raft::VOTE, raft::PRE_VOTE].contains(&self)
     }
 }

@@ -17,21 +17,24 @@ pub(super) const SMALL_BODY_BYTES_MAX: usize = 32 * 1024;
 /// Size of the socket buffer of one connection, in bytes. Must hold the longest small frame.
 pub(super) const READ_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What is allocated for a long body before any of it has arrived, in bytes; from there it doubles as bytes come.
+/// What is allocated for a long body before any of it has arrived, in bytes.
 pub(super) const LARGE_BODY_START_BYTES: usize = 256 * 1024;
 
-/// A server tells a caller that it is alive whenever this many more bytes have arrived: the caller's pings wait behind
-/// whatever it has queued, which may take longer than its idle timeout.
+/// How many times what has arrived of a long body is allocated for it. What has not arrived takes no memory of the machine, only
+/// addresses; and each time that it does not suffice, all that is there is copied.
+pub(super) const LARGE_BODY_GROWTH: usize = 8;
+
+/// A server tells a caller that it is alive whenever this many more bytes have arrived: on a slow link a part, and what the
+/// kernel has taken, may take longer than the caller's idle timeout, and its pings wait behind that.
 pub(super) const PROGRESS_BYTES: usize = 256 * 1024;
 
-/// Bytes from so many on are lent to a body instead of copied into it.
-pub const LENT_BYTES_MIN: usize = 16 * 1024;
-
-/// A message whose body has at least so many bytes is long: it waits apart, and what is short passes it. In bytes.
+/// A message whose body has at least so many bytes is long: it waits apart, and what is short passes it. Bytes of a body from
+/// so many on are lent instead of copied.
 pub const LONG_BYTES_MIN: usize = 64 * 1024;
 
-/// A long message is sent in frames of so many bytes of its body, between which others are. In bytes.
-pub(super) const PART_BYTES: usize = 256 * 1024;
+/// A long message is sent in frames of so many bytes of its body, or as many as leave with them that are short; between them
+/// are others. Room for a chunk of a snapshot.
+pub(super) const PART_BYTES: usize = 257 * 1024;
 
 /// What an outgoing buffer keeps allocated between two writes, in bytes.
 pub(super) const OUTGOING_KEPT_BYTES_MAX: usize = MIB;
@@ -69,7 +72,7 @@ pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// What one connection may use. `Default` is meant for production; tests shrink single fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest frame sent or accepted, header included, in bytes. Room for one 512 MiB value and its envelope.
+    /// Longest message sent or accepted, its header included and in however many frames, in bytes. Room for one 512 MiB value and its envelope.
     pub frame_bytes_max: usize,
     /// Bytes that may wait in a client's outgoing queue before calls are refused with
     /// [`TransportError::Busy`](super::TransportError::Busy). One frame alone in the queue may be longer.

@@ -200,7 +200,7 @@ fn take_frames(
     result
 }
 
-/// Writes whatever `poll_take` hands out, the frames of a burst in one write, until the queue is closed (false) or the socket fails.
+/// Writes whatever `poll_take` hands out, what is short of a burst in one write, until the queue is closed (false) or the socket fails.
 pub(super) async fn write_bursts(
     mut sink: impl AsyncWrite + Unpin,
     counters: &Counters,

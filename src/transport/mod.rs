@@ -4,8 +4,9 @@
 //! [`PeerServer`] receives the calls of all peers; answers travel back on the connection of their call.
 //!
 //! Invariants:
-//! - Calls of one client that reach the peer reach it in the order in which they were made, as far as they are of one group;
-//!   but heartbeats and votes pass what is long, and so do the calls of other groups. Answers have no order.
+//! - Calls of one client that reach the peer reach it in the order in which they were made, as far as they are of one group
+//!   and do not pass others by their kind. Answers have no order.
+//! - What is short passes what is long, but for that order: it waits for one part of that. Long messages follow one another.
 //! - Every call ends: with an answer, or with a [`TransportError`] that says whether the peer may have acted on it.
 //! - A connection on which nothing arrives is given up within its idle timeout, so a half-open one cannot wedge a caller.
 //! - Frames are exchanged only after both sides have proved to hold the cluster's secret, and both keepers agree.
@@ -44,7 +45,7 @@ pub use identity::{
     Credentials, Door, Doorkeeper, LocalIdentity, Meant, PeerIdentity, SameCluster, Sender, Side,
     Verdict,
 };
-pub use limits::{FRAME_BYTES_MAX, LENT_BYTES_MIN, LONG_BYTES_MIN, Limits};
+pub use limits::{FRAME_BYTES_MAX, LONG_BYTES_MIN, Limits};
 pub use message::{Handler, Kind, Message};
 pub use peers::Peers;
 pub use server::{PeerServer, Responder};

@@ -2,9 +2,10 @@
 //! what is long a part.
 //!
 //! Short frames share two buffers that are swapped back and forth, so one costs no allocation. Long messages wait apart, one
-//! behind the other; with every burst leaves one part of the first, so whatever is short waits for no more than that, be a
-//! long one of hundreds of MiB on its way. But calls to one group leave in the order in which they were made: what is short
-//! waits too behind a long one of its own group, unless it may overtake ([`Header::order`]).
+//! behind the other; with every burst leaves a part of the first. So what is short waits for no more than that, be a long one of
+//! hundreds of MiB on its way, and what is long has half of the connection at least. But calls to one group leave in the order
+//! in which they were made: what is short waits too behind a long one of its own group, unless it may overtake
+//! ([`Header::order`]).
 //!
 //! Not a lock itself: its owner wraps it.
 
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use super::body::Body;
 use super::error::TransportError;
 use super::limits::{LONG_BYTES_MIN, OUTGOING_KEPT_BYTES_MAX, PART_BYTES};
-use super::wire::{self, HEADER_BYTES, Header};
+use super::wire::{self, HEADER_BYTES, Header, PART_PREFIX_BYTES};
 use crate::ids::GroupId;
 
 /// What is written next: whole frames, and then one with a part of a long body.
@@ -41,7 +42,8 @@ struct Unsealed {
 
 impl Burst {
     fn len(&self) -> usize {
-        let header_bytes = if self.unsealed.is_some() { HEADER_BYTES } else { 0 };
+        let header_bytes =
+            if self.unsealed.is_some() { HEADER_BYTES + PART_PREFIX_BYTES } else { 0 };
         self.frames.len() + header_bytes + self.part_bytes
     }
 
@@ -140,7 +142,7 @@ impl Outgoing {
         if !self.is_open {
             return Err(TransportError::NotConnected);
         }
-        let queued_bytes = self.queued_bytes();
+        let queued_bytes = if header.is_urgent() { self.short.len() } else { self.queued_bytes() };
         if queued_bytes >= self.bytes_max {
             return Err(TransportError::Busy);
         }
@@ -152,7 +154,7 @@ impl Outgoing {
             self.short.truncate(start);
             return Err(error);
         }
-        if self.must_follow(header) {
+        if frame_bytes >= HEADER_BYTES + LONG_BYTES_MIN || self.must_follow(header) {
             let body = self.short[start + HEADER_BYTES..].to_vec();
             self.short.truncate(start);
             self.push_long(header, body.into());
@@ -216,16 +218,36 @@ impl Outgoing {
         Poll::Ready(true)
     }
 
+    /// What waits behind a long message, though it is short, leaves as if it had not; then a part of the next that is long.
     fn take_part(&mut self, burst: &mut Burst) {
-        let Some(Long { header, whole_bytes, rest }) = self.long.front_mut() else { return };
-        let header = *header;
-        burst.part_bytes = rest.take(PART_BYTES, &mut burst.part);
-        self.long_bytes -= burst.part_bytes;
-        let whole_bytes = (!rest.is_empty()).then_some(*whole_bytes);
-        burst.unsealed = Some(Unsealed { header, whole_bytes });
-        if whole_bytes.is_some() {
-            return;
+        let bytes_max = PART_BYTES.max(burst.frames.len());
+        while let Some(Long { header, whole_bytes, rest }) = self.long.front_mut() {
+            let (header, is_short) = (*header, *whole_bytes < LONG_BYTES_MIN);
+            if is_short {
+                if burst.frames.len() > bytes_max {
+                    return;
+                }
+                let start = wire::begin_frame(&mut burst.frames);
+                rest.copy_to(&mut burst.frames);
+                wire::finish_frame(&mut burst.frames, start, &header);
+                self.long_bytes -= rest.len();
+            } else {
+                burst.part_bytes = rest.take(bytes_max, &mut burst.part);
+                self.long_bytes -= burst.part_bytes;
+                let whole_bytes = (!rest.is_empty()).then_some(*whole_bytes);
+                burst.unsealed = Some(Unsealed { header, whole_bytes });
+                if whole_bytes.is_some() {
+                    return;
+                }
+            }
+            self.pop_long(&header);
+            if !is_short {
+                return;
+            }
         }
+    }
+
+    fn pop_long(&mut self, header: &Header) {
         self.long.pop_front();
         self.long_bytes -= HEADER_BYTES;
         if let Some(group) = header.order()
@@ -252,5 +274,109 @@ impl Outgoing {
             return Err(TransportError::Busy);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds;
+    use super::super::message::Kind;
+    use super::super::wire::FrameType;
+    use super::*;
+
+    const GROUP: GroupId = GroupId(5);
+
+    fn header(kind: Kind, group: GroupId) -> Header {
+        Header { frame_type: FrameType::Request, kind, group, request: 1 }
+    }
+
+    fn entries() -> Header {
+        header(kinds::raft::APPEND_ENTRIES, GROUP)
+    }
+
+    fn open(bytes_max: usize) -> Outgoing {
+        let mut outgoing = Outgoing::new(bytes_max, 1 << 30);
+        outgoing.open();
+        outgoing
+    }
+
+    /// Takes a burst; `None` when there is nothing.
+    fn take(outgoing: &mut Outgoing) -> Option<Burst> {
+        let mut burst = Burst::default();
+        let context = Context::from_waker(Waker::noop());
+        let taken = outgoing.poll_take(&context, &mut burst);
+        burst.seal();
+        assert_ne!(taken, Poll::Ready(false), "it is open");
+        taken.is_ready().then_some(burst)
+    }
+
+    /// A follower that catches up kept the connection busy with what is short; nothing long got through in its time.
+    #[test]
+    fn what_is_long_has_half_of_the_connection() {
+        let mut outgoing = open(1 << 30);
+        let other = header(kinds::raft::APPEND_ENTRIES, GroupId(6));
+        outgoing.push(&other, Body::from(vec![1; 16 << 20])).unwrap();
+        let (mut short, mut long) = (0, 0);
+        while outgoing.long_bytes > 0 {
+            for _ in 0..100 {
+                outgoing
+                    .push_with(&entries(), |out| out.resize(out.len() + LONG_BYTES_MIN - 1, 2))
+                    .unwrap();
+            }
+            let burst = take(&mut outgoing).unwrap();
+            short += burst.frames.len();
+            long += burst.part_bytes;
+        }
+        assert_eq!(long, 16 << 20);
+        assert!(short < 2 * long, "{short} bytes of short ones beside {long}");
+    }
+
+    #[test]
+    fn what_is_encoded_in_place_and_long_waits_apart_too() {
+        let mut outgoing = open(1 << 30);
+        outgoing.push_with(&entries(), |out| out.resize(out.len() + LONG_BYTES_MIN, 2)).unwrap();
+        outgoing.push_with(&header(kinds::raft::VOTE, GROUP), |out| out.push(3)).unwrap();
+        let burst = take(&mut outgoing).unwrap();
+        assert_eq!(burst.frames.len(), 2 * HEADER_BYTES + 1);
+        assert_eq!(burst.frames[HEADER_BYTES], 3, "the vote goes first");
+        assert_eq!(burst.part_bytes, LONG_BYTES_MIN);
+        assert!(take(&mut outgoing).is_none());
+    }
+
+    /// With 512 MiB on its way a leader could not beat its heart: the queue was full.
+    #[test]
+    fn what_elections_hang_on_is_not_refused_for_what_is_long() {
+        let mut outgoing = open(1000);
+        outgoing.push(&entries(), Body::from(vec![1; 1 << 20])).unwrap();
+        let refused = outgoing.push_with(&entries(), |_| ());
+        assert!(matches!(refused, Err(TransportError::Busy)));
+        for urgent in [
+            header(kinds::raft::HEARTBEAT, GROUP),
+            header(kinds::raft::VOTE, GROUP),
+            header(kinds::raft::PRE_VOTE, GROUP),
+            Header::control(FrameType::Ping),
+            Header::control(FrameType::Pong),
+        ] {
+            assert!(outgoing.push_with(&urgent, |_| ()).is_ok(), "{urgent:?}");
+        }
+        let heartbeat = header(kinds::raft::HEARTBEAT, GROUP);
+        let fit = (0..1000).take_while(|_| outgoing.push_with(&heartbeat, |_| ()).is_ok()).count();
+        assert!(fit < 1000, "what waits is bounded");
+    }
+
+    /// Each was a burst of its own.
+    #[test]
+    fn what_waited_behind_a_long_one_leaves_together() {
+        let mut outgoing = open(1 << 30);
+        outgoing.push(&entries(), Body::from(vec![1; LONG_BYTES_MIN])).unwrap();
+        for number in 0..100 {
+            outgoing.push_with(&entries(), |out| out.push(number)).unwrap();
+        }
+        let first = take(&mut outgoing).unwrap();
+        assert_eq!((first.part_bytes, first.frames.len()), (LONG_BYTES_MIN, HEADER_BYTES));
+        let second = take(&mut outgoing).unwrap();
+        assert_eq!(second.frames.len(), 100 * (HEADER_BYTES + 1));
+        assert!(take(&mut outgoing).is_none());
+        assert_eq!((outgoing.long_bytes, outgoing.ordered.len()), (0, 0));
     }
 }

@@ -16,6 +16,7 @@ use super::testing::Random;
 use super::wire::{FrameType, HEADER_BYTES, Header, begin_frame, finish_frame};
 use super::*;
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, Session};
+use crate::stdx::codec::Sink;
 
 const LOCAL: &str = "n1";
 const REMOTE: &str = "n2";
@@ -587,6 +588,41 @@ async fn a_short_answer_passes_a_long_one() {
         answer = second => answer,
     };
     assert_eq!(long, Ok("short".into()));
+}
+
+/// An AppendEntries of many entries was written piece by piece, and a chunk of a snapshot in two frames.
+#[tokio::test]
+async fn a_long_message_takes_few_writes() {
+    let (client, _server, _peer) = pair(Limits::default()).await;
+    let mut many = Body::new();
+    for _ in 0..52 {
+        many.put(&[1; 21]);
+        many.put_shared(&Bytes::from(vec![2; 20_000]));
+    }
+    let mut chunk = Body::new();
+    chunk.put(&[3; 40]);
+    chunk.put_shared(&Bytes::from(vec![4; 256 * 1024]));
+    for (body, writes_max) in [(many, 10), (chunk, 3)] {
+        let before = client.stats().writes;
+        client.call(GROUP, DROP, body, PATIENCE).await.unwrap_err();
+        // A socket takes in several writes what it has no room for.
+        let writes = client.stats().writes - before;
+        assert!(writes <= 2 * writes_max, "{writes} writes");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_within_a_long_message_leaves_nothing_behind() {
+    let (client, server, _peer) = pair(Limits::default()).await;
+    let long = call(&client, ECHO, vec![1; 64 << 20]);
+    wait_until("a part has arrived", || server.stats().bytes_received > 1 << 20).await;
+    server.close();
+    assert_eq!(long.await, Err(TransportError::Disconnected));
+    server.closed().await;
+    let (_server, peer) = serve(&server.local_addr().to_string(), Limits::default()).await;
+    wait_connected(&client, true).await;
+    assert_eq!(call(&client, ECHO, "anew").await, Ok("anew".into()));
+    assert_eq!(*peer.seen.lock(), [&b"anew"[..]]);
 }
 
 #[tokio::test]

@@ -143,10 +143,22 @@ impl Header {
     }
 
     /// The group in which it must not overtake, nor be overtaken by, what was sent before; `None` for what may. Answers find
-    /// their calls by number, and who leads and who is to lead is asked and told beside all that is to be done.
+    /// their calls by number.
     pub(super) fn order(&self) -> Option<GroupId> {
         let keeps = self.frame_type == FrameType::Request && !self.kind.may_overtake();
         keeps.then_some(self.group)
+    }
+
+    /// Whether it is not to be refused because of what is long and waits: a sign of life, or what elections hang on.
+    pub(super) fn is_urgent(&self) -> bool {
+        match self.frame_type {
+            FrameType::Ping | FrameType::Pong => true,
+            FrameType::Request => self.kind.is_urgent(),
+            FrameType::Answer
+            | FrameType::NotHandled
+            | FrameType::Unavailable
+            | FrameType::Part => false,
+        }
     }
 
     /// Whether both are of one message.
