@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 type Run = fn(&mut Keyspace, Key<'_>);
 
 fn set(keyspace: &mut Keyspace, key: Key<'_>) {
-    drop(keyspace.insert(AT, key, Str::from_bytes(b"xxx").into(), None));
+    keyspace.put(AT, key, Str::from_bytes(b"xxx").into(), None);
 }
 
 fn get(keyspace: &mut Keyspace, key: Key<'_>) {

@@ -167,7 +167,7 @@ fn commands_of_strings_refuse_other_types() {
         let mut bench = Bench::default();
         let at = At::new(bench.db, bench.now);
         let list = keyspace::Value::List(Box::new(List::new()));
-        bench.keyspace.insert(at, bench.keyspace.key(b"k"), list, None);
+        bench.keyspace.put(at, bench.keyspace.key(b"k"), list, None);
         let line: &[&str] = match command.spec.arity.number() {
             2 | -2 => &[name, "k"],
             3 => &[name, "k", "1"],

@@ -5,6 +5,7 @@
 
 use super::count::parse_count;
 use super::invocation::Invocation;
+use super::key_spec::KeyFlag;
 use super::string::limits::STRING_BYTES_MAX;
 use crate::ids::DbIndex;
 use crate::keyspace::{At, Key, Keyspace, Value};
@@ -27,19 +28,19 @@ pub fn weight(invocation: &Invocation<'_>, keyspace: &Keyspace, at: At) -> usize
     argv.len().saturating_add(elements).saturating_add(kept)
 }
 
-/// Elements at the keys of a write that a running snapshot first keeps aside, as [`weight_kept`] for each.
+/// Elements at the keys of a write that a running snapshot first copies, of all that it may not have yet; not where the
+/// command removes or replaces values, which are handed over to it.
 #[cold]
 fn kept_for_snapshot(invocation: &Invocation<'_>, keyspace: &Keyspace, db: DbIndex) -> usize {
     let Invocation { command, argv, .. } = invocation;
+    let hands_over = |flag: &KeyFlag| matches!(flag, KeyFlag::Rm | KeyFlag::Ow);
+    if command.spec.keys.iter().all(|keys| keys.flags.iter().any(hands_over)) {
+        return 0;
+    }
     let Ok(positions) = command.spec.key_positions(argv) else { return 0 };
     let keys = positions.iter().filter_map(|&position| argv.get(position));
-    keys.map(|key| weight_kept(keyspace, db, key)).fold(0, usize::saturating_add)
-}
-
-/// Elements at `key` that a running snapshot keeps aside before they change, or are purged: all that it may not have
-/// yet.
-pub fn weight_kept(keyspace: &Keyspace, db: DbIndex, key: &[u8]) -> usize {
-    keyspace.value_to_keep(db, key).map_or(0, elements_of)
+    let values = keys.filter_map(|key| keyspace.value_to_keep(db, key));
+    values.map(elements_of).fold(0, usize::saturating_add)
 }
 
 /// All elements of the value at the first key.

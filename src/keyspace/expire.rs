@@ -14,7 +14,7 @@ use crate::stdx::clock::UnixMillis;
 use super::database::Database;
 use super::keyspace::DATABASES;
 use super::table::NEVER;
-use super::{Bin, Entry, Keyspace};
+use super::{At, Bin, Entry, Keyspace};
 
 /// Entries and buckets that one look visits, about: a millisecond's work.
 const VISITS_MAX: usize = 32 * 1024;
@@ -102,8 +102,10 @@ impl Keyspace {
     pub fn purge(&mut self, db: DbIndex, key: &[u8], now: UnixMillis) -> bool {
         let key = self.key(key);
         let is_due = self.entry_even_expired(db, key).is_some_and(|entry| entry.is_expired(now));
-        let removed = if is_due { self.remove_even_expired(db, key) } else { None };
-        self.discard(removed)
+        if is_due {
+            self.remove(At::new(db, now), key);
+        }
+        is_due
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
     use crate::keyspace::table::BUCKET_ENTRIES_MAX;
     use crate::keyspace::testing::{HASH_KEY, all_due};
-    use crate::keyspace::{At, Str, Value};
+    use crate::keyspace::{Str, Value};
     use crate::slot::Slot;
 
     fn keyspace_of(deadlines: &[(&str, u8, u64)]) -> Keyspace {
@@ -167,12 +169,7 @@ mod tests {
         for &(key, db, deadline) in deadlines {
             let at = At::new(DbIndex(db), UnixMillis(0));
             let deadline = (deadline != 0).then_some(UnixMillis(deadline));
-            drop(keyspace.insert(
-                at,
-                keyspace.key(key.as_bytes()),
-                Value::from(Str::new()),
-                deadline,
-            ));
+            keyspace.put(at, keyspace.key(key.as_bytes()), Value::from(Str::new()), deadline);
         }
         keyspace
     }
@@ -219,12 +216,7 @@ mod tests {
         for number in 0..40 {
             let key = long(number);
             let deadline = Some(UnixMillis(10));
-            drop(keyspace.insert(
-                at,
-                keyspace.key(key.as_bytes()),
-                Value::from(Str::new()),
-                deadline,
-            ));
+            keyspace.put(at, keyspace.key(key.as_bytes()), Value::from(Str::new()), deadline);
         }
         let mut removed = 0;
         loop {
@@ -246,7 +238,7 @@ mod tests {
     fn a_deadline_at_the_epoch_has_passed() {
         let mut keyspace = keyspace_of(&[]);
         let at = At::new(DbIndex(0), UnixMillis(1));
-        drop(keyspace.insert(at, keyspace.key(b"a"), Value::from(Str::new()), Some(UnixMillis(0))));
+        keyspace.put(at, keyspace.key(b"a"), Value::from(Str::new()), Some(UnixMillis(0)));
         assert!(keyspace.get(at, keyspace.key(b"a")).is_none());
         assert_eq!(due(&mut keyspace, 1).len(), 1);
     }
@@ -259,12 +251,12 @@ mod tests {
         let at = At::new(DbIndex(2), UnixMillis(1));
         for number in 0..KEYS {
             let key = format!("{{a}}{number}");
-            drop(keyspace.insert(
+            keyspace.put(
                 at,
                 keyspace.key(key.as_bytes()),
                 Value::from(Str::new()),
                 Some(UnixMillis(9)),
-            ));
+            );
         }
         let (mut found, mut looks) = (std::collections::BTreeSet::new(), 0);
         loop {
@@ -301,12 +293,12 @@ mod tests {
         let mut keyspace = keyspace_of(&[]);
         let at = At::new(DbIndex(0), UnixMillis(1));
         for key in &keys {
-            drop(keyspace.insert(
+            keyspace.put(
                 at,
                 keyspace.key(key.as_bytes()),
                 Value::from(Str::new()),
                 Some(UnixMillis(5)),
-            ));
+            );
         }
         assert!(!keyspace.due_keys(UnixMillis(5), 1).is_all);
         for key in &keys {

@@ -16,7 +16,7 @@ use super::dense::MemberKey;
 use super::error::DecodeError;
 use super::expire::Sweep;
 use super::key::KeyHash;
-use super::snapshot::Snapshot;
+use super::snapshot::{Past, Snapshot};
 use super::table::{Counts, SlotMut, SlotTable};
 use super::{At, Entry, Key, Value};
 
@@ -120,38 +120,18 @@ impl Keyspace {
         (!entry.is_expired(at.now())).then_some(entry)
     }
 
-    /// The entry of `key`, to be changed. An expired one is [discarded](Self::discard) first.
+    /// The entry of `key`, to be changed. An expired one is [removed](Self::remove) first.
     pub fn entry_mut(&mut self, at: At, key: Key<'_>) -> Option<&mut Entry> {
         self.slot_mut(at.db(), key)?.entry_mut(key.bytes(), at.now())
     }
 
-    /// Puts `value` under `key`, in the place of whatever is there, which is returned to be dropped where
-    /// that may take long.
+    /// Puts `value` under `key`, in the place of whatever is there, which goes as by [`Keyspace::remove`].
     ///
     /// # Panics
     /// As [`Keyspace::contains`] says.
-    pub fn insert(
-        &mut self,
-        at: At,
-        key: Key<'_>,
-        value: Value,
-        expire_at: Option<UnixMillis>,
-    ) -> Option<Entry> {
-        let entry = Entry::new(key.bytes(), value, expire_at);
-        self.slot_or_create(at.db(), key).insert(entry)
-    }
-
-    /// As [`Keyspace::insert`]; what it replaces is [discarded](Self::discard).
     pub fn put(&mut self, at: At, key: Key<'_>, value: Value, expire_at: Option<UnixMillis>) {
-        let replaced = self.insert(at, key, value, expire_at);
-        self.discard(replaced);
-    }
-
-    /// Drops `entry`, or keeps it for [`Keyspace::take_graveyard`] where that takes long; whether there was one.
-    pub fn discard(&mut self, entry: Option<Entry>) -> bool {
-        let Some(entry) = entry else { return false };
-        self.graveyard.bury_entry(entry);
-        true
+        let entry = Entry::new(key.bytes(), value, expire_at);
+        self.slot_or_create(at.db(), key).insert(entry);
     }
 
     /// Keeps what was flushed for [`Keyspace::take_graveyard`].
@@ -164,21 +144,16 @@ impl Keyspace {
         std::mem::take(&mut self.graveyard)
     }
 
-    /// Takes the entry of `key` out. An expired one is [discarded](Self::discard) and not returned.
-    pub fn remove(&mut self, at: At, key: Key<'_>) -> Option<Entry> {
-        let removed = self.remove_even_expired(at.db(), key)?;
-        if removed.is_expired(at.now()) {
-            self.graveyard.bury_entry(removed);
-            return None;
-        }
-        Some(removed)
+    /// Removes the entry of `key`; whether there was one, and it had not expired. It is freed here, or kept for
+    /// [`Keyspace::take_graveyard`] where that takes long; a running snapshot that needs a large one keeps it until then.
+    pub fn remove(&mut self, at: At, key: Key<'_>) -> bool {
+        self.slot_mut(at.db(), key).is_some_and(|slot| slot.remove(key.bytes(), at.now()))
     }
 
-    /// Takes the live entry of `key` out and keeps it for [`Keyspace::take_graveyard`], from where its value is lent: a
-    /// reply with all of it needs no copy.
+    /// As [`Keyspace::remove`], but frees nothing here: the value is lent from where it waits, so that a reply with all of
+    /// it needs no copy. `None` when there was none or it had expired.
     pub fn remove_and_lend(&mut self, at: At, key: Key<'_>) -> Option<&Value> {
-        let removed = self.remove(at, key)?;
-        Some(self.graveyard.keep_entry(removed))
+        self.slot_mut(at.db(), key)?.remove_and_lend(key.bytes(), at.now())
     }
 
     /// Gives `key` a deadline, or takes it away. `false` when there is no such key.
@@ -191,7 +166,7 @@ impl Keyspace {
     pub fn remove_if_empty(&mut self, at: At, key: Key<'_>) {
         let entry = self.entry_even_expired(at.db(), key);
         if entry.is_some_and(|entry| entry.value.is_empty_collection()) {
-            drop(self.remove(at, key));
+            self.remove(at, key);
         }
     }
 
@@ -285,11 +260,6 @@ impl Keyspace {
         self.database(db).map(|database| database.counts).unwrap_or_default()
     }
 
-    /// Removes the entry of `key` whatever its deadline.
-    pub(super) fn remove_even_expired(&mut self, db: DbIndex, key: Key<'_>) -> Option<Entry> {
-        self.slot_mut(db, key)?.remove(key.bytes())
-    }
-
     /// The live entry of `key`, or a new one of `make()`.
     pub(super) fn entry_or_insert(
         &mut self,
@@ -314,22 +284,25 @@ impl Keyspace {
         if slot.table.find(hash, entry.key()).is_some() {
             return Err(DecodeError::Duplicate("key"));
         }
-        drop(slot.insert(entry));
+        slot.insert(entry);
         Ok(())
     }
 
-    /// The only way to a change of an entry: a running snapshot first keeps what it has not written yet.
+    /// The only way to a change of an entry: a running snapshot first keeps what it has not written yet of the bucket, and
+    /// learns from the [`Past`] what becomes of the entry itself.
     fn slot_mut(&mut self, db: DbIndex, key: Key<'_>) -> Option<SlotMut<'_>> {
         self.check(key);
         let (slot, hash) = (key.slot(), key.hash());
         let index = slot.number().checked_sub(*self.slots.start())?;
         let database = self.databases.get_mut(usize::from(db.0))?.as_mut()?;
         let table = database.tables.get_mut(usize::from(index))?;
-        if let Some(snapshot) = &mut self.snapshot {
-            snapshot.keep(db, slot, hash, table);
+        let mut snapshot = self.snapshot.as_deref_mut();
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.keep_bucket(db, slot, hash, table);
         }
-        let (counts, graveyard) = (&mut database.counts, &mut self.graveyard);
-        Some(SlotMut { counts, table, graveyard, hash, hash_key: self.hash_key })
+        let past = Past { db, hash, snapshot, graveyard: &mut self.graveyard };
+        let counts = &mut database.counts;
+        Some(SlotMut { counts, table, past, hash, hash_key: self.hash_key })
     }
 
     fn slot_or_create(&mut self, db: DbIndex, key: Key<'_>) -> SlotMut<'_> {
@@ -376,7 +349,7 @@ mod tests {
     #[test]
     fn a_key_is_visible_before_its_deadline_only() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), Some(UnixMillis(101))));
+        keyspace.put(AT, keyspace.key(b"k"), text("v"), Some(UnixMillis(101)));
         assert!(keyspace.get(AT, keyspace.key(b"k")).is_some());
         let later = At::new(AT.db(), UnixMillis(101));
         assert!(keyspace.get(later, keyspace.key(b"k")).is_none());
@@ -388,8 +361,8 @@ mod tests {
     #[test]
     fn removing_an_expired_key_returns_nothing() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), Some(AT.now())));
-        assert!(keyspace.remove(AT, keyspace.key(b"k")).is_none());
+        keyspace.put(AT, keyspace.key(b"k"), text("v"), Some(AT.now()));
+        assert!(!keyspace.remove(AT, keyspace.key(b"k")));
         assert!(keyspace.is_empty());
     }
 
@@ -401,7 +374,7 @@ mod tests {
         let meets: [fn(&mut Keyspace); 6] = [
             |keyspace| assert!(keyspace.entry_mut(AT, keyspace.key(b"k")).is_none()),
             |keyspace| assert!(keyspace.list_or_create(AT, keyspace.key(b"k")).unwrap().is_empty()),
-            |keyspace| assert!(keyspace.remove(AT, keyspace.key(b"k")).is_none()),
+            |keyspace| assert!(!keyspace.remove(AT, keyspace.key(b"k"))),
             |keyspace| assert!(!keyspace.set_expiry(AT, keyspace.key(b"k"), None)),
             |keyspace| keyspace.put(AT, keyspace.key(b"k"), text("v"), None),
             |keyspace| assert!(keyspace.purge(AT.db(), b"k", AT.now())),
@@ -409,10 +382,10 @@ mod tests {
         for (number, meet) in meets.into_iter().enumerate() {
             let mut keyspace = keyspace();
             for (key, value) in [(b"k", Value::from(list.clone())), (b"l", list_of(b"a"))] {
-                drop(keyspace.insert(AT, keyspace.key(key), value, Some(AT.now())));
+                keyspace.put(AT, keyspace.key(key), value, Some(AT.now()));
             }
             meet(&mut keyspace);
-            assert!(keyspace.remove(AT, keyspace.key(b"l")).is_none());
+            assert!(!keyspace.remove(AT, keyspace.key(b"l")));
             assert_eq!(keyspace.take_graveyard().len(), 1, "{number}: and not the small one");
         }
     }
@@ -420,20 +393,17 @@ mod tests {
     #[test]
     fn what_is_lent_has_gone() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, keyspace.key(b"k"), list_of(b"a"), None));
+        keyspace.put(AT, keyspace.key(b"k"), list_of(b"a"), None);
         assert_eq!(keyspace.remove_and_lend(AT, keyspace.key(b"k")).unwrap().parts(), 1);
         assert!(keyspace.remove_and_lend(AT, keyspace.key(b"k")).is_none());
         assert_eq!((keyspace.len(AT.db()), keyspace.take_graveyard().len()), (0, 1));
     }
 
     #[test]
-    fn insert_replaces_value_type_and_deadline() {
+    fn put_replaces_value_type_and_deadline() {
         let mut keyspace = keyspace();
-        assert!(
-            keyspace.insert(AT, keyspace.key(b"k"), text("v"), Some(UnixMillis(500))).is_none()
-        );
-        let replaced = keyspace.insert(AT, keyspace.key(b"k"), list_of(b"a"), None).unwrap();
-        assert_eq!(replaced.value.type_name(), "string");
+        keyspace.put(AT, keyspace.key(b"k"), text("v"), Some(UnixMillis(500)));
+        keyspace.put(AT, keyspace.key(b"k"), list_of(b"a"), None);
         let entry = keyspace.entry(AT, keyspace.key(b"k")).unwrap();
         assert_eq!((entry.value.type_name(), entry.expire_at()), ("list", None));
         assert_eq!((keyspace.len(AT.db()), keyspace.expires_len(AT.db())), (1, 0));
@@ -442,7 +412,7 @@ mod tests {
     #[test]
     fn typed_access_refuses_other_types_and_creates_missing_ones() {
         let mut keyspace = keyspace();
-        drop(keyspace.insert(AT, keyspace.key(b"s"), text("v"), None));
+        keyspace.put(AT, keyspace.key(b"s"), text("v"), None);
         assert_eq!(keyspace.list(AT, keyspace.key(b"s")).unwrap_err(), WrongType);
         assert_eq!(keyspace.list_mut(AT, keyspace.key(b"s")).unwrap_err(), WrongType);
         assert_eq!(keyspace.list_or_create(AT, keyspace.key(b"s")).unwrap_err(), WrongType);
@@ -471,7 +441,7 @@ mod tests {
             }
             keyspace.remove_if_empty(AT, named);
         }
-        drop(keyspace.insert(AT, keyspace.key(b"l"), list_of(b"a"), None));
+        keyspace.put(AT, keyspace.key(b"l"), list_of(b"a"), None);
         keyspace.remove_if_empty(AT, keyspace.key(b"l"));
         keyspace.remove_if_empty(AT, keyspace.key(b"missing"));
         let left =
@@ -483,12 +453,7 @@ mod tests {
     fn databases_are_apart_and_flushed_alone_or_together() {
         let mut keyspace = keyspace();
         for db in 0..DbIndex::COUNT {
-            drop(keyspace.insert(
-                At::new(DbIndex(db), AT.now()),
-                keyspace.key(b"k"),
-                text("v"),
-                None,
-            ));
+            keyspace.put(At::new(DbIndex(db), AT.now()), keyspace.key(b"k"), text("v"), None);
         }
         assert_eq!(keyspace.flush_db(DbIndex(3)).len(), 1);
         let held: usize = (0..DbIndex::COUNT).map(|db| keyspace.len(DbIndex(db))).sum();
@@ -502,13 +467,13 @@ mod tests {
     fn what_cannot_be_here_is_simply_missing() {
         let slot = Slot::of(b"k").number();
         let mut keyspace = Keyspace::new(slot..=slot, HASH_KEY);
-        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), None));
+        keyspace.put(AT, keyspace.key(b"k"), text("v"), None);
         let elsewhere = [(DbIndex(16), &b"k"[..]), (DbIndex(255), b"k"), (DbIndex(0), b"other")];
         for (db, key) in elsewhere {
             let at = At::new(db, AT.now());
             assert!(keyspace.get(at, keyspace.key(key)).is_none());
             assert!(keyspace.entry_mut(at, keyspace.key(key)).is_none());
-            assert!(keyspace.remove(at, keyspace.key(key)).is_none());
+            assert!(!keyspace.remove(at, keyspace.key(key)));
             assert!(!keyspace.set_expiry(at, keyspace.key(key), None));
             assert!(!keyspace.purge(db, key, AT.now()));
         }
@@ -524,14 +489,14 @@ mod tests {
     fn a_key_of_another_shard_is_never_stored() {
         let slot = Slot::of(b"k").number();
         let mut keyspace = Keyspace::new(slot..=slot, HASH_KEY);
-        drop(keyspace.insert(AT, keyspace.key(b"other"), text("v"), None));
+        keyspace.put(AT, keyspace.key(b"other"), text("v"), None);
     }
 
     #[test]
     fn digest_tells_states_apart_and_not_histories() {
         let mut keyspace = keyspace();
         let empty = keyspace.digest();
-        drop(keyspace.insert(AT, keyspace.key(b"k"), text("v"), None));
+        keyspace.put(AT, keyspace.key(b"k"), text("v"), None);
         let digest = keyspace.digest();
         let changes: [(u8, &[u8], &str, Option<UnixMillis>); 4] = [
             (1, b"k", "v", None),
@@ -541,17 +506,12 @@ mod tests {
         ];
         for (db, key, value, expire_at) in changes {
             let mut other = Keyspace::new(0..=Slot::COUNT - 1, HASH_KEY);
-            drop(other.insert(
-                At::new(DbIndex(db), AT.now()),
-                other.key(key),
-                text(value),
-                expire_at,
-            ));
+            other.put(At::new(DbIndex(db), AT.now()), other.key(key), text(value), expire_at);
             assert_ne!(other.digest(), digest, "{db} {key:?} {value} {expire_at:?}");
             assert_eq!(other.digest(), other.digest_of(DbIndex(db)));
         }
-        drop(keyspace.insert(AT, keyspace.key(b"j"), text("v"), None));
-        drop(keyspace.remove(AT, keyspace.key(b"j")));
+        keyspace.put(AT, keyspace.key(b"j"), text("v"), None);
+        assert!(keyspace.remove(AT, keyspace.key(b"j")));
         assert_eq!(keyspace.digest(), digest);
         drop(keyspace.flush_all());
         assert_eq!(keyspace.digest(), empty);

@@ -137,15 +137,13 @@ fn a_value_that_changes_half_way_is_written_as_it_was() {
                     }
                     match what {
                         "change" => change(keyspace, key),
-                        "delete" => drop(keyspace.remove(AT, keyspace.key(key))),
+                        "delete" => {
+                            keyspace.remove(AT, keyspace.key(key));
+                        }
                         "rename" => {
-                            if let Some(entry) = keyspace.remove(AT, keyspace.key(key)) {
-                                drop(keyspace.insert(
-                                    AT,
-                                    keyspace.key(b"{t}other"),
-                                    entry.value,
-                                    None,
-                                ));
+                            if let Some(value) = keyspace.get(AT, keyspace.key(key)).cloned() {
+                                keyspace.remove(AT, keyspace.key(key));
+                                keyspace.put(AT, keyspace.key(b"{t}other"), value, None);
                             }
                         }
                         "replace" => {
@@ -164,6 +162,105 @@ fn a_value_that_changes_half_way_is_written_as_it_was() {
                     }
                 });
                 assert_eq!(copy, digest, "{what} {} at step {at}", key.escape_ascii());
+            }
+        }
+    }
+}
+
+/// Removes the value of a key, which is due at [`DUE`].
+type Removal = fn(&mut Keyspace, &[u8]);
+
+const DUE: UnixMillis = UnixMillis(AT.now().0 + 1);
+
+const REMOVALS: [(&str, Removal); 5] = [
+    ("remove", |keyspace, key| {
+        keyspace.remove(AT, keyspace.key(key));
+    }),
+    ("lend", |keyspace, key| {
+        keyspace.remove_and_lend(AT, keyspace.key(key));
+    }),
+    ("replace", |keyspace, key| {
+        keyspace.put(AT, keyspace.key(key), Value::from(Str::new()), None);
+    }),
+    ("purge", |keyspace, key| {
+        keyspace.purge(AT.db(), key, DUE);
+    }),
+    ("meet expired", |keyspace, key| {
+        keyspace.entry_mut(At::new(AT.db(), DUE), keyspace.key(key));
+    }),
+];
+
+/// What was deleted under a snapshot was copied for it, whole and beside itself: 512 MiB twice, and a second under the lock.
+#[test]
+fn what_goes_is_handed_over_and_not_copied() {
+    for (way, remove) in REMOVALS {
+        for key in KEYS {
+            // Before any of the snapshot is written, within this value and after it.
+            for at in (0..250).step_by(31) {
+                let mut keyspace = keyspace();
+                fill(&mut keyspace, 600);
+                assert!(keyspace.set_expiry(AT, keyspace.key(key), Some(DUE)));
+                let digest = keyspace.digest();
+                let copy = copied(&mut keyspace, 100, |step, keyspace| {
+                    if step == at {
+                        remove(keyspace, key);
+                        assert_eq!(keyspace.snapshot_kept_bytes(), 0, "{way} at step {at}");
+                    }
+                    // What comes back is another, and goes while the first waits or is at work.
+                    if step == at + 1 {
+                        let other = Value::from(Str::from_bytes(&[b'y'; 200]));
+                        keyspace.put(AT, keyspace.key(key), other, Some(DUE));
+                    }
+                    if step == at + 2 {
+                        remove(keyspace, key);
+                    }
+                });
+                assert_eq!(copy, digest, "{way} {} at step {at}", key.escape_ascii());
+            }
+        }
+    }
+}
+
+/// A digest went over all that was deleted, at once.
+#[test]
+fn what_goes_is_hashed_in_steps() {
+    for key in KEYS {
+        for at in [0, 5, 50] {
+            let mut keyspace = keyspace();
+            fill(&mut keyspace, 600);
+            let digest = keyspace.digest();
+            assert!(keyspace.begin_digest());
+            let found = (0..).find_map(|step| {
+                if step == at {
+                    assert!(keyspace.remove(AT, keyspace.key(key)));
+                }
+                keyspace.digest_step(100)
+            });
+            assert_eq!(found, Some(digest), "{} at step {at}", key.escape_ascii());
+        }
+    }
+}
+
+/// As soon as it is written or the snapshot given up, and by others.
+#[test]
+fn what_was_handed_over_is_kept_no_longer_than_needed() {
+    for at in [0, 100] {
+        for is_given_up in [false, true] {
+            let mut keyspace = keyspace();
+            let list = keyspace.list_or_create(AT, keyspace.key(b"{t}list")).unwrap();
+            (0..5000).for_each(|_| list.push_back(b"element"));
+            assert!(keyspace.begin_snapshot());
+            let mut bytes = Vec::new();
+            for _ in 0..at {
+                assert_eq!(keyspace.snapshot_step(100, &mut bytes), SnapshotProgress::More);
+            }
+            assert!(keyspace.remove(AT, keyspace.key(b"{t}list")));
+            assert!(keyspace.take_graveyard().is_empty(), "the snapshot has it");
+            if is_given_up {
+                assert_eq!(keyspace.abort_snapshot().len(), 1);
+            } else {
+                while keyspace.snapshot_step(100, &mut bytes) == SnapshotProgress::More {}
+                assert_eq!(keyspace.take_graveyard().len(), 1);
             }
         }
     }

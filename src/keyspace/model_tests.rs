@@ -109,7 +109,7 @@ fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapsho
     match op {
         Op::Set { db, key, bytes, ttl } => {
             let (at, key, deadline) = (model.at(db), key_of(key), model.deadline(ttl));
-            keyspace.insert(at, keyspace.key(&key), Value::Str(Str::from_bytes(&bytes)), deadline);
+            keyspace.put(at, keyspace.key(&key), Value::Str(Str::from_bytes(&bytes)), deadline);
             model.keys.insert((db, key), (bytes, deadline.map_or(0, |at| at.0)));
         }
         Op::Append { db, key, bytes } => {
@@ -125,9 +125,9 @@ fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapsho
         }
         Op::Remove { db, key } => {
             let (at, key) = (model.at(db), key_of(key));
-            let removed = keyspace.remove(at, keyspace.key(&key)).map(|entry| entry.key().to_vec());
-            let expected = model.keys.remove(&(db, key.clone()));
-            assert_eq!(removed, expected.filter(|held| model.is_live(held)).map(|_| key));
+            let removed = keyspace.remove(at, keyspace.key(&key));
+            let expected = model.keys.remove(&(db, key));
+            assert_eq!(removed, expected.is_some_and(|held| model.is_live(&held)));
         }
         Op::Expire { db, key, ttl } => {
             let (at, key, deadline) = (model.at(db), key_of(key), model.deadline(ttl));
@@ -273,7 +273,7 @@ fn rebuilt_digest(model: &Model) -> u64 {
         if model.is_live(held) {
             let deadline = (held.1 != 0).then_some(UnixMillis(held.1));
             let value = Value::Str(Str::from_bytes(&held.0));
-            keyspace.insert(model.at(*db), keyspace.key(key), value, deadline);
+            keyspace.put(model.at(*db), keyspace.key(key), value, deadline);
         }
     }
     keyspace.digest()
@@ -293,6 +293,7 @@ struct Edit {
 #[derive(Clone, Copy, Debug)]
 enum Whole {
     Delete,
+    DeleteAndLend,
     Rename(u16),
     Flush,
 }
@@ -304,6 +305,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ];
     let whole = prop_oneof![
         2 => Just(Whole::Delete),
+        2 => Just(Whole::DeleteAndLend),
         4 => (0..10_u16).prop_map(Whole::Rename),
         1 => Just(Whole::Flush),
     ];
@@ -320,12 +322,20 @@ fn change(keyspace: &mut Keyspace, edit: Edit) {
     let Edit { element, number, removes, .. } = edit;
     match edit.whole {
         None => {}
-        Some(Whole::Delete) => return drop(keyspace.remove(at, key)),
+        Some(Whole::Delete) => {
+            let is_there = keyspace.get(at, key).is_some();
+            return assert_eq!(keyspace.remove(at, key), is_there);
+        }
+        Some(Whole::DeleteAndLend) => {
+            let parts = keyspace.get(at, key).map(Value::parts);
+            return assert_eq!(keyspace.remove_and_lend(at, key).map(Value::parts), parts);
+        }
         Some(Whole::Rename(other)) => {
             // Keys ten apart hold the same type.
-            let Some(entry) = keyspace.remove(at, key) else { return };
+            let Some(value) = keyspace.get(at, key).cloned() else { return };
+            keyspace.remove(at, key);
             let other = key_of(edit.key % 10 + other / 5 * 10);
-            return drop(keyspace.insert(at, keyspace.key(&other), entry.value, None));
+            return keyspace.put(at, keyspace.key(&other), value, None);
         }
         Some(Whole::Flush) => return drop(keyspace.flush_db(at.db())),
     }

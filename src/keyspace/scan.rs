@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn insert(keyspace: &mut Keyspace, key: &str, expire_at: Option<UnixMillis>) {
-        drop(keyspace.insert(AT, keyspace.key(key.as_bytes()), Value::from(Str::new()), expire_at));
+        keyspace.put(AT, keyspace.key(key.as_bytes()), Value::from(Str::new()), expire_at);
     }
 
     fn step(
@@ -249,7 +249,7 @@ mod tests {
                     if round < 20 {
                         insert(&mut keyspace, &key, None);
                     } else {
-                        drop(keyspace.remove(AT, keyspace.key(key.as_bytes())));
+                        keyspace.remove(AT, keyspace.key(key.as_bytes()));
                     }
                 }
                 cursor = next;
@@ -305,7 +305,7 @@ mod tests {
             insert(&mut other, &number.to_string(), None);
         }
         for number in 20..4000 {
-            drop(other.remove(AT, other.key(number.to_string().as_bytes())));
+            other.remove(AT, other.key(number.to_string().as_bytes()));
         }
         let mut seen = BTreeSet::new();
         for seed in 0..200 {

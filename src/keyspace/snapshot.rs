@@ -4,12 +4,16 @@
 //! out so many bytes that were not written yet, be it a part of a value. A change of a bucket that is still to be
 //! written first keeps the bucket's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next
 //! steps hand them on. A flushed database is handed to the snapshot whole. So no process is forked, and nobody waits for
-//! more than a bucket of small values (at most 1792 of [`SMALL_BYTES_MAX`]) and the one value that changes.
+//! more than a bucket of small values (at most 1792 of [`SMALL_BYTES_MAX`]) and the one value that changes in place.
 //! Dragonfly's snapshots work by the same idea.
 //!
-//! *Large values.* Those beside the one that changes are not copied but noted, and written before the walk goes on.
-//! What changes itself is kept as far as it is not written, in one go and beside the value, before the first change under
-//! each snapshot: that is what a snapshot costs who changes a large value, a sixth of a second for a sorted set of five
+//! *Large values.* Those beside the one that changes are not copied but noted, and written before the walk goes on. One that
+//! goes (deleted, replaced, expired, popped whole) is handed to the snapshot itself, which writes what it does not have of it
+//! step by step and lets it be freed then: nothing is copied, and its memory is in use until then. [`Past`] is where this is
+//! decided.
+//!
+//! One that changes in place is kept as far as it is not written, in one go and beside the value, before the first change
+//! under each snapshot: that is what a snapshot costs who changes a large value, a sixth of a second for a sorted set of five
 //! million members, more than a second for a string of 512 MiB on a machine that is slow to give fresh memory; and the bytes
 //! until they are handed on.
 //!
@@ -124,17 +128,28 @@ struct Walk {
     /// The database and the table in it at which the next step looks first.
     database: usize,
     table: usize,
-    /// The entry of which it has a part. It lies in a bucket that is or counts as written.
+    /// The entry of which it has a part.
     open: Option<Open>,
-    /// Large entries that it does not have, of buckets that count as written.
+    /// Large entries that are not written, or not all of it, and have gone from where they were to here.
+    gone: VecDeque<(DbIndex, Entry)>,
+    /// Large entries that it does not have, of buckets that count as written, where they were.
     noted: BTreeSet<Noted>,
 }
 
 /// An entry of which a part is written, in a record whose end is not.
 #[derive(Debug)]
 struct Open {
-    noted: Noted,
+    entry: Unwritten,
     cursor: Cursor,
+}
+
+/// An entry that is not written, or not all of it, of a bucket that is or counts as written.
+#[derive(Debug)]
+enum Unwritten {
+    /// It is where it was.
+    Noted(Noted),
+    /// It is the first of those that have gone.
+    FirstGone,
 }
 
 /// Where an entry is found: the database, and the hash of the key before the key.
@@ -143,6 +158,14 @@ struct Noted {
     db: DbIndex,
     hash: KeyHash,
     key: Bin,
+}
+
+/// What is not written of an entry.
+#[derive(Clone, Copy, Debug)]
+enum Missing {
+    Whole,
+    /// It is open.
+    Rest(Cursor),
 }
 
 /// Where the keys of a database that are still to be written are found.
@@ -205,6 +228,7 @@ impl Keyspace {
             database: 0,
             table: 0,
             open: None,
+            gone: VecDeque::new(),
             noted: BTreeSet::new(),
         };
         self.snapshot = Some(Box::new(Snapshot { walk, purpose }));
@@ -216,7 +240,7 @@ impl Keyspace {
         self.snapshot.is_some()
     }
 
-    /// How many bytes wait for the next step because their keys changed: the memory a slow reader costs.
+    /// How many bytes were copied because their keys changed, and wait for the next step.
     pub fn snapshot_kept_bytes(&self) -> usize {
         self.snapshot.as_ref().map_or(0, |snapshot| match &snapshot.purpose {
             Purpose::Bytes(kept) => kept.len(),
@@ -225,20 +249,17 @@ impl Keyspace {
     }
 
     /// The value of `key`, even one past its deadline, when a snapshot is under way that may not have all of it and would
-    /// keep the rest aside before it changes.
+    /// keep the rest aside before it changes in place.
     pub fn value_to_keep(&self, db: DbIndex, key: &[u8]) -> Option<&Value> {
         let walk = &self.snapshot.as_ref()?.walk;
-        if !matches!(walk.sources.get(usize::from(db.0)), Some(Source::Live)) {
+        if !walk.is_live(db) {
             return None;
         }
         let key = self.key(key);
-        let (table, hash) = (self.table(db, key.slot())?, key.hash());
-        let (bucket, entry) = table.find_within(hash, key.bytes())?;
-        let is_there = |noted: &Noted| (noted.db, noted.hash) == (db, hash);
-        let has_it = bucket.saved_in == walk.number
-            && !walk.open.as_ref().is_some_and(|open| is_there(&open.noted))
-            && !walk.has_noted(db, hash);
-        (!has_it).then_some(&entry.value)
+        let (bucket, entry) = self.table(db, key.slot())?.find_within(key.hash(), key.bytes())?;
+        let lacks_it =
+            bucket.saved_in != walk.number || walk.owes(&Noted::new(db, key.hash(), key.bytes()));
+        lacks_it.then_some(&entry.value)
     }
 
     /// Appends to `out` what changed since the last step and then further entries, or parts of one, until they make up
@@ -254,12 +275,13 @@ impl Keyspace {
         let limit = out.len().saturating_add(budget_bytes.max(1));
         let mut page = Page { out, limit };
         let (first_slot, live) = (*self.slots.start(), &mut self.databases);
+        let graveyard = &mut self.graveyard;
         // What is kept may go on with the entry that is open or that was: in this order records never mix.
-        let progress = if walk.go_on_with_open(first_slot, live, &mut page)
+        let progress = if walk.go_on_with_open(first_slot, live, graveyard, &mut page)
             && kept.hand_on(&mut page)
-            && walk.take_noted(first_slot, live, &mut page)
+            && walk.take_unwritten(first_slot, live, graveyard, &mut page)
         {
-            walk.go_on(first_slot, live, &mut self.graveyard, &mut page)
+            walk.go_on(first_slot, live, graveyard, &mut page)
         } else {
             SnapshotProgress::More
         };
@@ -280,10 +302,10 @@ impl Keyspace {
         };
         let mut taker = Summing { sum, room: budget_bytes.max(1) };
         let (first_slot, live) = (*self.slots.start(), &mut self.databases);
-        if !walk.go_on_with_open(first_slot, live, &mut taker)
-            || !walk.take_noted(first_slot, live, &mut taker)
-            || walk.go_on(first_slot, live, &mut self.graveyard, &mut taker)
-                == SnapshotProgress::More
+        let graveyard = &mut self.graveyard;
+        if !walk.go_on_with_open(first_slot, live, graveyard, &mut taker)
+            || !walk.take_unwritten(first_slot, live, graveyard, &mut taker)
+            || walk.go_on(first_slot, live, graveyard, &mut taker) == SnapshotProgress::More
         {
             return None;
         }
@@ -292,15 +314,18 @@ impl Keyspace {
         Some(digest)
     }
 
-    /// Ends a snapshot before it is complete. What was flushed meanwhile is returned to be freed.
+    /// Ends a snapshot before it is complete. What it has of what went meanwhile is returned to be freed.
     pub fn abort_snapshot(&mut self) -> Graveyard {
         let mut graveyard = Graveyard::default();
-        for source in
-            self.snapshot.take().map(|snapshot| snapshot.walk.sources).into_iter().flatten()
-        {
+        let Some(snapshot) = self.snapshot.take() else { return graveyard };
+        let Walk { sources, gone, .. } = snapshot.walk;
+        for source in sources {
             if let Source::Flushed(database) = source {
                 graveyard.bury(Some(database));
             }
+        }
+        for (_, entry) in gone {
+            graveyard.bury_entry(entry);
         }
         graveyard
     }
@@ -318,40 +343,55 @@ impl Keyspace {
 }
 
 impl Snapshot {
-    /// Keeps aside what is not written of the key of `hash`, which is about to change, and of its bucket in `table`.
-    pub(super) fn keep(&mut self, db: DbIndex, slot: Slot, hash: KeyHash, table: &mut SlotTable) {
+    /// Keeps aside what is small and not written of the bucket of `hash` in `table`, where something is about to change, and
+    /// notes what is large.
+    pub(super) fn keep_bucket(
+        &mut self,
+        db: DbIndex,
+        slot: Slot,
+        hash: KeyHash,
+        table: &mut SlotTable,
+    ) {
         let Self { walk, purpose } = self;
-        if !matches!(walk.sources.get(usize::from(db.0)), Some(Source::Live)) {
-            return;
-        }
-        let is_open =
-            walk.open.as_ref().is_some_and(|open| (open.noted.db, open.noted.hash) == (db, hash));
-        if is_open && let Some(Open { noted, cursor }) = walk.open.take() {
-            purpose.keep_rest(db, noted.find(table), cursor);
-        }
-        while let Some(noted) = walk.pop_noted(db, hash) {
-            purpose.keep_whole(db, slot, noted.find(table));
-        }
         let bucket = table.bucket_mut(hash);
-        if bucket.saved_in == walk.number {
+        if bucket.saved_in == walk.number || !walk.is_live(db) {
             return;
         }
         let mut record = Vec::new();
         let entries = bucket.ordered_from(0, walk.hash_key);
-        for (position, entry) in entries.into_iter().skip(has_of(bucket, walk.number, walk.part)) {
-            if purpose.keep_small(&mut record, (db, slot), entry) {
-                continue;
-            }
-            let noted = Noted::new(db, entry, walk.hash_key);
-            // What takes long is spared the others.
-            if position == hash.position() && noted.hash == hash {
-                purpose.keep_whole(db, slot, entry);
-            } else {
-                walk.noted.insert(noted);
+        for (_, entry) in entries.into_iter().skip(has_of(bucket, walk.number, walk.part)) {
+            if !purpose.keep_small(&mut record, (db, slot), entry) {
+                walk.noted.insert(Noted::of(db, entry, walk.hash_key));
             }
         }
         purpose.keep_record(record);
         bucket.saved_in = walk.number;
+    }
+
+    /// Keeps aside what is not written of `entry`, whose bucket is kept and which is about to change.
+    fn keep(&mut self, db: DbIndex, hash: KeyHash, entry: &Entry) {
+        match self.walk.take_missing(db, hash, entry) {
+            None => {}
+            Some(Missing::Whole) => self.purpose.keep_whole(db, Slot::of(entry.key()), entry),
+            Some(Missing::Rest(cursor)) => self.purpose.keep_rest(db, entry, cursor),
+        }
+    }
+
+    /// Takes over `entry`, whose bucket is kept and which has gone, when not all of it is written; else gives it back.
+    fn take_gone(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Result<&Value, Entry> {
+        let walk = &mut self.walk;
+        match walk.take_missing(db, hash, &entry) {
+            None => Err(entry),
+            Some(Missing::Whole) => {
+                walk.gone.push_back((db, entry));
+                Ok(&walk.gone[walk.gone.len() - 1].1.value)
+            }
+            Some(Missing::Rest(cursor)) => {
+                walk.gone.push_front((db, entry));
+                walk.open = Some(Open { entry: Unwritten::FirstGone, cursor });
+                Ok(&walk.gone[0].1.value)
+            }
+        }
     }
 
     /// Takes over the flushed database `index` when the snapshot still needs it, else gives it back.
@@ -365,31 +405,102 @@ impl Snapshot {
     }
 }
 
-impl Noted {
-    fn new(db: DbIndex, entry: &Entry, hash_key: HashKey) -> Self {
-        let key = Bin::from_slice(entry.key());
-        Self { db, hash: KeyHash::of(&key, hash_key), key }
+/// Where an entry is remembered that changes or has gone: by a snapshot that does not have it, else by nobody.
+#[derive(Debug)]
+pub(super) struct Past<'a> {
+    pub(super) db: DbIndex,
+    pub(super) hash: KeyHash,
+    pub(super) snapshot: Option<&'a mut Snapshot>,
+    pub(super) graveyard: &'a mut Graveyard,
+}
+
+impl<'a> Past<'a> {
+    /// `entry` is about to change: what a snapshot needs of it is copied.
+    #[inline]
+    pub(super) fn keep(&mut self, entry: &Entry) {
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.keep(self.db, self.hash, entry);
+        }
     }
 
-    fn find<'t>(&self, table: &'t SlotTable) -> &'t Entry {
-        table.find(self.hash, &self.key).expect("what is not written is kept before it changes")
+    /// `entry` has gone: to the snapshot that needs it, until that is written; else to be freed.
+    #[inline]
+    pub(super) fn bury(self, entry: Entry) {
+        let taken = match self.snapshot {
+            Some(snapshot) => snapshot.take_gone(self.db, self.hash, entry).map(|_| ()),
+            None => Err(entry),
+        };
+        if let Err(entry) = taken {
+            self.graveyard.bury_entry(entry);
+        }
+    }
+
+    /// As [`Past::bury`]; the value is lent from where it waits, of whatever size.
+    pub(super) fn bury_and_lend(self, entry: Entry) -> &'a Value {
+        let taken = match self.snapshot {
+            Some(snapshot) => snapshot.take_gone(self.db, self.hash, entry),
+            None => Err(entry),
+        };
+        taken.unwrap_or_else(|entry| self.graveyard.keep_entry(entry))
+    }
+}
+
+impl Noted {
+    fn new(db: DbIndex, hash: KeyHash, key: &[u8]) -> Self {
+        Self { db, hash, key: Bin::from_slice(key) }
+    }
+
+    fn of(db: DbIndex, entry: &Entry, hash_key: HashKey) -> Self {
+        Self::new(db, KeyHash::of(entry.key(), hash_key), entry.key())
+    }
+
+    /// The entry, in the database of `source` or `live`.
+    fn find<'d>(
+        &self,
+        first_slot: u16,
+        live: &'d [Option<Database>; DATABASES],
+        sources: &'d [Source; DATABASES],
+    ) -> &'d Entry {
+        let database = usize::from(self.db.0);
+        let database = match &sources[database] {
+            Source::Nowhere => None,
+            Source::Live => live[database].as_ref(),
+            Source::Flushed(database) => Some(database),
+        };
+        let index = usize::from(Slot::of(&self.key).number().wrapping_sub(first_slot));
+        let table = database.and_then(|database| database.tables.get(index));
+        let entry = table.and_then(|table| table.find(self.hash, &self.key));
+        entry.expect("what is not written is kept or taken over before it changes or goes")
     }
 }
 
 impl Walk {
-    fn has_noted(&self, db: DbIndex, hash: KeyHash) -> bool {
-        let least = Noted { db, hash, key: Bin::new() };
-        self.noted.range(&least..).next().is_some_and(|noted| (noted.db, noted.hash) == (db, hash))
+    /// Whether the keys of `db` that it does not have are in the keyspace.
+    fn is_live(&self, db: DbIndex) -> bool {
+        matches!(self.sources.get(usize::from(db.0)), Some(Source::Live))
     }
 
-    fn pop_noted(&mut self, db: DbIndex, hash: KeyHash) -> Option<Noted> {
-        let least = Noted { db, hash, key: Bin::new() };
-        let found = self.noted.range(&least..).next()?;
-        if (found.db, found.hash) != (db, hash) {
+    /// Whether an entry of a bucket that counts as written is there and not written, or not all of it.
+    fn owes(&self, entry: &Noted) -> bool {
+        self.is_open(entry) || self.noted.contains(entry)
+    }
+
+    fn is_open(&self, entry: &Noted) -> bool {
+        let open = self.open.as_ref().map(|open| &open.entry);
+        matches!(open, Some(Unwritten::Noted(noted)) if noted == entry)
+    }
+
+    /// What is not written of `entry`, of a bucket that counts as written. From then on it is the caller's to have it
+    /// written.
+    fn take_missing(&mut self, db: DbIndex, hash: KeyHash, entry: &Entry) -> Option<Missing> {
+        if self.open.is_none() && self.noted.is_empty() || !self.is_live(db) {
             return None;
         }
-        let found = Noted { key: found.key.clone(), ..least };
-        self.noted.take(&found)
+        let entry = Noted::new(db, hash, entry.key());
+        if self.is_open(&entry) {
+            return self.open.take().map(|open| Missing::Rest(open.cursor));
+        }
+        self.noted.remove(&entry).then_some(Missing::Whole)
     }
 
     /// Goes on with the entry of which there is a part; whether there is none any more.
@@ -397,46 +508,52 @@ impl Walk {
         &mut self,
         first_slot: u16,
         live: &[Option<Database>; DATABASES],
+        graveyard: &mut Graveyard,
         to: &mut impl Taker,
     ) -> bool {
-        let Some(Open { noted, cursor }) = &mut self.open else { return true };
-        let slot = Slot::of(&noted.key);
-        let database = usize::from(noted.db.0);
-        let database = match &self.sources[database] {
-            Source::Nowhere => None,
-            Source::Live => live[database].as_ref(),
-            Source::Flushed(database) => Some(database),
+        let Some(Open { entry: unwritten, cursor }) = &mut self.open else { return true };
+        let (db, entry) = match unwritten {
+            Unwritten::Noted(noted) => (noted.db, noted.find(first_slot, live, &self.sources)),
+            Unwritten::FirstGone => {
+                let (db, entry) = self.gone.front().expect("it goes from there below only");
+                (*db, entry)
+            }
         };
-        let index = usize::from(slot.number().wrapping_sub(first_slot));
-        let table = database.and_then(|database| database.tables.get(index));
-        let entry = noted.find(table.expect("the walk stays where an entry is not written"));
-        if !to.take(noted.db, entry, cursor) {
+        if !to.take(db, entry, cursor) {
             return false;
         }
         to.end_record();
-        self.open = None;
+        if let Some(Open { entry: Unwritten::FirstGone, .. }) = self.open.take()
+            && let Some((_, entry)) = self.gone.pop_front()
+        {
+            graveyard.bury_entry(entry);
+        }
         true
     }
 
-    /// Takes the entries that were noted; whether those were all.
-    fn take_noted(
+    /// Takes the entries that have gone or were noted; whether those were all. First those whose memory is given back.
+    fn take_unwritten(
         &mut self,
         first_slot: u16,
         live: &[Option<Database>; DATABASES],
+        graveyard: &mut Graveyard,
         to: &mut impl Taker,
     ) -> bool {
-        while let Some(noted) = self.noted.pop_first() {
-            if !to.has_room() {
-                self.noted.insert(noted);
-                return false;
-            }
-            to.begin_record(noted.db, Slot::of(&noted.key));
-            self.open = Some(Open { noted, cursor: Cursor::default() });
-            if !self.go_on_with_open(first_slot, live, to) {
+        while to.has_room() {
+            let (db, slot, entry) = if let Some((db, entry)) = self.gone.front() {
+                (*db, Slot::of(entry.key()), Unwritten::FirstGone)
+            } else if let Some(noted) = self.noted.pop_first() {
+                (noted.db, Slot::of(&noted.key), Unwritten::Noted(noted))
+            } else {
+                return true;
+            };
+            to.begin_record(db, slot);
+            self.open = Some(Open { entry, cursor: Cursor::default() });
+            if !self.go_on_with_open(first_slot, live, graveyard, to) {
                 return false;
             }
         }
-        true
+        self.gone.is_empty() && self.noted.is_empty()
     }
 
     /// Takes the entries of buckets that this snapshot does not have, where they live, until there is no more room. What was
@@ -523,8 +640,8 @@ fn take_bucket(
         }
         let mut cursor = Cursor::default();
         if !to.take(db, entry, &mut cursor) {
-            let noted = Noted::new(db, entry, hash_key);
-            return Taken::Part(number + 1, Some(Open { noted, cursor }));
+            let entry = Unwritten::Noted(Noted::of(db, entry, hash_key));
+            return Taken::Part(number + 1, Some(Open { entry, cursor }));
         }
     }
     to.end_record();
@@ -780,12 +897,7 @@ mod tests {
 
     fn set(keyspace: &mut Keyspace, db: u8, key: &str, text: &str) {
         let value = Value::from(Str::from_bytes(text.as_bytes()));
-        drop(keyspace.insert(
-            At::new(DbIndex(db), AT.now()),
-            keyspace.key(key.as_bytes()),
-            value,
-            None,
-        ));
+        keyspace.put(At::new(DbIndex(db), AT.now()), keyspace.key(key.as_bytes()), value, None);
     }
 
     fn finish(keyspace: &mut Keyspace, bytes: &mut Vec<u8>) {
@@ -896,7 +1008,7 @@ mod tests {
     fn collections_have_these_bytes() {
         let mut keyspace = every_type();
         for key in [&b"{t}text"[..], b"{t}number", b"{t}raw"] {
-            assert!(keyspace.remove(AT, keyspace.key(key)).is_some());
+            assert!(keyspace.remove(AT, keyspace.key(key)));
         }
         let stream = keyspace.stream_or_create(AT, keyspace.key(b"{t}stream")).unwrap();
         let entry = [(&b"f"[..], &b"v"[..])];
@@ -1079,7 +1191,7 @@ mod tests {
             steps += 1;
             // Every step is followed by a change and a removal, the second by growth that cuts buckets.
             set(&mut keyspace, 0, &format!("{{t}}{}", steps * 7), "changed");
-            drop(keyspace.remove(AT, keyspace.key(format!("{{t}}{}", 8000 - steps).as_bytes())));
+            keyspace.remove(AT, keyspace.key(format!("{{t}}{}", 8000 - steps).as_bytes()));
             let growth = if steps == 2 { 0..12_000 } else { 0..0 };
             growth.for_each(|number| set(&mut keyspace, 0, &format!("{{t}}new{number}"), ""));
         }
@@ -1125,7 +1237,7 @@ mod tests {
         set(&mut keyspace, 0, "small", "v");
         let mut list = crate::keyspace::List::new();
         (0..5000).for_each(|_| list.push_back(b"element"));
-        drop(keyspace.insert(AT, keyspace.key(b"large"), Value::from(list), None));
+        keyspace.put(AT, keyspace.key(b"large"), Value::from(list), None);
         assert!(keyspace.begin_snapshot());
         assert!(keyspace.flush_all().is_empty(), "the snapshot took it");
         let mut bytes = Vec::new();
@@ -1164,7 +1276,7 @@ mod tests {
         }
         (0..1000).for_each(|number| set(&mut other, 0, &format!("{{t}}more{number}"), "v"));
         for number in 0..1000 {
-            drop(other.remove(AT, other.key(format!("{{t}}more{number}").as_bytes())));
+            other.remove(AT, other.key(format!("{{t}}more{number}").as_bytes()));
         }
         assert_eq!(saved(&mut one), saved(&mut other));
     }

@@ -13,8 +13,8 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
 
 use super::compact::CompactTable;
-use super::database::Graveyard;
 use super::key::{KeyHash, POSITION_BITS};
+use super::snapshot::Past;
 use super::{Entry, Value};
 
 /// The entries at which a bucket is cut in two: little enough to be moved in a fraction of a millisecond.
@@ -254,25 +254,26 @@ impl SlotTable {
 pub(super) struct SlotMut<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) table: &'a mut SlotTable,
-    /// Where expired entries go that are met.
-    pub(super) graveyard: &'a mut Graveyard,
+    pub(super) past: Past<'a>,
     pub(super) hash: KeyHash,
     /// The key of all hashes of the keyspace: a table that changes looks at other keys too.
     pub(super) hash_key: HashKey,
 }
 
 impl<'a> SlotMut<'a> {
-    /// The live entry of `key`. An expired one is dropped.
+    /// The live entry of `key`, to be changed. An expired one is buried.
     pub(super) fn entry_mut(self, key: &[u8], now: UnixMillis) -> Option<&'a mut Entry> {
-        let Self { counts, table, graveyard, hash, hash_key } = self;
+        let Self { counts, table, mut past, hash, hash_key } = self;
         let bucket = table.bucket_mut(hash);
         let found = bucket.entries.find(hash, key)?;
         if !bucket.entries.get(found).is_expired(now) {
-            return Some(bucket.entries.get_mut(found));
+            let entry = bucket.entries.get_mut(found);
+            past.keep(entry);
+            return Some(entry);
         }
         // Memory is given back by the next removal: a second look at the table here would cost every
         // command a probe.
-        graveyard.bury_entry(bucket.entries.remove(hash_key, found));
+        past.bury(bucket.entries.remove(hash_key, found));
         counts.len -= 1;
         forget_deadline(counts, &mut bucket.expires);
         None
@@ -285,7 +286,7 @@ impl<'a> SlotMut<'a> {
         now: UnixMillis,
         make: impl FnOnce() -> Value,
     ) -> &'a mut Entry {
-        let Self { counts, table, graveyard, hash, hash_key } = self;
+        let Self { counts, table, mut past, hash, hash_key } = self;
         let bucket = table.bucket_with_room(hash, hash_key);
         let Some(found) = bucket.entries.find(hash, key) else {
             counts.len += 1;
@@ -294,14 +295,16 @@ impl<'a> SlotMut<'a> {
         let entry = bucket.entries.get_mut(found);
         if entry.is_expired(now) {
             forget_deadline(counts, &mut bucket.expires);
-            graveyard.bury_entry(std::mem::replace(entry, Entry::new(key, make(), None)));
+            past.bury(std::mem::replace(entry, Entry::new(key, make(), None)));
+        } else {
+            past.keep(entry);
         }
         entry
     }
 
-    /// Puts `entry` in the place of whatever its key holds, which it returns.
-    pub(super) fn insert(self, entry: Entry) -> Option<Entry> {
-        let Self { counts, table, hash, hash_key, .. } = self;
+    /// Puts `entry` in the place of whatever its key holds, which is buried.
+    pub(super) fn insert(self, entry: Entry) {
+        let Self { counts, table, past, hash, hash_key } = self;
         let bucket = table.bucket_with_room(hash, hash_key);
         if let Some(at) = entry.expire_at() {
             note_deadline(counts, bucket, at);
@@ -309,18 +312,35 @@ impl<'a> SlotMut<'a> {
         let Some(found) = bucket.entries.find(hash, entry.key()) else {
             counts.len += 1;
             bucket.entries.insert_new(hash_key, hash, entry);
-            return None;
+            return;
         };
         let replaced = std::mem::replace(bucket.entries.get_mut(found), entry);
         if replaced.expire_at().is_some() {
             forget_deadline(counts, &mut bucket.expires);
         }
-        Some(replaced)
+        past.bury(replaced);
     }
 
-    /// Takes the entry of `key` out, expired or not.
-    pub(super) fn remove(self, key: &[u8]) -> Option<Entry> {
-        let Self { counts, table, hash, hash_key, .. } = self;
+    /// Buries the entry of `key`, expired or not; whether there was a live one.
+    pub(super) fn remove(self, key: &[u8], now: UnixMillis) -> bool {
+        let Some((entry, past)) = self.take_out(key) else { return false };
+        let is_live = !entry.is_expired(now);
+        past.bury(entry);
+        is_live
+    }
+
+    /// Buries the entry of `key`, from where the value of a live one is lent.
+    pub(super) fn remove_and_lend(self, key: &[u8], now: UnixMillis) -> Option<&'a Value> {
+        let (entry, past) = self.take_out(key)?;
+        if entry.is_expired(now) {
+            past.bury(entry);
+            return None;
+        }
+        Some(past.bury_and_lend(entry))
+    }
+
+    fn take_out(self, key: &[u8]) -> Option<(Entry, Past<'a>)> {
+        let Self { counts, table, past, hash, hash_key } = self;
         let bucket = table.bucket_mut(hash);
         let found = bucket.entries.find(hash, key)?;
         let removed = bucket.entries.remove(hash_key, found);
@@ -329,13 +349,13 @@ impl<'a> SlotMut<'a> {
             forget_deadline(counts, &mut bucket.expires);
         }
         table.shrink(hash, hash_key);
-        Some(removed)
+        Some((removed, past))
     }
 
     /// Gives the entry of `key` another deadline, or none. `false` when there is no live entry.
     pub(super) fn set_expiry(self, key: &[u8], now: UnixMillis, at: Option<UnixMillis>) -> bool {
-        let Self { counts, table, graveyard, hash, hash_key } = self;
-        let slot = SlotMut { counts: &mut *counts, table: &mut *table, graveyard, hash, hash_key };
+        let Self { counts, table, past, hash, hash_key } = self;
+        let slot = SlotMut { counts: &mut *counts, table: &mut *table, past, hash, hash_key };
         let Some(entry) = slot.entry_mut(key, now) else {
             return false;
         };
@@ -369,6 +389,7 @@ fn forget_deadline(counts: &mut Counts, expires_of_bucket: &mut u32) {
 mod tests {
     use super::*;
     use crate::keyspace::Str;
+    use crate::keyspace::database::Graveyard;
     use crate::keyspace::testing::{HASH_KEY, colliding};
 
     const NOW: UnixMillis = UnixMillis(100);
@@ -384,12 +405,13 @@ mod tests {
         fn slot(&mut self, key: &[u8]) -> SlotMut<'_> {
             let hash = KeyHash::of(key, HASH_KEY);
             let Self { counts, table, graveyard } = self;
-            SlotMut { counts, table, graveyard, hash, hash_key: HASH_KEY }
+            let past = Past { db: DbIndex(0), hash, snapshot: None, graveyard };
+            SlotMut { counts, table, past, hash, hash_key: HASH_KEY }
         }
 
         fn insert(&mut self, key: &str, expire_at: Option<UnixMillis>) {
             let entry = Entry::new(key.as_bytes(), Value::from(Str::new()), expire_at);
-            drop(self.slot(key.as_bytes()).insert(entry));
+            self.slot(key.as_bytes()).insert(entry);
         }
 
         fn holds(&self, key: &str) -> bool {
@@ -428,8 +450,8 @@ mod tests {
         assert!(ground.table.buckets().all(|(_, bucket)| bucket.len() <= BUCKET_ENTRIES_MAX));
         assert!(keys.iter().all(|key| ground.holds(key)));
         for (number, key) in keys.iter().enumerate() {
-            assert!(ground.slot(key.as_bytes()).remove(key.as_bytes()).is_some());
-            assert!(ground.slot(key.as_bytes()).remove(key.as_bytes()).is_none());
+            assert!(ground.slot(key.as_bytes()).remove(key.as_bytes(), NOW));
+            assert!(!ground.slot(key.as_bytes()).remove(key.as_bytes(), NOW));
             if number % 1000 == 0 {
                 ground.check();
             }
@@ -445,7 +467,7 @@ mod tests {
         let mut ground = Ground::default();
         for number in 0..10_000 {
             let key = colliding(number);
-            drop(ground.slot(&key).insert(Entry::new(&key, Value::from(Str::new()), None)));
+            ground.slot(&key).insert(Entry::new(&key, Value::from(Str::new()), None));
         }
         ground.check();
         assert!(ground.table.buckets().all(|(_, bucket)| bucket.len() <= BUCKET_ENTRIES_MAX));

@@ -26,7 +26,7 @@ use super::limits::{
     STATE_PATIENCE,
 };
 use super::reply::Replies;
-use super::run::{AppliedPackets, Progress, Run, begin_entry, purge_weight, run_reads};
+use super::run::{AppliedPackets, Progress, Run, begin_entry, run_reads};
 use super::session_snapshot::TableWriter;
 use super::state::{BegunSnapshot, Gauges, SNAPSHOT_HEAD_VERSION, State, load};
 use crate::ids::{DbIndex, Incarnation, Session};
@@ -346,8 +346,6 @@ impl StateMachine for ShardMachine {
         // All of it before any of it: an entry is applied whole or not at all.
         let (stamp, proposal) = decode_known(origin, bytes).map_err(UnknownEntry::because)?;
         let here = if bytes.len() > APPLY_BYTES_MAX { None } else { self.state_mut_here() };
-        let here =
-            here.filter(|state| purge_weight(&state.keyspace, &proposal) <= APPLY_WEIGHT_MAX);
         let Some(mut state) = here else {
             let (bytes, index) = (bytes.clone(), position.index);
             let (shared, rest) = (Arc::clone(&self.state), self.rest_of_entry());
@@ -820,23 +818,18 @@ mod tests {
         for argv in [&[&b"GET"[..], b"{a}1"][..], &[b"SET", b"{a}new", b"v"]] {
             assert!(matches!(apply(one(argv)), Applied::Whole), "they are small");
         }
-        let lines: [&[&[u8]]; 2] = [&[b"SADD", b"{a}s", b"y"], &[b"DEL", b"{a}1", b"{a}t"]];
-        for line in lines {
-            let rest = apply(one(line));
-            assert!(matches!(rest, Applied::Rest(_)), "all that there was is kept");
-            rest.finish();
-        }
-        assert!(matches!(apply(one(&[b"SADD", b"{a}s", b"z"])), Applied::Whole), "it is kept");
-        let purge = |now| {
-            let stamp = Stamp { now: UnixMillis(now), seed: 1 };
-            let keys = machine.due_keys(UnixMillis(now), 9).unwrap();
-            let entry = proposal::encode_purge(stamp, &keys.keys);
-            let position = EntryPosition { term: 1, index: 99 };
-            machine.apply(position, Origin::Elsewhere, &entry).unwrap()
-        };
-        let rest = purge(10);
-        assert!(matches!(rest, Applied::Rest(_)), "so it is for a purge");
+        let rest = apply(one(&[b"SADD", b"{a}s", b"y"]));
+        assert!(matches!(rest, Applied::Rest(_)), "all that there was is kept");
         rest.finish();
+        assert!(matches!(apply(one(&[b"SADD", b"{a}s", b"z"])), Applied::Whole), "it is kept");
+        let delete = apply(one(&[b"DEL", b"{a}1", b"{a}t"]));
+        assert!(matches!(delete, Applied::Whole), "what goes is handed over");
+        let stamp = Stamp { now: UnixMillis(10), seed: 1 };
+        let keys = machine.due_keys(stamp.now, 9).unwrap();
+        let purge = proposal::encode_purge(stamp, &keys.keys);
+        let position = EntryPosition { term: 1, index: 99 };
+        let purge = machine.apply(position, Origin::Elsewhere, &purge).unwrap();
+        assert!(matches!(purge, Applied::Whole), "so it is by a purge");
         assert_eq!(machine.gauges().len(), 4);
         let mut bytes = Vec::new();
         while machine.snapshot_step(ticket, 1000, &mut bytes) == SnapshotProgress::More {}

@@ -64,18 +64,6 @@ pub(super) fn begin_entry(
     Run { packets: packets.into_iter(), ordinal: 0, stamp, open: None }
 }
 
-/// What a purge weighs because a running snapshot first keeps aside what it removes. For what is freed there is the
-/// graveyard.
-pub(super) fn purge_weight(keyspace: &Keyspace, proposal: &Proposal) -> usize {
-    match proposal {
-        Proposal::Purge(keys) if keyspace.is_snapshot_running() => {
-            let weights = keys.iter().map(|(db, key)| command::weight_kept(keyspace, *db, key));
-            weights.fold(0, usize::saturating_add)
-        }
-        Proposal::Purge(_) | Proposal::Packets(_) | Proposal::Close(_) => 0,
-    }
-}
-
 /// The packets of an entry, which were checked, as far as they are applied.
 pub(super) struct Run {
     packets: std::vec::IntoIter<Packet>,

@@ -457,8 +457,8 @@ fn a_large_value_reaches_every_replica_and_holds_up_nobody() {
 }
 
 /// M1 to M4 as they were seen, one after the other, with a limit of 600 MB: a clear error, no node takes more than 800, and
-/// all serve on, also after a restart. What comes then is not bounded: the large value may be deleted while a snapshot is
-/// written, and is kept aside for it.
+/// all serve on, also after a restart, where the large value may be deleted while a snapshot is written: it was copied for
+/// that, and a node had 1036 MiB.
 #[test]
 fn nodes_of_800_mb_survive_what_killed_a_majority() {
     const NODE_BYTES: usize = 800_000_000;
@@ -493,10 +493,14 @@ fn nodes_of_800_mb_survive_what_killed_a_majority() {
     for _ in 0..100 {
         assert_eq!(client.read().unwrap().text().len(), MIB);
     }
-    for index in 0..3 {
-        let peak = peak_mib(cluster.node(index));
-        assert!(peak * MIB < NODE_BYTES, "node {index} had {peak} MiB");
-    }
+    let assert_peaks = |cluster: &TestCluster| {
+        for index in 0..3 {
+            let peak = peak_mib(cluster.node(index));
+            eprintln!("node {index} had {peak} MiB");
+            assert!(peak * MIB < NODE_BYTES, "node {index} had {peak} MiB");
+        }
+    };
+    assert_peaks(&cluster);
     (0..3).for_each(|index| cluster.node_mut(index).kill());
     (0..3).for_each(|index| cluster.node_mut(index).spawn());
     (0..3).for_each(|index| cluster.node_mut(index).await_ready());
@@ -507,5 +511,6 @@ fn nodes_of_800_mb_survive_what_killed_a_majority() {
         other => Err(format!("{other:?}")),
     });
     await_room(&cluster, 0, true);
+    assert_peaks(&cluster);
     cluster.assert_replicas_agree();
 }

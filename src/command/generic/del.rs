@@ -32,8 +32,7 @@ const UNLINK_SPEC: Spec = Spec {
 fn del(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     let mut count = 0;
     for key in args.rest() {
-        let removed = keyspace.remove(context.at, args.key(key, keyspace));
-        count += usize::from(keyspace.discard(removed));
+        count += usize::from(keyspace.remove(context.at, args.key(key, keyspace)));
     }
     Ok(Reply::count(count))
 }

@@ -98,8 +98,7 @@ fn set_deadline(
         return Ok(Reply::Integer(0));
     }
     if deadline <= context.now() {
-        let removed = keyspace.remove(context.at, key);
-        keyspace.discard(removed);
+        keyspace.remove(context.at, key);
     } else {
         keyspace.set_expiry(context.at, key, Some(deadline));
     }

@@ -19,13 +19,19 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn getdel(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
+/// The longest string of which the reply has a copy: that takes less than to let others free it.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+fn getdel<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
     let key = args.next_key(keyspace)?;
-    if keyspace.string(context.at, key)?.is_none() {
-        return Ok(Reply::Null);
+    let Some(value) = keyspace.string(context.at, key)? else { return Ok(Reply::Null) };
+    if value.len() <= COPIED_BYTES_MAX {
+        let reply = Reply::bulk(value.as_bytes().into_owned());
+        keyspace.remove(context.at, key);
+        return Ok(reply);
     }
-    match keyspace.remove(context.at, key).map(|entry| entry.value) {
-        Some(Value::Str(value)) => Ok(Reply::from(value.into_vec())),
+    match keyspace.remove_and_lend(context.at, key) {
+        Some(Value::Str(value)) => Ok(Reply::from(value.as_bytes())),
         Some(
             Value::List(_) | Value::Hash(_) | Value::Set(_) | Value::ZSet(_) | Value::Stream(_),
         )
@@ -35,11 +41,23 @@ fn getdel(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcom
 
 #[cfg(test)]
 mod tests {
-    use crate::command::testing::check;
+    use crate::command::testing::{Bench, check};
 
     #[test]
     fn the_key_is_gone_afterwards() {
         check("GETDEL k => $-1; SET k v; GETDEL k => $v; EXISTS k => :0; GETDEL k => $-1");
         check("SET n 12; GETDEL n => $12");
+    }
+
+    #[test]
+    fn a_long_string_is_replied_from_where_it_waits_to_be_freed() {
+        let mut bench = Bench::default();
+        let long = "x".repeat(super::COPIED_BYTES_MAX + 1);
+        for (text, waiting) in [(&long[1..], 0), (&long[..], 1)] {
+            bench.run_line(&format!("SET k {text}"));
+            assert_eq!(bench.run_line("GETDEL k").compact(), format!("${text}"));
+            assert_eq!(bench.run_line("EXISTS k").compact(), ":0");
+            assert_eq!(bench.keyspace.take_graveyard().len(), waiting);
+        }
     }
 }

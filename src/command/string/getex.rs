@@ -54,8 +54,7 @@ fn getex(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome
         let deadline = expiry.deadline(context.now(), "getex")?;
         // Only a time since 1970 can already be over; the key goes then.
         if expiry.is_absolute() && deadline <= context.now() {
-            let removed = keyspace.remove(context.at, key);
-            keyspace.discard(removed);
+            keyspace.remove(context.at, key);
         } else {
             keyspace.set_expiry(context.at, key, Some(deadline));
         }
