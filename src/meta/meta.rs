@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::future::select_ok;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::change::Change;
 use super::cluster::Cluster;
@@ -18,8 +19,8 @@ use super::kind;
 use super::machine::ClusterMachine;
 use crate::ids::{GroupId, Holder, NodeId, RaftId};
 use crate::raft::{
-    Group, GroupOptions, Leadership, ProposalFate, Settled, StartError, TransferOutcome,
-    TransferRefusal,
+    Group, GroupOptions, Leadership, ProposalFate, ReadRefused, Settled, StartError,
+    TransferOutcome, TransferRefusal,
 };
 use crate::transport::{Message, PeerClient, Peers, Responder};
 
@@ -200,11 +201,14 @@ impl Meta {
         self.replica().is_some_and(|replica| replica.is_served())
     }
 
-    /// Whether this node leads and a majority has just said so.
-    pub async fn is_confirmed(&self) -> bool {
+    /// Whether this node leads, a majority has just said so, and what was committed is applied here: by `deadline`.
+    ///
+    /// # Errors
+    /// Which of it is not so.
+    pub async fn confirm(&self, deadline: Instant) -> Result<(), ReadRefused> {
         match self.leading() {
-            Some(replica) => replica.read_index().await.is_ok(),
-            None => false,
+            Some(replica) => replica.read_index(deadline).await,
+            None => Err(ReadRefused::NotLeader { leader: None }),
         }
     }
 
@@ -297,6 +301,8 @@ mod tests {
         let change = Change::Joined { incarnation: Incarnation(1) };
         assert!(!meta.propose(&change, &Peers::new()).await);
         assert!(!meta.append(change.encode()).await);
+        let confirmed = meta.confirm(Instant::now()).await;
+        assert_eq!(confirmed, Err(ReadRefused::NotLeader { leader: None }));
         assert!(!meta.leads() && !meta.is_served() && meta.applied().is_none());
     }
 }

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::birth::ANSWER_PATIENCE;
 use super::switchboard::{Gate, Switchboard};
 use crate::ids::{Incarnation, NodeId};
 use crate::meta::{Change, Cluster, JoinRequest};
+use crate::raft::ReadRefused;
 use crate::transport::{Message, Peers, Responder, Sender};
 
 /// How long a directory must have been silent before another may take its place.
@@ -22,6 +24,11 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// Longest time between two looks that counts as silence of who was not there at either: a process that was stopped
 /// has heard nobody.
 const LOOK_MAX: Duration = Duration::from_millis(500);
+
+/// How long meta's leader may take to be confirmed: less than whoever asks to be let in waits for an answer.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(CONFIRM_PATIENCE.as_millis() < ANSWER_PATIENCE.as_millis());
 
 /// For how long the directory of each member has been silent.
 #[derive(Debug, Default)]
@@ -127,8 +134,13 @@ impl Gate for Admission {
             // A leader without a majority must not even propose it: what it appends counts as soon as it has one again, and
             // that may be by the very directory that was missing.
             let meta = gate.switchboard.meta();
-            if !meta.is_confirmed().await {
-                return;
+            match meta.confirm(Instant::now() + CONFIRM_PATIENCE).await {
+                Ok(()) => {}
+                // Another may, which is asked as well; and how many are missing the stranger sees for itself.
+                Err(ReadRefused::NotLeader { .. } | ReadRefused::NoQuorum) => return,
+                Err(refused @ ReadRefused::Behind) => {
+                    return responder.send(format!("meta's leader is {refused}").into_bytes());
+                }
             }
             let Ok(change) = gate.decide(from, &request) else { return };
             tracing::warn!(node = request.name, incarnation = %from.incarnation, "an empty directory takes the place of a lost one");

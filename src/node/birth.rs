@@ -35,7 +35,7 @@ use crate::wal::{DataDir, Wal};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a peer may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The version of a cluster that nothing has happened to yet.
 const AT_BIRTH: u64 = 1;
@@ -201,9 +201,9 @@ impl Newcomer<'_> {
     async fn ask_to_be_let_in(&self, cluster: &Cluster) {
         let request = JoinRequest { name: self.myself.name.clone(), level: meta::LEVEL }.encode();
         let peers = self.peers.all();
-        let asked = peers
-            .iter()
-            .map(|peer| peer.call(GroupId::META, meta::kind::JOIN, request.clone(), TIMEOUT));
+        let asked = peers.iter().map(|peer| {
+            peer.call(GroupId::META, meta::kind::JOIN, request.clone(), ANSWER_PATIENCE)
+        });
         let answer = join_all(asked).await.into_iter().flatten().next();
         let why = answer.map(|answer| String::from_utf8_lossy(&answer).into_owned());
         let why = why.or_else(|| why_nobody_decides(cluster, self.myself, self.peers));

@@ -26,6 +26,9 @@ pub enum ReadRefused {
     /// It leads, but no quorum confirmed it in time.
     #[error("no quorum")]
     NoQuorum,
+    /// It leads, but has not applied all that is committed in time.
+    #[error("behind what is committed")]
+    Behind,
 }
 
 impl<S: StateMachine> Group<S> {
@@ -63,13 +66,13 @@ impl<S: StateMachine> Group<S> {
     }
 
     /// Asks a quorum whether this replica still leads, and waits until all that was committed is applied here (ReadIndex,
-    /// thesis §6.4), however long that takes. One round serves every read that waits for it.
+    /// thesis §6.4), until `deadline` at most. One round serves every read that waits for it.
     ///
     /// # Errors
-    /// As [`Self::confirm`].
-    pub async fn read_index(&self) -> Result<(), ReadRefused> {
-        let index = self.confirm().await?;
-        self.await_applied(index).await
+    /// As [`Self::confirm`] and [`Self::await_applied`].
+    pub async fn read_index(&self, deadline: Instant) -> Result<(), ReadRefused> {
+        let confirmed = timeout_at(deadline, self.confirm()).await;
+        self.await_applied(confirmed.unwrap_or(Err(ReadRefused::NoQuorum))?, deadline).await
     }
 
     /// The first half of [`Self::read_index`]: whether this replica still leads. The index of an entry that is committed, as
@@ -103,15 +106,17 @@ impl<S: StateMachine> Group<S> {
         Ok(index)
     }
 
-    /// The second half: waits until the entry at `index` is applied here.
+    /// The second half: waits until the entry at `index` is applied here. What is heavy may take its time, so that has an end
+    /// of its own.
     ///
     /// # Errors
-    /// When the replica stops.
-    pub async fn await_applied(&self, index: u64) -> Result<(), ReadRefused> {
+    /// When the replica stops, or [`ReadRefused::Behind`] at `deadline`.
+    pub async fn await_applied(&self, index: u64, deadline: Instant) -> Result<(), ReadRefused> {
         let wait = self.shared.raft.wait(None);
-        match wait.applied_index_at_least(Some(index), "reads").await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ReadRefused::NotLeader { leader: None }),
+        match timeout_at(deadline, wait.applied_index_at_least(Some(index), "reads")).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadRefused::NotLeader { leader: None }),
+            Err(_) => Err(ReadRefused::Behind),
         }
     }
 

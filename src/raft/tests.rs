@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::type_config::{TypeConfig, Vote};
 use super::{
     Applied, EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate,
-    Restored, SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine, Timekeeper, Timing,
-    TransferOutcome, TransferRefusal, UnknownEntry, Word,
+    ReadRefused, Restored, SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine,
+    Timekeeper, Timing, TransferOutcome, TransferRefusal, UnknownEntry, Word,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::stdx::fs::SystemDisk;
@@ -639,6 +639,27 @@ async fn the_core_goes_on_while_the_machine_takes_its_time() {
         (machine.applied.load(Ordering::Relaxed) == before + 1 + ENTRIES).then_some(())
     })
     .await;
+}
+
+/// Whoever had asked to be let into the cluster had meta's leader wait without an end.
+#[tokio::test]
+async fn a_read_index_waits_for_the_machine_until_its_deadline() {
+    let members = members(1, BEAT, &[]).await;
+    let lead = leader(&members).await;
+    let (heavy, is_over) = mpsc::channel();
+    *lead.group.machine().heavy.lock() = Some(is_over);
+    let last = lead.group.status().last_log_index.unwrap();
+    lead.group.propose(Bytes::from_static(HEAVY), |_| ()).await.unwrap();
+    wait_for("the heavy entry to be committed", || {
+        lead.group.shared.applied.destined().filter(|it| it.index > last)
+    })
+    .await;
+    // Long enough for the leader to be confirmed.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let confirmed = timeout(PATIENCE, lead.group.read_index(deadline)).await;
+    assert_eq!(confirmed, Ok(Err(ReadRefused::Behind)));
+    drop(heavy);
+    assert_eq!(lead.group.read_index(Instant::now() + PATIENCE).await, Ok(()));
 }
 
 /// The machine may have to wait for whoever reads it.

@@ -298,6 +298,7 @@ impl Reads {
         let turned_away = |refused| match refused {
             ReadRefused::NotLeader { leader } => Unread::TurnedAway(leader),
             ReadRefused::NoQuorum => Unread::TurnedAway(None),
+            ReadRefused::Behind => Unread::Busy,
         };
         if self.seat.may_read() {
             is_vouched.store(true, Ordering::Release);
@@ -310,10 +311,7 @@ impl Reads {
             return Ok(Replies::default());
         }
         let deadline = Instant::now() + patience;
-        match timeout_at(deadline, replica.group.await_applied(index)).await {
-            Ok(applied) => applied.map_err(turned_away)?,
-            Err(_) => return Err(Unread::Busy),
-        }
+        replica.group.await_applied(index, deadline).await.map_err(turned_away)?;
         self.time.lead();
         let patience = deadline.saturating_duration_since(Instant::now());
         self.run((epoch, asked), body, is_tried, patience).await
