@@ -72,12 +72,12 @@ impl Keyspace {
     /// from the first call to the last is visited; one that comes or goes may be.
     ///
     /// Source: Redis docs, SCAN, "Scan guarantees".
-    pub fn scan(
-        &self,
+    pub fn scan<'k>(
+        &'k self,
         at: At,
         cursor: ScanCursor,
         count: usize,
-        visit: &mut dyn FnMut(&Entry),
+        visit: &mut dyn FnMut(&'k Entry),
     ) -> Option<ScanCursor> {
         let (mut last, mut seen) = (None, 0);
         for (slot, position, entry) in self.entries_from(at.db(), cursor) {
@@ -95,7 +95,7 @@ impl Keyspace {
     }
 
     /// Visits every live key of the database, in scan order.
-    pub fn for_each_key(&self, at: At, visit: &mut dyn FnMut(&Entry)) {
+    pub fn for_each_key<'k>(&'k self, at: At, visit: &mut dyn FnMut(&'k Entry)) {
         let entries = self.entries_from(at.db(), ScanCursor::START).map(|(_, _, entry)| entry);
         entries.filter(|entry| !entry.is_expired(at.now())).for_each(visit);
     }

@@ -20,12 +20,12 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-fn keys(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
+fn keys<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
     let pattern = args.next_bytes()?;
     let mut found = Vec::new();
     keyspace.for_each_key(context.at, &mut |entry| {
         if pattern == b"*" || glob::matches(pattern, entry.key()) {
-            found.push(Reply::bulk(entry.key().to_vec()));
+            found.push(Reply::bulk(entry.key()));
         }
     });
     Ok(Reply::Array(found))

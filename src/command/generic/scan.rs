@@ -35,13 +35,13 @@ const SPEC: Spec = Spec {
 /// How many keys are looked at when the client does not say.
 const COUNT: usize = 10;
 
-fn scan(keyspace: &Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
+fn scan<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
     let cursor = parse_cursor(args.next_bytes()?)?;
     let options = Options::parse(args)?;
     let mut found = Vec::new();
     let next = keyspace.scan(context.at, cursor, options.count, &mut |entry| {
         if options.accept(entry.key(), entry.value.type_name()) {
-            found.push(Reply::bulk(entry.key().to_vec()));
+            found.push(Reply::bulk(entry.key()));
         }
     });
     let next = next.map_or(0, |cursor| cursor.0);
