@@ -62,4 +62,4 @@ pub use registry::Registry;
 pub use row::{Row, find, specs};
 pub use spec::{Arity, Deprecated, Flag, Group, RequestPolicy, ResponsePolicy, Spec, Tip};
 pub use table::{all, lookup};
-pub use weight::weight;
+pub use weight::{WEIGHT_HEAVY, weight};

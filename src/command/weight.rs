@@ -8,11 +8,14 @@ use super::invocation::Invocation;
 use super::key_spec::KeyFlag;
 use super::string::limits::STRING_BYTES_MAX;
 use crate::ids::DbIndex;
-use crate::keyspace::{At, Key, Keyspace, Value};
+use crate::keyspace::{At, Key, Keyspace, ScanCursor, Value};
 use crate::stdx::num;
 
 /// Bytes of a string that weigh as much as an element: they are copied, and new memory costs more than the copy.
 const BYTES_PER_ELEMENT: usize = 256;
+
+/// From here on nobody asks for more: it is heavy wherever it is to run.
+pub const WEIGHT_HEAVY: usize = 32 * 1024;
 
 /// Words and elements that `invocation` looks at, at most, about: each takes up to a microsecond.
 #[inline]
@@ -65,9 +68,19 @@ pub(super) fn to_offset(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At
     whole_value(keyspace, invocation, at).max(offset / BYTES_PER_ELEMENT)
 }
 
-/// All keys of the database.
-pub(super) fn all_keys(keyspace: &Keyspace, _invocation: &Invocation<'_>, at: At) -> usize {
-    keyspace.len(at.db())
+/// As many keys as there are from a cursor on, up to a count: each is hashed, and compared with `pattern` for as long as both
+/// are, multiplied.
+pub(super) fn keys_scanned(
+    keyspace: &Keyspace,
+    at: At,
+    (cursor, count): (ScanCursor, usize),
+    pattern: Option<&[u8]>,
+) -> usize {
+    let keys = count.min(keyspace.len(at.db()));
+    let enough = WEIGHT_HEAVY.saturating_sub(keys).saturating_mul(BYTES_PER_ELEMENT);
+    let times = 1 + pattern.map_or(0, <[u8]>::len);
+    let bytes = keyspace.bytes_to_scan(at.db(), cursor, keys, enough.div_ceil(times));
+    keys.saturating_add(bytes.saturating_mul(times) / BYTES_PER_ELEMENT)
 }
 
 fn elements_at(keyspace: &Keyspace, at: At, key: Key<'_>) -> usize {
@@ -86,8 +99,9 @@ fn elements_of(value: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::lookup;
     use crate::command::testing::Bench;
+    use crate::command::{all, lookup};
+    use crate::stdx::clock::UnixMillis;
 
     #[test]
     fn what_a_command_looks_at_is_judged_before_it_runs() {
@@ -131,6 +145,7 @@ mod tests {
             ("SETRANGE new 9223372036854775807 y", 4),
             ("SETRANGE t 9223372036854775807 y", 4 + 100),
             ("KEYS *", 2 + 6),
+            ("KEYS l*", 2 + 6),
             ("GETDEL t", 2 + 100),
             ("GETSET t y", 3 + 100),
             ("GETEX t", 2 + 100),
@@ -142,6 +157,8 @@ mod tests {
             ("SCAN 0 COUNT 3", 4 + 3),
             ("SCAN 0 MATCH * COUNT 100000000", 6 + 6),
             ("SCAN 0 COUNT x", 4),
+            ("SCAN x", 2),
+            ("RANDOMKEY", 1),
             ("XADD y * f v", 5),
             ("XADD y * f v f w", 7),
             ("XADD y MAXLEN = 1000 * f v", 8),
@@ -159,5 +176,140 @@ mod tests {
             let invocation = Invocation::new(command, &argv);
             assert_eq!(weight(&invocation, &bench.keyspace, at), expected, "{line}");
         }
+    }
+
+    fn weight_at(bench: &Bench, argv: &[&[u8]], after_ms: u64) -> usize {
+        let at = At::new(bench.db, UnixMillis(bench.now.0 + after_ms));
+        weight(&Invocation::new(lookup(argv[0]).unwrap(), argv), &bench.keyspace, at)
+    }
+
+    /// A pattern that fits nothing is compared as often as both are long, multiplied; and each key is hashed.
+    #[test]
+    fn keys_weigh_as_long_as_they_take_to_hash_and_to_match() {
+        let mut bench = Bench::default();
+        bench.run_line(&format!("MSET {} v b v", "a".repeat(100 * BYTES_PER_ELEMENT)));
+        let pattern = "*a".repeat(50) + "z";
+        let pattern = pattern.as_bytes();
+        let rows: [(&[&[u8]], usize); 5] = [
+            (&[b"KEYS", b"*"], 2 + 2 + 100),
+            (&[b"KEYS", pattern], 2 + 2 + 100 * 102),
+            (&[b"SCAN", b"0"], 2 + 2 + 100),
+            (&[b"SCAN", b"0", b"MATCH", pattern], 4 + 2 + 100 * 102),
+            (&[b"SCAN", b"0", b"COUNT", b"9", b"MATCH", pattern], 6 + 2 + 100 * 102),
+        ];
+        for (argv, expected) in rows {
+            assert_eq!(weight_at(&bench, argv, 0), expected, "{argv:?}");
+        }
+    }
+
+    /// How long an element is costs every pop a lookup more to know, at every replica: a long one is copied in place.
+    #[test]
+    fn pops_weigh_their_number_however_long_what_goes_is() {
+        let mut bench = Bench::default();
+        let long = "x".repeat(30 * BYTES_PER_ELEMENT);
+        bench.run_line(&format!("RPUSH l {long} {long}"));
+        bench.run_line(&format!("SADD s {long}"));
+        bench.run_line(&format!("ZADD z 1 {long}"));
+        for (line, expected) in [
+            ("LPOP l", 2),
+            ("RPOP l", 2),
+            ("LPOP l 1", 3 + 1),
+            ("SPOP s", 2),
+            ("ZPOPMIN z", 2),
+            ("ZPOPMAX z", 2),
+        ] {
+            let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            assert_eq!(weight_at(&bench, &argv, 0), expected, "{line}");
+        }
+    }
+
+    /// It walked over all of them where hearts are beaten.
+    #[test]
+    fn who_draws_a_key_may_meet_only_expired_ones() {
+        for (tag, bucket_keys) in [("", 2), ("{t}", 1001)] {
+            let mut bench = Bench::default();
+            bench.run_line("SET live v");
+            for number in 0..1000 {
+                bench.run_line(&format!("SET {tag}k{number} v PX 10"));
+            }
+            assert_eq!(weight_at(&bench, &[b"RANDOMKEY"], 0), 1, "nothing has expired");
+            bench.run_line("DEL live");
+            assert_eq!(weight_at(&bench, &[b"RANDOMKEY"], 10), 1 + 1000);
+            for number in 0..1000 {
+                bench.run_line(&format!("PERSIST {tag}k{number}"));
+            }
+            bench.run_line("SET k v PX 10");
+            let weight = weight_at(&bench, &[b"RANDOMKEY"], 10);
+            assert!(weight <= 1 + bucket_keys, "a live one is near: {weight}");
+        }
+    }
+
+    /// What has no weight of its own costs what its words do, or why it need not.
+    #[test]
+    fn every_command_is_weighed_or_has_a_reason_not_to_be() {
+        const UNWEIGHED: &[(&str, &[&str])] = &[
+            (
+                "looks at what its words name; a long reply is copied in place (ARCHITECTURE §11)",
+                &[
+                    "get",
+                    "mget",
+                    "getrange",
+                    "substr",
+                    "strlen",
+                    "exists",
+                    "touch",
+                    "type",
+                    "expiretime",
+                    "pexpiretime",
+                    "ttl",
+                    "pttl",
+                    "hexists",
+                    "hget",
+                    "hlen",
+                    "llen",
+                    "scard",
+                    "sismember",
+                    "zcard",
+                    "zscore",
+                    "xlen",
+                    "dbsize",
+                ],
+            ),
+            ("goes down a tree, or over the chunks of a list", &["lindex", "zrank", "zrevrank"]),
+            (
+                "puts what its words say, whose bytes count; what goes is one piece or left to be freed elsewhere",
+                &[
+                    "setex", "psetex", "setnx", "mset", "msetnx", "hset", "hmset", "lpush",
+                    "rpush", "lpushx", "rpushx", "sadd", "zadd",
+                ],
+            ),
+            ("takes out what its words name, and replies a number", &["hdel", "srem", "zrem"]),
+            (
+                "what goes is left to be freed elsewhere",
+                &[
+                    "del",
+                    "unlink",
+                    "flushall",
+                    "flushdb",
+                    "expire",
+                    "pexpire",
+                    "expireat",
+                    "pexpireat",
+                ],
+            ),
+            ("changes a deadline", &["persist"]),
+            (
+                "takes a number, and none is long",
+                &["incr", "decr", "incrby", "decrby", "incrbyfloat"],
+            ),
+        ];
+        let reasons: Vec<&str> = UNWEIGHED.iter().flat_map(|(_, names)| *names).copied().collect();
+        for command in all() {
+            let name = command.spec.name;
+            let is_weighed = command.light_words < usize::MAX;
+            let count = reasons.iter().filter(|reason| **reason == name).count();
+            assert_eq!(count, usize::from(!is_weighed), "{name}: {}", command.spec.complexity);
+        }
+        assert!(reasons.iter().all(|name| lookup(name.as_bytes()).is_some()));
     }
 }

@@ -7,7 +7,9 @@
 use crate::ids::DbIndex;
 use crate::slot::Slot;
 
+use super::database::Database;
 use super::key::POSITION_BITS;
+use super::table::{Bucket, SlotTable};
 use super::{At, Entry, Keyspace};
 
 const SLOT_BITS: u32 = 14;
@@ -120,6 +122,48 @@ impl Keyspace {
         entries.filter(|entry| !entry.is_expired(at.now())).map(Entry::key).next()
     }
 
+    /// How many keys [`Self::random_key`] goes over, at most, to the next live one after it has drawn in vain. `None` when a
+    /// look at `looks_max` keys does not tell: at those that lie first, in whatever order, for theirs would cost a hash of each.
+    pub fn keys_to_a_live_one(&self, at: At, looks_max: usize) -> Option<usize> {
+        let is_all_live = |database: &Database| database.counts.earliest > at.now();
+        if self.database(at.db()).is_none_or(is_all_live) {
+            return Some(0);
+        }
+        let mut seen = 0;
+        for bucket in self.buckets_from(at.db(), ScanCursor::START) {
+            let mut looked_at = bucket.unordered().take(looks_max - seen);
+            seen += bucket.len();
+            if looked_at.any(|entry| !entry.is_expired(at.now())) {
+                return Some(seen);
+            }
+            if seen >= looks_max {
+                return None;
+            }
+        }
+        Some(seen)
+    }
+
+    /// How many bytes the keys have that [`Self::scan`] hashes to visit `count` of them from `cursor` on: those of whole
+    /// buckets. Counted in whatever order they lie, and not far beyond `bytes_max`.
+    pub fn bytes_to_scan(
+        &self,
+        db: DbIndex,
+        cursor: ScanCursor,
+        count: usize,
+        bytes_max: usize,
+    ) -> usize {
+        let (mut bytes, mut keys) = (0, 0);
+        for (nth, bucket) in self.buckets_from(db, cursor).enumerate() {
+            if keys >= count || bytes >= bytes_max {
+                break;
+            }
+            bytes += bucket.unordered().map(|entry| entry.key().len()).sum::<usize>();
+            // Of the first one all may lie before the cursor.
+            keys += if nth == 0 { 0 } else { bucket.len() };
+        }
+        bytes
+    }
+
     /// The entry with `skipped` others before it in scan order.
     fn nth(&self, db: DbIndex, mut skipped: usize) -> Option<&Entry> {
         for table in &self.database(db)?.tables {
@@ -137,14 +181,28 @@ impl Keyspace {
         db: DbIndex,
         cursor: ScanCursor,
     ) -> impl Iterator<Item = (Slot, u64, &Entry)> {
+        self.tables_from(db, cursor).flat_map(move |(slot, from, table)| {
+            let entries = table.ordered_from(from, self.hash_key);
+            entries.map(move |(position, entry)| (slot, position, entry))
+        })
+    }
+
+    fn buckets_from(&self, db: DbIndex, cursor: ScanCursor) -> impl Iterator<Item = &Bucket> {
+        self.tables_from(db, cursor).flat_map(|(_, from, table)| table.buckets_from(from))
+    }
+
+    /// What is not empty from `cursor` on, with the position from which on it is meant.
+    fn tables_from(
+        &self,
+        db: DbIndex,
+        cursor: ScanCursor,
+    ) -> impl Iterator<Item = (Slot, u64, &SlotTable)> {
         let first = cursor.slot().number().max(*self.slots.start());
         let slots = (first..=*self.slots.end()).filter_map(Slot::new);
-        slots.flat_map(move |slot| {
+        slots.filter_map(move |slot| {
             let from = if slot == cursor.slot() { cursor.position() } else { 0 };
-            let table = self.table(db, slot).filter(|table| !table.is_empty());
-            let entries =
-                table.into_iter().flat_map(move |table| table.ordered_from(from, self.hash_key));
-            entries.map(move |(position, entry)| (slot, position, entry))
+            let table = self.table(db, slot).filter(|table| !table.is_empty())?;
+            Some((slot, from, table))
         })
     }
 }
@@ -292,6 +350,26 @@ mod tests {
         assert_eq!(keyspace.keys_in_slot(AT.db(), Slot::of(b"a"), 5), [b"a"]);
         assert_eq!(keyspace.keys_in_slot(AT.db(), Slot::of(b"a"), 0), [b""; 0]);
         assert!(keyspace.keys_in_slot(DbIndex(255), Slot::of(b"a"), 5).is_empty());
+    }
+
+    #[test]
+    fn what_a_scan_hashes_is_counted_by_buckets_until_it_is_enough() {
+        let (mut spread, mut together) = (keyspace(), keyspace());
+        for number in 0..10 {
+            insert(&mut spread, &number.to_string(), None);
+            insert(&mut together, &format!("{{t}}{number}"), None);
+        }
+        let rows = [
+            (&spread, 10, usize::MAX, 10),
+            (&spread, 10, 4, 4),
+            (&spread, 2, usize::MAX, 3),
+            (&spread, 0, usize::MAX, 0),
+            (&together, 1, 4, 40),
+        ];
+        for (keyspace, count, bytes_max, bytes) in rows {
+            let counted = keyspace.bytes_to_scan(AT.db(), ScanCursor::START, count, bytes_max);
+            assert_eq!(counted, bytes, "{count} {bytes_max}");
+        }
     }
 
     #[test]

@@ -185,8 +185,12 @@ impl SlotTable {
         from: u64,
         hash_key: HashKey,
     ) -> impl Iterator<Item = (u64, &Entry)> {
-        let buckets = self.buckets().skip(self.index_of(from));
-        buckets.flat_map(move |(_, bucket)| bucket.ordered_from(from, hash_key))
+        self.buckets_from(from).flat_map(move |bucket| bucket.ordered_from(from, hash_key))
+    }
+
+    /// The bucket in whose range `from` lies, and those behind it.
+    pub(super) fn buckets_from(&self, from: u64) -> impl Iterator<Item = &Bucket> {
+        self.buckets().skip(self.index_of(from)).map(|(_, bucket)| bucket)
     }
 
     /// The entry with `skipped` others before it in the order of positions.

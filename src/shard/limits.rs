@@ -156,6 +156,9 @@ pub(super) const APPLY_WEIGHT_MAX: usize = 32 * 1024;
 /// Bytes of an entry that is applied there from the beginning: they are hashed, and mostly copied.
 pub(super) const APPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+// A command whose weight is not found out to the end is beyond that.
+const _: () = assert!(crate::command::WEIGHT_HEAVY >= APPLY_WEIGHT_MAX);
+
 /// Words and elements that the reads of a batch or of a packet may look at before the rest is run elsewhere.
 pub const READ_WEIGHT_MAX: usize = APPLY_WEIGHT_MAX;
 

@@ -2,9 +2,10 @@
 
 use crate::command::prelude::*;
 use crate::command::weight;
+use crate::keyspace::{At, ScanCursor};
 use crate::stdx::glob;
 
-pub(super) const KEYS: DataCommand = DataCommand::read(&SPEC, keys).weighed(weight::all_keys);
+pub(super) const KEYS: DataCommand = DataCommand::read(&SPEC, keys).weighed(weigh);
 
 const SPEC: Spec = Spec {
     name: "keys",
@@ -29,6 +30,12 @@ fn keys<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> O
         }
     });
     Ok(Reply::Array(found))
+}
+
+/// All keys of the database.
+fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
+    let pattern = invocation.argv.get(1).copied().filter(|&pattern| pattern != b"*");
+    weight::keys_scanned(keyspace, at, (ScanCursor::START, usize::MAX), pattern)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! router leads a client from shard to shard.
 
 use crate::command::prelude::*;
+use crate::command::weight;
 use crate::keyspace::{At, ScanCursor};
 use crate::stdx::glob;
 
@@ -50,10 +51,11 @@ fn scan<'k>(keyspace: &'k Keyspace, args: &mut Args<'_>, context: &Context) -> O
 
 /// The keys that are asked for, of those there are.
 fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
-    let options = invocation.argv.get(2..).unwrap_or_default();
+    let mut args = Args::of_words(SPEC.name, invocation.argv.get(1..).unwrap_or_default());
+    let cursor = args.next_bytes().and_then(parse_cursor);
     // What is refused looks at none.
-    let count = Options::parse(&mut Args::of_words(SPEC.name, options)).map_or(0, |it| it.count);
-    count.min(keyspace.len(at.db()))
+    let (Ok(cursor), Ok(options)) = (cursor, Options::parse(&mut args)) else { return 0 };
+    weight::keys_scanned(keyspace, at, (cursor, options.count), options.pattern)
 }
 
 /// The cursor `text` writes: an unsigned 64-bit decimal number.
