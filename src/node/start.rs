@@ -33,8 +33,8 @@ use crate::stdx::disk::Disk;
 use crate::stdx::memory::Budget;
 use crate::stdx::prng::SplitMix64;
 use crate::transport::{
-    self, Credentials, Door, Handler, LocalIdentity, Meant, PeerClient, PeerIdentity, PeerOptions,
-    PeerServer, Peers,
+    self, Credentials, Door, Handler, LocalIdentity, Meant, Net, PeerClient, PeerIdentity,
+    PeerOptions, PeerServer, Peers,
 };
 use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
 
@@ -50,6 +50,8 @@ pub struct NodeOptions {
     pub clock: Arc<dyn Clock>,
     /// The disk its data directory lies on.
     pub disk: Arc<dyn Disk>,
+    /// The network it finds its peers on.
+    pub net: Net,
     /// Random bits that nobody can guess.
     pub entropy: [u8; 32],
     /// The runtimes that shards live on, this one first.
@@ -243,7 +245,8 @@ impl Ground {
         let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
         let secret = config.cluster_secret.expose().as_bytes();
         let credentials = Credentials::new(secret, options.entropy);
-        let door = Door { local: identity, credentials, keeper: judge };
+        let net = options.net.clone();
+        let door = Door { local: identity, credentials, keeper: judge, net };
         let address = peer_address(&config, listed.len());
         if listed.len() > 1 && !config.cluster_secret.is_set() {
             tracing::warn!(

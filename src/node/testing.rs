@@ -13,6 +13,7 @@ use crate::resp::testing::Value;
 use crate::ring::Doors;
 use crate::stdx::clock::SystemClock;
 use crate::stdx::fs::SystemDisk;
+use crate::transport::{Limits, Net};
 
 /// A node that is alone, in a directory of its own, with one client.
 pub(crate) struct TestNode {
@@ -40,10 +41,11 @@ impl TestNode {
             config: Arc::new(config),
             clock: Arc::new(SystemClock::new()),
             disk: SystemDisk::shared(),
+            net: Net::Tcp,
             entropy: [42; 32],
             runtimes: vec![tokio::runtime::Handle::current()],
             doors: Doors { host: "127.0.0.1".into(), port: 6379, cluster_port: 7379 },
-            peer_limits: crate::transport::Limits::default(),
+            peer_limits: Limits::default(),
             registry,
             progress: Arc::default(),
         })

@@ -21,6 +21,7 @@ use crate::ring::Doors;
 use crate::session::{self, Door};
 use crate::stdx::clock::{Clock, SystemClock};
 use crate::stdx::fs::SystemDisk;
+use crate::transport::Net;
 
 /// Why the server cannot run: one line that says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +162,7 @@ async fn serve(
         config: Arc::clone(&config),
         clock,
         disk: SystemDisk::shared(),
+        net: Net::Tcp,
         entropy,
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -29,6 +28,7 @@ use super::limits::{
 };
 use super::link::{self, Ended, Pulse, Receiver, Warden, Watch};
 use super::message::Kind;
+use super::net::{Net, Stream};
 use super::outgoing::Outgoing;
 use super::stats::{Counters, TransportStats};
 use super::wire::{FrameType, Header, Refusal, WireError};
@@ -499,7 +499,7 @@ async fn keep_connected(
 /// One connection from its handshake to its end: how long it was up and why it ended.
 async fn serve(
     shared: &Arc<Shared>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     connected: ConnectedTo,
     orders: watch::Receiver<Control>,
 ) -> (Duration, Ended) {
@@ -518,7 +518,7 @@ async fn serve(
 /// Carries messages until the connection ends.
 async fn exchange(
     shared: &Arc<Shared>,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     met: Met,
     orders: watch::Receiver<Control>,
 ) -> Ended {
@@ -571,10 +571,11 @@ async fn connect_any(
     shared: &Shared,
     addresses: &[String],
     meant: Meant,
-) -> Result<(TcpStream, ConnectedTo), Ended> {
+) -> Result<(Stream, ConnectedTo), Ended> {
+    let (net, patience) = (&shared.door.net, shared.limits.handshake_timeout);
     let mut failure = None;
     for address in addresses.iter().take(ADDRESSES_MAX) {
-        for resolved in resolve(address, shared.limits.handshake_timeout).await {
+        for resolved in resolve(net, address, patience).await {
             let ended = match connect(shared, resolved, meant).await {
                 Ok((stream, met)) => {
                     return Ok((stream, ConnectedTo { address: address.clone(), met }));
@@ -589,8 +590,8 @@ async fn connect_any(
     Err(failure.unwrap_or(Ended::NoAddress))
 }
 
-async fn resolve(address: &str, patience: Duration) -> Vec<SocketAddr> {
-    let found = timeout(patience, tokio::net::lookup_host(address)).await;
+async fn resolve(net: &Net, address: &str, patience: Duration) -> Vec<SocketAddr> {
+    let found = timeout(patience, net.resolve(address)).await;
     found.ok().and_then(Result::ok).into_iter().flatten().take(ADDRESSES_MAX).collect()
 }
 
@@ -598,13 +599,13 @@ async fn connect(
     shared: &Shared,
     address: SocketAddr,
     meant: Meant,
-) -> Result<(TcpStream, Met), Ended> {
+) -> Result<(Stream, Met), Ended> {
     let patience = shared.limits.handshake_timeout;
-    let mut stream = timeout(patience, TcpStream::connect(address))
+    let mut stream = timeout(patience, shared.door.net.connect(address))
         .await
         .map_err(|_| Ended::ConnectTimeout)?
         .map_err(Ended::Connect)?;
-    stream.set_nodelay(true).map_err(Ended::Socket)?;
+    stream.set_nodelay().map_err(Ended::Socket)?;
     let met = handshake::call(&mut stream, &shared.door, meant, patience).await?;
     Ok((stream, met))
 }

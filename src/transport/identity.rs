@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::sync::watch;
 
+use super::net::Net;
 use super::wire::Refusal;
 use crate::ids::{ClusterId, Incarnation, NodeId, Session};
 
@@ -203,7 +204,7 @@ impl Credentials {
     }
 }
 
-/// What a node needs to talk to others: who it is, how it proves that, whom it talks to.
+/// What a node needs to talk to others: who it is, how it proves that, whom it talks to, and over what.
 #[derive(Clone)]
 pub struct Door {
     /// Who this node is.
@@ -212,6 +213,8 @@ pub struct Door {
     pub credentials: Credentials,
     /// Who may come in.
     pub keeper: Arc<dyn Doorkeeper>,
+    /// Where it finds them.
+    pub net: Net,
 }
 
 impl fmt::Debug for Door {
@@ -219,15 +222,17 @@ impl fmt::Debug for Door {
         f.debug_struct("Door")
             .field("local", &self.local)
             .field("credentials", &self.credentials)
+            .field("net", &self.net)
             .finish_non_exhaustive()
     }
 }
 
 impl Door {
-    /// A door for whoever is of the same cluster.
+    /// A door for whoever is of the same cluster, on the machine's network.
     pub fn new(identity: PeerIdentity, credentials: Credentials) -> Self {
         let local = LocalIdentity::new(identity);
-        Self { keeper: Arc::new(SameCluster(local.clone())), local, credentials }
+        let keeper = Arc::new(SameCluster(local.clone()));
+        Self { local, credentials, keeper, net: Net::Tcp }
     }
 
     /// As the keeper judges, after the check that the two mean each other.

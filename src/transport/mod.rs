@@ -1,4 +1,4 @@
-//! Node-to-node messages over TCP: frames, one multiplexed connection per peer and direction.
+//! Node-to-node messages over TCP, or another network: frames, one multiplexed connection per peer and direction.
 //!
 //! Knows envelopes, not meaning: a [`Kind`] and a group are numbers it carries. A [`PeerClient`] calls one peer, a
 //! [`PeerServer`] receives the calls of all peers; answers travel back on the connection of their call.
@@ -21,6 +21,7 @@ mod identity;
 pub mod kinds;
 mod limits;
 mod message;
+mod net;
 mod peers;
 mod server;
 mod stats;
@@ -47,6 +48,7 @@ pub use identity::{
 };
 pub use limits::{FRAME_BYTES_MAX, LONG_BYTES_MIN, Limits};
 pub use message::{Handler, Kind, Message};
+pub use net::{Accept, Connecting, Duplex, Net, Network};
 pub use peers::Peers;
 pub use server::{PeerServer, Responder};
 pub use stats::TransportStats;

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -22,6 +21,7 @@ use super::identity::{Door, Sender, Side, Verdict};
 use super::limits::{ACCEPT_PAUSE, CHECKS_PER_IDLE_TIMEOUT, LOG_INTERVAL, Limits, PROGRESS_BYTES};
 use super::link::{self, Ended, Pulse, Receiver, Warden, Watch};
 use super::message::{Handler, Kind, Message};
+use super::net::{Listener, Stream};
 use super::outgoing::Outgoing;
 use super::stats::{Counters, TransportStats};
 use super::wire::{FrameType, Header, WireError};
@@ -64,7 +64,7 @@ impl PeerServer {
         handler: Arc<dyn Handler>,
     ) -> Result<Self, BindError> {
         let failed = |source| BindError { address: address.to_owned(), source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = door.net.bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (control, orders) = watch::channel(false);
         let (task_end, task) = watch::channel(());
@@ -295,7 +295,7 @@ impl Connection {
 
 /// The server's task: accepts until told to stop, then cuts what is open.
 async fn accept_peers(
-    listener: TcpListener,
+    mut listener: Listener,
     shared: Arc<Shared>,
     mut orders: watch::Receiver<bool>,
     _task_end: watch::Sender<()>,
@@ -384,7 +384,7 @@ impl Drop for Open {
 }
 
 /// One connection from beginning to end.
-async fn serve(mut stream: TcpStream, peer: SocketAddr, shaking: Shaking) {
+async fn serve(mut stream: Stream, peer: SocketAddr, shaking: Shaking) {
     let shared = Arc::clone(&shaking.shared);
     let greeted = greet(&mut stream, &shared).await;
     drop(shaking);
@@ -406,12 +406,12 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shaking: Shaking) {
 }
 
 /// Shakes hands; returns the caller when it is one to talk to.
-async fn greet(stream: &mut TcpStream, shared: &Shared) -> Result<Met, Ended> {
-    stream.set_nodelay(true).map_err(Ended::Socket)?;
+async fn greet(stream: &mut Stream, shared: &Shared) -> Result<Met, Ended> {
+    stream.set_nodelay().map_err(Ended::Socket)?;
     handshake::answer(stream, &shared.door, shared.limits.handshake_timeout).await
 }
 
-async fn serve_requests(connection: &Arc<Connection>, stream: &mut TcpStream) -> Ended {
+async fn serve_requests(connection: &Arc<Connection>, stream: &mut Stream) -> Ended {
     let (source, sink) = stream.split();
     let Shared { limits, counters, rechecks, .. } = &*connection.shared;
     let pulse = Arc::new(Pulse::default());

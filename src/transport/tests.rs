@@ -1,4 +1,4 @@
-//! Clients and servers talking over 127.0.0.1.
+//! Clients and servers talking over 127.0.0.1, and in memory where the network matters.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::handshake;
-use super::testing::Random;
+use super::net::{Listener, Stream};
+use super::testing::{Random, nets};
 use super::wire::{FrameType, HEADER_BYTES, Header, begin_frame, finish_frame};
 use super::*;
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, Session};
@@ -62,10 +63,14 @@ impl Handler for Peer {
 }
 
 async fn serve(address: &str, limits: Limits) -> (PeerServer, Arc<Peer>) {
+    serve_on(&Net::Tcp, address, limits).await
+}
+
+async fn serve_on(net: &Net, address: &str, limits: Limits) -> (PeerServer, Arc<Peer>) {
     let peer = Arc::new(Peer::default());
     let handler = Arc::clone(&peer) as Arc<dyn Handler>;
-    let server =
-        PeerServer::bind_with_limits(address, door(REMOTE), limits, handler).await.unwrap();
+    let door = door_on(net, REMOTE);
+    let server = PeerServer::bind_with_limits(address, door, limits, handler).await.unwrap();
     (server, peer)
 }
 
@@ -76,6 +81,10 @@ fn identity(name: &str) -> PeerIdentity {
 
 fn door(name: &str) -> Door {
     door_with(identity(name), SECRET)
+}
+
+fn door_on(net: &Net, name: &str) -> Door {
+    Door { net: net.clone(), ..door(name) }
 }
 
 fn door_with(identity: PeerIdentity, secret: &[u8]) -> Door {
@@ -91,7 +100,12 @@ fn meant(name: &str) -> Meant {
 }
 
 fn options(address: SocketAddr) -> PeerOptions {
-    PeerOptions { door: door(LOCAL), meant: meant(REMOTE), addresses: vec![address.to_string()] }
+    options_on(&Net::Tcp, address)
+}
+
+fn options_on(net: &Net, address: SocketAddr) -> PeerOptions {
+    let door = door_on(net, LOCAL);
+    PeerOptions { door, meant: meant(REMOTE), addresses: vec![address.to_string()] }
 }
 
 async fn wait_connected(client: &PeerClient, is_connected: bool) {
@@ -109,8 +123,12 @@ async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 async fn pair(limits: Limits) -> (PeerClient, PeerServer, Arc<Peer>) {
-    let (server, peer) = serve("127.0.0.1:0", limits).await;
-    let client = PeerClient::with_limits(options(server.local_addr()), limits);
+    pair_on(&Net::Tcp, limits).await
+}
+
+async fn pair_on(net: &Net, limits: Limits) -> (PeerClient, PeerServer, Arc<Peer>) {
+    let (server, peer) = serve_on(net, "127.0.0.1:0", limits).await;
+    let client = PeerClient::with_limits(options_on(net, server.local_addr()), limits);
     wait_connected(&client, true).await;
     (client, server, peer)
 }
@@ -120,7 +138,7 @@ fn call(client: &PeerClient, kind: Kind, body: impl Into<Bytes>) -> Call {
 }
 
 /// A listener that greets one caller as a peer would, and then leaves the socket to the test.
-async fn greet_by_hand(listener: &TcpListener) -> TcpStream {
+async fn greet_by_hand(listener: &mut Listener) -> Stream {
     let (mut stream, _) = listener.accept().await.unwrap();
     handshake::answer(&mut stream, &door(REMOTE), PATIENCE).await.unwrap();
     stream
@@ -151,43 +169,47 @@ async fn wait_closed(mut stream: TcpStream) {
 
 #[tokio::test]
 async fn answers_come_back_to_their_calls() {
-    let (client, _server, _peer) = pair(Limits::default()).await;
-    for size in [0, 1, 100, 32 * 1024, 32 * 1024 + 1, 64 * 1024, 1 << 20] {
-        let body = Bytes::from(Random(1).bytes(size));
-        assert_eq!(call(&client, ECHO, body.clone()).await, Ok(body.clone()), "size {size}");
-        let copied = client.call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.extend(&body));
-        assert_eq!(copied.await, Ok(body), "size {size}");
+    for net in nets() {
+        let (client, _server, _peer) = pair_on(&net, Limits::default()).await;
+        for size in [0, 1, 100, 32 * 1024, 32 * 1024 + 1, 64 * 1024, 1 << 20] {
+            let body = Bytes::from(Random(1).bytes(size));
+            assert_eq!(call(&client, ECHO, body.clone()).await, Ok(body.clone()), "size {size}");
+            let copied = client.call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.extend(&body));
+            assert_eq!(copied.await, Ok(body), "size {size}");
+        }
+        assert_eq!(client.open_calls(), 0);
     }
-    assert_eq!(client.open_calls(), 0);
 }
 
 #[tokio::test]
 async fn calls_are_sent_in_the_order_they_are_made_even_unpolled() {
-    let (client, _server, peer) = pair(Limits::default()).await;
-    let calls: Vec<Call> = (0u32..1000)
-        .map(|number| match number % 3 {
-            0 => call(&client, ECHO, number.to_le_bytes().to_vec()),
-            1 => client
-                .call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.extend(number.to_le_bytes())),
-            _ => {
-                // Long enough to be queued whole.
-                let mut body = vec![0; 70_000];
-                body[..4].copy_from_slice(&number.to_le_bytes());
-                call(&client, ECHO, body)
-            }
-        })
-        .collect();
-    // The last future is awaited first and the others are dropped: order and sending depend on neither.
-    let mut calls = calls.into_iter();
-    calls.next_back().unwrap().await.unwrap();
-    drop(calls);
-    let seen: Vec<u32> = peer
-        .seen
-        .lock()
-        .iter()
-        .map(|body| u32::from_le_bytes(body[..4].try_into().unwrap()))
-        .collect();
-    assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+    for net in nets() {
+        let (client, _server, peer) = pair_on(&net, Limits::default()).await;
+        let calls: Vec<Call> = (0u32..1000)
+            .map(|number| match number % 3 {
+                0 => call(&client, ECHO, number.to_le_bytes().to_vec()),
+                1 => client
+                    .call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.extend(number.to_le_bytes())),
+                _ => {
+                    // Long enough to be queued whole.
+                    let mut body = vec![0; 70_000];
+                    body[..4].copy_from_slice(&number.to_le_bytes());
+                    call(&client, ECHO, body)
+                }
+            })
+            .collect();
+        // The last future is awaited first and the others are dropped: order and sending depend on neither.
+        let mut calls = calls.into_iter();
+        calls.next_back().unwrap().await.unwrap();
+        drop(calls);
+        let seen: Vec<u32> = peer
+            .seen
+            .lock()
+            .iter()
+            .map(|body| u32::from_le_bytes(body[..4].try_into().unwrap()))
+            .collect();
+        assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test]
@@ -211,25 +233,27 @@ async fn ten_thousand_pipelined_calls_take_few_writes() {
 
 #[tokio::test]
 async fn a_restarted_server_is_found_again() {
-    let (client, server, peer) = pair(Limits::default()).await;
-    let address = server.local_addr().to_string();
-    let open = call(&client, HOLD, "held");
-    wait_until("the request arrives", || !peer.held.lock().is_empty()).await;
-    server.close();
-    server.closed().await;
-    let ended = open.await;
-    assert_eq!(ended, Err(TransportError::Disconnected));
-    assert_eq!(ended.unwrap_err().outcome(), Outcome::Unknown);
-    wait_connected(&client, false).await;
-    let refused = call(&client, ECHO, "x").await.unwrap_err();
-    assert_eq!((refused, refused.was_sent()), (TransportError::NotConnected, false));
-    // An answer nobody waits for any more is swallowed.
-    peer.held.lock().pop().unwrap().send("late");
+    for net in nets() {
+        let (client, server, peer) = pair_on(&net, Limits::default()).await;
+        let address = server.local_addr().to_string();
+        let open = call(&client, HOLD, "held");
+        wait_until("the request arrives", || !peer.held.lock().is_empty()).await;
+        server.close();
+        server.closed().await;
+        let ended = open.await;
+        assert_eq!(ended, Err(TransportError::Disconnected));
+        assert_eq!(ended.unwrap_err().outcome(), Outcome::Unknown);
+        wait_connected(&client, false).await;
+        let refused = call(&client, ECHO, "x").await.unwrap_err();
+        assert_eq!((refused, refused.was_sent()), (TransportError::NotConnected, false));
+        // An answer nobody waits for any more is swallowed.
+        peer.held.lock().pop().unwrap().send("late");
 
-    let (_server, _peer) = serve(&address, Limits::default()).await;
-    wait_connected(&client, true).await;
-    assert_eq!(call(&client, ECHO, "again").await, Ok("again".into()));
-    assert_eq!(client.stats().connections, 2);
+        let (_server, _peer) = serve_on(&net, &address, Limits::default()).await;
+        wait_connected(&client, true).await;
+        assert_eq!(call(&client, ECHO, "again").await, Ok("again".into()));
+        assert_eq!(client.stats().connections, 2);
+    }
 }
 
 #[tokio::test]
@@ -531,9 +555,9 @@ async fn a_broken_frame_closes_the_connection() {
 
 #[tokio::test]
 async fn a_broken_answer_ends_the_calls_of_its_connection() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut listener = Net::Tcp.bind("127.0.0.1:0").await.unwrap();
     let client = PeerClient::new(options(listener.local_addr().unwrap()));
-    let mut stream = greet_by_hand(&listener).await;
+    let mut stream = greet_by_hand(&mut listener).await;
     wait_connected(&client, true).await;
     let open = call(&client, ECHO, "x");
     let mut answer = frame(FrameType::Answer, b"kvorum");
@@ -545,29 +569,33 @@ async fn a_broken_answer_ends_the_calls_of_its_connection() {
 
 #[tokio::test]
 async fn a_64_mib_body_makes_the_round_trip() {
-    let (client, _server, _peer) = pair(Limits::default()).await;
-    let mut body = Random(3).bytes(1 << 20).repeat(64);
-    body[40 << 20] ^= 1;
-    let body = Bytes::from(body);
-    let big = call(&client, ECHO, body.clone());
-    let small = call(&client, ECHO, "behind it");
-    assert!(big.await.unwrap() == body, "the body changed on the way");
-    assert_eq!(small.await, Ok("behind it".into()));
+    for net in nets() {
+        let (client, _server, _peer) = pair_on(&net, Limits::default()).await;
+        let mut body = Random(3).bytes(1 << 20).repeat(64);
+        body[40 << 20] ^= 1;
+        let body = Bytes::from(body);
+        let big = call(&client, ECHO, body.clone());
+        let small = call(&client, ECHO, "behind it");
+        assert!(big.await.unwrap() == body, "the body changed on the way");
+        assert_eq!(small.await, Ok("behind it".into()));
+    }
 }
 
 /// M6: what a leader asks its followers, and the calls of other groups, waited behind a value of 128 MiB.
 #[tokio::test]
 async fn what_is_short_passes_what_is_long() {
-    let (client, _server, peer) = pair(Limits::default()).await;
-    let long = call(&client, ECHO, Bytes::from(vec![1; 64 << 20]));
-    let of_its_group = call(&client, ECHO, "behind");
-    let heartbeat = call(&client, kinds::raft::HEARTBEAT, "heartbeat");
-    let other = client.call(GroupId(6), ECHO, "of another group", PATIENCE);
-    wait_until("all four have arrived", || peer.seen.lock().len() == 4).await;
-    let seen: Vec<_> =
-        peer.seen.lock().iter().map(|body| body.slice(..body.len().min(9))).collect();
-    assert_eq!(seen, [&b"heartbeat"[..], b"of anothe", &[1; 9], b"behind"]);
-    drop((long, of_its_group, heartbeat, other));
+    for net in nets() {
+        let (client, _server, peer) = pair_on(&net, Limits::default()).await;
+        let long = call(&client, ECHO, Bytes::from(vec![1; 64 << 20]));
+        let of_its_group = call(&client, ECHO, "behind");
+        let heartbeat = call(&client, kinds::raft::HEARTBEAT, "heartbeat");
+        let other = client.call(GroupId(6), ECHO, "of another group", PATIENCE);
+        wait_until("all four have arrived", || peer.seen.lock().len() == 4).await;
+        let seen: Vec<_> =
+            peer.seen.lock().iter().map(|body| body.slice(..body.len().min(9))).collect();
+        assert_eq!(seen, [&b"heartbeat"[..], b"of anothe", &[1; 9], b"behind"]);
+        drop((long, of_its_group, heartbeat, other));
+    }
 }
 
 /// Of two readers, the one with a reply of a few bytes waited for the one with hundreds of MiB.
@@ -613,16 +641,19 @@ async fn a_long_message_takes_few_writes() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_within_a_long_message_leaves_nothing_behind() {
-    let (client, server, _peer) = pair(Limits::default()).await;
-    let long = call(&client, ECHO, vec![1; 64 << 20]);
-    wait_until("a part has arrived", || server.stats().bytes_received > 1 << 20).await;
-    server.close();
-    assert_eq!(long.await, Err(TransportError::Disconnected));
-    server.closed().await;
-    let (_server, peer) = serve(&server.local_addr().to_string(), Limits::default()).await;
-    wait_connected(&client, true).await;
-    assert_eq!(call(&client, ECHO, "anew").await, Ok("anew".into()));
-    assert_eq!(*peer.seen.lock(), [&b"anew"[..]]);
+    for net in nets() {
+        let (client, server, _peer) = pair_on(&net, Limits::default()).await;
+        let long = call(&client, ECHO, vec![1; 64 << 20]);
+        wait_until("a part has arrived", || server.stats().bytes_received > 1 << 20).await;
+        server.close();
+        assert_eq!(long.await, Err(TransportError::Disconnected));
+        server.closed().await;
+        let (_server, peer) =
+            serve_on(&net, &server.local_addr().to_string(), Limits::default()).await;
+        wait_connected(&client, true).await;
+        assert_eq!(call(&client, ECHO, "anew").await, Ok("anew".into()));
+        assert_eq!(*peer.seen.lock(), [&b"anew"[..]]);
+    }
 }
 
 #[tokio::test]
@@ -723,27 +754,29 @@ async fn calls_from_other_threads_keep_their_order_per_thread() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_calls_and_recovers() {
-    let limits = Limits { outgoing_bytes_max: 1000, ..Limits::default() };
-    let (client, _server, _peer) = pair(limits).await;
-    // A single frame may be longer than the queue's limit, else it could never be sent.
-    let first = call(&client, ECHO, vec![1; 2000]);
-    let refused = [
-        call(&client, ECHO, "x"),
-        call(&client, ECHO, vec![0; 100_000]),
-        client.call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.push(1)),
-    ];
-    for call in refused {
-        let error = call.await.unwrap_err();
-        assert_eq!((error, error.was_sent()), (TransportError::Busy, false));
+    for net in nets() {
+        let limits = Limits { outgoing_bytes_max: 1000, ..Limits::default() };
+        let (client, _server, _peer) = pair_on(&net, limits).await;
+        // A single frame may be longer than the queue's limit, else it could never be sent.
+        let first = call(&client, ECHO, vec![1; 2000]);
+        let refused = [
+            call(&client, ECHO, "x"),
+            call(&client, ECHO, vec![0; 100_000]),
+            client.call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.push(1)),
+        ];
+        for call in refused {
+            let error = call.await.unwrap_err();
+            assert_eq!((error, error.was_sent()), (TransportError::Busy, false));
+        }
+        assert_eq!(first.await, Ok(vec![1; 2000].into()));
+        // An encoder that turns out too long for what is left takes nothing else with it.
+        let short = call(&client, ECHO, vec![2; 500]);
+        let long =
+            client.call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.resize(buffer.len() + 900, 3));
+        assert_eq!(long.await, Err(TransportError::Busy));
+        assert_eq!(short.await, Ok(vec![2; 500].into()));
+        assert_eq!(client.open_calls(), 0);
     }
-    assert_eq!(first.await, Ok(vec![1; 2000].into()));
-    // An encoder that turns out too long for what is left takes nothing else with it.
-    let short = call(&client, ECHO, vec![2; 500]);
-    let long =
-        client.call_with(GROUP, ECHO, PATIENCE, |buffer| buffer.resize(buffer.len() + 900, 3));
-    assert_eq!(long.await, Err(TransportError::Busy));
-    assert_eq!(short.await, Ok(vec![2; 500].into()));
-    assert_eq!(client.open_calls(), 0);
 }
 
 #[tokio::test]
@@ -767,30 +800,35 @@ async fn too_many_and_too_large_calls_are_refused() {
 
 #[tokio::test]
 async fn a_half_open_connection_is_given_up() {
-    let limits = Limits { idle_timeout: Duration::from_millis(200), ..Limits::default() };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = PeerClient::with_limits(options(listener.local_addr().unwrap()), limits);
-    let _silent = greet_by_hand(&listener).await;
-    wait_connected(&client, true).await;
-    let call = timeout(PATIENCE, call(&client, ECHO, "x")).await;
-    assert_eq!(call.unwrap(), Err(TransportError::Disconnected));
-    assert!(!client.is_connected());
+    for net in nets() {
+        let limits = Limits { idle_timeout: Duration::from_millis(200), ..Limits::default() };
+        let mut listener = net.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = PeerClient::with_limits(options_on(&net, address), limits);
+        let _silent = greet_by_hand(&mut listener).await;
+        wait_connected(&client, true).await;
+        let call = timeout(PATIENCE, call(&client, ECHO, "x")).await;
+        assert_eq!(call.unwrap(), Err(TransportError::Disconnected));
+        assert!(!client.is_connected());
+    }
 }
 
 #[tokio::test]
 async fn a_slow_handler_is_not_a_dead_peer() {
-    let limits = Limits {
-        idle_timeout: Duration::from_millis(200),
-        silence_timeout: Duration::from_millis(400),
-        ..Limits::default()
-    };
-    let (client, server, peer) = pair(limits).await;
-    let open = call(&client, HOLD, "x");
-    // Pings and pongs of several idle timeouts.
-    wait_until("many pings", || server.stats().frames_received > 20).await;
-    peer.held.lock().pop().unwrap().send("at last");
-    assert_eq!(open.await, Ok("at last".into()));
-    assert_eq!(client.stats().connections, 1);
+    for net in nets() {
+        let limits = Limits {
+            idle_timeout: Duration::from_millis(200),
+            silence_timeout: Duration::from_millis(400),
+            ..Limits::default()
+        };
+        let (client, server, peer) = pair_on(&net, limits).await;
+        let open = call(&client, HOLD, "x");
+        // Pings and pongs of several idle timeouts.
+        wait_until("many pings", || server.stats().frames_received > 20).await;
+        peer.held.lock().pop().unwrap().send("at last");
+        assert_eq!(open.await, Ok("at last".into()));
+        assert_eq!(client.stats().connections, 1);
+    }
 }
 
 /// Copies `source` to `sink` at about 10 MB/s.
@@ -883,27 +921,31 @@ async fn connections_above_the_limit_are_closed() {
 
 #[tokio::test]
 async fn closing_ends_calls_and_the_task() {
-    let (client, _server, peer) = pair(Limits::default()).await;
-    let open = call(&client, HOLD, "x");
-    wait_until("the request arrives", || !peer.held.lock().is_empty()).await;
-    client.close();
-    assert_eq!(open.await, Err(TransportError::Disconnected));
-    timeout(PATIENCE, client.closed()).await.unwrap();
-    assert_eq!(call(&client, ECHO, "x").await, Err(TransportError::NotConnected));
+    for net in nets() {
+        let (client, _server, peer) = pair_on(&net, Limits::default()).await;
+        let open = call(&client, HOLD, "x");
+        wait_until("the request arrives", || !peer.held.lock().is_empty()).await;
+        client.close();
+        assert_eq!(open.await, Err(TransportError::Disconnected));
+        timeout(PATIENCE, client.closed()).await.unwrap();
+        assert_eq!(call(&client, ECHO, "x").await, Err(TransportError::NotConnected));
+    }
 }
 
 #[tokio::test]
 async fn dropping_the_last_handle_closes_the_connection() {
-    let (client, _server, _peer) = pair(Limits::default()).await;
-    let mut connected = client.connected();
-    let other = client.clone();
-    drop(client);
-    assert_eq!(call(&other, ECHO, "x").await, Ok("x".into()));
-    drop(other);
-    // The sender goes with the task, after the connection.
-    let gone = timeout(PATIENCE, async { while connected.changed().await.is_ok() {} });
-    gone.await.expect("the task ends");
-    assert!(!*connected.borrow());
+    for net in nets() {
+        let (client, _server, _peer) = pair_on(&net, Limits::default()).await;
+        let mut connected = client.connected();
+        let other = client.clone();
+        drop(client);
+        assert_eq!(call(&other, ECHO, "x").await, Ok("x".into()));
+        drop(other);
+        // The sender goes with the task, after the connection.
+        let gone = timeout(PATIENCE, async { while connected.changed().await.is_ok() {} });
+        gone.await.expect("the task ends");
+        assert!(!*connected.borrow());
+    }
 }
 
 /// Panics in the handler of the first message.
@@ -931,9 +973,12 @@ async fn a_panic_in_a_handler_ends_one_connection_only() {
 
 #[tokio::test]
 async fn a_taken_address_is_an_error_that_names_it() {
-    let (server, _peer) = serve("127.0.0.1:0", Limits::default()).await;
-    let address = server.local_addr().to_string();
-    let error =
-        PeerServer::bind(&address, door(REMOTE), Arc::new(Peer::default())).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot listen for peers on {address}"));
+    for net in nets() {
+        let (server, _peer) = serve_on(&net, "127.0.0.1:0", Limits::default()).await;
+        let address = server.local_addr().to_string();
+        let error = PeerServer::bind(&address, door_on(&net, REMOTE), Arc::new(Peer::default()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot listen for peers on {address}"));
+    }
 }
