@@ -1,8 +1,9 @@
 //! Messages of peers, the twin of `network`: decoded, judged, handed to openraft, answered.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -92,10 +93,9 @@ impl<S: StateMachine> Group<S> {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        // Tasks of a runtime start in the order they were spawned, so entries reach the core in order; were
-        // they not to, the core would answer Conflict and the leader would send them again. In a box: a call of openraft is
-        // kilobytes large, and tokio moves what it spawns seven times.
-        tokio::spawn(Box::pin(async move {
+        // Out of order, the core would answer Conflict to entries and the leader would send them again. In a box: a call of
+        // openraft is kilobytes large, and tokio moves what it spawns seven times.
+        begin(Box::pin(async move {
             if let Some(Ok(answer)) = shared.append(Some(time), request).await {
                 let room = shared.budget.room();
                 responder.send_with(|out| codec::put_append_response(room, &answer, out));
@@ -118,6 +118,17 @@ impl<S: StateMachine> Group<S> {
                 }
             }
         });
+    }
+}
+
+/// Runs `work` here as far as its first wait, and the rest in a task: what it queues before that wait is queued in the order
+/// of these calls, in whatever order tasks run.
+///
+/// The first poll has nobody to wake. Nothing is lost by that: a spawned task is polled at once, asked or not, and then
+/// whatever `work` waits for is there, or learns whom to wake.
+fn begin(mut work: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
+    if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        tokio::spawn(work);
     }
 }
 

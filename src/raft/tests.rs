@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::network::kind;
 use super::type_config::{TypeConfig, Vote};
 use super::{
     Applied, EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate,
@@ -180,6 +181,8 @@ struct Ground {
 struct Gate {
     group: Mutex<Option<Group<Counter>>>,
     is_deaf: AtomicBool,
+    /// The term of the last leader heard, as of the moment after each AppendEntries was handed over.
+    heard: Mutex<Vec<u64>>,
 }
 
 impl Handler for Gate {
@@ -187,7 +190,11 @@ impl Handler for Gate {
         if let Some(group) = self.group.lock().clone()
             && !self.is_deaf.load(Ordering::Relaxed)
         {
+            let is_leaders = [kind::APPEND_ENTRIES, kind::HEARTBEAT].contains(&message.kind);
             group.handle(message, responder);
+            if is_leaders {
+                self.heard.lock().push(group.shared.pledge.with(|promise| promise.term()));
+            }
         }
     }
 }
@@ -689,6 +696,16 @@ async fn a_built_snapshot_is_not_on_the_disk_before_the_log_it_covers() {
 }
 
 /// faults.md T3: followers heard it from entries alone, at their next look; an idle leader had to write some.
+/// The order in which tasks run is the runtime's affair; entries must reach openraft in that of their arrival.
+#[tokio::test]
+async fn what_a_leader_sends_is_with_openraft_before_the_next_message_is_taken() {
+    let members = members(2, BEAT, &[]).await;
+    let leader = leader(&members).await;
+    let follower = others(&members, leader)[0];
+    let heard = wait_for("AppendEntries", || follower.ground.gate.heard.lock().first().copied());
+    assert!(heard.await > 0, "it was left for later");
+}
+
 #[tokio::test]
 async fn heartbeats_tell_the_leaders_time_and_voters_tell_a_candidate_theirs() {
     let members = members(3, BEAT, &[]).await;
