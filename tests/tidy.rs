@@ -363,6 +363,14 @@ fn passes_the_seam_by(path: &str, code: &str) -> Option<String> {
     (is_held && code.contains("std::fs")).then(|| format!("{path} passes the seam stdx::disk by"))
 }
 
+/// Below the doors of clients every socket leads to a peer, and comes from one file.
+fn passes_the_net_by(path: &str, code: &str) -> Option<String> {
+    let is_below = room(path) == "transport" || ROOMS_ON_THE_SEAM.contains(&room(path));
+    let is_held = is_below && path != "src/transport/net.rs";
+    let is_bad = is_held && (code.contains("tokio::net") || code.contains("std::net::Tcp"));
+    is_bad.then(|| format!("{path} passes the seam transport::net by"))
+}
+
 #[track_caller]
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
@@ -472,6 +480,17 @@ fn a_data_directory_is_reached_through_the_seam() {
         .iter()
         .filter(|file| !is_test_only(&file.path, &all))
         .filter_map(|file| passes_the_seam_by(&file.path, &code(&file.text)))
+        .collect();
+    assert_none(&complaints);
+}
+
+#[test]
+fn peers_are_reached_through_the_seam() {
+    let all = sources();
+    let complaints: Vec<String> = all
+        .iter()
+        .filter(|file| !is_test_only(&file.path, &all))
+        .filter_map(|file| passes_the_net_by(&file.path, &code(&file.text)))
         .collect();
     assert_none(&complaints);
 }
@@ -822,6 +841,11 @@ mod the_rules_can_fail {
         assert!(passes_the_seam_by("src/raft/snapshot.rs", bad).is_some());
         assert!(passes_the_seam_by("src/wal/cut.rs", bad).is_none());
         assert!(passes_the_seam_by("src/config/file.rs", bad).is_none());
+        let bad = "use tokio::net::TcpStream;\n";
+        assert!(passes_the_net_by("src/transport/client.rs", bad).is_some());
+        assert!(passes_the_net_by("src/node/start.rs", bad).is_some());
+        assert!(passes_the_net_by("src/transport/net.rs", bad).is_none());
+        assert!(passes_the_net_by("src/server/listener.rs", bad).is_none());
     }
 
     #[test]

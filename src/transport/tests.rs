@@ -139,7 +139,7 @@ fn call(client: &PeerClient, kind: Kind, body: impl Into<Bytes>) -> Call {
 
 /// A listener that greets one caller as a peer would, and then leaves the socket to the test.
 async fn greet_by_hand(listener: &mut Listener) -> Stream {
-    let (mut stream, _) = listener.accept().await.unwrap();
+    let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     handshake::answer(&mut stream, &door(REMOTE), PATIENCE).await.unwrap();
     stream
 }
