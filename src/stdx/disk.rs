@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 /// Suffix of a file that is still being written; whoever owns the directory deletes strays at start.
@@ -147,6 +147,18 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// Then any part of them may be written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// As [`write_all_at`](Self::write_all_at), of `parts` one behind the other. What is left of them afterwards is anything.
+    ///
+    /// # Errors
+    /// As there.
+    fn write_all_vectored_at(&self, parts: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for part in parts {
+            self.write_all_at(part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
 
     /// Its length.
     ///
@@ -313,6 +325,12 @@ mod tests {
                 file.allocate(bytes).unwrap();
                 assert_eq!(file.bytes().unwrap(), length);
             }
+            let mut parts: Vec<_> = (0..2000).map(|part| vec![7; part % 3]).collect();
+            parts[1999] = b"end".to_vec();
+            let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            file.write_all_vectored_at(&mut slices, 1200).unwrap();
+            file.read_exact_at(&mut buffer, 1200 + 1998 - 3).unwrap();
+            assert_eq!(&buffer, b"\x07\x07\x07end\0\0", "more parts than one write takes");
             file.sync_data().unwrap();
             let again = disk.open(&path, Open::Write).unwrap();
             again.read_exact_at(&mut buffer[..5], 0).unwrap();

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -574,6 +574,19 @@ impl DiskFile for MemoryFile {
             machine.check_room()?;
         }
         content.write(bytes, offset);
+        Ok(())
+    }
+
+    fn write_all_vectored_at(&self, parts: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        let (machine, mut content) = self.begin()?;
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if offset + bytes as u64 > content.bytes {
+            machine.check_room()?;
+        }
+        for part in parts {
+            content.write(part, offset);
+            offset += part.len() as u64;
+        }
         Ok(())
     }
 

@@ -32,6 +32,9 @@ pub(super) const SYNC_BYTES_MAX: usize = 3 << 10;
 /// A buffer that one huge record stretched beyond this many bytes is given back.
 pub(super) const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
+/// A record's body of at least so many bytes is written from where it lies. Those of the room's tests are on either side.
+pub(super) const LENT_BYTES_MIN: usize = if cfg!(test) { 100 } else { 4 << 10 };
+
 /// Purged segment files kept for reuse; more are deleted.
 pub(super) const SPARES_MAX: usize = 2;
 

@@ -50,8 +50,8 @@ pub struct Record<'a> {
     pub index: u64,
     /// First part of the payload.
     pub head: &'a [u8],
-    /// The rest of it.
-    pub body: &'a [u8],
+    /// The rest of it. Where it is long it is not copied, but kept until it is written.
+    pub body: &'a Bytes,
 }
 
 /// Called once with the outcome of an append, on the caller's thread or on one of the log's. Must be short

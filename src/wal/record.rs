@@ -202,29 +202,59 @@ pub(super) const fn record_bytes(payload_bytes: usize) -> usize {
 pub(super) fn encode(
     buffer: &mut Vec<u8>,
     salt: Salt,
-    (kind, group, index): (Kind, GroupId, u64),
+    id: (Kind, GroupId, u64),
     (head, body): (&[u8], &[u8]),
 ) {
     let payload_bytes = head.len() + body.len();
-    assert!(payload_bytes <= RECORD_BYTES_MAX);
     let start = buffer.len();
     buffer.reserve(record_bytes(payload_bytes));
-    buffer.extend_from_slice(&[0; 4]);
+    put_head(buffer, id, payload_bytes);
+    buffer.extend_from_slice(head);
+    buffer.extend_from_slice(body);
+    buffer.resize(start + record_bytes(payload_bytes), 0);
+    let checksum = checksum(salt, &[&buffer[start + 4..]]);
+    buffer[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// As [`encode`], but for the bytes of `body`; where in `buffer` they belong.
+///
+/// # Panics
+/// As there.
+pub(super) fn encode_around(
+    buffer: &mut Vec<u8>,
+    salt: Salt,
+    id: (Kind, GroupId, u64),
+    (head, body): (&[u8], &[u8]),
+) -> usize {
+    let payload_bytes = head.len() + body.len();
+    let start = buffer.len();
+    put_head(buffer, id, payload_bytes);
+    buffer.extend_from_slice(head);
+    let place = buffer.len();
+    buffer.resize(start + record_bytes(payload_bytes) - body.len(), 0);
+    let checksum = checksum(salt, &[&buffer[start + 4..place], body, &buffer[place..]]);
+    buffer[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+    place
+}
+
+/// Appends what stands before the payload, with room for the checksum.
+fn put_head(
+    buffer: &mut Vec<u8>,
+    (kind, group, index): (Kind, GroupId, u64),
+    payload_bytes: usize,
+) {
+    assert!(payload_bytes <= RECORD_BYTES_MAX);
     let length = u32::try_from(payload_bytes).expect("RECORD_BYTES_MAX fits 32 bits");
+    buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(&length.to_le_bytes());
     buffer.extend_from_slice(&[kind.code(), 0, 0, 0]);
     buffer.extend_from_slice(&group.0.to_le_bytes());
     buffer.extend_from_slice(&index.to_le_bytes());
-    buffer.extend_from_slice(head);
-    buffer.extend_from_slice(body);
-    buffer.resize(start + record_bytes(payload_bytes), 0);
-    let checksum = checksum(salt, &buffer[start + 4..]);
-    buffer[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Whether the checksum of `record` (head, payload and padding) is right.
 pub(super) fn is_intact(record: &[u8], salt: Salt) -> bool {
-    u32_at(record, 0).is_some_and(|stored| stored == checksum(salt, &record[4..]))
+    u32_at(record, 0).is_some_and(|stored| stored == checksum(salt, &[&record[4..]]))
 }
 
 /// The payload of a sync mark or clean stop in segment `position.segment`.
@@ -312,18 +342,18 @@ pub(super) fn decode_format(bytes: &[u8]) -> Result<Option<(u64, Incarnation)>, 
     }
 }
 
-fn checksum(salt: Salt, bytes: &[u8]) -> u32 {
+/// The checksum of `parts`, one behind the other.
+fn checksum(salt: Salt, parts: &[&[u8]]) -> u32 {
     let mut hasher = Hasher::new_with_initial(salt.0);
-    hasher.update(bytes);
+    for part in parts {
+        hasher.update(part);
+    }
     hasher.finalize()
 }
 
 /// The checksum of a header that keeps it in its own bytes 12…16.
 fn checksum_around(salt: Salt, bytes: &[u8]) -> u32 {
-    let mut hasher = Hasher::new_with_initial(salt.0);
-    hasher.update(&bytes[..12]);
-    hasher.update(&bytes[16..]);
-    hasher.finalize()
+    checksum(salt, &[&bytes[..12], &bytes[16..]])
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -401,6 +431,19 @@ mod tests {
             assert_eq!((record.len(), record.len() % ALIGNMENT), (head.record_bytes(), 0));
             assert!(is_intact(&record, salt));
             assert_eq!(&record[RECORD_HEAD_BYTES..][..length], payload);
+        }
+    }
+
+    #[test]
+    fn a_record_around_its_body_is_the_same_record() {
+        let (salt, id) = (Salt::new(NONCE, 1), (Kind::Entry, GroupId(9), 3));
+        for length in 0..40 {
+            let (head, body) = (b"a head", vec![0xa5; length]);
+            let (mut whole, mut around) = (b"before".to_vec(), b"before".to_vec());
+            encode(&mut whole, salt, id, (head, &body));
+            let place = encode_around(&mut around, salt, id, (head, &body));
+            around.splice(place..place, body);
+            assert_eq!(around, whole, "{length}");
         }
     }
 

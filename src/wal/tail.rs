@@ -6,6 +6,7 @@
 //! is a name until its first bytes are written.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::stdx::disk::Disk;
 
 use super::error::WalError;
 use super::group::Group;
-use super::limits::{BUFFER_KEPT_BYTES, MARKER_BYTES_MAX, RECORD_BYTES_MAX};
+use super::limits::{BUFFER_KEPT_BYTES, LENT_BYTES_MIN, MARKER_BYTES_MAX, RECORD_BYTES_MAX};
 use super::log::Record;
 use super::opening::Opening;
 use super::record::{
@@ -25,11 +26,25 @@ use super::record::{
 };
 use super::segment::Segment;
 
+/// The body of a record that has none.
+static NOTHING: Bytes = Bytes::new();
+
 /// Encoded bytes on their way to the files.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
+    /// All but what is lent.
     buffer: Vec<u8>,
+    lent: Vec<Lent>,
+    lent_bytes: usize,
     pieces: Vec<Piece>,
+}
+
+/// The body of a record, written from where it lies.
+#[derive(Debug)]
+struct Lent {
+    /// Where in the buffer it belongs.
+    place: usize,
+    body: Bytes,
 }
 
 /// A part of a backlog that lies in one segment; it ends in the buffer where the next one starts.
@@ -47,16 +62,45 @@ impl Backlog {
 
     /// How much there is to write.
     pub(super) fn bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.lent_bytes
+    }
+
+    /// Encodes a record; the bytes it takes.
+    fn put(
+        &mut self,
+        salt: Salt,
+        id: (Kind, GroupId, u64),
+        (head, body): (&[u8], &Bytes),
+    ) -> usize {
+        if body.len() < LENT_BYTES_MIN {
+            record::encode(&mut self.buffer, salt, id, (head, body));
+        } else {
+            let place = record::encode_around(&mut self.buffer, salt, id, (head, body));
+            self.lent.push(Lent { place, body: body.clone() });
+            self.lent_bytes += body.len();
+        }
+        record_bytes(head.len() + body.len())
     }
 
     /// Writes all pieces, in order, and empties the backlog; makes the files of segments that begin with it. Returns the number
     /// of writes.
     pub(super) fn write(&mut self, disk: &dyn Disk) -> Result<u64, WalError> {
+        let mut lent = self.lent.iter().peekable();
         for (number, piece) in self.pieces.iter().enumerate() {
+            let mut start = piece.start;
             let end = self.pieces.get(number + 1).map_or(self.buffer.len(), |next| next.start);
-            let bytes = &self.buffer[piece.start..end];
-            let written = piece.segment.made(disk)?.write_all_at(bytes, piece.offset);
+            let file = piece.segment.made(disk)?;
+            let mut parts = Vec::new();
+            while let Some(Lent { place, body }) = lent.next_if(|lent| lent.place <= end) {
+                parts.extend([IoSlice::new(&self.buffer[start..*place]), IoSlice::new(body)]);
+                start = *place;
+            }
+            let written = if parts.is_empty() {
+                file.write_all_at(&self.buffer[start..end], piece.offset)
+            } else {
+                parts.push(IoSlice::new(&self.buffer[start..end]));
+                file.write_all_vectored_at(&mut parts, piece.offset)
+            };
             written.map_err(WalError::io("write", &piece.segment.path))?;
         }
         let writes = self.pieces.len() as u64;
@@ -67,6 +111,8 @@ impl Backlog {
     /// Empties the backlog.
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
+        self.lent.clear();
+        self.lent_bytes = 0;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
     }
@@ -163,7 +209,7 @@ impl Tail {
         }
         self.put_mark();
         // A rotation on the way repeats only markers, so the record may come first.
-        self.put((Kind::Truncate, group, from), (&[], &[]));
+        self.put((Kind::Truncate, group, from), (&[], &NOTHING));
         self.living(group)?.note_truncate(from);
         Ok(())
     }
@@ -183,7 +229,7 @@ impl Tail {
             return Ok(false);
         }
         self.put_mark();
-        self.put((Kind::Purge, group, upto), (marker, &[]));
+        self.put((Kind::Purge, group, upto), (marker, &NOTHING));
         Ok(true)
     }
 
@@ -192,7 +238,7 @@ impl Tail {
         check_length(vote.len(), MARKER_BYTES_MAX)?;
         self.known(group)?;
         self.put_mark();
-        self.put((Kind::Vote, group, 0), (&vote, &[]));
+        self.put((Kind::Vote, group, 0), (&vote, &NOTHING));
         self.living(group)?.vote = Some(vote);
         Ok(())
     }
@@ -208,7 +254,7 @@ impl Tail {
             return Err(WalError::HasEnded { group, ended, meant: id });
         }
         self.put_mark();
-        self.put((Kind::Born, group, id.0), (&[], &[]));
+        self.put((Kind::Born, group, id.0), (&[], &NOTHING));
         self.groups.insert(group, Group::born(id));
         Ok(())
     }
@@ -222,7 +268,7 @@ impl Tail {
         }
         self.put_mark();
         // A rotation on the way repeats its markers once more, before this record: they end with it.
-        self.put((Kind::Ended, group, id.0), (&[], &[]));
+        self.put((Kind::Ended, group, id.0), (&[], &NOTHING));
         self.groups.remove(&group);
         self.ended.insert(group, id);
         Ok(true)
@@ -235,7 +281,7 @@ impl Tail {
         }
         self.put_mark();
         // First the record: a rotation on the way must repeat that it is short, before it is whole.
-        self.put((Kind::Whole, group, 0), (&[], &[]));
+        self.put((Kind::Whole, group, 0), (&[], &NOTHING));
         self.living(group)?.is_short = false;
         Ok(())
     }
@@ -250,11 +296,11 @@ impl Tail {
         let whole = self.groups.iter().filter(|it| may_miss_end && may_lack(it));
         let shortened: Vec<_> = whole.map(|(id, _)| *id).collect();
         for group in shortened {
-            self.put((Kind::Short, group, 0), (&[], &[]));
+            self.put((Kind::Short, group, 0), (&[], &NOTHING));
             self.living(group)?.is_short = true;
         }
         let id = (Kind::Open, GroupId::META, opening.session.number);
-        self.put(id, (&opening.encode(), &[]));
+        self.put(id, (&opening.encode(), &NOTHING));
         self.opening = Some(opening);
         Ok(())
     }
@@ -289,11 +335,11 @@ impl Tail {
 
     fn put_vouching(&mut self, kind: Kind) {
         let payload = mark_payload(self.nonce, self.synced);
-        self.put((kind, GroupId::META, self.synced.offset), (&payload, &[]));
+        self.put((kind, GroupId::META, self.synced.offset), (&payload, &NOTHING));
     }
 
     /// Encodes one record at the end of the log, in a new segment when it does not fit this one.
-    fn put(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &[u8])) -> Position {
+    fn put(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &Bytes)) -> Position {
         let bytes = record_bytes(payload.0.len() + payload.1.len()) as u64;
         if self.end.offset.saturating_add(bytes) > self.active().bytes {
             self.rotate(bytes);
@@ -301,13 +347,11 @@ impl Tail {
         self.encode(id, payload)
     }
 
-    fn encode(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &[u8])) -> Position {
+    fn encode(&mut self, id: (Kind, GroupId, u64), payload: (&[u8], &Bytes)) -> Position {
         let position = self.end;
         let salt = self.active().salt;
         self.begin_piece();
-        let before = self.backlog.buffer.len();
-        record::encode(&mut self.backlog.buffer, salt, id, payload);
-        self.end.offset += (self.backlog.buffer.len() - before) as u64;
+        self.end.offset += self.backlog.put(salt, id, payload) as u64;
         match id.0 {
             Kind::SyncMark | Kind::CleanStop => {}
             Kind::Entry
@@ -359,7 +403,7 @@ impl Tail {
         self.backlog.buffer.extend_from_slice(&header);
         self.end.offset += SEGMENT_HEAD_BYTES as u64;
         for (id, marker) in self.markers() {
-            self.encode(id, (&marker, &[]));
+            self.encode(id, (&marker, &NOTHING));
         }
     }
 

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Appends an entry and does not wait.
 fn begin(wal: &Wal, group: GroupId, index: u64) -> mpsc::Receiver<Outcome> {
     let (done, outcome) = done();
-    let body = payload(group, index, 0);
+    let body = Bytes::from(payload(group, index, 0));
     wal.append(group, &[Record { index, head: b"", body: &body }], done);
     outcome
 }
@@ -94,7 +94,8 @@ fn nobody_waits_for_a_segment_to_be_made() {
         let before = wal.stats().segments_created;
         // It does not fit the first segment, so nothing before it goes through the gate.
         let (done, big) = done();
-        wal.append(G1, &[Record { index: 4, head: b"", body: &[7; 4000] }], done);
+        let body = Bytes::from(vec![7; 4000]);
+        wal.append(G1, &[Record { index: 4, head: b"", body: &body }], done);
         let outcomes: Vec<_> = (5..=200).map(|index| begin(&wal, G1, index)).collect();
         assert!(wal.stats().segments_created > before + 1);
         assert!(outcomes.iter().chain([&big]).all(|outcome| outcome.try_recv().is_err()));
@@ -121,7 +122,8 @@ fn nobody_writes_what_the_kernel_may_make_wait() {
             }
             let gate = disk.write_gate.lock();
             let (done, outcome) = done();
-            wal.append(G1, &[Record { index: 2, head: b"", body: &vec![7; bytes] }], done);
+            let body = Bytes::from(vec![7; bytes]);
+            wal.append(G1, &[Record { index: 2, head: b"", body: &body }], done);
             assert!(outcome.try_recv().is_err());
             drop(gate);
             outcome.recv_timeout(PATIENCE).unwrap().unwrap();
@@ -170,7 +172,7 @@ fn appends_are_done_in_order_whoever_writes_them() {
                             outcome.unwrap();
                             seen.lock().push(index);
                         };
-                        let body = payload(group, index, 0);
+                        let body = Bytes::from(payload(group, index, 0));
                         let record = Record { index, head: b"", body: &body };
                         wal.append(group, &[record], Box::new(done));
                     }

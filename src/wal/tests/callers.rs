@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Appends an entry: what is owed for it, and where its outcome arrives.
 fn begin(wal: &Wal, group: GroupId, index: u64) -> (Option<SyncOwed>, mpsc::Receiver<Outcome>) {
     let (done, outcome) = done();
-    let body = payload(group, index, 0);
+    let body = Bytes::from(payload(group, index, 0));
     (wal.append(group, &[Record { index, head: b"", body: &body }], done), outcome)
 }
 
@@ -61,7 +61,7 @@ fn what_is_long_or_needs_more_than_a_sync_is_left_to_the_thread() {
     let mut is_synced_here = |bytes: usize| {
         index += 1;
         let (done, outcome) = done();
-        let body = vec![7; bytes];
+        let body = Bytes::from(vec![7; bytes]);
         wal.append(G1, &[Record { index, head: b"", body: &body }], done).unwrap().sync();
         let is_done = outcome.try_recv().is_ok();
         settle(&mut stepper);
@@ -222,7 +222,7 @@ fn a_callback_that_panics_in_a_callers_sync_fails_the_log_instead_of_hanging_it(
     let mut index = 0;
     let is_seen = loop {
         index += 1;
-        let record = Record { index, head: b"", body: b"x" };
+        let record = Record { index, head: b"", body: &Bytes::from_static(b"x") };
         let (caller, (sender, is_callers)) = (std::thread::current().id(), mpsc::channel());
         let done = move |_| {
             let is_callers = std::thread::current().id() == caller;
@@ -255,7 +255,7 @@ fn whoever_syncs_tells_those_who_wait_in_their_order() {
                 let mut held = None;
                 for index in 1..=1000 {
                     let seen = Arc::clone(&seen);
-                    let body = payload(group, index, 0);
+                    let body = Bytes::from(payload(group, index, 0));
                     let record = Record { index, head: b"", body: &body };
                     let done = move |outcome: Outcome| {
                         outcome.unwrap();

@@ -229,7 +229,8 @@ fn everyone_who_waits_learns_of_a_failed_sync() {
     let outcomes: Vec<_> = (1..=300)
         .map(|index| {
             let (done, outcome) = done();
-            wal.append(G1, &[Record { index, head: b"", body: b"some bytes" }], done);
+            let body = Bytes::from_static(b"some bytes");
+            wal.append(G1, &[Record { index, head: b"", body: &body }], done);
             outcome
         })
         .collect();

@@ -86,9 +86,11 @@ impl History {
         let payloads: Vec<_> = (model.next()..model.next() + count)
             .map(|index| (index, Bytes::from(payload(group, index, self.generation))))
             .collect();
+        let bodies: Vec<_> = payloads.iter().map(|(_, payload)| payload.slice(5..)).collect();
         let records: Vec<_> = payloads
             .iter()
-            .map(|(index, body)| Record { index: *index, head: &body[..5], body: &body[5..] })
+            .zip(&bodies)
+            .map(|((index, payload), body)| Record { index: *index, head: &payload[..5], body })
             .collect();
         let (done, outcome) = done();
         self.wal.as_ref().unwrap().append(group, &records, done);

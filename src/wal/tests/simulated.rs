@@ -246,9 +246,11 @@ impl Simulation {
         let payloads: Vec<_> = (first..first + count)
             .map(|index| (index, Bytes::from(payload(group, index, self.generation))))
             .collect();
+        let bodies: Vec<_> = payloads.iter().map(|(_, payload)| payload.slice(5..)).collect();
         let records: Vec<_> = payloads
             .iter()
-            .map(|(index, body)| Record { index: *index, head: &body[..5], body: &body[5..] })
+            .zip(&bodies)
+            .map(|((index, payload), body)| Record { index: *index, head: &payload[..5], body })
             .collect();
         for (index, body) in &payloads {
             life.change(group, |model| drop(model.entries.insert(*index, body.clone())));

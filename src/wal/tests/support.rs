@@ -107,6 +107,7 @@ pub(super) fn done() -> (Done, mpsc::Receiver<Outcome>) {
 pub(super) fn try_append(wal: &Wal, group: GroupId, index: u64, payload: &[u8]) -> Outcome {
     let (done, outcome) = done();
     let (head, body) = payload.split_at(payload.len() / 3);
+    let body = &Bytes::copy_from_slice(body);
     if let Some(owed) = wal.append(group, &[Record { index, head, body }], done) {
         owed.sync();
     }

@@ -115,7 +115,8 @@ fn indexes_that_do_not_follow_are_refused_and_change_nothing() {
         ));
     }
     let (done, outcome) = done();
-    let record = |index| Record { index, head: b"", body: b"x" };
+    let body = Bytes::from_static(b"x");
+    let record = |index| Record { index, head: b"", body: &body };
     wal.append(G1, &[record(4), record(6)], done);
     assert!(outcome.recv().unwrap().is_err());
     wal.purge(G1, 2, Bytes::new()).unwrap();
@@ -246,7 +247,8 @@ fn one_sync_serves_everyone_who_waits() {
         .flat_map(|index| [(G1, index), (G2, index)])
         .map(|(group, index)| {
             let (done, outcome) = done();
-            wal.append(group, &[Record { index, head: b"h", body: b"b" }], done);
+            let body = Bytes::from_static(b"b");
+            wal.append(group, &[Record { index, head: b"h", body: &body }], done);
             outcome
         })
         .collect();
@@ -267,7 +269,7 @@ fn entries_on_their_way_to_the_file_can_be_read() {
     let (wal, _) = open(dir.path(), options(SyncPolicy::Always, 4096));
     for index in 1..=300 {
         let (done, _outcome) = done();
-        let body = payload(G1, index, 0);
+        let body = Bytes::from(payload(G1, index, 0));
         wal.append(G1, &[Record { index, head: b"", body: &body }], done);
         assert_eq!(wal.read(G1, index..index + 1, 0).unwrap(), expected(G1, index..=index));
     }
@@ -283,7 +285,8 @@ fn under_other_policies_only_votes_sync() {
     let before = disk.syncs.load(Ordering::SeqCst);
     for index in 1..=100 {
         let (done, outcome) = done();
-        wal.append(G1, &[Record { index, head: b"", body: b"b" }], done);
+        let body = Bytes::from_static(b"b");
+        wal.append(G1, &[Record { index, head: b"", body: &body }], done);
         outcome.recv().unwrap().unwrap();
     }
     assert_eq!(disk.syncs.load(Ordering::SeqCst), before);
@@ -365,7 +368,7 @@ fn a_log_in_use_is_refused_and_a_closed_one_says_so() {
 fn a_panicking_callback_fails_the_log_instead_of_hanging_it() {
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = open(dir.path(), options(SyncPolicy::Always, 4096));
-    let record = Record { index: 1, head: b"", body: b"x" };
+    let record = Record { index: 1, head: b"", body: &Bytes::from_static(b"x") };
     wal.append(G1, &[record], Box::new(|_| panic!("a callback of this test")));
     while wal.failure().is_none() {
         std::thread::yield_now();
