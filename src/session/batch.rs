@@ -8,15 +8,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::limits::BYTES_KEPT_MAX;
+use super::limits::{BATCH_QUEUED_BYTES_MAX, BYTES_KEPT_MAX, LENT_BYTES_MIN};
 use super::state::ClientState;
 use crate::command;
 use crate::ids::{DbIndex, ShardId};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
 use crate::router::{Merge, continue_scan, merge};
-use crate::shard::{Commands, Lane, REPLY_BYTES_MAX, Replies, ReplyCell, Shard, put_command};
+use crate::shard::{
+    Commands, Encoded, Lane, REPLY_BYTES_MAX, Replies, ReplyCell, Shard, put_command,
+};
 
 /// Where a reply comes from.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub(super) fn join(
 struct Queue {
     lane: Lane,
     commands: Vec<u8>,
+    /// All of them, from when they are sent, if they are many. Empty otherwise.
+    lent: Bytes,
     /// Where those begin that have no reply yet, how many they are, and how many of them were asked for.
     from: usize,
     count: u32,
@@ -72,6 +77,7 @@ impl Queue {
         Self {
             lane: Lane::Read,
             commands: Vec::new(),
+            lent: Bytes::new(),
             from: 0,
             count: 0,
             asked: 0,
@@ -82,36 +88,52 @@ impl Queue {
         }
     }
 
+    /// Makes room for `bytes` of commands at once, while there are none: whoever grows copies what it has, again and again.
+    fn make_room(&mut self, bytes: usize) {
+        if self.commands.capacity() < bytes {
+            self.commands = Vec::with_capacity(bytes);
+        }
+    }
+
     /// Sends what has no reply yet.
     fn submit(&mut self, shard: &Shard) {
+        if self.commands.len() >= LENT_BYTES_MIN {
+            self.lent = std::mem::take(&mut self.commands).into();
+        }
+        let all = if self.lent.is_empty() { &self.commands[..] } else { &self.lent[..] };
         let answered = self.replies.ends.len();
-        let mut commands = Commands::new(&self.commands[self.from..]);
+        let mut commands = Commands::new(&all[self.from..]);
         let stepped = commands.by_ref().take(answered).count();
-        self.from = self.commands.len() - commands.rest().len();
+        self.from = all.len() - commands.rest().len();
         self.count = self.count.saturating_sub(u32::try_from(stepped).unwrap_or(u32::MAX));
         self.taken = 0;
         // The cell has this memory next.
         self.replies.clear();
         self.replies.bytes.shrink_to(BYTES_KEPT_MAX);
-        let (mut lane, mut asked, mut end) = (self.lane, self.count, self.commands.len());
+        let (mut lane, mut asked, mut end) = (self.lane, self.count, all.len());
         if self.asked > 0 && lane == Lane::Write {
             // The log did not take the first of the rest: a read whose reply is large. It goes by itself.
-            let mut reads = Commands::new(&self.commands[self.from..]);
+            let mut reads = Commands::new(&all[self.from..]);
             let mut leading = 0;
             while let Some(Ok(command)) = reads.next()
                 && command::lookup(command.argv[0]).is_some_and(|found| !found.is_write())
             {
                 leading += 1;
-                end = self.commands.len() - reads.rest().len();
+                end = all.len() - reads.rest().len();
             }
             if leading > 0 {
                 (lane, asked) = (Lane::Read, leading);
             } else {
-                end = self.commands.len();
+                end = all.len();
             }
         }
         self.asked = asked;
-        shard.submit(lane, &self.commands[self.from..end], asked, &self.cell);
+        let commands = if self.lent.is_empty() {
+            Encoded::Copied(&self.commands[self.from..end])
+        } else {
+            Encoded::Lent(self.lent.slice(self.from..end))
+        };
+        shard.submit(lane, commands, asked, &self.cell);
     }
 
     /// Replies that are in and not taken.
@@ -137,6 +159,7 @@ impl Queue {
 
     /// Forgets the last batch but keeps its memory, unless one huge batch made it grow.
     fn reset(&mut self) {
+        self.lent = Bytes::new();
         self.commands.clear();
         self.commands.shrink_to(BYTES_KEPT_MAX);
         self.replies.clear();
@@ -168,6 +191,8 @@ pub(super) struct Batch {
     pub(super) weight: usize,
     commands: usize,
     queued_bytes: usize,
+    /// About the bytes of the commands that are still to come.
+    pub(super) bytes_ahead: usize,
 }
 
 impl Batch {
@@ -266,6 +291,9 @@ impl Batch {
         if queue.count == 0 {
             self.active.push(shard);
             queue.lane = lane;
+            if self.bytes_ahead >= LENT_BYTES_MIN {
+                queue.make_room(self.bytes_ahead.min(BATCH_QUEUED_BYTES_MAX));
+            }
         }
         // Reads queued before a write come along: they must not see it, nor be overtaken by it.
         queue.lane = queue.lane.max(lane);

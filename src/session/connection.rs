@@ -161,6 +161,7 @@ impl Connection {
 
     /// Takes the next request of the input from `from` on, or a few; returns where the next begins.
     fn take_some(&mut self, scene: &Scene, from: usize) -> (usize, Rest) {
+        self.batch.bytes_ahead = self.input.len() - from;
         // Whoever is not authenticated yet has other limits after the next request than before it.
         if self.state.authenticated && self.state.node.looks_ahead() {
             self.take_together(scene, from)

@@ -10,6 +10,9 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 /// How many times what has arrived of a long request the input buffer may be.
 pub(super) const INPUT_GROWTH: usize = 8;
 
+/// Bytes of commands for one shard that are lent to it rather than copied.
+pub(super) const LENT_BYTES_MIN: usize = 8 * 1024;
+
 /// Commands taken into one batch; further ones of the same read wait for its replies to be written.
 pub(super) const BATCH_COMMANDS_MAX: usize = 1024;
 

@@ -113,7 +113,7 @@ impl Alone {
         let cell = ReplyCell::new();
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), argv, &mut commands);
-        self.shard.submit(Lane::Write, &commands, 1, &cell);
+        self.shard.submit(Lane::Write, (&commands).into(), 1, &cell);
         cell.take(&mut Replies::default()).await.unwrap();
     }
 
@@ -128,7 +128,7 @@ impl Alone {
         let before = replica.group.confirm().await.unwrap();
         let (cell, mut commands) = (ReplyCell::new(), Vec::new());
         put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"k", b"w"], &mut commands);
-        self.shard.submit(Lane::Write, &commands, 1, &cell);
+        self.shard.submit(Lane::Write, (&commands).into(), 1, &cell);
         let deadline = Instant::now() + PATIENCE;
         while replica.group.confirm().await.unwrap() == before {
             assert!(Instant::now() < deadline, "it is not committed");
@@ -164,7 +164,7 @@ fn ask(shard: &Shard, lane: Lane) -> Arc<ReplyCell> {
     let cell = ReplyCell::new();
     let mut commands = Vec::new();
     put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"k"], &mut commands);
-    shard.submit(lane, &commands, 1, &cell);
+    shard.submit(lane, (&commands).into(), 1, &cell);
     cell
 }
 
@@ -254,7 +254,7 @@ async fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 async fn a_shard_is_looked_after_while_reads_of_great_weight_overlap() {
     let alone = Alone::start().await;
     let cell = ReplyCell::new();
-    alone.shard.submit(Lane::Write, &large_set(), 1, &cell);
+    alone.shard.submit(Lane::Write, (&large_set()).into(), 1, &cell);
     cell.take(&mut Replies::default()).await.unwrap();
     alone.write(&[b"SET", b"k", b"v", b"PX", b"1"]).await;
     let readers = Readers::begin(&alone.shard).await;

@@ -20,7 +20,8 @@ use super::admission::growth;
 use super::inbox::{Awaited, Inbox, Taken};
 use super::limits::{PIPELINE_BYTES_MIN, REQUEST_DEADLINE, RETRY_PAUSE, SUBMISSION_BYTES_MAX};
 use super::outbox::{
-    Answered, Attempt, Lane, Leaving, Outbox, Refused, Submission, Unanswered, Waiter, overdue,
+    Answered, Attempt, Encoded, Lane, Leaving, Outbox, Refused, Submission, Unanswered, Waiter,
+    overdue,
 };
 use super::proposal::{Framed, Packet, PacketId, Stamp};
 use super::reply::{Replies, ReplyCell};
@@ -226,11 +227,17 @@ impl Front {
     }
 
     /// Queues `count` encoded commands; `cell` gets their replies, or one error for all.
-    pub(super) fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
-        if commands.len() > SUBMISSION_BYTES_MAX {
+    pub(super) fn submit(
+        &self,
+        lane: Lane,
+        commands: Encoded<'_>,
+        count: u32,
+        cell: &Arc<ReplyCell>,
+    ) {
+        if commands.bytes().len() > SUBMISSION_BYTES_MAX {
             return cell.fail(ErrorReply::TOO_LARGE);
         }
-        let grows = lane == Lane::Write && self.room() < u64::MAX && growth(commands) > 0;
+        let grows = lane == Lane::Write && self.room() < u64::MAX && growth(commands.bytes()) > 0;
         let submission = Submission { commands, count, grows, cell };
         let has_place = self.waiting.lock().outbox.submit(lane, &submission, Instant::now());
         if !has_place {
@@ -469,7 +476,8 @@ mod tests {
         let cell = ReplyCell::new();
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"b"], &mut commands);
-        let it = Submission { commands: &commands, count: 1, grows: false, cell: &cell };
+        let commands = Encoded::Copied(&commands);
+        let it = Submission { commands, count: 1, grows: false, cell: &cell };
         let mut waiting = front.waiting.lock();
         assert!(waiting.outbox.submit(Lane::Write, &it, Instant::now() + later));
         cell
@@ -596,7 +604,7 @@ mod tests {
             [(true, ErrorReply::SHARD_BUSY), (false, ErrorReply::NO_QUORUM)]
         {
             let cell = ReplyCell::new();
-            front.submit(Lane::Read, &commands, 1, &cell);
+            front.submit(Lane::Read, (&commands).into(), 1, &cell);
             front.expire(Instant::now() + REQUEST_DEADLINE, reads_take_long);
             assert_eq!(outcome(&cell).await, Some(Err(error)));
         }
@@ -653,7 +661,7 @@ mod tests {
         let value = vec![b'x'; PIPELINE_BYTES_MIN];
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"a", &value], &mut commands);
-        front.submit(Lane::Write, &commands, 1, &ReplyCell::new());
+        front.submit(Lane::Write, (&commands).into(), 1, &ReplyCell::new());
         assert!(front.may_send(1, 4));
         assert!(!front.may_send(4, 4));
     }

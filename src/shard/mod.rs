@@ -42,7 +42,7 @@ mod tests;
 
 pub use limits::{READ_WEIGHT_MAX, REPLY_BYTES_MAX};
 pub use machine::{HashRefused, StateHash};
-pub use outbox::Lane;
+pub use outbox::{Encoded, Lane};
 pub use proposal::{
     Command, Commands, MalformedProposal, Proposal, Stamp, UnknownProposal, decode, put_command,
 };

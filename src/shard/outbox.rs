@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::limits::{
@@ -31,10 +32,35 @@ pub enum Lane {
     Write,
 }
 
+/// The bytes of commands.
+#[derive(Clone, Debug)]
+pub enum Encoded<'a> {
+    /// Somebody else's: they are copied where they are to stay.
+    Copied(&'a [u8]),
+    /// Shared: they stay where they are. Dearer than a copy where they are few.
+    Lent(Bytes),
+}
+
+impl Encoded<'_> {
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Lent(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a, B: AsRef<[u8]>> From<&'a B> for Encoded<'a> {
+    fn from(bytes: &'a B) -> Self {
+        Self::Copied(bytes.as_ref())
+    }
+}
+
 /// The commands of one socket read.
 #[derive(Debug)]
 pub(super) struct Submission<'a> {
-    pub(super) commands: &'a [u8],
+    pub(super) commands: Encoded<'a>,
     pub(super) count: u32,
     /// Whether they may need more memory, where that is limited.
     pub(super) grows: bool,
@@ -217,7 +243,7 @@ impl Outbox {
     /// Queues a submission that comes at `now`. False when too much waits already.
     #[must_use]
     pub(super) fn submit(&mut self, lane: Lane, it: &Submission<'_>, now: Instant) -> bool {
-        let (length, grows) = (it.commands.len(), it.grows);
+        let (length, grows) = (it.commands.bytes().len(), it.grows);
         if self.bytes.saturating_add(length) > OUTBOX_BYTES_MAX {
             return false;
         }
@@ -243,7 +269,10 @@ impl Outbox {
                 last.waiters.clear();
                 last.grows = grows;
             }
-            last.buffer.push(it.commands, it.count);
+            match &it.commands {
+                Encoded::Copied(commands) => last.buffer.push(commands, it.count),
+                Encoded::Lent(commands) => last.buffer.push_lent(commands.clone(), it.count),
+            }
             last.waiters.push(Waiter {
                 cell: Some(Arc::clone(it.cell)),
                 commands: it.count,
@@ -546,7 +575,8 @@ mod tests {
         let cell = ReplyCell::new();
         let mut commands = Vec::new();
         put_command(Protocol::Resp2, DbIndex(0), &[b"INCR", b"a"], &mut commands);
-        let it = Submission { commands: &commands, count: 1, grows: false, cell: &cell };
+        let commands = Encoded::Copied(&commands);
+        let it = Submission { commands, count: 1, grows: false, cell: &cell };
         assert!(outbox.submit(lane, &it, now));
     }
 

@@ -441,40 +441,81 @@ fn take_key(bytes: &mut Bytes) -> Result<(DbIndex, Bytes), MalformedProposal> {
 /// Commands waiting to become a packet. Its memory is used again for the next one.
 #[derive(Debug)]
 pub(super) struct PacketBuffer {
+    /// The submissions that were copied, behind room for the packet's head.
     bytes: Vec<u8>,
+    lent: Vec<Lent>,
+    lent_bytes: usize,
     pub(super) commands: u32,
+}
+
+/// A submission that stays where it was encoded until the packet is framed.
+#[derive(Debug)]
+struct Lent {
+    /// Where among the others it belongs.
+    place: usize,
+    commands: Bytes,
 }
 
 impl PacketBuffer {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; HEADROOM], commands: 0 }
+        Self { bytes: vec![0; HEADROOM], lent: Vec::new(), lent_bytes: 0, commands: 0 }
     }
 
     /// Bytes of commands it holds.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - HEADROOM
+        self.bytes.len() - HEADROOM + self.lent_bytes
     }
 
     /// Adds a submission: `count` commands, which begin with the first byte.
     pub(super) fn push(&mut self, commands: &[u8], count: u32) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(commands);
-        if let Some(flags) = self.bytes.get_mut(start) {
-            *flags |= FLAG_BEGINS;
-        }
+        mark_beginning(&mut self.bytes[start..]);
+        self.commands += count;
+    }
+
+    /// The same, and copies it only once: into the frame.
+    pub(super) fn push_lent(&mut self, commands: Bytes, count: u32) {
+        self.lent_bytes += commands.len();
+        self.lent.push(Lent { place: self.bytes.len(), commands });
         self.commands += count;
     }
 
     /// Takes back the first submissions: `bytes` of commands, `count` in number.
     pub(super) fn cut(&mut self, bytes: usize, count: u32) {
-        self.bytes.drain(HEADROOM..HEADROOM + bytes);
+        // Where those to stay begin: `copied` are gone from before them, and some that were lent.
+        let (mut copied, mut left, mut gone) = (0, bytes, 0);
+        for Lent { place, commands } in &self.lent {
+            let before = (place - HEADROOM - copied).min(left);
+            (copied, left) = (copied + before, left - before);
+            if left < commands.len().max(1) {
+                break;
+            }
+            left -= commands.len();
+            self.lent_bytes -= commands.len();
+            gone += 1;
+        }
+        copied += left;
+        self.bytes.drain(HEADROOM..HEADROOM + copied);
+        self.lent.drain(..gone);
+        self.lent.iter_mut().for_each(|lent| lent.place -= copied);
         self.commands -= count;
     }
 
     /// Its commands behind [`HEADROOM`], copied to memory of just their size: the log's tail keeps that
     /// for long, and a buffer's spare room would be pinned with it.
     pub(super) fn frame(&self) -> Framed {
-        Framed { bytes: Bytes::copy_from_slice(&self.bytes), commands: self.commands }
+        let mut bytes = Vec::with_capacity(self.bytes.len() + self.lent_bytes);
+        let mut copied = 0;
+        for Lent { place, commands } in &self.lent {
+            bytes.extend_from_slice(&self.bytes[copied..*place]);
+            copied = *place;
+            let start = bytes.len();
+            bytes.extend_from_slice(commands);
+            mark_beginning(&mut bytes[start..]);
+        }
+        bytes.extend_from_slice(&self.bytes[copied..]);
+        Framed { bytes: bytes.into(), commands: self.commands }
     }
 
     /// Empties it for the next packet, giving back memory that one huge packet made it grow to.
@@ -484,7 +525,16 @@ impl PacketBuffer {
         if self.bytes.capacity() > KEPT_BYTES_MAX {
             self.bytes.shrink_to(HEADROOM);
         }
+        self.lent.clear();
+        self.lent_bytes = 0;
         self.commands = 0;
+    }
+}
+
+/// Says that a submission begins with `commands`.
+fn mark_beginning(commands: &mut [u8]) {
+    if let Some(flags) = commands.first_mut() {
+        *flags |= FLAG_BEGINS;
     }
 }
 
@@ -662,6 +712,40 @@ mod tests {
         let packet = within.packet(packet(1).id, 1);
         let error = MalformedProposal("submission").into();
         assert_eq!(packet.check(|_| true), Err(error), "it begins within one");
+    }
+
+    /// Copied or lent, in whatever order: the packet is the same, also when its first submissions are taken back.
+    #[test]
+    fn a_packet_does_not_say_which_submissions_were_lent() {
+        let submissions: Vec<Vec<u8>> = (1..=5)
+            .map(|length| {
+                let mut submission = Vec::new();
+                let word = vec![b'x'; length];
+                put_command(Protocol::Resp2, DbIndex(0), &[b"ECHO", &word], &mut submission);
+                submission
+            })
+            .collect();
+        for lent in 0..1_u32 << submissions.len() {
+            for cut in 0..=submissions.len() {
+                let (mut mixed, mut copied) = (PacketBuffer::new(), PacketBuffer::new());
+                for (number, submission) in submissions.iter().enumerate() {
+                    copied.push(submission, 1);
+                    if lent >> number & 1 == 1 {
+                        mixed.push_lent(submission.clone().into(), 1);
+                    } else {
+                        mixed.push(submission, 1);
+                    }
+                }
+                let bytes = submissions[..cut].iter().map(Vec::len).sum();
+                for buffer in [&mut mixed, &mut copied] {
+                    buffer.cut(bytes, u32::try_from(cut).unwrap());
+                }
+                assert_eq!(mixed.len(), copied.len(), "{lent:b} {cut}");
+                let (mixed, copied) = (mixed.frame(), copied.frame());
+                assert_eq!(mixed.body(), copied.body(), "{lent:b} {cut}");
+                assert_eq!(mixed.commands, copied.commands);
+            }
+        }
     }
 
     /// A padded varint is none that any version wrote.

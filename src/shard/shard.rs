@@ -19,7 +19,7 @@ use super::forward::Forward;
 use super::front::Front;
 use super::limits::HASH_PAUSE;
 use super::machine::{HashRefused, ShardMachine, StateHash};
-use super::outbox::Lane;
+use super::outbox::{Encoded, Lane};
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::reply::ReplyCell;
@@ -264,9 +264,9 @@ impl Shard {
     }
 
     /// Queues commands (encoded by [`put_command`](super::put_command)); `cell` gets their replies, or one error for all.
-    pub fn submit(&self, lane: Lane, commands: &[u8], count: u32, cell: &Arc<ReplyCell>) {
+    pub fn submit(&self, lane: Lane, commands: Encoded<'_>, count: u32, cell: &Arc<ReplyCell>) {
         match lane {
-            Lane::Stale => self.reads.run_stale(commands, count, cell),
+            Lane::Stale => self.reads.run_stale(commands.bytes(), count, cell),
             Lane::Read | Lane::Write => self.front.submit(lane, commands, count, cell),
         }
     }

@@ -308,7 +308,7 @@ async fn clients_of_a_refused_packet_are_told_at_once() {
     let cell = ReplyCell::new();
     let mut commands = Vec::new();
     put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"key", b"v"], &mut commands);
-    shard.submit(Lane::Write, &commands, 1, &cell);
+    shard.submit(Lane::Write, (&commands).into(), 1, &cell);
     let taken = cell.take(&mut Replies::default()).await;
     assert_eq!(taken, Err(ErrorReply::PACKET_REFUSED));
     running.abort();
@@ -357,7 +357,7 @@ fn submit_read(shard: &Shard) -> Arc<ReplyCell> {
     let cell = ReplyCell::new();
     let mut commands = Vec::new();
     put_command(Protocol::Resp2, DbIndex(0), &[b"GET", b"key"], &mut commands);
-    shard.submit(Lane::Read, &commands, 1, &cell);
+    shard.submit(Lane::Read, (&commands).into(), 1, &cell);
     cell
 }
 
@@ -538,7 +538,7 @@ async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {
     let cell = ReplyCell::new();
     let mut commands = Vec::new();
     put_command(Protocol::Resp2, DbIndex(0), &[b"SET", b"key", b"value"], &mut commands);
-    shard.submit(Lane::Write, &commands, 1, &cell);
+    shard.submit(Lane::Write, (&commands).into(), 1, &cell);
     let mut replies = Replies::default();
     cell.take(&mut replies).await.unwrap();
     running.abort();

@@ -105,6 +105,29 @@ fn a_large_read_behind_a_write_is_refused_and_costs_no_replica_its_memory() {
     }
 }
 
+/// What is left of a pipeline whose commands were lent to the shard, because they are long, is sent again in parts.
+#[test]
+fn long_commands_before_large_replies_are_done_once() {
+    let cluster = cluster_with_a_large_value(None);
+    let leader = cluster.leader_of("large");
+    let long = "y".repeat(20 * 1024);
+    for index in [leader, (leader + 1) % 3] {
+        let mut client = cluster.client(index);
+        client.set_timeout(PATIENCE);
+        let mut pipeline = request(&["DEL", "long"]);
+        for _ in 0..30 {
+            pipeline.extend(request(&["APPEND", "long", &long]));
+            pipeline.extend(request(&["GET", "large"]));
+        }
+        client.send_raw(&pipeline).unwrap();
+        assert!(matches!(client.read().unwrap(), Value::Integer(_)));
+        for times in 1..=30 {
+            assert_eq!(client.read().unwrap(), Value::Integer(times * 20 * 1024));
+            assert_eq!(client.read().unwrap().text().len(), MIB);
+        }
+    }
+}
+
 /// Parts of several pipelines, and of one with other commands between, come in order.
 #[test]
 fn large_replies_in_parts_keep_the_order_of_their_pipeline() {
