@@ -98,7 +98,12 @@ impl Queue {
     /// Sends what has no reply yet.
     fn submit(&mut self, shard: &Shard) {
         if self.commands.len() >= LENT_BYTES_MIN {
-            self.lent = std::mem::take(&mut self.commands).into();
+            let mut commands = std::mem::take(&mut self.commands);
+            // What lends them counts their length, and they hold all that was made for them.
+            if commands.capacity() / 2 > commands.len() {
+                commands.shrink_to_fit();
+            }
+            self.lent = commands.into();
         }
         let all = if self.lent.is_empty() { &self.commands[..] } else { &self.lent[..] };
         let answered = self.replies.ends.len();
@@ -193,6 +198,7 @@ pub(super) struct Batch {
     queued_bytes: usize,
     /// About the bytes of the commands that are still to come.
     pub(super) bytes_ahead: usize,
+    has_made_room: bool,
 }
 
 impl Batch {
@@ -291,8 +297,11 @@ impl Batch {
         if queue.count == 0 {
             self.active.push(shard);
             queue.lane = lane;
-            if self.bytes_ahead >= LENT_BYTES_MIN {
-                queue.make_room(self.bytes_ahead.min(BATCH_QUEUED_BYTES_MAX));
+            // For one shard, which mostly is the only one; and a single command that is longer finds its own room.
+            if (LENT_BYTES_MIN..BATCH_QUEUED_BYTES_MAX).contains(&self.bytes_ahead)
+                && !std::mem::replace(&mut self.has_made_room, true)
+            {
+                queue.make_room(self.bytes_ahead);
             }
         }
         // Reads queued before a write come along: they must not see it, nor be overtaken by it.
@@ -327,6 +336,7 @@ impl Batch {
         state.node.counters().count_commands(self.commands);
         self.commands = 0;
         self.queued_bytes = 0;
+        self.has_made_room = false;
         self.readable.clear();
         self.weight = 0;
         if self.parts.is_empty() {
@@ -458,5 +468,40 @@ impl Batch {
 
     fn next(&mut self, shard: ShardId) -> Result<&[u8], ErrorReply> {
         self.next_run(shard, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the queues of `batch` have allocated for commands.
+    fn made(batch: &Batch) -> usize {
+        batch.queues.iter().flatten().map(|queue| queue.commands.capacity()).sum()
+    }
+
+    /// An MSET over 64 shards made room for all of it 64 times, and an idle connection kept 16 KiB of each.
+    #[test]
+    fn room_for_what_is_ahead_is_made_once() {
+        let value = [b'x'; 1000];
+        let mut batch = Batch { bytes_ahead: 1000 * 1000, ..Batch::default() };
+        for _ in 0..4 {
+            for shard in 0..64 {
+                let argv: [&[u8]; 3] = [b"SET", b"key", &value];
+                batch.queue(ShardId(shard), Lane::Write, Protocol::Resp2, DbIndex(0), &argv);
+            }
+        }
+        assert!(made(&batch) >= batch.bytes_ahead);
+        assert!(made(&batch) <= batch.bytes_ahead + 2 * batch.queued_bytes, "{}", made(&batch));
+    }
+
+    /// It was given a mebibyte, which it outgrew by its envelope, and held twice as much.
+    #[test]
+    fn a_long_command_finds_its_own_room() {
+        let value = vec![b'x'; BATCH_QUEUED_BYTES_MAX];
+        let mut batch = Batch { bytes_ahead: value.len() + 40, ..Batch::default() };
+        let argv: [&[u8]; 3] = [b"SET", b"key", &value];
+        batch.queue(ShardId(0), Lane::Write, Protocol::Resp2, DbIndex(0), &argv);
+        assert!(made(&batch) < value.len() + 1000, "{}", made(&batch));
     }
 }

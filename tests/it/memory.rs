@@ -108,6 +108,9 @@ fn a_large_read_behind_a_write_is_refused_and_costs_no_replica_its_memory() {
 /// What is left of a pipeline whose commands were lent to the shard, because they are long, is sent again in parts.
 #[test]
 fn long_commands_before_large_replies_are_done_once() {
+    const TIMES: usize = 6;
+    /// More than the replies of one packet have room for.
+    const READS: usize = 20;
     let cluster = cluster_with_a_large_value(None);
     let leader = cluster.leader_of("large");
     let long = "y".repeat(20 * 1024);
@@ -115,15 +118,19 @@ fn long_commands_before_large_replies_are_done_once() {
         let mut client = cluster.client(index);
         client.set_timeout(PATIENCE);
         let mut pipeline = request(&["DEL", "long"]);
-        for _ in 0..30 {
+        for _ in 0..TIMES {
+            // Both in what one read of the connection has room for, so that they are one submission.
             pipeline.extend(request(&["APPEND", "long", &long]));
-            pipeline.extend(request(&["GET", "large"]));
+            pipeline.extend(request(&["GET", "large"]).repeat(READS));
         }
         client.send_raw(&pipeline).unwrap();
         assert!(matches!(client.read().unwrap(), Value::Integer(_)));
-        for times in 1..=30 {
-            assert_eq!(client.read().unwrap(), Value::Integer(times * 20 * 1024));
-            assert_eq!(client.read().unwrap().text().len(), MIB);
+        for times in 1..=TIMES {
+            let all = i64::try_from(times * long.len()).unwrap();
+            assert_eq!(client.read().unwrap(), Value::Integer(all));
+            for _ in 0..READS {
+                assert_eq!(client.read().unwrap().text().len(), MIB);
+            }
         }
     }
 }
