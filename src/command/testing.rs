@@ -59,8 +59,8 @@ pub(crate) struct Pops<'a> {
 }
 
 impl Pops<'_> {
-    /// Whether nearly all elements go, all or more than there are, the same go in the same order, and the collection goes
-    /// with its last one. Returns what went first.
+    /// Whether nearly all elements go, all or more than there are, the same go in the same order, the collection goes with
+    /// its last one, and a snapshot is handed one that goes. Returns what went first.
     ///
     /// # Panics
     /// When it is otherwise.
@@ -73,7 +73,10 @@ impl Pops<'_> {
             let mut bench = Bench::default();
             let filled = bench.run_line(&format!("{} k {}", self.fill, elements.join(" ")));
             assert_eq!(filled.compact(), format!(":{ELEMENTS}"), "{}", self.fill);
+            assert!(bench.keyspace.begin_snapshot());
             let popped = bench.run_line(&format!("{} k {count}", self.pop)).compact();
+            let is_copied = bench.keyspace.snapshot_kept_bytes() > 0;
+            assert_eq!(is_copied, count < ELEMENTS, "{} {count}: what goes whole is not", self.pop);
             (popped, bench.run_line(&format!("{} k", self.count)).compact())
         });
         let [(nearly_all, one_left), (all, none_left), more] = &popped;

@@ -1,9 +1,9 @@
 //! LPOP and RPOP: remove elements from an end of a list and return them.
 
-use crate::command::count::parse_count;
+use crate::command::count::{is_all_of_large, parse_count};
 use crate::command::prelude::*;
 use crate::command::weight;
-use crate::keyspace::{End, VALUE_PARTS_SMALL_MAX};
+use crate::keyspace::{End, List};
 
 pub(super) const LPOP: DataCommand = DataCommand::write(&LPOP_SPEC, lpop).weighed(weight::counted);
 pub(super) const RPOP: DataCommand = DataCommand::write(&RPOP_SPEC, rpop).weighed(weight::counted);
@@ -47,12 +47,13 @@ fn pop<'k>(
         return Err(args.wrong_number());
     }
     let count = args.next().map(parse_count).transpose()?;
+    let len = || Ok(keyspace.list(context.at, key)?.map(List::len));
+    if is_all_of_large(count, len)? {
+        return Ok(pop_all(keyspace, key, context, end));
+    }
     let Some(list) = keyspace.list_mut(context.at, key)? else {
         return Ok(if count.is_some() { Reply::NullArray } else { Reply::Null });
     };
-    if count.is_some_and(|count| count >= list.len()) && list.len() > VALUE_PARTS_SMALL_MAX {
-        return Ok(pop_all(keyspace, key, context, end));
-    }
     let reply = match count {
         Some(count) => {
             let count = count.min(list.len());
@@ -81,8 +82,8 @@ fn pop_all<'k>(keyspace: &'k mut Keyspace, key: Key<'_>, context: &Context, end:
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::command::testing::{Pops, check};
+    use crate::keyspace::VALUE_PARTS_SMALL_MAX;
 
     /// faults.md B4.
     #[test]

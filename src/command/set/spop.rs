@@ -1,9 +1,9 @@
 //! SPOP: remove random members from a set and return them.
 
-use crate::command::count::parse_count;
+use crate::command::count::{is_all_of_large, parse_count};
 use crate::command::prelude::*;
 use crate::command::weight;
-use crate::keyspace::VALUE_PARTS_SMALL_MAX;
+use crate::keyspace::Set;
 
 pub(super) const SPOP: DataCommand = DataCommand::write(&SPEC, spop).weighed(weight::counted);
 
@@ -28,20 +28,20 @@ fn spop<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) 
         return Err(ErrorReply::SYNTAX);
     }
     let count = args.next().map(parse_count).transpose()?;
+    let len = || Ok(keyspace.set(context.at, key)?.map(Set::len));
+    if is_all_of_large(count, len)? {
+        return Ok(pop_all(keyspace, key, context));
+    }
     let Some(set) = keyspace.set_mut(context.at, key)? else {
         return Ok(if count.is_some() { Reply::Set(Vec::new()) } else { Reply::Null });
     };
-    let len = set.len();
-    if count.is_some_and(|count| count >= len) && len > VALUE_PARTS_SMALL_MAX {
-        return Ok(pop_all(keyspace, key, context));
-    }
     // The order of the set and the bits of the log entry choose: every replica removes the same members.
     let reply = match count {
         Some(count) => {
             let taken = set.take_picked(count, |len| context.random_below(len));
             Reply::Set(taken.into_iter().map(Reply::bulk).collect())
         }
-        None => set.take_nth(context.random_below(len)).map_or(Reply::Null, Reply::bulk),
+        None => set.take_nth(context.random_below(set.len())).map_or(Reply::Null, Reply::bulk),
     };
     keyspace.remove_if_empty(context.at, key);
     Ok(reply)

@@ -1,9 +1,9 @@
 //! ZPOPMIN and ZPOPMAX: remove the members with the lowest or highest scores and return them.
 
-use crate::command::count::parse_count;
+use crate::command::count::{is_all_of_large, parse_count};
 use crate::command::prelude::*;
 use crate::command::weight;
-use crate::keyspace::{Extreme, VALUE_PARTS_SMALL_MAX};
+use crate::keyspace::{Extreme, ZSet};
 
 pub(super) const ZPOPMIN: DataCommand =
     DataCommand::write(&ZPOPMIN_SPEC, zpopmin).weighed(weight::counted);
@@ -48,12 +48,13 @@ fn pop<'k>(
         return Err(ErrorReply::SYNTAX);
     }
     let count = args.next().map(parse_count).transpose()?;
+    let len = || Ok(keyspace.zset(context.at, key)?.map(ZSet::len));
+    if is_all_of_large(count, len)? {
+        return Ok(pop_all(keyspace, key, context, from));
+    }
     let Some(zset) = keyspace.zset_mut(context.at, key)? else {
         return Ok(Reply::Array(Vec::new()));
     };
-    if count.is_some_and(|count| count >= zset.len()) && zset.len() > VALUE_PARTS_SMALL_MAX {
-        return Ok(pop_all(keyspace, key, context, from));
-    }
     let popped = zset.pop_many(count.unwrap_or(1), from).into_iter();
     let popped = popped.map(|(member, score)| (Reply::bulk(member), Reply::Double(score)));
     let reply = match count {
