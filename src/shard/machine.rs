@@ -13,7 +13,7 @@
 //! left of one whose replica has ended, or that a panic has cut off, stays a part: nobody reads such a state any more.
 
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{DerefMut, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -302,11 +302,14 @@ impl ShardMachine {
                     waits += 1;
                     continue 'anew;
                 }
-                if let Some(keyspace) = state.keyspace.digest_step(HASH_STEP_BYTES) {
+                let digest = state.keyspace.digest_step(HASH_STEP_BYTES);
+                if digest.is_some() {
                     state.digest = None;
+                }
+                free_buried(state);
+                if let Some(keyspace) = digest {
                     return Ok(StateHash { keyspace, ..begun });
                 }
-                drop(state);
                 pause();
             }
         }
@@ -432,7 +435,7 @@ impl StateMachine for ShardMachine {
         }
         state.snapshot = None;
         let flushed = state.keyspace.abort_snapshot();
-        // It may hold a whole flushed database.
+        // It may hold a whole flushed database, and all that went.
         drop(state);
         drop(long);
         drop(flushed);
@@ -473,12 +476,7 @@ fn snapshot_step(
             SnapshotProgress::Done
         }
     };
-    // What was flushed meanwhile.
-    let buried = state.keyspace.take_graveyard();
-    drop(guard);
-    if !buried.is_empty() {
-        free_elsewhere(buried);
-    }
+    free_buried(guard);
     progress
 }
 
@@ -501,6 +499,11 @@ impl RestOfEntry {
 fn end_entry(mut state: StateMut, now: &AtomicU64) {
     state.is_unfit = false;
     now.store(state.now.0, Ordering::Release);
+    free_buried(state);
+}
+
+/// Gives the state back, and then frees what has gone from it.
+fn free_buried(mut state: impl DerefMut<Target = State>) {
     let buried = state.keyspace.take_graveyard();
     drop(state);
     if !buried.is_empty() {
@@ -582,6 +585,36 @@ mod tests {
         assert!(pauses >= 4, "{pauses}");
         assert_eq!(hash, Ok(before));
         assert_ne!(hash_of(&machine), before);
+    }
+
+    /// It stayed in memory until the next entry.
+    #[test]
+    fn what_goes_while_it_is_hashed_is_freed_with_the_hash() {
+        let machine = machine_with(b"v");
+        let members: Vec<Vec<u8>> = (0..50_000_u32).map(|it| it.to_le_bytes().to_vec()).collect();
+        let add: Vec<&[u8]> =
+            [&b"SADD"[..], b"{a}s"].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
+        let mut index = 0;
+        let mut apply = |argv: &[&[u8]]| {
+            index += 1;
+            let mut packet = packet_of(body(argv), 1);
+            packet.id.sequence = index;
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
+        };
+        apply(&add);
+        let before = hash_of(&machine);
+        let mut pauses = 0;
+        let hash = machine.hash(|| {
+            pauses += 1;
+            if pauses == 1 {
+                apply(&[b"DEL", b"{a}s"]);
+            }
+        });
+        assert!(pauses > 1, "it was handed over");
+        assert_eq!(hash, Ok(before));
+        assert!(machine.state.write().keyspace.take_graveyard().is_empty());
     }
 
     #[test]
