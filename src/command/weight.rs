@@ -31,18 +31,17 @@ pub fn weight(invocation: &Invocation<'_>, keyspace: &Keyspace, at: At) -> usize
     argv.len().saturating_add(elements).saturating_add(kept)
 }
 
-/// Elements at the keys of a write that a running snapshot first copies, of all that it may not have yet; not where the
-/// command removes or replaces values, which are handed over to it.
+/// Elements at the keys of a write that a running snapshot first copies, of all that it may not have yet: where the command
+/// removes or replaces values, of those that are not handed over to it. What lies beside them is not counted.
 #[cold]
 fn kept_for_snapshot(invocation: &Invocation<'_>, keyspace: &Keyspace, db: DbIndex) -> usize {
     let Invocation { command, argv, .. } = invocation;
     let hands_over = |flag: &KeyFlag| matches!(flag, KeyFlag::Rm | KeyFlag::Ow);
-    if command.spec.keys.iter().all(|keys| keys.flags.iter().any(hands_over)) {
-        return 0;
-    }
+    let all_go = command.spec.keys.iter().all(|keys| keys.flags.iter().any(hands_over));
+    let copied = if all_go { Keyspace::value_to_copy } else { Keyspace::value_to_keep };
     let Ok(positions) = command.spec.key_positions(argv) else { return 0 };
     let keys = positions.iter().filter_map(|&position| argv.get(position));
-    let values = keys.filter_map(|key| keyspace.value_to_keep(db, key));
+    let values = keys.filter_map(|key| copied(keyspace, db, key));
     values.map(elements_of).fold(0, usize::saturating_add)
 }
 
@@ -117,7 +116,6 @@ mod tests {
         for id in 1..=300 {
             bench.run_line(&format!("XADD y {id} f v"));
         }
-        let at = At::new(bench.db, bench.now);
         let rows = [
             ("GET t", 2),
             ("SADD s a b", 4),
@@ -170,7 +168,39 @@ mod tests {
             ("XADD y MINID x * f v", 7),
             ("XADD none MAXLEN 0 * f v", 7),
         ];
-        for (line, expected) in rows {
+        assert_weights(&bench, &rows);
+    }
+
+    /// A command of many keys copied 1.2 s' worth of small lists where hearts beat: it weighed its words.
+    #[test]
+    fn what_a_snapshot_copies_is_weighed() {
+        let mut bench = Bench::default();
+        bench.run_line("RPUSH {t}few a b c d e");
+        bench.run_line(&format!("RPUSH {{t}}many {}", "a ".repeat(1000).trim_end()));
+        bench.run_line("SETRANGE {t}long 25599 x");
+        assert_weights(&bench, &[("DEL {t}few", 2), ("RPUSH {t}few a", 3)]);
+        assert!(bench.keyspace.begin_snapshot());
+        let rows = [
+            ("DEL {t}few", 2 + 5),
+            ("UNLINK {t}many {t}few {t}none", 4 + 5),
+            ("DEL {t}many {t}long", 3),
+            ("MSET {t}few v {t}many v", 5 + 5),
+            ("SETEX {t}few 9 v", 4 + 5),
+            ("RPUSH {t}many b", 3 + 1000),
+            ("RPUSH {t}few b", 3 + 5),
+            ("APPEND {t}long y", 3 + 100 + 100),
+            ("LLEN {t}many", 2),
+        ];
+        assert_weights(&bench, &rows);
+        bench.run_line("SET {t}new v");
+        let rows = [("RPUSH {t}few b", 3), ("DEL {t}few", 2), ("RPUSH {t}many b", 3 + 1000)];
+        assert_weights(&bench, &rows);
+    }
+
+    #[track_caller]
+    fn assert_weights(bench: &Bench, rows: &[(&str, usize)]) {
+        let at = At::new(bench.db, bench.now);
+        for &(line, expected) in rows {
             let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             let command = lookup(argv[0]).unwrap();
             let invocation = Invocation::new(command, &argv);

@@ -67,6 +67,11 @@ impl Graveyard {
         &self.entries[self.entries.len() - 1].value
     }
 
+    /// Takes entries of whatever size.
+    pub(super) fn keep_entries(&mut self, entries: impl Iterator<Item = Entry>) {
+        self.entries.extend(entries);
+    }
+
     /// Takes all that `other` holds.
     pub(super) fn absorb(&mut self, other: Self) {
         self.databases.extend(other.databases);

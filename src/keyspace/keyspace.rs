@@ -145,7 +145,8 @@ impl Keyspace {
     }
 
     /// Removes the entry of `key`; whether there was one, and it had not expired. It is freed here, or kept for
-    /// [`Keyspace::take_graveyard`] where that takes long; a running snapshot that needs a large one keeps it until then.
+    /// [`Keyspace::take_graveyard`] where that takes long. A running snapshot that needs a large one has it first, until that is
+    /// written.
     pub fn remove(&mut self, at: At, key: Key<'_>) -> bool {
         self.slot_mut(at.db(), key).is_some_and(|slot| slot.remove(key.bytes(), at.now()))
     }

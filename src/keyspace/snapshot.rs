@@ -3,11 +3,11 @@
 //! [`Keyspace::begin_snapshot`] marks the moment. [`Keyspace::snapshot_step`], called again and again, writes
 //! out so many bytes that were not written yet, be it a part of a value. A change of a bucket that is still to be
 //! written first keeps the bucket's bytes aside (in `Keyspace::slot_mut`, the one way to every change), and the next
-//! steps hand them on. A flushed database is handed to the snapshot whole. So no process is forked, and nobody waits for
-//! more than a bucket of small values (at most 1792 of [`SMALL_BYTES_MAX`]) and the one value that changes in place.
-//! Dragonfly's snapshots work by the same idea.
+//! steps hand them on. A flushed database is handed to the snapshot whole. So no process is forked, and a change waits for no
+//! more than a bucket of small values (at most 1792, each of [`SMALL_BYTES_MAX`] and [`SMALL_PARTS_MAX`]) and the value itself
+//! if it changes in place; a command of many keys, for that of each. Dragonfly's snapshots work by the same idea.
 //!
-//! *Large values.* Those beside the one that changes are not copied but noted, and written before the walk goes on. One that
+//! *Large values* have more bytes or more parts than that. Those beside the one that changes are not copied but noted, and written before the walk goes on. One that
 //! goes (deleted, replaced, expired, popped whole) is handed to the snapshot itself, which writes what it does not have of it
 //! step by step and lets it be freed then: nothing is copied, and its memory is in use until then. [`Past`] is where this is
 //! decided.
@@ -82,6 +82,9 @@ pub(super) const RECORD_END: u8 = 0xff;
 /// The longest entry that is copied because another one of its bucket changes, in bytes. (In tests, what is large and what
 /// takes more than one block is small enough to be common.)
 const SMALL_BYTES_MAX: usize = if cfg!(test) { 64 } else { 4096 };
+
+/// The most parts of such an entry: those are spelled one by one, and to note it takes as long as a few dozen.
+const SMALL_PARTS_MAX: usize = if cfg!(test) { 8 } else { 64 };
 
 /// The length of the blocks in which bytes are kept aside.
 const KEPT_BLOCK_BYTES: usize = if cfg!(test) { 256 } else { 256 * 1024 };
@@ -262,6 +265,11 @@ impl Keyspace {
         lacks_it.then_some(&entry.value)
     }
 
+    /// As [`Keyspace::value_to_keep`], where the value goes: most are handed over, and only small ones copied even so.
+    pub fn value_to_copy(&self, db: DbIndex, key: &[u8]) -> Option<&Value> {
+        self.value_to_keep(db, key).filter(|value| may_be_small(value))
+    }
+
     /// Appends to `out` what changed since the last step and then further entries, or parts of one, until they make up
     /// `budget_bytes`; exceeded by the head and the end of a record at most. A step that is not the last makes
     /// progress always.
@@ -324,9 +332,7 @@ impl Keyspace {
                 graveyard.bury(Some(database));
             }
         }
-        for (_, entry) in gone {
-            graveyard.bury_entry(entry);
-        }
+        graveyard.keep_entries(gone.into_iter().map(|(_, entry)| entry));
         graveyard
     }
 
@@ -606,6 +612,16 @@ impl Walk {
     }
 }
 
+/// Whether an entry of `value` is small, as far as that is known before it is spelled.
+fn may_be_small(value: &Value) -> bool {
+    match value {
+        Value::Str(string) => string.len() <= SMALL_BYTES_MAX,
+        Value::List(_) | Value::Hash(_) | Value::Set(_) | Value::ZSet(_) | Value::Stream(_) => {
+            value.parts() <= SMALL_PARTS_MAX
+        }
+    }
+}
+
 /// How many entries of a bucket that it does not have whole the snapshot of this number has.
 fn has_of(bucket: &Bucket, number: u32, part: usize) -> usize {
     if bucket.saved_in == number + 1 { part } else { 0 }
@@ -765,6 +781,9 @@ impl Purpose {
         (db, slot): (DbIndex, Slot),
         entry: &Entry,
     ) -> bool {
+        if !may_be_small(&entry.value) {
+            return false;
+        }
         let mut cursor = Cursor::default();
         match self {
             Self::Bytes(_) => {
@@ -865,7 +884,9 @@ impl Kept {
 fn blocks_of(entry: &Entry, mut cursor: Cursor) -> Vec<Vec<u8>> {
     let mut blocks = Vec::new();
     loop {
-        let mut block = Vec::with_capacity(KEPT_BLOCK_BYTES);
+        // Most have one block, and a short one.
+        let capacity = if blocks.is_empty() { SMALL_BYTES_MAX } else { KEPT_BLOCK_BYTES };
+        let mut block = Vec::with_capacity(capacity);
         let mut window = Window::new(&mut block, KEPT_BLOCK_BYTES - 1);
         let is_whole = entry.put(Spelling::Snapshot, &mut cursor, &mut window);
         if is_whole {

@@ -253,7 +253,8 @@ impl SlotTable {
 
 /// The right to change the key of one hash in one slot.
 ///
-/// Only the keyspace hands it out, after it has kept what a running snapshot still needs.
+/// Only the keyspace hands it out, after a running snapshot has the rest of the bucket. What becomes of the entry itself, its
+/// [`Past`] is told.
 #[derive(Debug)]
 pub(super) struct SlotMut<'a> {
     pub(super) counts: &'a mut Counts,
