@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::protection;
 use crate::node::{Arrival, Node};
 use crate::resp::{ErrorReply, Protocol, Reply, encode};
-use crate::session::{self, Door};
+use crate::session::{self, Door, Socket};
 use crate::stdx::log_limit::LogLimit;
 
 /// Pause after the system refused a connection (no file descriptors, no memory): retrying at once would only
@@ -63,21 +63,36 @@ pub(super) async fn pause(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-/// Lets one client in.
+/// Lets one client in that came by TCP.
 pub(super) fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<Node>) {
-    let node = Arc::clone(node);
     let Ok(local) = stream.local_addr() else { return };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    if let Err(error) = keep_alive(&stream, node.config().options().tcp_keepalive) {
+        tracing::debug!(%error, "cannot set TCP keepalive");
+    }
+    let_in(stream, Ends { peer, local }, door, node);
+}
+
+/// The addresses of a connection's two ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// The address it came to.
+    pub local: SocketAddr,
+}
+
+/// Lets one client in, whatever its socket: it is served by a task of this runtime, or turned away and told why.
+pub fn let_in<S: Socket + 'static>(socket: S, ends: Ends, door: Door, node: &Arc<Node>) {
+    let Ends { peer, local } = ends;
+    let node = Arc::clone(node);
     let options = node.config().options();
     if protection::refuses(&options, peer.ip()) {
         node.clients().count_rejected();
-        tokio::spawn(turn_away(stream, ErrorReply::PROTECTED_MODE));
+        tokio::spawn(turn_away(socket, ErrorReply::PROTECTED_MODE));
         return;
-    }
-    if let Err(error) = keep_alive(&stream, options.tcp_keepalive) {
-        tracing::debug!(%error, "cannot set TCP keepalive");
     }
     let arrival = Arrival {
         peer,
@@ -87,14 +102,14 @@ pub(super) fn admit(stream: TcpStream, peer: SocketAddr, door: Door, node: &Arc<
         is_stranger: options.requirepass.is_set(),
     };
     let Some(guard) = node.clients().enter(arrival, options.maxclients as usize) else {
-        tokio::spawn(turn_away(stream, ErrorReply::MAX_CLIENTS));
+        tokio::spawn(turn_away(socket, ErrorReply::MAX_CLIENTS));
         return;
     };
     let client = Arc::clone(&guard.client);
     let serving = tokio::spawn(async move {
         let client = Arc::clone(&guard.client);
         // Ends with the runtime when the node stops; watching for that would cost every command a poll.
-        if let Err(error) = session::serve(stream, node, client).await {
+        if let Err(error) = session::serve(socket, node, client).await {
             tracing::debug!(%peer, %error, "a client's connection broke");
         }
         drop(guard);
@@ -116,10 +131,10 @@ fn keep_alive(stream: &TcpStream, idle: Option<Duration>) -> io::Result<()> {
 }
 
 /// Tells a client why it is not let in. That waits for nobody: a fresh connection takes as much at once.
-pub(super) async fn turn_away(mut stream: TcpStream, why: ErrorReply) {
+pub(super) async fn turn_away(mut socket: impl Socket, why: ErrorReply) {
     let mut out = Vec::new();
     encode(&Reply::Error(why), Protocol::Resp2, &mut out);
-    if let Err(error) = stream.write_all(&out).await {
+    if let Err(error) = socket.write_all(&out).await {
         tracing::debug!(%error, "a client turned away did not wait for the reason");
     }
 }
@@ -130,6 +145,7 @@ mod tests {
 
     use super::*;
     use crate::node::testing::TestNode;
+    use crate::session::memory_socket::MemorySocket;
 
     /// What a client is told that comes from `peer` and says PING.
     async fn greet(node: &Arc<Node>, peer: [u8; 4]) -> String {
@@ -157,6 +173,31 @@ mod tests {
         assert_eq!(greet(node, [192, 0, 2, 1]).await, "+PONG\r\n+OK\r\n");
         node.set_config(&[(b"protected-mode", b"yes"), (b"requirepass", b"pw")]).unwrap();
         assert!(greet(node, [192, 0, 2, 1]).await.starts_with("-NOAUTH "));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_is_let_in_has_a_place_until_it_leaves() {
+        // One is the test node's own.
+        let test = TestNode::start(&["--maxclients", "2"]).await;
+        let node = &test.started.node;
+        let let_in = || {
+            let (socket, client) = MemorySocket::pair(1024);
+            let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
+            let local = SocketAddr::from(([127, 0, 0, 1], 6379));
+            super::let_in(socket, Ends { peer, local }, Door::Plain, node);
+            client
+        };
+        for _ in 0..2 {
+            let (mut first, mut second) = (let_in(), let_in());
+            assert_eq!(node.clients().count(), 2);
+            let mut reply = String::new();
+            second.read_to_string(&mut reply).await.unwrap();
+            assert_eq!(reply, "-ERR max number of clients reached\r\n");
+            reply.clear();
+            first.write_all(b"PING\r\nQUIT\r\n").await.unwrap();
+            first.read_to_string(&mut reply).await.unwrap();
+            assert_eq!(reply, "+PONG\r\n+OK\r\n");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -25,5 +25,6 @@ mod ring_command;
 #[cfg(test)]
 mod readme;
 
+pub use listener::{Ends, let_in};
 pub use ring_command::{RING_USAGE, RingCommandError, ring};
 pub use server::{ServerError, SetLogLevel, run};

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::batch::{Batch, Progress};
@@ -16,23 +15,23 @@ use super::limits::{
     AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX,
     BYTES_KEPT_MAX, INPUT_GROWTH, READ_BYTES, WRITE_TIMEOUT,
 };
+use super::socket::Socket;
 use super::state::{ClientState, Verdict};
 use crate::keyspace::KEYS_AHEAD_MAX;
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
-use crate::stdx::socket::send_now;
 
 /// Serves one client until it leaves or is made to.
 ///
 /// # Errors
 /// When the socket breaks, or the client does not read its replies in time.
-pub async fn serve(stream: TcpStream, node: Arc<Node>, client: Arc<Client>) -> io::Result<()> {
+pub async fn serve<S: Socket>(socket: S, node: Arc<Node>, client: Arc<Client>) -> io::Result<()> {
     let state = ClientState::new(node, client);
-    Connection::new(stream, state).run().await
+    Connection::new(socket, state).run().await
 }
 
-struct Connection {
-    stream: TcpStream,
+struct Connection<S> {
+    socket: S,
     state: ClientState,
     input: BytesMut,
     /// The most bytes that there were in it since it was made.
@@ -100,11 +99,11 @@ fn take(
     }
 }
 
-impl Connection {
-    fn new(stream: TcpStream, state: ClientState) -> Self {
+impl<S: Socket> Connection<S> {
+    fn new(socket: S, state: ClientState) -> Self {
         let decoder = RequestDecoder::new(limits(&state));
         Self {
-            stream,
+            socket,
             state,
             input: BytesMut::new(),
             input_bytes_max: 0,
@@ -134,7 +133,7 @@ impl Connection {
                 }
             }
             if rest == Rest::Garbage || self.state.verdict == Verdict::Close {
-                return self.stream.shutdown().await;
+                return self.socket.shutdown().await;
             }
             if rest == Rest::Incomplete && self.fill().await? == 0 {
                 return Ok(());
@@ -260,13 +259,13 @@ impl Connection {
             return Ok(());
         }
         // Mostly the socket takes all at once; a timer is armed only for one that does not.
-        let written = match self.stream.try_write(&self.output) {
+        let written = match self.socket.try_write(&self.output) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
         if written < self.output.len() {
-            let rest = write_patiently(&self.stream, &self.output[written..], WRITE_TIMEOUT);
+            let rest = write_patiently(&self.socket, &self.output[written..], WRITE_TIMEOUT);
             if self.state.must_authenticate() {
                 // Reading slowly gains a stranger no time either.
                 let left = time_left(&self.state);
@@ -295,7 +294,7 @@ impl Connection {
     }
 
     async fn read(&mut self) -> io::Result<usize> {
-        let read = self.stream.read_buf(&mut self.input);
+        let read = self.socket.read_buf(&mut self.input);
         match patience(&self.state) {
             None => read.await,
             // What has arrived is not even looked at: a stranger that never stops speaking gains no time.
@@ -328,15 +327,15 @@ fn time_left(state: &ClientState) -> Duration {
 /// Writes all of `bytes`, as long as the client reads some of them within `patience` each time: a slow reader is no silent
 /// one.
 async fn write_patiently(
-    stream: &TcpStream,
+    socket: &impl Socket,
     mut bytes: &[u8],
     patience: Duration,
 ) -> io::Result<()> {
     while !bytes.is_empty() {
-        let taken = match timeout(patience, stream.writable()).await {
-            Ok(writable) => writable.and_then(|()| stream.try_write(bytes)),
+        let taken = match timeout(patience, socket.writable()).await {
+            Ok(writable) => writable.and_then(|()| socket.try_write(bytes)),
             // Much must be read before the socket is writable again, and that may take longer than this.
-            Err(too_long) => send_now(stream, bytes).map_err(|_| too_long.into()),
+            Err(too_long) => socket.send_now(bytes).map_err(|_| too_long.into()),
         };
         match taken {
             Ok(taken) => bytes = &bytes[taken..],
@@ -359,9 +358,12 @@ fn limits(state: &ClientState) -> resp::Limits {
 #[cfg(test)]
 mod tests {
     use rustix::net::sockopt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::node::testing::{TestNode, enter};
+    use crate::session::Door;
+    use crate::session::memory_socket::MemorySocket;
 
     /// More than the buffers of both ends hold.
     const BYTES: usize = 24 * 1024 * 1024;
@@ -422,5 +424,27 @@ mod tests {
         // Soon, too: a long patience would end it as well.
         let written = timeout(Duration::from_secs(20), writing).await.unwrap();
         assert_eq!(written.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Neither a request nor a reply fits into the socket: each is read and written in pieces.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_client_is_served_over_any_socket() {
+        let test = TestNode::start(&[]).await;
+        let guard = enter(&test.started.node, Door::Plain);
+        let (socket, client) = MemorySocket::pair(16);
+        let node = Arc::clone(&test.started.node);
+        let serving = tokio::spawn(serve(socket, node, Arc::clone(&guard.client)));
+        let word = "a".repeat(100);
+        let requests = format!("ECHO {word}\r\nSET k {word}\r\nGET k\r\nQUIT\r\n");
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let mut replies = String::new();
+        let (written, read) = tokio::join!(
+            writer.write_all(requests.as_bytes()),
+            reader.read_to_string(&mut replies)
+        );
+        written.unwrap();
+        read.unwrap();
+        assert_eq!(replies, format!("$100\r\n{word}\r\n+OK\r\n$100\r\n{word}\r\n+OK\r\n"));
+        serving.await.unwrap().unwrap();
     }
 }
