@@ -14,6 +14,7 @@ use super::error::NodeError;
 use super::switchboard::{Myself, Switchboard};
 use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::raft::{GroupOptions, SnapshotStore, Timekeeper, Timeless, Timing};
+use crate::stdx::clock::Clock;
 use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 use crate::wal::{DataDir, GroupState, SnapshotDir, Wal};
@@ -29,6 +30,7 @@ pub(super) struct Residence {
     pub(super) data_dir: Arc<Mutex<DataDir>>,
     /// Every start that the directory remembered when it was opened, this one last.
     pub(super) starts: Vec<Session>,
+    pub(super) clock: Arc<dyn Clock>,
     /// What memory this node may take.
     pub(super) budget: Arc<Budget>,
     /// Where snapshots belong.
@@ -59,6 +61,7 @@ impl Residence {
             session: self.myself.session,
             peers: self.peers.clone(),
             timing: TIMING,
+            clock: Arc::clone(&self.clock),
             budget: Arc::clone(&self.budget),
             time: self.switchboard.shard(group).map_or_else(
                 || Arc::new(Timeless) as Arc<dyn Timekeeper>,

@@ -119,6 +119,7 @@ pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
         myself: ground.myself.clone(),
         data_dir: Arc::clone(&ground.data_dir),
         starts,
+        clock: Arc::clone(&options.clock),
         budget: Arc::clone(&ground.budget),
         snapshots,
         wal: ground.wal.clone(),

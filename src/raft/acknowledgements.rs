@@ -10,20 +10,23 @@
 //! is one that goes on while the machine is suspended: the replica's does not wait for this one to wake.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::ids::RaftId;
-use crate::stdx::clock::BootInstant;
+use crate::stdx::clock::{Clock, MonotonicMicros};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 /// The latest message each replica of a group has answered to this one as its leader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Acknowledgements {
+    /// What all its times are of.
+    clock: Arc<dyn Clock>,
     /// One for each replica ever heard; a group has a handful, so a list beats a map.
     latest: Mutex<Vec<Acknowledgement>>,
     /// The memory that each had left when it last answered, in bytes, and to a message sent when.
-    rooms: Mutex<Vec<(RaftId, u64, BootInstant)>>,
+    rooms: Mutex<Vec<(RaftId, u64, MonotonicMicros)>>,
     changed: Notify,
 }
 
@@ -31,12 +34,23 @@ pub(super) struct Acknowledgements {
 struct Acknowledgement {
     replica: RaftId,
     term: u64,
-    sent: BootInstant,
+    sent: MonotonicMicros,
 }
 
 impl Acknowledgements {
+    /// None yet. They are timed by `clock`.
+    pub(super) fn by(clock: Arc<dyn Clock>) -> Self {
+        let (latest, rooms) = (Mutex::default(), Mutex::default());
+        Self { clock, latest, rooms, changed: Notify::new() }
+    }
+
+    /// What time it is here.
+    pub(super) fn now(&self) -> MonotonicMicros {
+        self.clock.monotonic()
+    }
+
     /// Notes that `replica` took the word of this leader of `term`, in answer to a message sent at `sent` or later.
-    pub(super) fn note(&self, replica: RaftId, term: u64, sent: BootInstant) {
+    pub(super) fn note(&self, replica: RaftId, term: u64, sent: MonotonicMicros) {
         {
             let mut latest = self.latest.lock();
             match latest.iter_mut().find(|known| known.replica == replica) {
@@ -50,7 +64,7 @@ impl Acknowledgements {
     }
 
     /// Notes what memory the node of `replica` has left, in answer to a message sent at `sent`.
-    pub(super) fn note_room(&self, replica: RaftId, room: u64, sent: BootInstant) {
+    pub(super) fn note_room(&self, replica: RaftId, room: u64, sent: MonotonicMicros) {
         let mut rooms = self.rooms.lock();
         match rooms.iter_mut().find(|(known, ..)| *known == replica) {
             Some((_, _, latest)) if *latest > sent => {}
@@ -61,7 +75,11 @@ impl Acknowledgements {
 
     /// The least memory that one of `replicas` has left which has answered a message sent at or after `since`; `u64::MAX`
     /// when none has. Who is gone stops nobody.
-    pub(super) fn least_room(&self, since: BootInstant, replicas: impl Fn(RaftId) -> bool) -> u64 {
+    pub(super) fn least_room(
+        &self,
+        since: MonotonicMicros,
+        replicas: impl Fn(RaftId) -> bool,
+    ) -> u64 {
         let rooms = self.rooms.lock();
         let fresh = rooms.iter().filter(|(replica, _, sent)| *sent >= since && replicas(*replica));
         fresh.map(|(_, room, _)| *room).min().unwrap_or(u64::MAX)
@@ -72,7 +90,7 @@ impl Acknowledgements {
     pub(super) fn has_quorum_since(
         &self,
         term: u64,
-        since: BootInstant,
+        since: MonotonicMicros,
         configs: &[BTreeSet<RaftId>],
         leader: RaftId,
     ) -> bool {
@@ -91,7 +109,7 @@ impl Acknowledgements {
     }
 
     /// Whether `replica` has answered a message of `term` sent at or after `since`.
-    pub(super) fn has_since(&self, replica: RaftId, term: u64, since: BootInstant) -> bool {
+    pub(super) fn has_since(&self, replica: RaftId, term: u64, since: MonotonicMicros) -> bool {
         let latest = self.latest.lock();
         let mut of_replica = latest.iter().filter(|known| known.replica == replica);
         of_replica.any(|known| known.term == term && known.sent >= since)
@@ -110,24 +128,28 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::stdx::clock::ManualClock;
 
     const LEADER: RaftId = RaftId(1);
     const TERM: u64 = 4;
+
+    fn none() -> Acknowledgements {
+        Acknowledgements::by(Arc::new(ManualClock::default()))
+    }
 
     fn voters(ids: &[u64]) -> BTreeSet<RaftId> {
         ids.iter().map(|id| RaftId(*id)).collect()
     }
 
     /// `count` times, a second apart.
-    fn times<const N: usize>() -> [BootInstant; N] {
-        let start = BootInstant::now();
-        std::array::from_fn(|second| start + Duration::from_secs(second as u64))
+    fn times<const N: usize>() -> [MonotonicMicros; N] {
+        std::array::from_fn(|second| MonotonicMicros(second as u64 * 1_000_000))
     }
 
     #[test]
     fn an_answer_proves_nothing_about_later_messages() {
         let [before, sent, after] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         let has_quorum_since =
             |since| acknowledgements.has_quorum_since(TERM, since, &[voters(&[1, 2, 3])], LEADER);
         assert!(!has_quorum_since(before), "nobody but the leader itself");
@@ -140,7 +162,7 @@ mod tests {
     #[test]
     fn a_replica_that_is_gone_has_no_say_in_what_room_there_is() {
         let [first, second, third] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         let least = |since| acknowledgements.least_room(since, |replica| replica != RaftId(9));
         assert_eq!(least(first), u64::MAX);
         acknowledgements.note_room(RaftId(2), 500, second);
@@ -155,10 +177,10 @@ mod tests {
     #[test]
     fn a_late_answer_takes_nothing_back() {
         let [first, second] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         acknowledgements.note(RaftId(2), TERM, second);
         acknowledgements.note(RaftId(2), TERM, first);
-        acknowledgements.note(RaftId(2), TERM - 1, second + Duration::from_secs(1));
+        acknowledgements.note(RaftId(2), TERM - 1, second.plus(Duration::from_secs(1)));
         let configs = [voters(&[1, 2, 3])];
         assert!(acknowledgements.has_quorum_since(TERM, second, &configs, LEADER));
     }
@@ -166,7 +188,7 @@ mod tests {
     #[test]
     fn only_the_very_term_counts() {
         let [sent] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         acknowledgements.note(RaftId(2), TERM, sent);
         let configs = [voters(&[1, 2, 3])];
         for term in [TERM - 1, TERM + 1] {
@@ -178,7 +200,7 @@ mod tests {
     #[test]
     fn a_joint_membership_needs_both_majorities() {
         let [sent] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         let configs = [voters(&[1, 2, 3]), voters(&[1, 4, 5])];
         let has_quorum = || acknowledgements.has_quorum_since(TERM, sent, &configs, LEADER);
         acknowledgements.note(RaftId(2), TERM, sent);
@@ -191,7 +213,7 @@ mod tests {
     #[test]
     fn only_voters_count() {
         let [sent] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         acknowledgements.note(RaftId(9), TERM, sent);
         let has_quorum = |configs: &[BTreeSet<RaftId>]| {
             acknowledgements.has_quorum_since(TERM, sent, configs, LEADER)
@@ -206,7 +228,7 @@ mod tests {
     #[test]
     fn news_reach_who_asked_before_them() {
         let [first, second] = times();
-        let acknowledgements = Acknowledgements::default();
+        let acknowledgements = none();
         let changed = acknowledgements.changed();
         acknowledgements.note(RaftId(2), TERM, second);
         assert!(changed.now_or_never().is_some());

@@ -26,7 +26,6 @@ use super::timekeeper::Timekeeper;
 use super::timer::Timer;
 use super::type_config::TypeConfig;
 use crate::ids::{GroupId, RaftId};
-use crate::stdx::clock::BootInstant;
 use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 
@@ -93,9 +92,7 @@ impl<S: StateMachine> Shared<S> {
             return false;
         }
         let configs = metrics.membership_config.get_joint_config();
-        BootInstant::now().checked_sub(self.timing.lease).is_none_or(|since| {
-            let term = metrics.current_term;
-            self.acknowledgements.has_quorum_since(term, since, configs, self.id)
-        })
+        let since = self.acknowledgements.now().minus(self.timing.lease);
+        self.acknowledgements.has_quorum_since(metrics.current_term, since, configs, self.id)
     }
 }

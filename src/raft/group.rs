@@ -83,7 +83,7 @@ impl<S: StateMachine> Group<S> {
         }
         let config = raft_config(group, &options.timing)
             .map_err(|source| StartError::Config { group, source })?;
-        let acknowledgements = Arc::new(Acknowledgements::default());
+        let acknowledgements = Arc::new(Acknowledgements::by(options.clock));
         let ballot = Arc::new(Ballot::default());
         let holdback = Arc::new(Holdback::default());
         let network = GroupNetworkFactory::new(

@@ -1,5 +1,7 @@
 //! Whether this replica may answer reads: alone under its lease, or after a round to a quorum.
 
+use std::time::Duration;
+
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::error::RaftError;
 use openraft::raft::ReadPolicy;
@@ -12,7 +14,7 @@ use super::state_machine::StateMachine;
 use super::status::Leadership;
 use super::type_config::{TypeConfig, is_voter};
 use crate::ids::NodeId;
-use crate::stdx::clock::BootInstant;
+use crate::stdx::clock::MonotonicMicros;
 
 /// Why a linearizable read could not be vouched for; nothing happened, it may be asked again anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,9 +60,7 @@ impl<S: StateMachine> Group<S> {
         if shared.applied.has_sole_voter() {
             return true;
         }
-        let Some(since) = BootInstant::now().checked_sub(shared.timing.read_lease()) else {
-            return false;
-        };
+        let since = shared.acknowledgements.now().minus(shared.timing.read_lease());
         let configs = metrics.membership_config.get_joint_config();
         shared.acknowledgements.has_quorum_since(term, since, configs, shared.id)
     }
@@ -81,7 +81,8 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// When it does not lead, or no quorum answers within the lease, or takes the first entry of its term in time.
     pub async fn confirm(&self) -> Result<u64, ReadRefused> {
-        let asked = BootInstant::now();
+        // Not this very microsecond: what was sent in it may have been sent before.
+        let asked = self.shared.acknowledgements.now().plus(Duration::from_micros(1));
         // openraft would wait for as long as its own lease.
         let deadline = Instant::now() + self.shared.timing.lease;
         let asking = self.shared.raft.get_read_linearizer(ReadPolicy::ReadIndex);
@@ -145,7 +146,11 @@ impl<S: StateMachine> Group<S> {
     }
 
     /// Waits until a quorum has answered messages of `term` that were sent at `since` or later, for at most one lease.
-    async fn await_quorum_since(&self, term: u64, since: BootInstant) -> Result<(), ReadRefused> {
+    async fn await_quorum_since(
+        &self,
+        term: u64,
+        since: MonotonicMicros,
+    ) -> Result<(), ReadRefused> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.timing.lease;
         let mut ask_at = Instant::now();

@@ -39,7 +39,6 @@ use super::snapshots::{Pause, Refusal};
 use super::timekeeper::Timekeeper;
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use crate::ids::{GroupId, Holder, RaftId};
-use crate::stdx::clock::BootInstant;
 use crate::stdx::codec::{Sink, put_u64, take_u8};
 use crate::transport::{
     Body, Call, Kind, LONG_BYTES_MIN, PeerClient, Peers, Responder, TransportError,
@@ -242,7 +241,7 @@ impl GroupNetwork {
             Err(error) => return Either::Left(future::ready(Err(error))),
         };
         // Read before the message is queued: what the answer proves begins no earlier than that.
-        let sent = BootInstant::now();
+        let sent = self.acknowledgements.now();
         let term = request.vote.leader_id().term;
         // Only a leader says this.
         let time = || self.time.tell(term);
@@ -575,6 +574,7 @@ mod tests {
     use super::super::type_config::{LogId, Proposal};
     use super::*;
     use crate::ids::{ClusterId, Incarnation, NodeId, Session};
+    use crate::stdx::clock::{Clock, ManualClock, MonotonicMicros};
     use crate::transport::{
         Credentials, Door, Handler, Meant, Message, PeerIdentity, PeerOptions, PeerServer,
         Responder,
@@ -608,6 +608,7 @@ mod tests {
     /// A leader's way to a follower, and what arrives there.
     struct Pair {
         network: GroupNetwork,
+        clock: Arc<ManualClock>,
         arriving: mpsc::UnboundedReceiver<(Message, Responder)>,
         _server: PeerServer,
     }
@@ -628,7 +629,9 @@ mod tests {
             drop(tokio::time::timeout(PATIENCE, connects).await.unwrap().unwrap());
             let peers = Peers::new();
             peers.insert(client);
-            let acknowledgements = Arc::new(Acknowledgements::default());
+            let clock = Arc::new(ManualClock::default());
+            let acknowledgements =
+                Arc::new(Acknowledgements::by(Arc::clone(&clock) as Arc<dyn Clock>));
             let snapshots = SnapshotStore::new(
                 crate::wal::SnapshotDir::new(
                     crate::stdx::fs::SystemDisk::shared(),
@@ -649,7 +652,7 @@ mod tests {
                 let holder = Holder { node: FOLLOWER_NODE, incarnation: Incarnation(2) };
                 factory.new_client(FOLLOWER, &holder).await
             };
-            Self { network, arriving, _server: server }
+            Self { network, clock, arriving, _server: server }
         }
 
         fn append(
@@ -669,7 +672,13 @@ mod tests {
             responder
         }
 
-        fn has_quorum_since(&self, since: BootInstant) -> bool {
+        /// A time after all before it.
+        fn later(&self) -> MonotonicMicros {
+            self.clock.advance(Duration::from_micros(1));
+            self.clock.monotonic()
+        }
+
+        fn has_quorum_since(&self, since: MonotonicMicros) -> bool {
             let voters = BTreeSet::from([LEADER, FOLLOWER]);
             self.network.acknowledgements.has_quorum_since(TERM, since, &[voters], LEADER)
         }
@@ -705,9 +714,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_vouches_for_its_own_request_alone() {
         let mut pair = Pair::connected().await;
-        let before = BootInstant::now();
+        let before = pair.later();
         let first = pair.append();
-        let between = BootInstant::now();
+        let between = pair.later();
         let second = pair.append();
         let to_first = pair.arrival().await;
         let to_second = pair.arrival().await;
@@ -723,7 +732,7 @@ mod tests {
     #[tokio::test]
     async fn a_higher_vote_and_silence_vouch_for_nothing() {
         let mut pair = Pair::connected().await;
-        let before = BootInstant::now();
+        let before = pair.later();
         let refused = pair.append();
         let higher = Vote::new(TERM + 1, FOLLOWER);
         answer(pair.arrival().await, &AppendEntriesResponse::HigherVote(higher));

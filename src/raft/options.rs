@@ -13,6 +13,7 @@ use super::limits::{
 use super::snapshot::SnapshotStore;
 use super::timekeeper::Timekeeper;
 use crate::ids::{GroupId, Holder, RaftId, Session};
+use crate::stdx::clock::Clock;
 use crate::stdx::memory::Budget;
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
@@ -91,6 +92,8 @@ pub struct GroupOptions {
     pub peers: Peers,
     /// The clock of consensus.
     pub timing: Timing,
+    /// What leases are counted by.
+    pub clock: Arc<dyn Clock>,
     /// What time it is for the group.
     pub time: Arc<dyn Timekeeper>,
     /// What memory this node has left: a leader hears it with every acknowledgement.

@@ -9,7 +9,6 @@ use super::group::Group;
 use super::limits::ROOM_AGE_MAX;
 use super::state_machine::StateMachine;
 use crate::ids::{NodeId, RaftId};
-use crate::stdx::clock::BootInstant;
 
 /// Who leads the group, as this replica sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,10 +116,9 @@ impl<S: StateMachine> Group<S> {
         let others = if self.leadership() == Leadership::Here {
             let metrics = shared.metrics.borrow_watched();
             let membership = &metrics.membership_config;
-            BootInstant::now().checked_sub(ROOM_AGE_MAX).map_or(u64::MAX, |since| {
-                let is_member = |replica| membership.get_node(&replica).is_some();
-                shared.acknowledgements.least_room(since, is_member)
-            })
+            let since = shared.acknowledgements.now().minus(ROOM_AGE_MAX);
+            let is_member = |replica| membership.get_node(&replica).is_some();
+            shared.acknowledgements.least_room(since, is_member)
         } else {
             u64::MAX
         };

@@ -23,6 +23,7 @@ use super::{
     Timekeeper, Timing, TransferOutcome, TransferRefusal, UnknownEntry, Word,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
+use crate::stdx::clock::{Clock, ManualClock, SystemClock};
 use crate::stdx::fs::SystemDisk;
 use crate::stdx::memory::Budget;
 use crate::transport::{
@@ -170,6 +171,7 @@ struct Member {
 /// What of a member outlives its restart.
 struct Ground {
     number: u64,
+    clock: Arc<dyn Clock>,
     gate: Arc<Gate>,
     peers: Peers,
     _server: PeerServer,
@@ -250,6 +252,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
         session: Session { number: 1, random: number },
         peers: ground.peers.clone(),
         timing: Timing::DEFAULT,
+        clock: Arc::clone(&ground.clock),
         seed: number,
     };
     let group = Group::start(options, Arc::new(machine)).await.unwrap();
@@ -281,6 +284,16 @@ fn holder(number: u64) -> Holder {
 
 /// `count` members, all voters, looking at their timers every `beat`; the members numbered `short` are short.
 async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
+    members_by(Arc::new(SystemClock::new()), count, beat, short).await
+}
+
+/// The same, with leases that are counted by `clock`.
+async fn members_by(
+    clock: Arc<dyn Clock>,
+    count: u64,
+    beat: Duration,
+    short: &[u64],
+) -> Vec<Member> {
     let mut grounds = Vec::new();
     for number in 1..=count {
         let gate = Arc::new(Gate::default());
@@ -305,7 +318,8 @@ async fn members(count: u64, beat: Duration, short: &[u64]) -> Vec<Member> {
             }));
         }
         let folder = tempfile::tempdir().unwrap();
-        let ground = Ground { number, gate, peers, _server: server, folder };
+        let clock = Arc::clone(&clock);
+        let ground = Ground { number, clock, gate, peers, _server: server, folder };
         members.push(start(ground, short.contains(&number), beat, Counter::default()).await);
     }
     members[0].group.initialize(voters).await.unwrap();
@@ -453,6 +467,28 @@ async fn votes_are_refused_for_one_lease_after_a_leader_was_heard_and_no_longer(
         [candidate, voter].into_iter().find(|one| one.group.leadership() == Leadership::Here)
     })
     .await;
+}
+
+/// Thesis §6.4.1: a leader may count on its lease from the time at which it sent what a majority has answered, by a clock, and
+/// no longer.
+#[tokio::test]
+async fn a_lease_runs_out_when_the_clock_says_so_and_not_before() {
+    let clock = Arc::new(ManualClock::default());
+    let members = members_by(Arc::clone(&clock) as Arc<dyn Clock>, 3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    // Nobody else runs between two looks: all answers so far are to messages of the time 0.
+    let moment = Duration::from_micros(1);
+    clock.advance(Timing::DEFAULT.read_lease());
+    assert!(old.group.may_read(), "in the last moment of its lease");
+    clock.advance(moment);
+    assert!(!old.group.may_read());
+
+    // The next heartbeat is of another time. For so long its followers elect nobody else:
+    assert_eq!(leader(&members).await.id(), old.id());
+    clock.advance(Timing::DEFAULT.lease);
+    assert!(old.group.shared.leads_with_quorum());
+    clock.advance(moment);
+    assert!(!old.group.shared.leads_with_quorum());
 }
 
 /// A dead leader is replaced although every look at the timers comes late (it was forgiven each time once).

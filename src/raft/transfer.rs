@@ -25,7 +25,6 @@ use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
 use super::type_config::TypeConfig;
 use crate::ids::{Holder, NodeId, RaftId};
-use crate::stdx::clock::BootInstant;
 
 /// What became of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,16 +149,15 @@ impl<S: StateMachine> Group<S> {
     /// Whether the candidate has answered something sent within the last two heartbeats.
     fn answered_recently(&self, candidate: Candidate) -> bool {
         let shared = &self.shared;
-        BootInstant::now().checked_sub(2 * shared.timing.heartbeat).is_some_and(|since| {
-            shared.acknowledgements.has_since(candidate.id, candidate.term, since)
-        })
+        let since = shared.acknowledgements.now().minus(2 * shared.timing.heartbeat);
+        shared.acknowledgements.has_since(candidate.id, candidate.term, since)
     }
 
     /// Asks the candidate, and waits for its answer for at most one heartbeat.
     async fn answers(&self, candidate: Candidate) -> bool {
         let shared = &self.shared;
         // Who has answered within this time is not asked again by openraft.
-        let Some(since) = BootInstant::now().checked_sub(QUORUM_ASK_INTERVAL) else { return false };
+        let since = shared.acknowledgements.now().minus(QUORUM_ASK_INTERVAL);
         let deadline = Instant::now() + shared.timing.heartbeat;
         if shared.raft.trigger().heartbeat().await.is_err() {
             return false;

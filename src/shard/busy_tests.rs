@@ -28,7 +28,7 @@ use crate::raft::{
     Applied, EntryPosition, GroupOptions, Leadership, Origin, SnapshotStore, StateMachine, Timing,
 };
 use crate::resp::{ErrorReply, Protocol};
-use crate::stdx::clock::{MonotonicMicros, UnixMillis};
+use crate::stdx::clock::{MonotonicMicros, SystemClock, UnixMillis};
 use crate::stdx::fs::SystemDisk;
 use crate::stdx::memory::Budget;
 use crate::transport::{Handler, Message, Peers, Responder};
@@ -82,6 +82,7 @@ impl Alone {
             session,
             peers: Peers::new(),
             timing: Timing::DEFAULT,
+            clock: Arc::new(SystemClock::new()),
             seed: 1,
         };
         shard.start_replica(replica).await.unwrap();

@@ -26,6 +26,12 @@ impl MonotonicMicros {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// The instant `duration` before `self`; the clock's start when that is later.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// Microseconds from `earlier` to `self`, 0 when `earlier` is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -52,12 +58,6 @@ impl BootInstant {
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
-
-    /// The instant `duration` before `self`; `None` before the machine was started.
-    #[must_use]
-    pub fn checked_sub(self, duration: Duration) -> Option<Self> {
-        self.0.checked_sub(duration).map(Self)
-    }
 }
 
 impl std::ops::Add<Duration> for BootInstant {
@@ -72,7 +72,7 @@ impl std::ops::Add<Duration> for BootInstant {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock. May jump either way.
     fn now(&self) -> UnixMillis;
-    /// The monotonic clock. Never goes back.
+    /// The monotonic clock. Never goes back, and goes on while the machine is suspended: leases are counted by it.
     fn monotonic(&self) -> MonotonicMicros;
 }
 
