@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use kvorum::config::{Config, Start};
 use kvorum::server;
+use kvorum::stdx::entropy::Entropy;
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -99,7 +100,7 @@ fn start(folder: &std::path::Path) -> Result<u16, String> {
         Start::Help | Start::Version => return Err("the words above start a node".into()),
     };
     thread::spawn(move || {
-        if let Err(error) = server::run(config, [1; 32], Box::new(|_level| {})) {
+        if let Err(error) = server::run(config, Entropy::seeded(1), Box::new(|_level| {})) {
             eprintln!("cost: the node ended: {error}");
         }
     });

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use kvorum::config::{Config, LogLevel, Options, Start};
 use kvorum::server;
+use kvorum::stdx::entropy::Entropy;
 use kvorum::stdx::memory::Counted;
 use kvorum::stdx::natural::Natural;
 
@@ -46,7 +47,7 @@ fn run() -> anyhow::Result<()> {
     };
     let set_log_level = start_log(&config.options())?;
     disable_transparent_huge_pages();
-    server::run(config, entropy(), set_log_level)?;
+    server::run(config, Entropy::system(), set_log_level)?;
     Ok(())
 }
 
@@ -98,16 +99,4 @@ fn disable_transparent_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::warn!(%error, "cannot disable transparent huge pages; expect latency spikes");
     }
-}
-
-/// Random bits that nobody can guess: std keys its hash maps with 128 bits from the operating system, and what its hash
-/// makes of four numbers tells nobody the key.
-fn entropy() -> [u8; 32] {
-    use std::hash::BuildHasher;
-    let keyed = std::hash::RandomState::new();
-    let mut bytes = [0; 32];
-    for (number, part) in bytes.chunks_exact_mut(8).enumerate() {
-        part.copy_from_slice(&keyed.hash_one(number).to_le_bytes());
-    }
-    bytes
 }

@@ -35,6 +35,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("openraft_rt_tokio", &["raft"]),
     ("parking_lot", &["stdx", "wal", "transport", "raft", "shard", "meta", "config", "node"]),
     ("postcard", &["ring", "raft", "meta"]),
+    ("rand", &["raft"]),
     ("rustix", &["stdx", "server", "main"]),
     ("serde", &["ids", "ring", "raft", "meta", "server"]),
     ("serde_json", &["server"]),

@@ -14,7 +14,6 @@
 //! the Raft thesis §4.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use super::switchboard::{Myself, Switchboard};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
 use crate::meta::{self, Cluster, JoinRequest, Meta};
 use crate::ring::{ListedNode, Topology};
+use crate::stdx::entropy::Entropy;
 use crate::stdx::hash_key::HashKey;
 use crate::transport::{LocalIdentity, PeerClient, PeerIdentity, Peers};
 use crate::wal::{DataDir, Wal};
@@ -61,7 +61,7 @@ impl Newcomer<'_> {
     pub(super) async fn enter(
         &self,
         draw: impl Fn(ClusterId) -> Result<Topology, NodeError>,
-        mut random: impl FnMut() -> u64,
+        entropy: &mut Entropy,
     ) -> Result<Arc<Cluster>, NodeError> {
         loop {
             match self.heard_of().await {
@@ -71,8 +71,10 @@ impl Newcomer<'_> {
                 Some(cluster) => self.ask_to_be_let_in(&cluster).await,
                 None if self.is_founder() => {
                     if let Some(holders) = self.empty_directories() {
-                        let id = ClusterId(random().max(1));
-                        let cluster = Cluster::begin(draw(id)?, &holders, draw_hash_key())?;
+                        let id = ClusterId(entropy.draw().max(1));
+                        // No draw tells of another: whoever sees the id does not know the key.
+                        let key = HashKey::new([entropy.draw(), entropy.draw()]);
+                        let cluster = Cluster::begin(draw(id)?, &holders, key)?;
                         self.adopt(&Arc::new(cluster)).await?;
                     }
                 }
@@ -210,12 +212,6 @@ impl Newcomer<'_> {
         let why = why.unwrap_or_else(|| "waiting for a leader of the meta group".to_owned());
         self.progress.say(&format!("readmission: {why}"));
     }
-}
-
-/// A key that nobody can guess: std's own come from the operating system. Not from this node's other random numbers,
-/// which can be told from ids that everybody may see.
-fn draw_hash_key() -> HashKey {
-    HashKey::new([0, 1].map(|word| RandomState::new().hash_one(word)))
 }
 
 /// The name of a node that is waited for, and what stands between it and this one, where it is more than silence.

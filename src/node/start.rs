@@ -30,8 +30,8 @@ use crate::ring::{
 use crate::shard::{self, Shard, ShardOptions};
 use crate::stdx::clock::Clock;
 use crate::stdx::disk::Disk;
+use crate::stdx::entropy::Entropy;
 use crate::stdx::memory::Budget;
-use crate::stdx::prng::SplitMix64;
 use crate::transport::{
     self, Credentials, Door, Handler, LocalIdentity, Meant, Net, PeerClient, PeerIdentity,
     PeerOptions, PeerServer, Peers,
@@ -53,7 +53,9 @@ pub struct NodeOptions {
     /// The network it finds its peers on.
     pub net: Net,
     /// Random bits that nobody can guess.
-    pub entropy: [u8; 32],
+    pub entropy: Entropy,
+    /// This start of the machine; `None` counts as another one than any before.
+    pub boot_id: Option<BootId>,
     /// The runtimes that shards live on, this one first.
     pub runtimes: Vec<Handle>,
     /// Where clients find this node, as the cluster shall announce it.
@@ -106,9 +108,9 @@ impl Started {
 ///
 /// # Errors
 /// [`NodeError`] when its data or its configuration cannot be used.
-pub async fn start(options: NodeOptions) -> Result<Started, NodeError> {
-    let ground = Ground::lay(&options).await?;
-    let (cluster, born) = ground.enter(&options).await?;
+pub async fn start(mut options: NodeOptions) -> Result<Started, NodeError> {
+    let ground = Ground::lay(&mut options).await?;
+    let (cluster, born) = ground.enter(&mut options).await?;
     let shards = ground.shards(&cluster, &options);
     ground.switchboard.set_shards(shards.clone());
     let (starts, snapshots) = {
@@ -194,31 +196,25 @@ struct Ground {
     peers: Peers,
     peer_server: PeerServer,
     switchboard: Arc<Switchboard>,
-    random: Mutex<SplitMix64>,
     seed: u64,
 }
 
 impl Ground {
     /// Opens the data directory and the log, and begins to listen and connect to peers.
-    async fn lay(options: &NodeOptions) -> Result<Self, NodeError> {
+    async fn lay(options: &mut NodeOptions) -> Result<Self, NodeError> {
         let config = options.config.options();
         let id = NodeId::of_name(&config.node_id);
         let listed = members(&config.node_id, &config.cluster_nodes, config.peer_port)?;
-        let mut random = SplitMix64::new(low_bits(&options.entropy));
-        let mut words = options
-            .entropy
-            .chunks_exact(8)
-            .skip(1)
-            .map(|word| u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")));
-        let seed = random.next_u64();
+        // What it meets others with, what its own randomness begins with, then what a new directory needs.
+        let secrets = options.entropy.draw_bytes();
+        let seed = options.entropy.draw();
         let data_dir = {
-            // What the caller has drawn first: an incarnation takes two words, a session one.
-            let mut draw = || words.next().unwrap_or(0) ^ random.next_u64();
             let claim = Claim {
                 node_name: &config.node_id,
                 is_sole: listed.len() == 1,
-                boot_id: BootId::read(),
+                boot_id: options.boot_id,
             };
+            let mut draw = || options.entropy.draw();
             DataDir::open(Arc::clone(&options.disk), &config.dir, claim, &mut draw)?
         };
         data_dir.snapshots().remove_strays()?;
@@ -226,7 +222,8 @@ impl Ground {
         let known = record.as_deref().map(birth::adopted).transpose()?;
         let is_alone = listed.len() == 1
             && known.as_ref().is_none_or(|cluster| cluster.topology().nodes().len() == 1);
-        let (wal, recovered) = open_wal(&data_dir, &config, is_alone)?;
+        let nonce = options.entropy.draw();
+        let (wal, recovered) = open_wal(&data_dir, &config, nonce, is_alone)?;
         let myself = Myself {
             name: config.node_id.clone(),
             node: id,
@@ -245,7 +242,7 @@ impl Ground {
         tokio::spawn(upkeep::keep_time(Arc::clone(&switchboard)));
         let handler = Arc::clone(&switchboard) as Arc<dyn Handler>;
         let secret = config.cluster_secret.expose().as_bytes();
-        let credentials = Credentials::new(secret, options.entropy);
+        let credentials = Credentials::new(secret, secrets);
         let net = options.net.clone();
         let door = Door { local: identity, credentials, keeper: judge, net };
         let address = peer_address(&config, listed.len());
@@ -277,7 +274,6 @@ impl Ground {
             peers,
             peer_server,
             switchboard,
-            random: Mutex::new(random),
             seed,
         })
     }
@@ -285,7 +281,7 @@ impl Ground {
     /// The cluster this directory belongs to, and the replicas it was given just now; waits for one when it is empty.
     async fn enter(
         &self,
-        options: &NodeOptions,
+        options: &mut NodeOptions,
     ) -> Result<(Arc<Cluster>, BTreeMap<GroupId, RaftId>), NodeError> {
         if let Some(cluster) = self.switchboard.cluster() {
             return Ok((cluster, BTreeMap::new()));
@@ -305,7 +301,7 @@ impl Ground {
         };
         let threads = options.runtimes.len();
         let draw = |id| fresh_topology(&self.config, self.listed.clone(), id, threads);
-        let cluster = newcomer.enter(draw, || self.random.lock().next_u64()).await?;
+        let cluster = newcomer.enter(draw, &mut options.entropy).await?;
         let born = if birth::is_at_birth(&cluster) {
             cluster.assigned_to(self.myself.incarnation)
         } else {
@@ -369,6 +365,7 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
 fn open_wal(
     data_dir: &DataDir,
     config: &Options,
+    nonce: u64,
     is_alone: bool,
 ) -> Result<(Wal, BTreeMap<GroupId, GroupState>), WalError> {
     let sync = match config.appendfsync {
@@ -381,6 +378,7 @@ fn open_wal(
         sync_mark: config.wal_sync_mark,
         incarnation: data_dir.incarnation(),
         session: data_dir.session(),
+        nonce,
         boot_id: data_dir.boot_id(),
         // Its threads beat no hearts.
         callers_sync: is_alone,
@@ -446,11 +444,4 @@ fn members(name: &str, cluster_nodes: &str, peer_port: u16) -> Result<Vec<Listed
     };
     members.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(members)
-}
-
-/// A number that differs from start to start.
-fn low_bits(entropy: &[u8; 32]) -> u64 {
-    let mut low = [0; 8];
-    low.copy_from_slice(&entropy[..8]);
-    u64::from_le_bytes(low)
 }

@@ -12,6 +12,7 @@ use crate::resp::Reply;
 use crate::resp::testing::Value;
 use crate::ring::Doors;
 use crate::stdx::clock::SystemClock;
+use crate::stdx::entropy::Entropy;
 use crate::stdx::fs::SystemDisk;
 use crate::transport::{Limits, Net};
 
@@ -42,7 +43,8 @@ impl TestNode {
             clock: Arc::new(SystemClock::new()),
             disk: SystemDisk::shared(),
             net: Net::Tcp,
-            entropy: [42; 32],
+            entropy: Entropy::seeded(42),
+            boot_id: None,
             runtimes: vec![tokio::runtime::Handle::current()],
             doors: Doors { host: "127.0.0.1".into(), port: 6379, cluster_port: 7379 },
             peer_limits: Limits::default(),

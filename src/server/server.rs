@@ -20,8 +20,10 @@ use crate::node::{self, Node, NodeError, NodeOptions, Progress};
 use crate::ring::Doors;
 use crate::session::{self, Door};
 use crate::stdx::clock::{Clock, SystemClock};
+use crate::stdx::entropy::Entropy;
 use crate::stdx::fs::SystemDisk;
 use crate::transport::Net;
+use crate::wal::BootId;
 
 /// Why the server cannot run: one line that says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,7 @@ type Listeners = Vec<(TcpListener, Door)>;
 /// [`ServerError`] when it cannot start.
 pub fn run(
     config: Config,
-    entropy: [u8; 32],
+    entropy: Entropy,
     set_log_level: SetLogLevel,
 ) -> Result<(), ServerError> {
     let options = config.options();
@@ -124,7 +126,7 @@ fn spawn_worker(
 async fn serve(
     config: Arc<Config>,
     allotted: Shares,
-    entropy: [u8; 32],
+    entropy: Entropy,
     runtimes: Vec<Handle>,
     set_log_level: SetLogLevel,
 ) -> Result<(), ServerError> {
@@ -164,6 +166,7 @@ async fn serve(
         disk: SystemDisk::shared(),
         net: Net::Tcp,
         entropy,
+        boot_id: BootId::read(),
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),
         peer_limits: allotted.peers,

@@ -1,4 +1,4 @@
-//! What std lacks: clocks that tests can move, seeded randomness, a keyed hash, disks, limits of the process, sockets, Redis'
+//! What std lacks: clocks that tests can move, seeded randomness, entropy, a keyed hash, disks, limits of the process, sockets, Redis'
 //! number and glob texts, the words of a line, those of our bytes.
 //!
 //! Knows neither Redis nor Raft.
@@ -7,6 +7,7 @@ pub mod clock;
 pub mod codec;
 pub mod descriptors;
 pub mod disk;
+pub mod entropy;
 pub mod fs;
 pub mod glob;
 pub mod hash_key;

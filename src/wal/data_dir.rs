@@ -289,7 +289,7 @@ fn make(
     }
     make_dir(disk, &wal)?;
     make_dir(disk, &path.join(SNAPSHOT_DIR))?;
-    recovery::make(disk, &wal, incarnation)?;
+    recovery::make(disk, &wal, incarnation, entropy())?;
     sync_dir(disk, path)?;
     // `Debug` quotes the name, so that any name stays on its line.
     let text = format!(
@@ -354,6 +354,20 @@ mod tests {
 
     fn open(path: &Path, seed: u64) -> Result<DataDir, WalError> {
         open_as(path, "n1", seed)
+    }
+
+    #[test]
+    fn the_same_entropy_makes_the_same_directory() {
+        let made = |seed| {
+            let dir = tempfile::tempdir().unwrap();
+            let data = open(dir.path(), seed).unwrap();
+            let read = |path: PathBuf| std::fs::read(path).unwrap();
+            let log = crate::wal::recovery::FORMAT_FILE;
+            (read(data.wal_path().join(log)), read(dir.path().join(IDENTITY_FILE)))
+        };
+        assert_eq!(made(1), made(1));
+        let (one, other) = (made(1), made(2));
+        assert!(one.0 != other.0 && one.1 != other.1);
     }
 
     /// Opens the directory's log, as a node does, and lets it write.

@@ -33,7 +33,6 @@ use super::data_dir::lock_dir;
 use super::error::WalError;
 use super::group::GroupState;
 use super::limits::SEGMENT_BYTES_MIN;
-use super::opening::Opening;
 use super::options::{SyncPolicy, WalOptions};
 use super::reader;
 use super::recovery::{Recovered, note_failed_opening, recover};
@@ -105,14 +104,9 @@ impl Opened {
         disk.make_dir(dir).map_err(WalError::io("create", dir))?;
         let lock = lock_dir(disk.as_ref(), dir)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
-        let Recovered { tail, is_clean, opened_before } = recover(
-            disk.as_ref(),
-            dir,
-            segment_bytes,
-            options.incarnation,
-            Opening { session: options.session, boot: options.boot_id, policy: options.sync },
-        )
-        .inspect_err(|error| note_failed_opening(disk.as_ref(), dir, error))?;
+        let options = WalOptions { segment_bytes, ..options };
+        let Recovered { tail, is_clean, opened_before } = recover(disk.as_ref(), dir, &options)
+            .inspect_err(|error| note_failed_opening(disk.as_ref(), dir, error))?;
         let mut sync_mark =
             options.sync_mark.then(|| SyncMarkFile::create(disk.as_ref(), dir)).transpose()?;
         if let Some(file) = &mut sync_mark {

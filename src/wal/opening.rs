@@ -21,6 +21,11 @@ const OPENING_BYTES: usize = 25;
 pub struct BootId(u128);
 
 impl BootId {
+    /// The start of this number; `None` for zero, which is none.
+    pub fn new(number: u128) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+
     /// The machine's start as the system tells it; `None` when it does not, and then every start counts as another one.
     pub fn read() -> Option<Self> {
         Self::read_from(Path::new(BOOT_ID_FILE))
@@ -35,7 +40,7 @@ impl BootId {
         let digits: String = text.trim_end().chars().filter(|it| *it != '-').collect();
         let is_hex = digits.len() == 32 && digits.bytes().all(|it| it.is_ascii_hexdigit());
         let number = is_hex.then(|| u128::from_str_radix(&digits, 16).ok()).flatten()?;
-        (number != 0).then_some(Self(number))
+        Self::new(number)
     }
 }
 

@@ -31,6 +31,8 @@ pub struct WalOptions {
     pub incarnation: Incarnation,
     /// This start of the node.
     pub session: Session,
+    /// A number nobody can guess, for a log that there is not yet. One in a data directory was made with it.
+    pub nonce: u64,
     /// This start of the machine; `None` counts as another one than any before.
     pub boot_id: Option<BootId>,
     /// With [`SyncPolicy::Always`], who appends is asked to sync ([`SyncOwed`](super::SyncOwed)) where that is short and the
@@ -46,6 +48,7 @@ impl Default for WalOptions {
             sync_mark: false,
             incarnation: Incarnation::NONE,
             session: Session::default(),
+            nonce: 0,
             boot_id: None,
             callers_sync: false,
         }

@@ -27,7 +27,7 @@ use super::error::WalError;
 use super::group::Group;
 use super::limits::WINDOW_BYTES;
 use super::opening::Opening;
-use super::options::SyncPolicy;
+use super::options::{SyncPolicy, WalOptions};
 use super::record::{
     ALIGNMENT, FORMAT_VERSION, Head, Kind, MARK_BYTES, Position, SEGMENT_HEAD_BYTES, Salt,
     decode_format, decode_mark, decode_segment_head, decode_vouched, encode_format,
@@ -47,12 +47,13 @@ const PAGE: &[u8] = &[0; 4096];
 pub(super) fn recover(
     disk: &dyn Disk,
     dir: &Path,
-    segment_bytes: u64,
-    incarnation: Incarnation,
-    opening: Opening,
+    options: &WalOptions,
 ) -> Result<Recovered, WalError> {
+    let WalOptions { segment_bytes, incarnation, session, nonce, boot_id: boot, .. } = *options;
+    let opening = Opening { session, boot, policy: options.sync };
     let (sequences, spares) = list(disk, dir)?;
-    let nonce = read_or_create_format(disk, dir, sequences.is_empty(), incarnation)?;
+    let new = sequences.is_empty().then_some(nonce);
+    let nonce = read_or_create_format(disk, dir, new, incarnation)?;
     check_consecutive(dir, &sequences)?;
     let mut scan = Scan {
         dir,
@@ -146,28 +147,26 @@ pub(super) fn note_failed_opening(disk: &dyn Disk, dir: &Path, error: &WalError)
     }
 }
 
-/// The nonce of the log; a new one when the log is new.
+/// The nonce of the log; the `new` one when the log is new.
 fn read_or_create_format(
     disk: &dyn Disk,
     dir: &Path,
-    is_new: bool,
+    new: Option<u64>,
     incarnation: Incarnation,
 ) -> Result<u64, WalError> {
     let path = dir.join(FORMAT_FILE);
-    match read_format(disk, &path)? {
-        Some((nonce, found)) if found == incarnation => Ok(nonce),
-        Some((_, found)) => {
+    match (read_format(disk, &path)?, new) {
+        (Some((nonce, found)), _) if found == incarnation => Ok(nonce),
+        (Some((_, found)), _) => {
             let path = dir.to_owned();
             Err(WalError::OtherIncarnation { path, found, expected: incarnation })
         }
-        None if is_new => {
-            // The keys of std's hasher come from the operating system: entropy enough for a nonce.
-            let nonce = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), dir);
+        (None, Some(nonce)) => {
             write_durably(disk, &path, &encode_format(nonce, incarnation))
                 .map_err(WalError::io("write", &path))?;
             Ok(nonce)
         }
-        None => {
+        (None, None) => {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             Err(WalError::Io { action: "read", path, source })
         }
@@ -216,8 +215,13 @@ pub(super) fn presence(disk: &dyn Disk, dir: &Path) -> Result<Presence, WalError
 
 /// Makes an empty log in `dir`, which holds none, durably: its format file and a first segment that is only a header.
 /// From then on a log without them has lost them.
-pub(super) fn make(disk: &dyn Disk, dir: &Path, incarnation: Incarnation) -> Result<(), WalError> {
-    let nonce = read_or_create_format(disk, dir, true, incarnation)?;
+pub(super) fn make(
+    disk: &dyn Disk,
+    dir: &Path,
+    incarnation: Incarnation,
+    nonce: u64,
+) -> Result<(), WalError> {
+    let nonce = read_or_create_format(disk, dir, Some(nonce), incarnation)?;
     let (salt, path) = (Salt::new(nonce, FIRST_SEQUENCE), segment_path(dir, FIRST_SEQUENCE));
     let bytes = SEGMENT_HEAD_BYTES as u64;
     let segment = Segment::open(disk, &path, (FIRST_SEQUENCE, salt), bytes)?;

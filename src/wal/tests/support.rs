@@ -94,7 +94,7 @@ pub(super) fn open_on(
 
 /// The start `number` of a machine.
 pub(super) fn boot(number: u64) -> Option<BootId> {
-    BootId::parse(&format!("{number:032x}"))
+    BootId::new(number.into())
 }
 
 /// A callback and where its outcome arrives.
