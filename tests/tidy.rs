@@ -372,6 +372,17 @@ fn passes_the_net_by(path: &str, code: &str) -> Option<String> {
     is_bad.then(|| format!("{path} passes the seam transport::net by"))
 }
 
+/// Where work may be handed to tokio's blocking threads: behind the seam `stdx::workers`, and above all that is simulated.
+const BESIDE_THE_WORKERS: &[&str] = &["src/raft/workers.rs", "src/server/", "src/main.rs"];
+
+fn passes_the_workers_by(path: &str, code: &str) -> Vec<String> {
+    if BESIDE_THE_WORKERS.iter().any(|place| path.starts_with(place)) {
+        return Vec::new();
+    }
+    let words = ["spawn_blocking", "block_in_place"].into_iter().filter(|word| code.contains(word));
+    words.map(|word| format!("{path} passes the seam stdx::workers by: {word}")).collect()
+}
+
 #[track_caller]
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
@@ -470,6 +481,17 @@ fn pure_rooms_are_pure() {
         .iter()
         .filter(|file| PURE_ROOMS.contains(&room(&file.path)) && !is_test_only(&file.path, &all))
         .flat_map(|file| impurities(&file.path, &code(&file.text)))
+        .collect();
+    assert_none(&complaints);
+}
+
+#[test]
+fn what_blocks_is_handed_to_the_workers() {
+    let all = sources();
+    let complaints: Vec<String> = all
+        .iter()
+        .filter(|file| !is_test_only(&file.path, &all))
+        .flat_map(|file| passes_the_workers_by(&file.path, &code(&file.text)))
         .collect();
     assert_none(&complaints);
 }
@@ -847,6 +869,16 @@ mod the_rules_can_fail {
         assert!(passes_the_net_by("src/node/start.rs", bad).is_some());
         assert!(passes_the_net_by("src/transport/net.rs", bad).is_none());
         assert!(passes_the_net_by("src/server/listener.rs", bad).is_none());
+    }
+
+    #[test]
+    fn a_way_around_the_workers_is_refused() {
+        let bad = "tokio::task::spawn_blocking(f);\n";
+        assert_eq!(passes_the_workers_by("src/node/birth.rs", bad).len(), 1);
+        assert_eq!(passes_the_workers_by("src/raft/group.rs", "block_in_place(f)").len(), 1);
+        assert!(passes_the_workers_by("src/raft/workers.rs", bad).is_empty());
+        assert!(passes_the_workers_by("src/server/admin/api.rs", bad).is_empty());
+        assert!(passes_the_workers_by("src/node/birth.rs", "tokio::spawn(f);").is_empty());
     }
 
     #[test]

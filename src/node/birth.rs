@@ -25,9 +25,11 @@ use super::progress::Progress;
 use super::switchboard::{Myself, Switchboard};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId, Session};
 use crate::meta::{self, Cluster, JoinRequest, Meta};
+use crate::raft::on;
 use crate::ring::{ListedNode, Topology};
 use crate::stdx::entropy::Entropy;
 use crate::stdx::hash_key::HashKey;
+use crate::stdx::workers::{Work, Workers};
 use crate::transport::{LocalIdentity, PeerClient, PeerIdentity, Peers};
 use crate::wal::{DataDir, Wal};
 
@@ -48,6 +50,7 @@ pub(super) struct Newcomer<'a> {
     pub(super) peers: &'a Peers,
     pub(super) data_dir: &'a Arc<Mutex<DataDir>>,
     pub(super) wal: &'a Wal,
+    pub(super) workers: &'a dyn Workers,
     /// The replicas that the log holds already: a death in the middle of an adoption leaves some.
     pub(super) held: &'a BTreeMap<GroupId, RaftId>,
     pub(super) switchboard: &'a Switchboard,
@@ -190,7 +193,8 @@ impl Newcomer<'_> {
         }
         let record = cluster.encode();
         let data_dir = Arc::clone(self.data_dir);
-        let adopted = tokio::task::spawn_blocking(move || data_dir.lock().adopt(&record)).await;
+        let adopt = move || data_dir.lock().adopt(&record);
+        let adopted = on(self.workers, Work::Disk, adopt).await;
         adopted.map_err(|_| NodeError::Runtime)??;
         tracing::info!(cluster = %cluster.id(), "this directory belongs to a cluster now");
         self.switchboard.meta().learn(cluster);

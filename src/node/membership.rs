@@ -23,8 +23,9 @@ use super::residence::Residence;
 use super::switchboard::{Myself, Switchboard};
 use crate::ids::{ClusterId, GroupId, Holder, RaftId, Session};
 use crate::meta::{self, COPIES_MAX, Change, Cluster, Meta, Standing, next_plan};
-use crate::raft::{Leadership, Settled};
+use crate::raft::{Leadership, Settled, on};
 use crate::ring::Doors;
+use crate::stdx::workers::Work;
 use crate::transport::{Peers, Refusal};
 use crate::wal::limits::STARTS_KEPT;
 
@@ -299,9 +300,8 @@ impl Membership {
             let is_news = self.residence.starts.len() > STARTS_KEPT + 1;
             if is_news && !self.is_noted.load(Ordering::Relaxed) {
                 let data_dir = Arc::clone(&self.residence.data_dir);
-                let noting =
-                    tokio::task::spawn_blocking(move || data_dir.lock().note_recorded(session));
-                match noting.await {
+                let note = move || data_dir.lock().note_recorded(session);
+                match on(&*self.residence.workers, Work::Disk, note).await {
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "cannot note that this start was recorded");
                     }

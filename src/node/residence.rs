@@ -13,9 +13,10 @@ use tokio::runtime::Handle;
 use super::error::NodeError;
 use super::switchboard::{Myself, Switchboard};
 use crate::ids::{GroupId, Holder, RaftId, Session};
-use crate::raft::{GroupOptions, SnapshotStore, Timekeeper, Timeless, Timing};
+use crate::raft::{GroupOptions, SnapshotStore, Timekeeper, Timeless, Timing, on};
 use crate::stdx::clock::Clock;
 use crate::stdx::memory::Budget;
+use crate::stdx::workers::{Work, Workers};
 use crate::transport::Peers;
 use crate::wal::{DataDir, GroupState, SnapshotDir, Wal};
 
@@ -40,6 +41,8 @@ pub(super) struct Residence {
     pub(super) recovered: BTreeMap<GroupId, GroupState>,
     pub(super) peers: Peers,
     pub(super) switchboard: Arc<Switchboard>,
+    /// Who does what blocks.
+    pub(super) workers: Arc<dyn Workers>,
     /// The runtimes that shards live on; meta lives on the first.
     pub(super) runtimes: Vec<Handle>,
     pub(super) seed: u64,
@@ -63,6 +66,7 @@ impl Residence {
             timing: TIMING,
             clock: Arc::clone(&self.clock),
             budget: Arc::clone(&self.budget),
+            workers: Arc::clone(&self.workers),
             time: self.switchboard.shard(group).map_or_else(
                 || Arc::new(Timeless) as Arc<dyn Timekeeper>,
                 |shard| shard.timekeeper(),
@@ -143,7 +147,7 @@ impl Residence {
 
     async fn forget_snapshots(&self, group: GroupId) -> io::Result<()> {
         let store = SnapshotStore::new(self.snapshots.clone(), group);
-        let forgotten = tokio::task::spawn_blocking(move || store.forget_all()).await;
+        let forgotten = on(&*self.workers, Work::Disk, move || store.forget_all()).await;
         forgotten.unwrap_or(Ok(()))
     }
 

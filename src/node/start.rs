@@ -24,6 +24,7 @@ use crate::command::Registry;
 use crate::config::{AppendFsync, Config, Options, ReadConsistency};
 use crate::ids::{ClusterId, GroupId, Incarnation, NodeId, RaftId};
 use crate::meta::Cluster;
+use crate::raft::on;
 use crate::ring::{
     Doors, ListedNode, NodeSpec, Topology, TopologySpec, VIRTUAL_NODES_DEFAULT, auto_shard_count,
 };
@@ -32,6 +33,7 @@ use crate::stdx::clock::Clock;
 use crate::stdx::disk::Disk;
 use crate::stdx::entropy::Entropy;
 use crate::stdx::memory::Budget;
+use crate::stdx::workers::{Work, Workers};
 use crate::transport::{
     self, Credentials, Door, Handler, LocalIdentity, Meant, Net, PeerClient, PeerIdentity,
     PeerOptions, PeerServer, Peers,
@@ -52,6 +54,8 @@ pub struct NodeOptions {
     pub disk: Arc<dyn Disk>,
     /// The network it finds its peers on.
     pub net: Net,
+    /// Who does what blocks.
+    pub workers: Arc<dyn Workers>,
     /// Random bits that nobody can guess.
     pub entropy: Entropy,
     /// This start of the machine; `None` counts as another one than any before.
@@ -75,6 +79,7 @@ pub struct Started {
     pub node: Arc<Node>,
     peer_server: PeerServer,
     data_dir: Arc<Mutex<DataDir>>,
+    workers: Arc<dyn Workers>,
 }
 
 impl Started {
@@ -94,7 +99,7 @@ impl Started {
         let data_dir = self.data_dir;
         // The directory may be moved only once its log has ended in order.
         let close = move || wal.close().map(|()| data_dir.lock().note_stop());
-        match tokio::task::spawn_blocking(close).await {
+        match on(&*self.workers, Work::Disk, close).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::error!(%error, "the stop could not be noted"),
             Ok(Err(error)) => tracing::error!(%error, "the log did not close cleanly"),
@@ -128,6 +133,7 @@ pub async fn start(mut options: NodeOptions) -> Result<Started, NodeError> {
         recovered: ground.recovered,
         peers: ground.peers.clone(),
         switchboard: Arc::clone(&ground.switchboard),
+        workers: Arc::clone(&options.workers),
         runtimes: options.runtimes.clone(),
         seed: ground.seed,
     });
@@ -179,7 +185,12 @@ pub async fn start(mut options: NodeOptions) -> Result<Started, NodeError> {
         tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
     }
     upkeep::spawn(&node, membership, TIMING);
-    Ok(Started { node, peer_server: ground.peer_server, data_dir: ground.data_dir })
+    Ok(Started {
+        node,
+        peer_server: ground.peer_server,
+        data_dir: ground.data_dir,
+        workers: options.workers,
+    })
 }
 
 /// What every group of the node stands on.
@@ -294,6 +305,7 @@ impl Ground {
             peers: &self.peers,
             data_dir: &self.data_dir,
             wal: &self.wal,
+            workers: &*options.workers,
             held: &held,
             switchboard: &self.switchboard,
             identity: &self.door.local,
@@ -328,6 +340,7 @@ impl Ground {
                 },
                 peers: self.peers.clone(),
                 clock: Arc::clone(&options.clock),
+                workers: Arc::clone(&options.workers),
                 seed: self.seed ^ u64::from(shard.0).rotate_left(32),
             })
         };

@@ -8,6 +8,7 @@ use super::{Arrival, Client, ClientGuard, Door, Node, NodeOptions, Started, star
 use crate::command::{self, Registry, Row};
 use crate::config::{Config, Start};
 use crate::ids::{NodeId, ShardId};
+use crate::raft::BlockingPool;
 use crate::resp::Reply;
 use crate::resp::testing::Value;
 use crate::ring::Doors;
@@ -43,6 +44,7 @@ impl TestNode {
             clock: Arc::new(SystemClock::new()),
             disk: SystemDisk::shared(),
             net: Net::Tcp,
+            workers: BlockingPool::shared(),
             entropy: Entropy::seeded(42),
             boot_id: None,
             runtimes: vec![tokio::runtime::Handle::current()],

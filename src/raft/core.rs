@@ -27,6 +27,7 @@ use super::timer::Timer;
 use super::type_config::TypeConfig;
 use crate::ids::{GroupId, RaftId};
 use crate::stdx::memory::Budget;
+use crate::stdx::workers::Workers;
 use crate::transport::Peers;
 
 /// What the parts of one replica share.
@@ -51,6 +52,7 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) timing: Timing,
     pub(super) time: Arc<dyn Timekeeper>,
     pub(super) budget: Arc<Budget>,
+    pub(super) workers: Arc<dyn Workers>,
     pub(super) settling: Settling,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,

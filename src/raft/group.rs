@@ -21,18 +21,19 @@ use super::holdback::Holdback;
 use super::inbound_snapshots::SnapshotDesk;
 use super::log_store::LogStore;
 use super::membership::Settling;
-use super::network::GroupNetworkFactory;
+use super::network::{GroupNetworkFactory, Transfers};
 use super::options::{GroupOptions, StartError, raft_config};
 use super::pledge::Pledge;
 use super::proposal::Stopped;
 use super::reversion::Matches;
 use super::short::Shortness;
-use super::snapshot::blocking;
 use super::state_machine::{Adapter, AppliedTerm, StateMachine};
 use super::status::Leadership;
 use super::timer::{Due, Role, Timer, View, Voice};
 use super::type_config::{LogId, is_voter};
+use super::workers::on;
 use crate::ids::{GroupId, Holder, RaftId};
+use crate::stdx::workers::Work;
 
 /// One replica of a group whose state machine is `S`. Cheap to clone.
 pub struct Group<S: StateMachine> {
@@ -61,8 +62,14 @@ impl<S: StateMachine> Group<S> {
         let storage = |source| StartError::Storage { group, source };
         let wal = options.wal.clone();
         let applied = Arc::new(AppliedTerm::default());
-        let log = LogStore::open(group, options.wal, options.recovered, Arc::clone(&applied))
-            .map_err(storage)?;
+        let workers = options.workers;
+        let log = LogStore::open(
+            group,
+            (options.wal, Arc::clone(&workers)),
+            options.recovered,
+            Arc::clone(&applied),
+        )
+        .map_err(storage)?;
         let now = Instant::now();
         let voted_term = log.voted_term();
         let votes_from = if log.has_voted() { now + options.timing.lease } else { now };
@@ -71,7 +78,7 @@ impl<S: StateMachine> Group<S> {
             Arc::clone(&machine),
             options.snapshots.clone(),
             Arc::clone(&desk),
-            wal,
+            (wal, Arc::clone(&workers)),
             Arc::clone(&applied),
         )
         .map_err(storage)?;
@@ -91,8 +98,7 @@ impl<S: StateMachine> Group<S> {
             options.peers.clone(),
             Arc::clone(&acknowledgements),
             Arc::clone(&ballot),
-            options.snapshots.clone(),
-            Arc::clone(&holdback),
+            Transfers::new(options.snapshots.clone(), Arc::clone(&holdback), Arc::clone(&workers)),
             Arc::clone(&options.time),
         );
         let raft = Raft::new(options.id, Arc::new(config), network, log.clone(), adapter)
@@ -114,6 +120,7 @@ impl<S: StateMachine> Group<S> {
             timing: options.timing,
             time: options.time,
             budget: options.budget,
+            workers,
             settling: Settling::default(),
             votes_from,
             snapshots: options.snapshots,
@@ -249,10 +256,7 @@ impl<S: StateMachine> Group<S> {
         }
         // What applies is a task of its own, which openraft does not wait for.
         let applied = Arc::clone(&self.shared.applied);
-        let ended = blocking(move || {
-            applied.end();
-            Ok(())
-        });
+        let ended = on(&*self.shared.workers, Work::State, move || applied.end());
         if let Err(error) = ended.await {
             tracing::warn!(group = %self.shared.group, %error, "the runtime ends before the group");
         }

@@ -18,11 +18,13 @@ use super::core::Shared;
 use super::group::Group;
 use super::limits::{SNAPSHOT_META_BYTES_MAX, SNAPSHOT_WINDOW};
 use super::network::SnapshotAnswer;
-use super::snapshot::{Chunks, Received, SnapshotHandle, blocking};
+use super::snapshot::{Chunks, Received, SnapshotHandle};
 use super::snapshots::{Desk, Refusal, Transfer};
 use super::state_machine::{EntryPosition, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, Vote};
+use super::workers::blocking;
 use crate::ids::RaftId;
+use crate::stdx::workers::Work;
 use crate::transport::Responder;
 
 /// The decisions of one replica about snapshots, shared by those who act on them.
@@ -181,13 +183,14 @@ async fn receive_all<S: StateMachine>(
     jobs: &mut mpsc::Receiver<Job>,
 ) -> io::Result<()> {
     let (snapshots, covers) = (shared.snapshots.clone(), meta.clone());
-    let mut writer = blocking(move || snapshots.create(&covers)).await?;
+    let workers = &*shared.workers;
+    let mut writer = blocking(workers, Work::Disk, move || snapshots.create(&covers)).await?;
     let mut received = Xxh3Default::new();
     // No more comes when a newer transfer took its place, or it was idle for too long: the file goes with the writer.
     while let Some(job) = jobs.recv().await {
         match job {
             Job::Chunk(bytes, responder) => {
-                let written = blocking(move || {
+                let written = blocking(workers, Work::Disk, move || {
                     received.update(&bytes);
                     writer.write_chunk(&bytes).map_err(io::Error::other)?;
                     Ok((writer, received))
@@ -208,7 +211,7 @@ async fn receive_all<S: StateMachine>(
                     return Err(io::Error::other("it is not what was sent"));
                 }
                 let machine = Arc::clone(&shared.machine);
-                let loaded = blocking(move || {
+                let loaded = blocking(workers, Work::State, move || {
                     let file = writer.complete().map_err(io::Error::other)?;
                     let mut chunks = Chunks::of(file.reader().map_err(io::Error::other)?);
                     let restored = machine.prepare(&mut chunks)?;

@@ -33,7 +33,9 @@ use super::limits::{
 };
 use super::state_machine::AppliedTerm;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
+use super::workers::on;
 use crate::ids::GroupId;
+use crate::stdx::workers::{Work, Workers};
 use crate::wal::{GroupState, Record, SyncOwed, Wal};
 
 /// The log of one group; clones share it, and a clone is the reader openraft asks for.
@@ -46,6 +48,8 @@ pub(super) struct LogStore {
 struct Shared {
     group: GroupId,
     wal: Wal,
+    /// Who reads from it what is in memory no more.
+    workers: Arc<dyn Workers>,
     applied: Arc<AppliedTerm>,
     tail: Mutex<Tail>,
 }
@@ -81,7 +85,7 @@ impl LogStore {
     /// When a recovered record cannot be read or is not one this version writes.
     pub(super) fn open(
         group: GroupId,
-        wal: Wal,
+        (wal, workers): (Wal, Arc<dyn Workers>),
         recovered: Option<GroupState>,
         applied: Arc<AppliedTerm>,
     ) -> io::Result<Self> {
@@ -113,7 +117,8 @@ impl LogStore {
                 tail.flushed = last_index;
             }
         }
-        Ok(Self { shared: Arc::new(Shared { group, wal, applied, tail: Mutex::new(tail) }) })
+        let tail = Mutex::new(tail);
+        Ok(Self { shared: Arc::new(Shared { group, wal, workers, applied, tail }) })
     }
 
     /// Gives memory back when nothing was written for a while; to be called now and then.
@@ -164,7 +169,8 @@ impl LogStore {
         let (wal, group) = (self.shared.wal.clone(), self.shared.group);
         let until = end.min(cached_from);
         // A lagging follower or a restart reads old segments: that may wait for the disk, so not here.
-        let records = tokio::task::spawn_blocking(move || wal.read(group, start..until, bytes_max))
+        let read = move || wal.read(group, start..until, bytes_max);
+        let records = on(&*self.shared.workers, Work::Disk, read)
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
@@ -498,6 +504,7 @@ mod tests {
 
     use super::super::state_machine::EntryPosition;
     use super::super::type_config::Proposal;
+    use super::super::workers::BlockingPool;
     use super::*;
     use crate::stdx::fs::SystemDisk;
     use crate::wal::{Next, WalOptions, Woken};
@@ -508,7 +515,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
-        let mut log = LogStore::open(GroupId(1), wal.clone(), None, Arc::default()).unwrap();
+        let mut log =
+            LogStore::open(GroupId(1), (wal.clone(), BlockingPool::shared()), None, Arc::default())
+                .unwrap();
         let payload = || openraft::EntryPayload::Normal(Proposal(vec![7; 200_000].into()));
         let entry = |index| Entry { log_id: LogId::new_term_index(2, index), payload: payload() };
         log.append((0..20).map(entry), IOFlushed::noop()).await.unwrap();
@@ -538,7 +547,13 @@ mod tests {
         drop(born);
         // The log's thread, which might help, does nothing from here on.
         let run = |group, then: &dyn Fn()| {
-            let log = LogStore::open(GroupId(group), wal.clone(), None, Arc::default()).unwrap();
+            let log = LogStore::open(
+                GroupId(group),
+                (wal.clone(), BlockingPool::shared()),
+                None,
+                Arc::default(),
+            )
+            .unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let (done, is_done) = TypeConfig::oneshot();
@@ -562,7 +577,9 @@ mod tests {
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
         let applied = Arc::new(AppliedTerm::default());
-        let mut log = LogStore::open(GroupId(1), wal, None, Arc::clone(&applied)).unwrap();
+        let mut log =
+            LogStore::open(GroupId(1), (wal, BlockingPool::shared()), None, Arc::clone(&applied))
+                .unwrap();
         let entry = |index| Entry {
             log_id: LogId::new_term_index(2, index),
             payload: openraft::EntryPayload::Blank,

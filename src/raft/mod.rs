@@ -48,6 +48,7 @@ mod timer;
 mod transfer;
 mod type_config;
 mod watch;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -65,3 +66,4 @@ pub use state_machine::{
 pub use status::{GroupStatus, Leadership};
 pub use timekeeper::{Estimate, Timekeeper, Timeless, Word};
 pub use transfer::{TransferOutcome, TransferRefusal};
+pub use workers::{BlockingPool, Gone, aside, on};

@@ -34,12 +34,14 @@ use super::limits::{
     SNAPSHOT_CHUNK_TIMEOUT, SNAPSHOT_INSTALL_TIMEOUT, SNAPSHOT_WINDOW,
 };
 use super::linger::Linger;
-use super::snapshot::{SnapshotHandle, SnapshotStore, blocking};
+use super::snapshot::{SnapshotHandle, SnapshotStore};
 use super::snapshots::{Pause, Refusal};
 use super::timekeeper::Timekeeper;
 use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
+use super::workers::blocking;
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::codec::{Sink, put_u64, take_u8};
+use crate::stdx::workers::{Work, Workers};
 use crate::transport::{
     Body, Call, Kind, LONG_BYTES_MIN, PeerClient, Peers, Responder, TransportError,
 };
@@ -61,9 +63,10 @@ pub(super) struct GroupNetworkFactory {
 
 /// What is remembered of snapshots sent, over all the senders that openraft makes one after another.
 #[derive(Debug)]
-struct Transfers {
+pub(super) struct Transfers {
     snapshots: SnapshotStore,
     holdback: Arc<Holdback>,
+    workers: Arc<dyn Workers>,
     next_nonce: AtomicU64,
     /// Replicas that did not take the last one, with the time before the next try. At most one each.
     pauses: Mutex<BTreeMap<RaftId, Pause>>,
@@ -114,25 +117,30 @@ impl SnapshotAnswer {
     }
 }
 
+impl Transfers {
+    /// None yet. It is noted in `snapshots` which file could not be read, and in `holdback` to whom one is on its way; `workers`
+    /// read them.
+    pub(super) fn new(
+        snapshots: SnapshotStore,
+        holdback: Arc<Holdback>,
+        workers: Arc<dyn Workers>,
+    ) -> Self {
+        let (next_nonce, pauses) = (AtomicU64::new(1), Mutex::default());
+        Self { snapshots, holdback, workers, next_nonce, pauses }
+    }
+}
+
 impl GroupNetworkFactory {
     /// The network of `group` over `peers`, which notes in `acknowledgements` who answered what as a leader's follower,
-    /// in `ballot` which voters have answered a candidate, in `snapshots` which file could not be read, and in `holdback` to
-    /// whom one is on its way; it tells them the `time`.
+    /// and in `ballot` which voters have answered a candidate; it tells them the `time`.
     pub(super) fn new(
         group: GroupId,
         peers: Peers,
         acknowledgements: Arc<Acknowledgements>,
         ballot: Arc<Ballot>,
-        snapshots: SnapshotStore,
-        holdback: Arc<Holdback>,
+        transfers: Transfers,
         time: Arc<dyn Timekeeper>,
     ) -> Self {
-        let transfers = Transfers {
-            snapshots,
-            holdback,
-            next_nonce: AtomicU64::new(1),
-            pauses: Mutex::default(),
-        };
         Self { group, peers, acknowledgements, ballot, transfers: Arc::new(transfers), time }
     }
 
@@ -336,14 +344,16 @@ impl GroupNetwork {
             tracing::error!(group = %self.group, %error, "the snapshot to be sent cannot be read");
             local(error)
         };
+        let workers = &*self.transfers.workers;
         let (snapshots, to_open) = (self.transfers.snapshots.clone(), handle.clone());
-        let mut chunks = blocking(move || snapshots.chunks(&to_open)).await.map_err(read_error)?;
+        let opened = blocking(workers, Work::Disk, move || snapshots.chunks(&to_open));
+        let mut chunks = opened.await.map_err(read_error)?;
         let mut in_flight = FuturesOrdered::new();
         let (mut sent, mut hash) = (0_u64, Xxh3Default::new());
         loop {
             // File reads leave this runtime: commands go on while a replica is brought up to date.
             let next;
-            (next, chunks, hash) = blocking(move || {
+            (next, chunks, hash) = blocking(workers, Work::Disk, move || {
                 let next = chunks.next().transpose()?;
                 if let Some(chunk) = &next {
                     hash.update(chunk);
@@ -572,6 +582,7 @@ mod tests {
 
     use super::super::timekeeper::Timeless;
     use super::super::type_config::{LogId, Proposal};
+    use super::super::workers::BlockingPool;
     use super::*;
     use crate::ids::{ClusterId, Incarnation, NodeId, Session};
     use crate::stdx::clock::{Clock, ManualClock, MonotonicMicros};
@@ -644,8 +655,7 @@ mod tests {
                 peers,
                 acknowledgements,
                 Arc::default(),
-                snapshots,
-                Arc::default(),
+                Transfers::new(snapshots, Arc::default(), BlockingPool::shared()),
                 Arc::new(Timeless),
             );
             let network = {

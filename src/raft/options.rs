@@ -15,6 +15,7 @@ use super::timekeeper::Timekeeper;
 use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::stdx::clock::Clock;
 use crate::stdx::memory::Budget;
+use crate::stdx::workers::Workers;
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
 
@@ -98,6 +99,8 @@ pub struct GroupOptions {
     pub time: Arc<dyn Timekeeper>,
     /// What memory this node has left: a leader hears it with every acknowledgement.
     pub budget: Arc<Budget>,
+    /// Who does what blocks.
+    pub workers: Arc<dyn Workers>,
     /// Random bits that differ between replicas, for their election timeouts.
     pub seed: u64,
 }

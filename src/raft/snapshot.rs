@@ -21,7 +21,9 @@ use super::inbound_snapshots::SnapshotDesk;
 use super::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_LONG_STEP_BYTES};
 use super::state_machine::{AppliedTerm, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
+use super::workers::{aside, blocking};
 use crate::ids::GroupId;
+use crate::stdx::workers::{Work, Workers};
 use crate::wal::Wal;
 use crate::wal::snapshot_file::{
     CompleteSnapshot, Covered, SnapshotDir, SnapshotFile, SnapshotReader, SnapshotWriter,
@@ -274,18 +276,12 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Runs `work`, which may wait for the disk, away from the threads that beat hearts.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
 /// Writes the state fixed at its creation to a file, a step at a time, while the machine keeps applying.
 pub(super) struct SnapshotBuilder<S: StateMachine> {
     machine: Arc<S>,
     snapshots: SnapshotStore,
     wal: Wal,
+    workers: Arc<dyn Workers>,
     applied: Arc<AppliedTerm>,
     desk: SnapshotDesk,
     meta: SnapshotMeta,
@@ -300,19 +296,20 @@ impl<S: StateMachine> SnapshotBuilder<S> {
     pub(super) fn new(
         machine: Arc<S>,
         snapshots: SnapshotStore,
-        (wal, applied): (Wal, Arc<AppliedTerm>),
+        (wal, workers): (Wal, Arc<dyn Workers>),
+        applied: Arc<AppliedTerm>,
         desk: SnapshotDesk,
         (meta, ticket): (SnapshotMeta, SnapshotTicket),
     ) -> Self {
         let (has_ended, is_out) = (false, false);
-        Self { machine, snapshots, wal, applied, desk, meta, ticket, has_ended, is_out }
+        Self { machine, snapshots, wal, workers, applied, desk, meta, ticket, has_ended, is_out }
     }
 
     /// A step that waits for whoever has the state: were each only to look whether it is free, reads that overlap would
     /// let none through. A long one, since there is a wait before each.
     async fn step_long(&self, mut bytes: Vec<u8>) -> io::Result<(SnapshotProgress, Vec<u8>)> {
         let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
-        blocking(move || {
+        blocking(&*self.workers, Work::State, move || {
             let progress = machine.snapshot_step_long(ticket, SNAPSHOT_LONG_STEP_BYTES, &mut bytes);
             Ok((progress, bytes))
         })
@@ -322,7 +319,8 @@ impl<S: StateMachine> SnapshotBuilder<S> {
     /// Writes and publishes; `None` when a better snapshot was published meanwhile.
     async fn build(&mut self) -> io::Result<Option<Snapshot>> {
         let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
-        let mut writer = blocking(move || snapshots.create(&meta)).await?;
+        let workers = Arc::clone(&self.workers);
+        let mut writer = blocking(&*workers, Work::Disk, move || snapshots.create(&meta)).await?;
         let mut bytes = Vec::with_capacity(2 * SNAPSHOT_CHUNK_BYTES);
         loop {
             if self.desk.lock().is_stopped() {
@@ -343,7 +341,7 @@ impl<S: StateMachine> SnapshotBuilder<S> {
             let rest = if is_last { 0 } else { bytes.len() % SNAPSHOT_CHUNK_BYTES };
             let whole = bytes.len() - rest;
             // Disk writes leave this runtime, so commands go on between two steps.
-            (writer, bytes) = blocking(move || {
+            (writer, bytes) = blocking(&*workers, Work::Disk, move || {
                 for chunk in bytes[..whole].chunks(SNAPSHOT_CHUNK_BYTES) {
                     writer.write_chunk(chunk).map_err(io::Error::other)?;
                 }
@@ -359,7 +357,7 @@ impl<S: StateMachine> SnapshotBuilder<S> {
         }
         let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), self.meta.clone());
         let applied = Arc::clone(&self.applied);
-        let published = blocking(move || {
+        let published = blocking(&*workers, Work::Disk, move || {
             let mut complete = writer.complete().map_err(io::Error::other)?;
             // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
             // cut and the truncation not, the next start would find both.
@@ -378,12 +376,8 @@ impl<S: StateMachine> Drop for SnapshotBuilder<S> {
     fn drop(&mut self) {
         if !self.is_out {
             let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
-            let abort = move || machine.abort_snapshot(ticket);
             // It may have to wait for whoever has the state.
-            match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn_blocking(abort)),
-                Err(_) => abort(),
-            }
+            aside(&*self.workers, Work::State, move || machine.abort_snapshot(ticket));
         }
         if !self.has_ended {
             self.desk.lock().drop_build();

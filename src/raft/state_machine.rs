@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::inbound_snapshots::SnapshotDesk;
-use super::snapshot::{Received, SnapshotBuilder, SnapshotHandle, SnapshotStore, blocking};
+use super::snapshot::{Received, SnapshotBuilder, SnapshotHandle, SnapshotStore};
 use super::snapshots::Pause;
 use super::type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::workers::blocking;
+use crate::stdx::workers::{Work, Workers};
 use crate::wal::{CompleteSnapshot, Wal};
 
 /// Position of the entry being applied.
@@ -294,6 +296,7 @@ pub(super) struct Adapter<S> {
     snapshots: SnapshotStore,
     desk: SnapshotDesk,
     wal: Wal,
+    workers: Arc<dyn Workers>,
     last_applied: Option<LogId>,
     membership: StoredMembership,
     applied_term: Arc<AppliedTerm>,
@@ -305,7 +308,7 @@ impl<S: StateMachine> Adapter<S> {
         machine: Arc<S>,
         snapshots: SnapshotStore,
         desk: SnapshotDesk,
-        wal: Wal,
+        (wal, workers): (Wal, Arc<dyn Workers>),
         applied_term: Arc<AppliedTerm>,
     ) -> io::Result<Self> {
         let mut adapter = Self {
@@ -313,6 +316,7 @@ impl<S: StateMachine> Adapter<S> {
             snapshots,
             desk,
             wal,
+            workers,
             last_applied: None,
             membership: StoredMembership::default(),
             applied_term,
@@ -341,7 +345,7 @@ impl<S: StateMachine> Adapter<S> {
             let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), meta.clone());
             let applied = Arc::clone(&self.applied_term);
             let published;
-            (file, published) = blocking(move || {
+            (file, published) = blocking(&*self.workers, Work::Disk, move || {
                 // openraft may have truncated entries that contradict the snapshot just now. Were the snapshot to
                 // survive a power cut and the truncation not, the next start would find both.
                 wal.sync().map_err(io::Error::other)?;
@@ -390,7 +394,8 @@ impl<S: StateMachine> Adapter<S> {
             // commits. What it commits waits here, in order.
             Applied::Rest(rest) => {
                 let applied = Arc::clone(&self.applied_term);
-                blocking(move || applied.unless_ended(rest)).await
+                let rest = move || applied.unless_ended(rest);
+                blocking(&*self.workers, Work::Entry, rest).await
             }
         }
     }
@@ -398,9 +403,9 @@ impl<S: StateMachine> Adapter<S> {
     /// A builder for the snapshot begun as `ticket`.
     fn builder(&self, meta: SnapshotMeta, ticket: SnapshotTicket) -> SnapshotBuilder<S> {
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
-        let (wal, applied) = (self.wal.clone(), Arc::clone(&self.applied_term));
-        let desk = Arc::clone(&self.desk);
-        SnapshotBuilder::new(machine, snapshots, (wal, applied), desk, (meta, ticket))
+        let (wal, workers) = (self.wal.clone(), Arc::clone(&self.workers));
+        let (applied, desk) = (Arc::clone(&self.applied_term), Arc::clone(&self.desk));
+        SnapshotBuilder::new(machine, snapshots, (wal, workers), applied, desk, (meta, ticket))
     }
 
     fn adopt(&mut self, meta: &SnapshotMeta) {
@@ -460,7 +465,8 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         }
         // The machine may have to wait for who reads it; nothing is applied meanwhile.
         let (machine, applied) = (Arc::clone(&self.machine), Arc::clone(&self.applied_term));
-        match blocking(move || applied.unless_ended(|| machine.begin_snapshot())).await {
+        let begin = move || applied.unless_ended(|| machine.begin_snapshot());
+        match blocking(&*self.workers, Work::State, begin).await {
             Ok(ticket) => Some(self.builder(meta, ticket)),
             Err(error) => {
                 tracing::warn!(group = %self.snapshots.group(), %error, "a snapshot was not begun");
@@ -494,7 +500,8 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
         self.publish(meta, file).await?;
         // Freeing the old state takes as long as it is large.
         let applied = Arc::clone(&self.applied_term);
-        blocking(move || applied.unless_ended(restored)).await?;
+        let swap = move || applied.unless_ended(restored);
+        blocking(&*self.workers, Work::State, swap).await?;
         self.adopt(meta);
         tracing::info!(group = %self.snapshots.group(), last = ?meta.last_log_id, "installed a snapshot");
         Ok(())
@@ -508,6 +515,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for Adapter<S> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::Counter;
+    use super::super::workers::BlockingPool;
     use super::*;
     use crate::ids::{GroupId, RaftId};
     use crate::stdx::fs::SystemDisk;
@@ -540,9 +548,9 @@ mod tests {
         let directory = SnapshotDir::new(SystemDisk::shared(), folder.path().to_owned());
         let snapshots = SnapshotStore::new(directory, GroupId(1));
         let (machine, applied) = (Arc::new(Counter::default()), Arc::new(AppliedTerm::default()));
-        let desk = SnapshotDesk::default();
+        let (desk, log) = (SnapshotDesk::default(), (wal, BlockingPool::shared()));
         let mut adapter =
-            Adapter::open(Arc::clone(&machine), snapshots, desk, wal, Arc::clone(&applied))
+            Adapter::open(Arc::clone(&machine), snapshots, desk, log, Arc::clone(&applied))
                 .unwrap();
         adapter.last_applied = Some(LogId::new_term_index(1, 7));
         drop(adapter.try_create_snapshot_builder(false).await.unwrap());

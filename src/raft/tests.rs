@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::network::kind;
 use super::type_config::{TypeConfig, Vote};
 use super::{
-    Applied, EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin, ProposalFate,
-    ReadRefused, Restored, SnapshotProgress, SnapshotStore, SnapshotTicket, StateMachine,
-    Timekeeper, Timing, TransferOutcome, TransferRefusal, UnknownEntry, Word,
+    Applied, BlockingPool, EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin,
+    ProposalFate, ReadRefused, Restored, SnapshotProgress, SnapshotStore, SnapshotTicket,
+    StateMachine, Timekeeper, Timing, TransferOutcome, TransferRefusal, UnknownEntry, Word,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
 use crate::stdx::clock::{Clock, ManualClock, SystemClock};
@@ -240,6 +240,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
         group: GROUP,
         time: Arc::clone(&time) as Arc<dyn Timekeeper>,
         budget: Arc::new(Budget::of(0)),
+        workers: BlockingPool::shared(),
         id,
         holder: holder(number),
         wal: wal.clone(),

@@ -17,6 +17,7 @@ use super::protection;
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
 use crate::node::{self, Node, NodeError, NodeOptions, Progress};
+use crate::raft::BlockingPool;
 use crate::ring::Doors;
 use crate::session::{self, Door};
 use crate::stdx::clock::{Clock, SystemClock};
@@ -165,6 +166,7 @@ async fn serve(
         clock,
         disk: SystemDisk::shared(),
         net: Net::Tcp,
+        workers: BlockingPool::shared(),
         entropy,
         boot_id: BootId::read(),
         runtimes: runtimes.clone(),

@@ -31,6 +31,8 @@ use crate::resp::{ErrorReply, Protocol};
 use crate::stdx::clock::{MonotonicMicros, SystemClock, UnixMillis};
 use crate::stdx::fs::SystemDisk;
 use crate::stdx::memory::Budget;
+use crate::stdx::turns::Turns;
+use crate::stdx::workers::Workers;
 use crate::transport::{Handler, Message, Peers, Responder};
 use crate::wal::{SnapshotDir, Wal, WalOptions};
 
@@ -59,20 +61,29 @@ impl Alone {
     }
 
     async fn start_with(read_consistency: ReadConsistency) -> Self {
+        Self::start_on(ShardOptions {
+            replicas: vec![HERE],
+            read_consistency,
+            ..options(Peers::new())
+        })
+        .await
+    }
+
+    async fn start_on(options: ShardOptions) -> Self {
         let (group, id, session) =
             (GroupId::of_shard(ShardId(0)), RaftId(1), Session { number: 1, random: 1 });
         let holder = Holder { node: HERE, incarnation: Incarnation(1) };
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(group, id).await.unwrap();
-        let options =
-            ShardOptions { replicas: vec![HERE], read_consistency, ..options(Peers::new()) };
+        let workers = Arc::clone(&options.workers);
         let shard = Shard::new(options);
         let directory = SnapshotDir::new(SystemDisk::shared(), folder.path().to_owned());
         let replica = GroupOptions {
             group,
             time: shard.timekeeper(),
             budget: Arc::new(Budget::of(0)),
+            workers,
             id,
             holder,
             wal,
@@ -482,4 +493,49 @@ async fn a_replica_ends_without_holding_up_its_runtime() {
     };
     tokio::join!(ends, others);
     assert_eq!(reader.join().unwrap(), Some(true), "the runtime went on");
+}
+
+/// As a simulation does it: all on this thread, which would wait for ever for a lock that is held by what waits for the thread.
+#[tokio::test]
+async fn on_one_thread_whoever_needs_the_state_waits_behind_a_held_entry() {
+    let turns = Arc::new(Turns::default());
+    let workers = Arc::clone(&turns) as Arc<dyn Workers>;
+    let passing = Arc::clone(&turns);
+    let passing = tokio::spawn(async move {
+        loop {
+            passing.pass(1);
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let options = ShardOptions { replicas: vec![HERE], workers, ..options(Peers::new()) };
+    let mut alone = Alone::start_on(options).await;
+    alone.tasks.push(passing.abort_handle());
+    turns.delay(3);
+    alone.write(&[b"SET", b"k", b"v"]).await;
+    let (replica, index) = (alone.shard.seat.replica().unwrap(), alone.last_index());
+    replica.group.snapshot().await;
+    wait_for("snapshot", || replica.group.snapshot_covers() >= index).await;
+
+    turns.hold_entries();
+    let large = ReplyCell::new();
+    alone.shard.submit(Lane::Write, (&large_set()).into(), 1, &large);
+    wait_for("the entry", || turns.held() == 1).await;
+    assert!(alone.shard.read(MonotonicMicros(0), |_, _| ()).is_none(), "the entry has the state");
+    let reads = [Lane::Stale, Lane::Read].map(|lane| alone.ask(lane));
+    wait_for("the reads behind it", || turns.held() == 3).await;
+    let index = alone.last_index();
+    alone.shard.close_sessions(|_| Some(u64::MAX));
+    assert_eq!(turns.held(), 4, "as long as they are looked for");
+    turns.release();
+    for read in reads {
+        let mut replies = Replies::default();
+        read.take(&mut replies).await.unwrap();
+        assert_eq!(replies.bytes, b"$1\r\nv\r\n");
+    }
+    large.take(&mut Replies::default()).await.unwrap();
+    wait_for("close", || {
+        alone.shard.close_sessions(|_| Some(u64::MAX));
+        alone.last_index() > index
+    })
+    .await;
 }

@@ -33,11 +33,12 @@ use crate::ids::{DbIndex, Incarnation, Session};
 use crate::keyspace::{DueKeys, Graveyard, Key, Keyspace};
 use crate::raft::{
     Applied, EntryPosition, Origin, Restored, SnapshotProgress, SnapshotTicket, StateMachine,
-    UnknownEntry,
+    UnknownEntry, aside,
 };
 use crate::slot::Slot;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash_key::HashKey;
+use crate::stdx::workers::{Work, Workers};
 
 /// A replica's hashes for comparison with its peers at an equal index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub(super) struct ShardMachine {
     long: Arc<AtomicUsize>,
     gauges: Mutex<Gauges>,
     listener: Arc<dyn AppliedPackets>,
+    workers: Arc<dyn Workers>,
     snapshots_begun: AtomicU64,
     /// See [`Epoch`]. Changed under the state's lock.
     epoch: AtomicU64,
@@ -98,6 +100,7 @@ impl ShardMachine {
         slots: RangeInclusive<u16>,
         hash_key: HashKey,
         listener: Arc<dyn AppliedPackets>,
+        workers: Arc<dyn Workers>,
     ) -> Self {
         let state = Arc::new(RwLock::new(State::new(slots.clone(), hash_key)));
         let (now, long, gauges) = (Arc::default(), Arc::default(), Mutex::default());
@@ -110,6 +113,7 @@ impl ShardMachine {
             long,
             gauges,
             listener,
+            workers,
             snapshots_begun,
             epoch,
             #[cfg(test)]
@@ -306,7 +310,7 @@ impl ShardMachine {
                 if digest.is_some() {
                     state.digest = None;
                 }
-                free_buried(state);
+                free_buried(state, &*self.workers);
                 if let Some(keyspace) = digest {
                     return Ok(StateHash { keyspace, ..begun });
                 }
@@ -331,7 +335,7 @@ impl ShardMachine {
 
     fn rest_of_entry(&self) -> RestOfEntry {
         let (now, listener) = (Arc::clone(&self.now), Arc::clone(&self.listener));
-        RestOfEntry { long: self.begin_long(), now, listener }
+        RestOfEntry { long: self.begin_long(), now, listener, workers: Arc::clone(&self.workers) }
     }
 
     fn draw_ticket(&self) -> SnapshotTicket {
@@ -361,7 +365,7 @@ impl StateMachine for ShardMachine {
         let mut run = begin_entry(&mut state, position.index, bytes, (stamp, proposal));
         match run.go_on(&mut state, Some(APPLY_WEIGHT_MAX), &*self.listener) {
             Progress::Ended => {
-                end_entry(state, &self.now);
+                end_entry(state, &self.now, &*self.workers);
                 Ok(Applied::Whole)
             }
             Progress::Paused => {
@@ -397,7 +401,7 @@ impl StateMachine for ShardMachine {
         drop(state);
         drop(long);
         if !buried.is_empty() {
-            free_elsewhere(buried);
+            free_elsewhere(buried, &*self.workers);
         }
         ticket
     }
@@ -409,7 +413,7 @@ impl StateMachine for ShardMachine {
         out: &mut Vec<u8>,
     ) -> SnapshotProgress {
         match self.state_mut_here() {
-            Some(state) => snapshot_step(state, ticket, budget, out),
+            Some(state) => snapshot_step(state, ticket, budget, out, &*self.workers),
             None => SnapshotProgress::Busy,
         }
     }
@@ -422,7 +426,8 @@ impl StateMachine for ShardMachine {
     ) -> SnapshotProgress {
         let long = self.begin_long();
         // Queues: reads that come later wait for it, however they overlap.
-        let progress = snapshot_step(self.state.write_arc(), ticket, budget, out);
+        let state = self.state.write_arc();
+        let progress = snapshot_step(state, ticket, budget, out, &*self.workers);
         drop(long);
         progress
     }
@@ -460,6 +465,7 @@ fn snapshot_step(
     ticket: SnapshotTicket,
     budget: usize,
     out: &mut Vec<u8>,
+    workers: &dyn Workers,
 ) -> SnapshotProgress {
     let state = &mut *guard;
     let Some(begun) = state.snapshot.as_mut().filter(|begun| begun.ticket == ticket) else {
@@ -476,7 +482,7 @@ fn snapshot_step(
             SnapshotProgress::Done
         }
     };
-    free_buried(guard);
+    free_buried(guard, workers);
     progress
 }
 
@@ -485,39 +491,36 @@ struct RestOfEntry {
     long: Long,
     now: Arc<AtomicU64>,
     listener: Arc<dyn AppliedPackets>,
+    workers: Arc<dyn Workers>,
 }
 
 impl RestOfEntry {
     fn run(self, mut state: StateMut, mut run: Run) {
         while run.go_on(&mut state, None, &*self.listener) == Progress::Paused {}
-        end_entry(state, &self.now);
+        end_entry(state, &self.now, &*self.workers);
         // After the lock has gone: who finds that taken must find somebody counted.
         drop(self.long);
     }
 }
 
-fn end_entry(mut state: StateMut, now: &AtomicU64) {
+fn end_entry(mut state: StateMut, now: &AtomicU64, workers: &dyn Workers) {
     state.is_unfit = false;
     now.store(state.now.0, Ordering::Release);
-    free_buried(state);
+    free_buried(state, workers);
 }
 
 /// Gives the state back, and then frees what has gone from it.
-fn free_buried(mut state: impl DerefMut<Target = State>) {
+fn free_buried(mut state: impl DerefMut<Target = State>, workers: &dyn Workers) {
     let buried = state.keyspace.take_graveyard();
     drop(state);
     if !buried.is_empty() {
-        free_elsewhere(buried);
+        free_elsewhere(buried, workers);
     }
 }
 
 /// Frees what has gone where nobody waits: neither for the state nor, with heartbeats to send, for this thread.
-fn free_elsewhere<T: Send + 'static>(buried: T) {
-    match tokio::runtime::Handle::try_current() {
-        // Nothing comes of it, so nobody waits for its end but the runtime itself.
-        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(buried))),
-        Err(_) => drop(buried),
-    }
+fn free_elsewhere<T: Send + 'static>(buried: T, workers: &dyn Workers) {
+    aside(workers, Work::Disk, move || drop(buried));
 }
 
 #[cfg(test)]
@@ -527,6 +530,7 @@ mod tests {
 
     use crate::command::Context;
     use crate::keyspace::At;
+    use crate::raft::BlockingPool;
     use crate::resp::Protocol;
     use crate::shard::limits::REPLIES_SOFT_MAX;
     use crate::shard::proposal::testing::{body, packet_of};
@@ -543,8 +547,12 @@ mod tests {
     }
 
     fn machine_with(value: &[u8]) -> Arc<ShardMachine> {
-        let machine =
-            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::new(Nobody));
+        let machine = ShardMachine::new(
+            0..=Slot::COUNT - 1,
+            HashKey::new([1, 2]),
+            Arc::new(Nobody),
+            BlockingPool::shared(),
+        );
         set_keys(&machine, 3, value);
         Arc::new(machine)
     }
@@ -674,8 +682,12 @@ mod tests {
             let outcome = |weight: Option<usize>| {
                 let heard = Arc::new(Heard::default());
                 let listener = Arc::clone(&heard) as Arc<dyn AppliedPackets>;
-                let machine =
-                    ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), listener);
+                let machine = ShardMachine::new(
+                    0..=Slot::COUNT - 1,
+                    HashKey::new([1, 2]),
+                    listener,
+                    BlockingPool::shared(),
+                );
                 set_keys(&machine, keys, b"v");
                 let mut state = machine.state.write_arc();
                 let decoded = proposal::decode(entry.clone()).unwrap();
@@ -685,7 +697,7 @@ mod tests {
                     assert_eq!(run.go_on(&mut state, Some(0), &*heard), Progress::Paused);
                     assert_eq!(run.go_on(&mut state, None, &*heard), Progress::Ended);
                 }
-                end_entry(state, &machine.now);
+                end_entry(state, &machine.now, &*machine.workers);
                 assert_eq!(machine.now(), UnixMillis(5));
                 (paused, hash_of(&machine), heard.0.lock().clone())
             };
@@ -710,8 +722,12 @@ mod tests {
     fn lines_of_whatever_weight_are_applied() {
         const LINES: u32 = 600;
         let heard = Arc::new(Heard::default());
-        let machine =
-            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::clone(&heard) as _);
+        let machine = ShardMachine::new(
+            0..=Slot::COUNT - 1,
+            HashKey::new([1, 2]),
+            Arc::clone(&heard) as _,
+            BlockingPool::shared(),
+        );
         for (index, offset) in [(1, &b"9223372036854775807"[..]), (2, b"536870912")] {
             let line = body(&[b"SETRANGE", b"k", offset, b"x"]);
             let mut packet = packet_of(line.repeat(LINES as usize), LINES);
@@ -927,8 +943,12 @@ mod tests {
     #[test]
     fn reads_in_the_log_have_little_to_say() {
         let heard = Arc::new(Heard::default());
-        let machine =
-            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::clone(&heard) as _);
+        let machine = ShardMachine::new(
+            0..=Slot::COUNT - 1,
+            HashKey::new([1, 2]),
+            Arc::clone(&heard) as _,
+            BlockingPool::shared(),
+        );
         let value = vec![b'x'; REPLIES_SOFT_MAX / 4];
         let mut reads = Vec::new();
         for _ in 0..5 {
@@ -1039,8 +1059,12 @@ mod tests {
     #[test]
     fn replies_are_those_of_submissions_also_when_a_packet_comes_again() {
         let heard = Arc::new(Heard::default());
-        let machine =
-            ShardMachine::new(0..=Slot::COUNT - 1, HashKey::new([1, 2]), Arc::clone(&heard) as _);
+        let machine = ShardMachine::new(
+            0..=Slot::COUNT - 1,
+            HashKey::new([1, 2]),
+            Arc::clone(&heard) as _,
+            BlockingPool::shared(),
+        );
         let mut set = body(&[b"SET", b"a", b"1"]);
         let mut incr = body(&[b"INCR", b"a"]);
         let first = [&set[..], &incr].concat();

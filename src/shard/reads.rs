@@ -33,10 +33,11 @@ use super::shard::{Ground, ShardOptions};
 use super::time::ShardTime;
 use super::wire::{self, Answer, kind};
 use crate::ids::{GroupId, NodeId};
-use crate::raft::{Leadership, ReadRefused};
+use crate::raft::{Leadership, ReadRefused, on};
 use crate::resp::ErrorReply;
 use crate::stdx::clock::MonotonicMicros;
 use crate::stdx::prng::SplitMix64;
+use crate::stdx::workers::{Work, Workers};
 use crate::transport::{Message, Peers, Responder, TransportError};
 
 /// The reads of one shard that are under way on this node.
@@ -47,6 +48,7 @@ pub(super) struct Reads {
     front: Arc<Front>,
     machine: Arc<ShardMachine>,
     time: Arc<ShardTime>,
+    workers: Arc<dyn Workers>,
     /// The random bits of each packet.
     random: Mutex<SplitMix64>,
     /// Packets of this node's clients, but for those that take long, which are counted apart.
@@ -129,6 +131,7 @@ impl Reads {
             front,
             machine,
             time,
+            workers: Arc::clone(&options.workers),
             // Other bits than those of stamps.
             random: Mutex::new(SplitMix64::new(!options.seed)),
             in_flight: AtomicUsize::new(0),
@@ -242,7 +245,7 @@ impl Reads {
                 drop(turn);
                 replies
             };
-            let replies = tokio::task::spawn_blocking(run).await;
+            let replies = on(&*self.workers, Work::State, run).await;
             drop(wanted);
             replies.ok()?
         };

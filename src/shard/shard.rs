@@ -33,12 +33,13 @@ use crate::ids::{DbIndex, Holder, Incarnation, NodeId, RaftId, Session, ShardId}
 use crate::keyspace::{Key, Keyspace};
 use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, Settled, StartError, Timekeeper, TransferOutcome,
-    TransferRefusal,
+    TransferRefusal, on,
 };
 use crate::resp::ErrorReply;
 use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::hash_key::HashKey;
+use crate::stdx::workers::{Work, Workers};
 use crate::transport::{Message, Peers, Responder};
 
 /// How a linearizable read makes sure that this node still leads.
@@ -73,6 +74,8 @@ pub struct ShardOptions {
     pub peers: Peers,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
+    /// Who does what blocks.
+    pub workers: Arc<dyn Workers>,
     /// Random bits for the stamps' seeds.
     pub seed: u64,
 }
@@ -85,6 +88,7 @@ pub struct Shard {
     pub(super) machine: Arc<ShardMachine>,
     pub(super) seat: Arc<Seat>,
     time: Arc<ShardTime>,
+    workers: Arc<dyn Workers>,
     pub(super) proposer: Arc<Proposer>,
     forward: Arc<Forward>,
     pub(super) reads: Arc<Reads>,
@@ -114,6 +118,7 @@ impl Shard {
             options.slots.clone(),
             options.hash_key,
             Arc::clone(&front) as Arc<dyn AppliedPackets>,
+            Arc::clone(&options.workers),
         ));
         let time = Arc::new(ShardTime::new(Arc::clone(&options.clock)));
         let seat = Arc::new(Seat::new(&options, Arc::clone(&time)));
@@ -130,6 +135,7 @@ impl Shard {
             machine,
             seat,
             time,
+            workers: options.workers,
             proposer,
             forward,
             reads,
@@ -165,7 +171,7 @@ impl Shard {
         replica.group.stop().await;
         // Whoever reads is waited for, and a whole state is freed.
         let machine = Arc::clone(&self.machine);
-        if let Err(error) = tokio::task::spawn_blocking(move || machine.clear()).await {
+        if let Err(error) = on(&*self.workers, Work::State, move || machine.clear()).await {
             tracing::error!(shard = %self.id(), %error, "the state of a replica that has ended stays");
         }
         self.time.forget();

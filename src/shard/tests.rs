@@ -19,7 +19,7 @@ use super::reply::{Replies, ReplyCell};
 use super::shard::{ReadConsistency, Shard, ShardOptions};
 use super::wire::{self, Answer, kind};
 use crate::ids::{ClusterId, DbIndex, GroupId, Incarnation, NodeId, Session, ShardId};
-use crate::raft::{EntryPosition, Origin, StateMachine};
+use crate::raft::{BlockingPool, EntryPosition, Origin, StateMachine};
 use crate::resp::{ErrorReply, Protocol};
 use crate::stdx::clock::{MonotonicMicros, SystemClock, UnixMillis};
 use crate::stdx::hash_key::HashKey;
@@ -74,6 +74,7 @@ pub(super) fn options(peers: Peers) -> ShardOptions {
         read_consistency: ReadConsistency::Lease,
         peers,
         clock: Arc::new(SystemClock::new()),
+        workers: BlockingPool::shared(),
         seed: 1,
     }
 }

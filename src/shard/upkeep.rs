@@ -22,7 +22,8 @@ use super::shard::{Ground, ShardOptions};
 use super::time::ShardTime;
 use crate::ids::{Incarnation, Session, ShardId};
 use crate::keyspace::DueKeys;
-use crate::raft::Leadership;
+use crate::raft::{Leadership, on};
+use crate::stdx::workers::{Report, Work, Workers};
 
 /// The regular work of one shard on this node.
 pub(super) struct Upkeep {
@@ -31,6 +32,7 @@ pub(super) struct Upkeep {
     front: Arc<Front>,
     machine: Arc<ShardMachine>,
     time: Arc<ShardTime>,
+    workers: Arc<dyn Workers>,
     proposer: Arc<Proposer>,
     reads: Arc<Reads>,
     asking: Turns,
@@ -83,6 +85,7 @@ impl Upkeep {
             front,
             machine,
             time,
+            workers: Arc::clone(&options.workers),
             proposer,
             reads,
             asking,
@@ -204,7 +207,7 @@ impl Upkeep {
         let begun = Instant::now();
         let machine = Arc::clone(&self.machine);
         let look = move || machine.due_keys_long(now, PURGE_KEYS_MAX);
-        let due = tokio::task::spawn_blocking(look).await.ok()?;
+        let due = on(&*self.workers, Work::State, look).await.ok()?;
         self.busy_looks.store(0, Ordering::Relaxed);
         Some((due, begun.elapsed()))
     }
@@ -220,12 +223,14 @@ impl Upkeep {
         let Some(open) = waited_for.or_else(|| self.machine.open_sessions()) else {
             // There will be somebody again the next time.
             let (machine, found) = (Arc::clone(&self.machine), Arc::clone(&self.open_sessions));
-            tokio::task::spawn_blocking(move || {
+            let look = move || {
                 let open = machine.open_sessions_long();
-                *found.lock() = Some(open);
-                drop(turn);
-            });
-            return;
+                Box::new(move || {
+                    *found.lock() = Some(open);
+                    drop(turn);
+                }) as Report
+            };
+            return self.workers.run(Work::State, Box::new(look));
         };
         let ended: Vec<(Incarnation, u64)> = open
             .into_iter()

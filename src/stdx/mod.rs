@@ -1,5 +1,5 @@
-//! What std lacks: clocks that tests can move, seeded randomness, entropy, a keyed hash, disks, limits of the process, sockets, Redis'
-//! number and glob texts, the words of a line, those of our bytes.
+//! What std lacks: clocks that tests can move, seeded randomness, entropy, a keyed hash, disks, limits of the process, sockets,
+//! work that blocks, Redis' number and glob texts, the words of a line, those of our bytes.
 //!
 //! Knows neither Redis nor Raft.
 
@@ -21,4 +21,7 @@ pub mod num;
 pub mod prng;
 pub mod size;
 pub mod socket;
+#[cfg(test)]
+pub(crate) mod turns;
 pub mod words;
+pub mod workers;
