@@ -81,6 +81,8 @@ mod tests {
         client.read_exact(&mut arrived[sent..sent + taken]).await.unwrap();
         sent += taken;
         assert!(arrived[..sent] == bytes[..sent], "what arrived is not what was taken");
+        drop(socket);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "more arrives than was taken");
     }
 
     #[tokio::test(flavor = "current_thread")]
