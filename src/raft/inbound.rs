@@ -191,10 +191,11 @@ impl<S: StateMachine> Shared<S> {
             return;
         }
         let shared = Arc::clone(self);
-        tokio::spawn(async move {
+        // In turn with entries: behind them, it would wait for them to get to the disk.
+        begin(Box::pin(async move {
             drop(shared.append(None, request).await);
             shared.is_committing.store(false, Ordering::Release);
-        });
+        }));
     }
 
     /// Hands `request` to openraft. `time` is what its leader said it was just now.

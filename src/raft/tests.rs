@@ -732,7 +732,6 @@ async fn a_built_snapshot_is_not_on_the_disk_before_the_log_it_covers() {
     assert!(lead.wal.stats().syncs > before);
 }
 
-/// faults.md T3: followers heard it from entries alone, at their next look; an idle leader had to write some.
 /// The order in which tasks run is the runtime's affair; entries must reach openraft in that of their arrival.
 #[tokio::test]
 async fn what_a_leader_sends_is_with_openraft_before_the_next_message_is_taken() {
@@ -743,6 +742,7 @@ async fn what_a_leader_sends_is_with_openraft_before_the_next_message_is_taken()
     assert!(heard.await > 0, "it was left for later");
 }
 
+/// faults.md T3: followers heard it from entries alone, at their next look; an idle leader had to write some.
 #[tokio::test]
 async fn heartbeats_tell_the_leaders_time_and_voters_tell_a_candidate_theirs() {
     let members = members(3, BEAT, &[]).await;
