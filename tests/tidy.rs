@@ -429,15 +429,18 @@ fn rooms_import_rooms_below_and_all_that_they_may() {
     assert_eq!(both, ["shard", "node"], "the wings meet once; node only wires them together");
 }
 
+/// Asserts that `rule`, given the path and the code of each source that is not for tests alone, has nothing to complain of.
+fn keep_to<C: IntoIterator<Item = String>>(rule: impl Fn(&str, &str) -> C) {
+    let all = sources();
+    let held = all.iter().filter(|file| !is_test_only(&file.path, &all));
+    let complaints: Vec<String> =
+        held.flat_map(|file| rule(&file.path, &code(&file.text))).collect();
+    assert_none(&complaints);
+}
+
 #[test]
 fn crates_stay_in_their_rooms() {
-    let all = sources();
-    let complaints: Vec<String> = all
-        .iter()
-        .filter(|file| !is_test_only(&file.path, &all))
-        .flat_map(|file| forbidden_crates(&file.path, &code(&file.text)))
-        .collect();
-    assert_none(&complaints);
+    keep_to(forbidden_crates);
 }
 
 #[test]
@@ -476,46 +479,26 @@ fn no_room_may_use_a_crate_that_it_does_not() {
 
 #[test]
 fn pure_rooms_are_pure() {
-    let all = sources();
-    let complaints: Vec<String> = all
-        .iter()
-        .filter(|file| PURE_ROOMS.contains(&room(&file.path)) && !is_test_only(&file.path, &all))
-        .flat_map(|file| impurities(&file.path, &code(&file.text)))
-        .collect();
-    assert_none(&complaints);
+    keep_to(
+        |path, code| {
+            if PURE_ROOMS.contains(&room(path)) { impurities(path, code) } else { Vec::new() }
+        },
+    );
 }
 
 #[test]
 fn what_blocks_is_handed_to_the_workers() {
-    let all = sources();
-    let complaints: Vec<String> = all
-        .iter()
-        .filter(|file| !is_test_only(&file.path, &all))
-        .flat_map(|file| passes_the_workers_by(&file.path, &code(&file.text)))
-        .collect();
-    assert_none(&complaints);
+    keep_to(passes_the_workers_by);
 }
 
 #[test]
 fn a_data_directory_is_reached_through_the_seam() {
-    let all = sources();
-    let complaints: Vec<String> = all
-        .iter()
-        .filter(|file| !is_test_only(&file.path, &all))
-        .filter_map(|file| passes_the_seam_by(&file.path, &code(&file.text)))
-        .collect();
-    assert_none(&complaints);
+    keep_to(passes_the_seam_by);
 }
 
 #[test]
 fn peers_are_reached_through_the_seam() {
-    let all = sources();
-    let complaints: Vec<String> = all
-        .iter()
-        .filter(|file| !is_test_only(&file.path, &all))
-        .filter_map(|file| passes_the_net_by(&file.path, &code(&file.text)))
-        .collect();
-    assert_none(&complaints);
+    keep_to(passes_the_net_by);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! How much work a command is, judged before it runs: so that what takes long is not run where others wait.
 //!
 //! A weight decides where and when a command runs and never what it does. It is about right, counts what a command may
-//! look at rather than what it will, and is cheap: two lookups at most.
+//! look at rather than what it will, and is cheap beside it: a lookup or two, one for each key beside a snapshot, and for who lists
+//! keys the lengths of some, until that is heavy.
 
 use super::count::parse_count;
 use super::invocation::Invocation;

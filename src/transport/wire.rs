@@ -32,7 +32,8 @@
 //! | 104 | … | name | the speaker's, UTF-8, at most 255 bytes |
 //! | end − 4 | 4 | crc32 | of all before it |
 //!
-//! A changed layout gets a new version number; the golden vectors below pin this one.
+//! A changed layout gets a new version number, and a new type of frame one of the protocol, for whoever does not know it is not to
+//! meet it; the golden vectors below pin these.
 
 use bytes::Bytes;
 use crc32fast::Hasher;
