@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session, ShardId};
 use crate::ring::{Doors, Topology};
 use crate::stdx::hash_key::HashKey;
+use crate::stdx::planted::{Bug, is_planted};
 
 /// The version of the encoded form; another is refused.
 const FORMAT: u16 = 2;
@@ -300,7 +301,8 @@ impl Cluster {
     ) -> Option<Self> {
         let node = self.node_of(incarnation)?;
         let member = self.members[&node];
-        if member.session == session || !starts.contains(&member.session) {
+        let is_later = starts.contains(&member.session) || is_planted(Bug::CopyAccepted);
+        if member.session == session || !is_later {
             return None;
         }
         let mut next = self.changed();
@@ -356,7 +358,7 @@ impl Cluster {
             return None;
         }
         let mut next = self.changed();
-        let add = next.draw_id();
+        let add = if is_planted(Bug::IdReused) { remove } else { next.draw_id() };
         let step = Step { add, holder: Holder { node, incarnation }, remove };
         next.groups.entry(group).or_default().step = Some(step);
         Some(next)

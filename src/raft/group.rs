@@ -33,6 +33,7 @@ use super::timer::{Due, Role, Timer, View, Voice};
 use super::type_config::{LogId, is_voter};
 use super::workers::on;
 use crate::ids::{GroupId, Holder, RaftId};
+use crate::stdx::planted::{Bug, is_planted};
 use crate::stdx::workers::Work;
 
 /// One replica of a group whose state machine is `S`. Cheap to clone.
@@ -72,7 +73,8 @@ impl<S: StateMachine> Group<S> {
         .map_err(storage)?;
         let now = Instant::now();
         let voted_term = log.voted_term();
-        let votes_from = if log.has_voted() { now + options.timing.lease } else { now };
+        let must_wait = log.has_voted() && !is_planted(Bug::VoteAfterRestart);
+        let votes_from = if must_wait { now + options.timing.lease } else { now };
         let desk = SnapshotDesk::default();
         let adapter = Adapter::open(
             Arc::clone(&machine),

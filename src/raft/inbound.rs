@@ -21,6 +21,7 @@ use super::state_machine::{EntryPosition, StateMachine};
 use super::timekeeper::Word;
 use super::transfer::{DECLINED, TAKEN};
 use super::type_config::{LogId, TypeConfig, is_voter};
+use crate::stdx::planted::{Bug, is_planted};
 use crate::transport::{Message, Responder};
 
 /// A message could not be answered.
@@ -44,7 +45,7 @@ impl<S: StateMachine> Group<S> {
     /// acknowledge in its place.
     pub fn handle(&self, message: Message, responder: Responder) {
         let Some((meant, body)) = take_meant(message.body) else { return };
-        if meant != self.shared.id {
+        if meant != self.shared.id && !is_planted(Bug::StrangersMessage) {
             tracing::debug!(group = %self.shared.group, %meant, "a message for another replica");
             return;
         }
@@ -202,11 +203,16 @@ impl<S: StateMachine> Shared<S> {
     async fn append(
         self: &Arc<Self>,
         time: Option<u64>,
-        request: AppendEntriesRequest<TypeConfig>,
+        mut request: AppendEntriesRequest<TypeConfig>,
     ) -> Option<Result<AppendEntriesResponse<TypeConfig>, InboundError>> {
         if let Some(other) = lost(&request, self.applied.promised(), || self.log.voted_term()) {
             self.give_up_state(other);
             return None;
+        }
+        if is_planted(Bug::ApplyUncommitted)
+            && let Some(last) = request.entries.last()
+        {
+            request.leader_commit = Some(last.log_id);
         }
         let now = Instant::now();
         let (term, is_leader) = (request.vote.leader_id().term, request.vote.is_committed());
@@ -243,7 +249,8 @@ impl<S: StateMachine> Shared<S> {
         let open = self.pledge.open_vote();
         let decide = |promise: &mut super::pledge::Promise| {
             let is_free = is_handed_over
-                || (!promise.is_bound(now, self.timing.lease) && !self.leads_with_quorum());
+                || (!promise.is_bound(now, self.timing.lease) && !self.leads_with_quorum())
+                || is_planted(Bug::VoteUnderLease);
             self.has_a_say_in(&roll) && now >= self.votes_from && is_free
         };
         let call = pin!(self.raft.vote(request));
@@ -266,9 +273,9 @@ impl<S: StateMachine> Shared<S> {
     pub(super) fn answer_pre_vote(&self, body: &[u8]) -> Result<Vec<u8>, InboundError> {
         let (request, roll): (VoteRequest<TypeConfig>, Roll) = postcard::from_bytes(body)?;
         let last = self.log.last_log_id();
-        let would_vote = self.may_elect(Instant::now(), &roll)
-            && !self.leads_with_quorum()
-            && request.last_log_id >= last;
+        let is_free = self.may_elect(Instant::now(), &roll) && !self.leads_with_quorum();
+        let would_vote =
+            (is_free || is_planted(Bug::VoteUnderLease)) && request.last_log_id >= last;
         let vote = self.metrics.borrow_watched().vote;
         let answer: VoteResponse<TypeConfig> = VoteResponse::new(vote, last, would_vote);
         Ok(postcard::to_stdvec(&(answer, self.time.estimate()))?)
@@ -281,7 +288,8 @@ impl<S: StateMachine> Shared<S> {
         let others = {
             let metrics = self.metrics.borrow_watched();
             let membership = &metrics.membership_config;
-            let is_voter = is_voter(membership.get_joint_config(), self.id);
+            let is_voter = is_voter(membership.get_joint_config(), self.id)
+                || is_planted(Bug::TransferToLearner);
             if !is_voter || !has_a_say || metrics.vote != *request.from_leader() {
                 return Ok(vec![DECLINED]);
             }

@@ -15,6 +15,7 @@ use super::status::Leadership;
 use super::type_config::{TypeConfig, is_voter};
 use crate::ids::NodeId;
 use crate::stdx::clock::MonotonicMicros;
+use crate::stdx::planted::{Bug, is_planted};
 
 /// Why a linearizable read could not be vouched for; nothing happened, it may be asked again anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,14 +51,14 @@ impl<S: StateMachine> Group<S> {
         if metrics.state != ServerState::Leader || metrics.current_leader != Some(shared.id) {
             return false;
         }
-        if shared.applied.get() != term {
+        if shared.applied.get() != term && !is_planted(Bug::ReadBeforeOwnTerm) {
             return false;
         }
         // Who was voted out may not have heard all of those who elect its successor.
         if !is_voter(metrics.committed_membership_config.get_joint_config(), shared.id) {
             return false;
         }
-        if shared.applied.has_sole_voter() {
+        if shared.applied.has_sole_voter() || is_planted(Bug::LeaseUnchecked) {
             return true;
         }
         let since = shared.acknowledgements.now().minus(shared.timing.read_lease());

@@ -35,6 +35,7 @@ use super::state_machine::AppliedTerm;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
 use super::workers::on;
 use crate::ids::GroupId;
+use crate::stdx::planted::{Bug, is_planted};
 use crate::stdx::workers::{Work, Workers};
 use crate::wal::{GroupState, Record, SyncOwed, Wal};
 
@@ -374,13 +375,21 @@ impl LogStore {
             }
         }
         let shared = Arc::clone(&self.shared);
+        let mut callback = Some(callback);
+        if is_planted(Bug::AcknowledgedEarly)
+            && let Some(callback) = callback.take()
+        {
+            callback.io_completed(Ok(()));
+        }
         let done = move |result: Result<(), Arc<crate::wal::WalError>>| {
             if result.is_ok() {
                 let mut tail = shared.tail.lock();
                 tail.flushed = tail.flushed.max(last);
                 tail.shrink(TAIL_BYTES_MAX);
             }
-            callback.io_completed(result.map_err(io::Error::other));
+            if let Some(callback) = callback {
+                callback.io_completed(result.map_err(io::Error::other));
+            }
         };
         if let Some(owed) = self.shared.wal.append(self.shared.group, &records, Box::new(done)) {
             tokio::spawn(sync_what_gathers(owed));
@@ -418,7 +427,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let saved = self.shared.wal.save_vote(self.shared.group, encode_cold(vote)?);
-        saved.await.map_err(io::Error::other)?;
+        if is_planted(Bug::VoteNotSynced) {
+            drop(tokio::spawn(saved));
+        } else {
+            saved.await.map_err(io::Error::other)?;
+        }
         self.shared.tail.lock().vote = Some(*vote);
         Ok(())
     }
@@ -450,7 +463,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // state is no longer that of the group: openraft would go on without a word.
         // So it is with what was handed to who applies, however far behind that one is.
         let applied = self.shared.applied.destined().map_or(0, |position| position.index);
-        if applied >= kept.max(1) {
+        if applied >= kept.max(1) && !is_planted(Bug::AppliedTruncated) {
             let lost = AppliedEntriesLost { applied, kept: last_kept.map(|log_id| log_id.index) };
             self.shared.applied.note_lost();
             return Err(io::Error::other(lost));

@@ -41,6 +41,7 @@ use super::type_config::{Entry, Snapshot, TypeConfig, Vote};
 use super::workers::blocking;
 use crate::ids::{GroupId, Holder, RaftId};
 use crate::stdx::codec::{Sink, put_u64, take_u8};
+use crate::stdx::planted::{Bug, is_planted};
 use crate::stdx::workers::{Work, Workers};
 use crate::transport::{
     Body, Call, Kind, LONG_BYTES_MIN, PeerClient, Peers, Responder, TransportError,
@@ -272,7 +273,11 @@ impl GroupNetwork {
                 // Whatever became of the entries, the replica took this leader's word and so renewed its promise.
                 AppendEntriesResponse::Success
                 | AppendEntriesResponse::PartialSuccess(_)
-                | AppendEntriesResponse::Conflict => acknowledgements.note(target, term, sent),
+                | AppendEntriesResponse::Conflict => {
+                    let is_late = is_planted(Bug::LeaseFromAnswer);
+                    let sent = if is_late { acknowledgements.now() } else { sent };
+                    acknowledgements.note(target, term, sent);
+                }
                 AppendEntriesResponse::HigherVote(_) => {}
             }
             Ok(answer)

@@ -15,6 +15,7 @@ use super::timekeeper::Timekeeper;
 use crate::ids::{GroupId, Holder, RaftId, Session};
 use crate::stdx::clock::Clock;
 use crate::stdx::memory::Budget;
+use crate::stdx::planted::{Bug, is_planted};
 use crate::stdx::workers::Workers;
 use crate::transport::Peers;
 use crate::wal::{GroupState, Wal};
@@ -178,7 +179,7 @@ pub(super) fn raft_config(group: GroupId, timing: &Timing) -> Result<Config, Con
         // openraft would hand over by itself, past the guard of the lease: see Group::tick.
         removed_leader_step_down: StepDownPolicy::Never,
         // A replica that lost its tail is sent it again; `reversion` tells of it.
-        allow_log_reversion: Some(true),
+        allow_log_reversion: Some(!is_planted(Bug::NoReversion)),
         // With it the core also leaves its loop over messages as soon as there is news: `LogStore::append` makes some come.
         broadcast_submitted_on_append: Some(true),
         ..Config::default()

@@ -32,6 +32,7 @@ use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
 use super::type_config::is_voter;
 use crate::ids::{Holder, RaftId, Session};
+use crate::stdx::planted::{Bug, is_planted};
 
 /// What a replica knows of its own shortness.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Shortness {
 
     /// Whether the replica `id` may have a say in an election for which the short ones in `roll` were counted.
     pub(super) fn may_take_part(&self, id: RaftId, roll: &Roll) -> bool {
-        !self.is_short() || roll.get(&id) == Some(&self.session)
+        !self.is_short() || roll.get(&id) == Some(&self.session) || is_planted(Bug::ShortVotes)
     }
 
     /// Whether what was applied, up to an entry of `term` at `index`, makes the replica whole.
@@ -234,6 +235,9 @@ impl<S: StateMachine> Shared<S> {
     pub(super) async fn build_fence(self: Arc<Self>) -> Option<u64> {
         if !self.leads_with_quorum() {
             return None;
+        }
+        if is_planted(Bug::FenceWithoutEntry) {
+            return self.metrics.borrow_watched().last_applied.map(|log_id| log_id.index);
         }
         Some(self.raft.write_blank().await.ok()?.log_id.index)
     }

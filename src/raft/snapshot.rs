@@ -23,6 +23,7 @@ use super::state_machine::{AppliedTerm, Restored, SnapshotProgress, SnapshotTick
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use super::workers::{aside, blocking};
 use crate::ids::GroupId;
+use crate::stdx::planted::{Bug, is_planted};
 use crate::stdx::workers::{Work, Workers};
 use crate::wal::Wal;
 use crate::wal::snapshot_file::{
@@ -141,9 +142,11 @@ impl SnapshotStore {
     }
 
     fn wants_covered(&self, covered: Covered) -> bool {
-        self.shared.best.lock().as_ref().is_none_or(|best| {
-            covered > best.file.covered || (best.is_damaged && covered == best.file.covered)
-        })
+        let is_any_better = is_planted(Bug::LesserSnapshot);
+        is_any_better
+            || self.shared.best.lock().as_ref().is_none_or(|best| {
+                covered > best.file.covered || (best.is_damaged && covered == best.file.covered)
+            })
     }
 
     /// Reading `file` failed: when it is the best still, it is to be written anew.
@@ -361,7 +364,9 @@ impl<S: StateMachine> SnapshotBuilder<S> {
             let mut complete = writer.complete().map_err(io::Error::other)?;
             // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
             // cut and the truncation not, the next start would find both.
-            wal.sync().map_err(io::Error::other)?;
+            if !is_planted(Bug::SnapshotUnsynced) {
+                wal.sync().map_err(io::Error::other)?;
+            }
             applied.publish_unless_ended(|| snapshots.publish(&mut complete, &meta))
         })
         .await?;

@@ -25,6 +25,7 @@ use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
 use super::type_config::TypeConfig;
 use crate::ids::{Holder, NodeId, RaftId};
+use crate::stdx::planted::{Bug, is_planted};
 
 /// What became of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl<S: StateMachine> Group<S> {
             Err(refusal) => return TransferOutcome::Refused(refusal),
         };
         // Before anybody waits for it: whoever is paused or cut off does not answer now.
-        if !self.answers(candidate).await {
+        if !self.answers(candidate).await && !is_planted(Bug::TransferToOneBehind) {
             return TransferOutcome::Refused(TransferRefusal::Silent);
         }
         let shared = &self.shared;
@@ -132,7 +133,7 @@ impl<S: StateMachine> Group<S> {
         let votes = |voters: &std::collections::BTreeSet<RaftId>| voters.contains(&id);
         let is_voter = metrics.membership_config.get_joint_config().iter().all(votes)
             && metrics.committed_membership_config.get_joint_config().iter().all(votes);
-        if id == shared.id || !is_voter {
+        if id == shared.id || !(is_voter || is_planted(Bug::TransferToLearner)) {
             return Err(TransferRefusal::NotEligible);
         }
         let matched = metrics.replication.as_ref().and_then(|all| *all.get(&id)?);
@@ -140,7 +141,8 @@ impl<S: StateMachine> Group<S> {
             .last_log_index
             .unwrap_or(0)
             .saturating_sub(matched.map_or(0, |log_id| log_id.index));
-        if matched.is_none() || lag > HAND_OVER_LAG_MAX {
+        let is_behind = matched.is_none() || lag > HAND_OVER_LAG_MAX;
+        if is_behind && !is_planted(Bug::TransferToOneBehind) {
             return Err(TransferRefusal::Behind);
         }
         Ok(Candidate { id, holder, term: metrics.current_term })

@@ -29,6 +29,7 @@ use super::run::AppliedPackets;
 use super::wire;
 use crate::ids::{Incarnation, NodeId, Session};
 use crate::resp::ErrorReply;
+use crate::stdx::planted::{Bug, is_planted};
 use crate::transport::Responder;
 
 /// What waits here.
@@ -192,6 +193,11 @@ fn fail(cells: impl IntoIterator<Item = Arc<ReplyCell>>, error: &ErrorReply) {
 
 impl Front {
     pub(super) fn new(node: NodeId, incarnation: Incarnation, session: Session) -> Self {
+        let (incarnation, session) = if is_planted(Bug::SessionByName) {
+            (Incarnation(node.0.into()), Session { number: 1, random: 0 })
+        } else {
+            (incarnation, session)
+        };
         let waiting = Mutex::new(Waiting { outbox: Outbox::new(), inbox: Inbox::default() });
         let (room, has_refused) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
         Self { node, incarnation, session, waiting, room, has_refused, wake: Notify::new() }

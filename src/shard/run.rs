@@ -19,6 +19,7 @@ use crate::command::{self, Context, Invocation};
 use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 use crate::resp::{self, ErrorReply, Reply};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::planted::{Bug, is_planted};
 
 /// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -43,7 +44,7 @@ pub(super) fn begin_entry(
     state.is_unfit = true;
     state.index = index;
     state.history = xxh3_64_with_seed(bytes, state.history);
-    state.now = state.now.max(stamp.now);
+    state.now = if is_planted(Bug::StampNotClamped) { stamp.now } else { state.now.max(stamp.now) };
     let stamp = Stamp { now: state.now, ..stamp };
     state.sessions.pass_time(stamp.now);
     let packets = match proposal {

@@ -20,6 +20,7 @@ use super::proposal::PacketId;
 use super::reply::Replies;
 use crate::ids::{Incarnation, Session};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::planted::{Bug, is_planted};
 
 /// What a packet is to this table.
 #[derive(Debug)]
@@ -107,10 +108,11 @@ impl SessionTable {
         while known.replies.front().is_some_and(|(sequence, _)| *sequence < known.floor) {
             known.replies.pop_front();
         }
-        if id.sequence < known.floor {
+        if id.sequence < known.floor && !is_planted(Bug::FloorIgnored) {
             return Admission::Stale;
         }
         match known.replies.binary_search_by_key(&id.sequence, |(sequence, _)| *sequence) {
+            Ok(_) if is_planted(Bug::DuplicateApplied) => Admission::New,
             Ok(found) => Admission::Duplicate(Arc::clone(&known.replies[found].1)),
             Err(_) => Admission::New,
         }

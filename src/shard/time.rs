@@ -34,6 +34,7 @@ use smallvec::SmallVec;
 use crate::raft::{Estimate, Timekeeper, Word};
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::latest::Latest;
+use crate::stdx::planted::{Bug, is_planted};
 
 /// How much faster or slower than the monotonic clock a leader's time may run to near its wall clock, in µs per second.
 const LEADER_SLEW: i64 = 10_000;
@@ -170,6 +171,12 @@ impl ShardTime {
     /// on its way.
     #[inline]
     pub(super) fn for_read(&self, clock: MonotonicMicros) -> UnixMillis {
+        if is_planted(Bug::ReadByWall) {
+            return self.clock.now();
+        }
+        if is_planted(Bug::ReadAheadOfStamps) {
+            return self.at(clock);
+        }
         self.at(clock).min(self.stamps.oldest())
     }
 
@@ -317,6 +324,12 @@ impl Timekeeper for ShardTime {
     }
 
     fn agree(&self, voters: &[Estimate]) {
+        if is_planted(Bug::LeadByWall) {
+            let time = self.guess();
+            let agreed = |course: Course, at| course.set(time, at);
+            self.change(|it, at| Course { knowledge: Knowledge::Agreed, ..agreed(it, at) });
+            return;
+        }
         let own = self.estimate();
         let all = || voters.iter().chain([&own]);
         // A lease rests on a quorum, and so does this candidacy: somebody here heard the last word that backs one.

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod memory_disk;
 pub mod natural;
 pub mod num;
+pub mod planted;
 pub mod prng;
 pub mod size;
 pub mod socket;

@@ -35,6 +35,7 @@ use super::record::{
 };
 use super::segment::{Segment, Window, list, segment_path};
 use super::tail::{Backlog, Held, Tail};
+use crate::stdx::planted::{Bug, is_planted};
 
 pub(super) const FORMAT_FILE: &str = "format";
 /// Says that the log failed, and why; until it is opened again.
@@ -420,7 +421,7 @@ fn replay(
             ended.insert(head.group, id);
         }
         Kind::Ended => return Err("another replica ends than lives"),
-        Kind::Short => group.is_short = true,
+        Kind::Short => group.is_short = !is_planted(Bug::ShortForgotten),
         Kind::Whole => group.is_short = false,
         // The whole log's, not a group's.
         Kind::SyncMark | Kind::CleanStop | Kind::Open => {}
@@ -496,6 +497,9 @@ fn cut(
 /// What is read here is what was just replayed, or the checksums would not have matched: a page that the kernel has
 /// dropped since would read as what the disk holds, and the log would have ended there.
 fn rewrite(segment: &Arc<Segment>, vouched: Position, end: u64) -> Result<(), WalError> {
+    if is_planted(Bug::NoRewrite) {
+        return Ok(());
+    }
     let mut offset = match segment.sequence.cmp(&vouched.segment) {
         std::cmp::Ordering::Less => return Ok(()),
         std::cmp::Ordering::Equal => vouched.offset,

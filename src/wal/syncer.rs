@@ -21,6 +21,7 @@ use super::segment::{Segment, segment_path, spare_path};
 use super::shared::{Buffers, Job, Shared, State, Stop};
 use super::tail::Held;
 use super::writer::Writer;
+use crate::stdx::planted::{Bug, is_planted};
 
 /// How often `everysec` syncs.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -162,7 +163,8 @@ impl Syncer {
             state.is_resting = true;
             return Next::Work;
         }
-        if !is_asked && woken == Woken::ByTime && !has_failed {
+        let is_idle = !is_asked && woken == Woken::ByTime && !has_failed;
+        if is_idle && !is_planted(Bug::NoIdleMark) {
             // Vouches for what was synced last, where no append has come to do it: until then, damage there passes for a
             // torn tail. The mark is synced as any record; nothing vouches for it, so an idle log writes one and no more.
             state.tail.put_mark();
@@ -217,6 +219,9 @@ impl Syncer {
     /// Syncs what was written, tells who waited, gives free what was purged.
     fn finish(&mut self, mut job: Job) -> Next {
         let outcome = std::mem::replace(&mut job.outcome, Ok(()));
+        if is_planted(Bug::ToldBeforeSync) {
+            job.waiting.drain(..).for_each(|done| done(outcome.clone()));
+        }
         let outcome =
             outcome.and_then(|()| self.sync(&job).map_err(|error| self.shared.fail(error)));
         if job.dead.is_empty() || outcome.is_err() {
