@@ -41,6 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_json", &["server"]),
     ("sha2", &["transport"]),
     ("smallvec", &["raft", "keyspace", "command", "shard", "router", "session"]),
+    ("socket2", &["stdx"]),
     ("strsim", &["config"]),
     ("thiserror", ANY_ROOM),
     ("tokio", &["wal", "transport", "raft", "shard", "meta", "node", "session", "server"]),

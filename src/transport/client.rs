@@ -605,7 +605,7 @@ async fn connect(
         .await
         .map_err(|_| Ended::ConnectTimeout)?
         .map_err(Ended::Connect)?;
-    stream.set_nodelay().map_err(Ended::Socket)?;
+    stream.hurry().map_err(Ended::Socket)?;
     let met = handshake::call(&mut stream, &shared.door, meant, patience).await?;
     Ok((stream, met))
 }

@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
+use super::limits::UNSENT_BYTES_MAX;
+use crate::stdx::socket::limit_unsent;
+
 /// The network a node finds its peers on.
 #[derive(Clone, Debug, Default)]
 pub enum Net {
@@ -128,10 +131,14 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Sends what is written at once, however short it is. A [`Network`] does so anyway.
-    pub(super) fn set_nodelay(&self) -> io::Result<()> {
+    /// Sends what is written at once, however short it is, and takes little that it cannot send yet: what is short passes
+    /// what is long only before the kernel has that. A [`Network`] does so anyway.
+    pub(super) fn hurry(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Tcp(stream) => {
+                stream.set_nodelay(true)?;
+                limit_unsent(stream, UNSENT_BYTES_MAX)
+            }
             Self::Other(_) => Ok(()),
         }
     }
@@ -228,6 +235,27 @@ impl AsyncWrite for Sink<'_> {
         match self.get_mut() {
             Self::Tcp(sink) => Pin::new(sink).poll_shutdown(context),
             Self::Other(sink) => Pin::new(sink).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// A heartbeat waited behind as much of a value as the kernel had taken, megabytes.
+    #[tokio::test]
+    async fn a_connection_is_told_how_little_waits_in_the_kernel() {
+        let mut listener = Net::Tcp.bind("127.0.0.1:0").await.unwrap();
+        let near = Net::Tcp.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        for stream in [near, far] {
+            stream.hurry().unwrap();
+            let Stream::Tcp(stream) = stream else { panic!("another network") };
+            assert!(stream.nodelay().unwrap());
+            assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
         }
     }
 }

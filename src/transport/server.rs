@@ -407,7 +407,7 @@ async fn serve(mut stream: Stream, peer: SocketAddr, shaking: Shaking) {
 
 /// Shakes hands; returns the caller when it is one to talk to.
 async fn greet(stream: &mut Stream, shared: &Shared) -> Result<Met, Ended> {
-    stream.set_nodelay().map_err(Ended::Socket)?;
+    stream.hurry().map_err(Ended::Socket)?;
     handshake::answer(stream, &shared.door, shared.limits.handshake_timeout).await
 }
 
