@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::options::Timing;
+
 /// A gap between two looks at a group's timer from which on this process counts as having stood still.
 pub(super) const STALL_MIN: Duration = Duration::from_millis(200);
 
@@ -20,6 +22,15 @@ pub(super) const ROOM_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Entries by which a replica may be behind to be handed the lead: a round of messages brings them.
 pub(super) const HAND_OVER_LAG_MAX: u64 = 64;
+
+/// Bytes by which it may be behind: on a link that sends a MiB in [`APPEND_TIMEOUT_PER_MIB`] it has them within a lease.
+/// Proposals wait no longer than that for who is handed the lead.
+pub(super) const HAND_OVER_LAG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(
+    HAND_OVER_LAG_BYTES_MAX / (1024 * 1024) * (APPEND_TIMEOUT_PER_MIB.subsec_millis() as usize)
+        < Timing::DEFAULT.lease.subsec_millis() as usize
+);
 
 /// Bytes of entries in one AppendEntries message: large enough to be efficient, small enough that a
 /// lagging follower's stream shares the connection fairly with heartbeats.

@@ -152,6 +152,11 @@ impl LogStore {
         self.shared.wal.group_bytes_after(self.shared.group, index)
     }
 
+    /// Bytes of the entries behind `index`; `None` when not all of them are in memory.
+    pub(super) fn bytes_in_memory_after(&self, index: u64) -> Option<usize> {
+        self.shared.tail.lock().bytes_after(index)
+    }
+
     /// The last entry purged.
     pub(super) fn purged(&self) -> Option<LogId> {
         self.shared.tail.lock().purged
@@ -186,6 +191,12 @@ impl Tail {
             Some(entry) => entry.log_id.index,
             None => self.last.map_or(0, |last| last.index + 1),
         }
+    }
+
+    fn bytes_after(&self, index: u64) -> Option<usize> {
+        let is_behind = |entry: &&Entry| entry.log_id.index > index;
+        let behind = || self.entries.iter().rev().take_while(is_behind);
+        (self.first_index() <= index + 1).then(|| behind().map(bytes_of).sum())
     }
 
     fn range(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Entry> {

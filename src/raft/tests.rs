@@ -391,6 +391,28 @@ async fn who_does_not_answer_is_not_handed_the_lead() {
     assert_eq!(old.group.status().term, term);
 }
 
+/// It counted entries: proposals would have waited for a lease, and in vain.
+#[tokio::test]
+async fn who_lacks_a_large_entry_is_not_handed_the_lead() {
+    static LARGE: [u8; 8 << 20] = [b'x'; 8 << 20];
+    let members = members(3, BEAT, &[]).await;
+    let old = leader(&members).await;
+    let target = others(&members, old)[0];
+    wait_for("a fit successor", || old.group.could_hand_over(target.node).then_some(())).await;
+    target.deafen(true);
+    let refused = TransferOutcome::Refused;
+    for (proposal, refusal) in
+        [(&LARGE[..1], TransferRefusal::Silent), (&LARGE, TransferRefusal::Behind)]
+    {
+        assert_eq!(old.propose_this(proposal).await, ProposalFate::Applied);
+        wait_for("an old answer", || (!old.group.could_hand_over(target.node)).then_some(())).await;
+        assert_eq!(old.group.transfer_leader(target.node).await, refused(refusal));
+    }
+    target.deafen(false);
+    wait_for("a fit successor", || old.group.could_hand_over(target.node).then_some(())).await;
+    assert_eq!(old.group.transfer_leader(target.node).await, TransferOutcome::Accepted);
+}
+
 #[tokio::test]
 async fn a_lead_that_is_declined_is_kept_with_its_lease() {
     let members = members(3, BEAT, &[]).await;

@@ -20,7 +20,7 @@ use openraft::raft::TransferLeaderRequest;
 use tokio::time::{Instant, timeout_at};
 
 use super::group::Group;
-use super::limits::{HAND_OVER_LAG_MAX, QUORUM_ASK_INTERVAL};
+use super::limits::{HAND_OVER_LAG_BYTES_MAX, HAND_OVER_LAG_MAX, QUORUM_ASK_INTERVAL};
 use super::network::{kind, put_meant};
 use super::state_machine::StateMachine;
 use super::type_config::TypeConfig;
@@ -137,15 +137,20 @@ impl<S: StateMachine> Group<S> {
             return Err(TransferRefusal::NotEligible);
         }
         let matched = metrics.replication.as_ref().and_then(|all| *all.get(&id)?);
-        let lag = metrics
-            .last_log_index
-            .unwrap_or(0)
-            .saturating_sub(matched.map_or(0, |log_id| log_id.index));
-        let is_behind = matched.is_none() || lag > HAND_OVER_LAG_MAX;
-        if is_behind && !is_planted(Bug::TransferToOneBehind) {
+        let is_near = matched.is_some_and(|matched| self.is_near(matched.index));
+        if !is_near && !is_planted(Bug::TransferToOneBehind) {
             return Err(TransferRefusal::Behind);
         }
         Ok(Candidate { id, holder, term: metrics.current_term })
+    }
+
+    /// Whether who has all up to `matched` lacks so little that proposals may wait for the rest. What is in memory no more
+    /// is too much, or too old.
+    fn is_near(&self, matched: u64) -> bool {
+        let log = &self.shared.log;
+        let last = log.last_log_id().map_or(0, |log_id| log_id.index);
+        last.saturating_sub(matched) <= HAND_OVER_LAG_MAX
+            && log.bytes_in_memory_after(matched).is_some_and(|it| it <= HAND_OVER_LAG_BYTES_MAX)
     }
 
     /// Whether the candidate has answered something sent within the last two heartbeats.
