@@ -160,25 +160,8 @@ impl DiskFile for SystemFile {
         self.0.write_all_at(bytes, offset)
     }
 
-    fn write_all_vectored_at(
-        &self,
-        mut parts: &mut [IoSlice<'_>],
-        mut offset: u64,
-    ) -> io::Result<()> {
-        // Parts without bytes go: a write of nothing else would pass for one that does not get on.
-        IoSlice::advance_slices(&mut parts, 0);
-        while !parts.is_empty() {
-            match rustix::io::pwritev(&self.0, &parts[..parts.len().min(PARTS_MAX)], offset) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    IoSlice::advance_slices(&mut parts, written);
-                    offset += written as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
+    fn write_all_vectored_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        write_parts(parts, offset, |parts, offset| rustix::io::pwritev(&self.0, parts, offset))
     }
 
     fn bytes(&self) -> io::Result<u64> {
@@ -221,9 +204,76 @@ impl DiskFile for SystemFile {
     }
 }
 
+/// Writes all of `parts` at `offset` by a `write` that may be interrupted, take a part only, or no more than so many parts.
+fn write_parts(
+    mut parts: &mut [IoSlice<'_>],
+    mut offset: u64,
+    mut write: impl FnMut(&[IoSlice<'_>], u64) -> Result<usize, Errno>,
+) -> io::Result<()> {
+    // Parts without bytes go: a write of nothing else would pass for one that does not get on.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match write(&parts[..parts.len().min(PARTS_MAX)], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut parts, written);
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What lies in a file, from 100 on, after `parts` were written by a kernel that does `what` it is told, one after the
+    /// other, and then takes everything; and how that ended.
+    fn written(parts: &[&[u8]], what: &[Result<usize, Errno>]) -> (Vec<u8>, io::Result<()>) {
+        let (mut file, mut turns) = (Vec::new(), what.iter());
+        let mut parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let ended = write_parts(&mut parts, 100, |parts, offset| {
+            assert!(!parts.is_empty() && parts.len() <= PARTS_MAX);
+            let room = turns.next().copied().unwrap_or(Ok(usize::MAX))?;
+            let from = usize::try_from(offset).unwrap() - 100;
+            assert!(from <= file.len(), "a hole");
+            file.truncate(from);
+            file.extend(parts.iter().flat_map(|part| part.iter()).take(room));
+            Ok(file.len() - from)
+        });
+        (file, ended)
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_take_is_written_where_it_belongs() {
+        let parts = [&b"ab"[..], b"", b"cde", b"", b"f"];
+        for first in 1..=6 {
+            for second in 1..=6 {
+                let what = [Ok(first), Err(Errno::INTR), Ok(second), Err(Errno::INTR)];
+                let (file, ended) = written(&parts, &what);
+                ended.unwrap();
+                assert_eq!(file, b"abcdef", "{first}, then {second}");
+            }
+        }
+        let many = vec![&b"x"[..]; 2 * PARTS_MAX + 1];
+        assert_eq!(written(&many, &[Ok(PARTS_MAX - 1)]).0.len(), many.len());
+    }
+
+    #[test]
+    fn a_write_that_fails_or_does_not_get_on_ends_and_one_of_nothing_is_none() {
+        let (file, ended) = written(&[b"ab", b"cd"], &[Ok(3), Err(Errno::NOSPC)]);
+        assert_eq!(
+            (&file[..], ended.unwrap_err().kind()),
+            (&b"abc"[..], io::ErrorKind::StorageFull)
+        );
+        let (file, ended) = written(&[b"ab", b"cd"], &[Ok(3), Ok(0)]);
+        assert_eq!((&file[..], ended.unwrap_err().kind()), (&b"abc"[..], io::ErrorKind::WriteZero));
+        written(&[b"", b""], &[Err(Errno::IO)]).1.unwrap();
+        written(&[], &[Err(Errno::IO)]).1.unwrap();
+    }
 
     #[test]
     fn a_disk_is_crowded_before_the_kernel_makes_writers_wait() {
