@@ -38,6 +38,7 @@ use crate::transport::{
     self, Credentials, Door, Handler, LocalIdentity, Meant, Net, PeerClient, PeerIdentity,
     PeerOptions, PeerServer, Peers,
 };
+use crate::wal::limits::SEGMENT_BYTES_DEFAULT;
 use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
 
 /// How long a replica waits for the one that should begin its group before it begins it itself.
@@ -388,6 +389,7 @@ fn open_wal(
     };
     let options = WalOptions {
         sync,
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
         sync_mark: config.wal_sync_mark,
         incarnation: data_dir.incarnation(),
         session: data_dir.session(),
@@ -395,7 +397,6 @@ fn open_wal(
         boot_id: data_dir.boot_id(),
         // Its threads beat no hearts.
         callers_sync: is_alone,
-        ..WalOptions::default()
     };
     Wal::open_on(&data_dir.disk(), &data_dir.wal_path(), options)
 }

@@ -2,7 +2,6 @@
 
 use crate::ids::{Incarnation, Session};
 
-use super::limits::SEGMENT_BYTES_DEFAULT;
 use super::opening::BootId;
 
 /// When entries are forced to the disk: `appendfsync`. Votes always are, before they count.
@@ -40,11 +39,13 @@ pub struct WalOptions {
     pub callers_sync: bool,
 }
 
+/// In tests alone: elsewhere nobody can forget the nonce.
+#[cfg(test)]
 impl Default for WalOptions {
     fn default() -> Self {
         Self {
             sync: SyncPolicy::EverySecond,
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            segment_bytes: super::limits::SEGMENT_BYTES_DEFAULT,
             sync_mark: false,
             incarnation: Incarnation::NONE,
             session: Session::default(),
