@@ -384,6 +384,14 @@ fn passes_the_workers_by(path: &str, code: &str) -> Vec<String> {
     words.map(|word| format!("{path} passes the seam stdx::workers by: {word}")).collect()
 }
 
+/// Places where chance decides which branch of a `select!` goes first: no seed of a node repeats that.
+fn selects_by_chance(path: &str, code: &str) -> Vec<String> {
+    let of_chance = |from: usize| !code[from..].trim_start().starts_with("biased;");
+    let selects = code.match_indices("select! {").filter(|(at, word)| of_chance(at + word.len()));
+    let line = |at: usize| code[at..].lines().nth(1).unwrap_or_default().trim().to_owned();
+    selects.map(|(at, _)| format!("{path}: a select! that is not biased: {}", line(at))).collect()
+}
+
 #[track_caller]
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
@@ -500,6 +508,11 @@ fn a_data_directory_is_reached_through_the_seam() {
 #[test]
 fn peers_are_reached_through_the_seam() {
     keep_to(passes_the_net_by);
+}
+
+#[test]
+fn no_select_goes_by_chance() {
+    keep_to(selects_by_chance);
 }
 
 #[test]
@@ -863,6 +876,14 @@ mod the_rules_can_fail {
         assert!(passes_the_workers_by("src/raft/workers.rs", bad).is_empty());
         assert!(passes_the_workers_by("src/server/admin/api.rs", bad).is_empty());
         assert!(passes_the_workers_by("src/node/birth.rs", "tokio::spawn(f);").is_empty());
+    }
+
+    #[test]
+    fn a_select_by_chance_is_refused() {
+        let biased = "tokio::select! {\n    biased;\n    () = a => {}\n}\n";
+        assert!(selects_by_chance("src/x.rs", biased).is_empty());
+        let complaints = selects_by_chance("src/x.rs", &biased.replace("    biased;\n", ""));
+        assert_eq!(complaints, ["src/x.rs: a select! that is not biased: () = a => {}"]);
     }
 
     #[test]

@@ -79,6 +79,8 @@ impl Membership {
     /// is not, nor for the disk.
     pub(super) async fn watch_over(self: Arc<Self>) -> Result<End, NodeError> {
         tokio::select! {
+            biased;
+            // The others act on what it has seen, and end with it.
             end = self.look() => Ok(end),
             error = self.settle_in() => Err(error),
             never = self.talk() => match never {},
@@ -129,6 +131,7 @@ impl Membership {
         let mut rounds = 0_u32;
         loop {
             tokio::select! {
+                biased;
                 () = next_look(&mut timer, &mut news) => {}
                 () = self.stir.notified() => {}
             }
@@ -389,6 +392,8 @@ fn looks() -> Interval {
 /// Waits for the next look: for its time, or for news of the cluster.
 async fn next_look(timer: &mut Interval, news: &mut watch::Receiver<Option<Arc<Cluster>>>) {
     tokio::select! {
+        biased;
+        // News that come without a pause hold up no tick.
         _ = timer.tick() => {}
         Ok(()) = news.changed() => {}
     }

@@ -44,8 +44,9 @@ pub(super) fn bind(address: SocketAddr, backlog: u32, sharing: Sharing) -> io::R
 pub(super) async fn accept(listener: TcpListener, door: Door, node: Arc<Node>) {
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = node.stopped() => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => admit(stream, peer, door, &node),

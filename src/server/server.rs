@@ -182,14 +182,16 @@ async fn serve(
     let port = options.port.unwrap_or(0);
     let stopped = async {
         tokio::select! {
-            () = wait_for_signal() => {}
+            biased;
             () = node.stopped() => {}
+            () = wait_for_signal() => {}
         }
     };
     let mut stopped = std::pin::pin!(stopped);
     let is_ready = tokio::select! {
-        () = progress.finished() => true,
+        biased;
         () = &mut stopped => false,
+        () = progress.finished() => true,
     };
     if is_ready {
         let (node, shards) = (node.name(), node.shards().len());
@@ -291,6 +293,7 @@ async fn wait_for_signal() {
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
+                biased;
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }

@@ -619,6 +619,8 @@ async fn watch_over(shared: &Shared, pulse: &Pulse) -> Ended {
     loop {
         let next_sweep = shared.sweep(next_check);
         tokio::select! {
+            biased;
+            // Calls that are made without a pause hold up no sweep.
             () = sleep_until(next_sweep) => {}
             () = shared.sweep.notified() => {}
         }
