@@ -11,6 +11,7 @@
 mod node;
 
 mod error;
+mod sizes;
 mod start;
 
 mod leaders;
@@ -49,4 +50,5 @@ pub use figures::{Figure, Metric, MetricKind, REDIS_VERSION, Sample, samples};
 pub use guesses::{GUESS_INTERVAL, Guesses};
 pub use node::Node;
 pub use progress::Progress;
+pub use sizes::Sizes;
 pub use start::{NodeOptions, Started, planned_topology, start};

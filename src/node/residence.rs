@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::error::NodeError;
 use super::switchboard::{Myself, Switchboard};
 use crate::ids::{GroupId, Holder, RaftId, Session};
-use crate::raft::{GroupOptions, SnapshotStore, Timekeeper, Timeless, Timing, on};
+use crate::raft::{GroupOptions, Sizes, SnapshotStore, Timekeeper, Timeless, Timing, on};
 use crate::stdx::clock::Clock;
 use crate::stdx::memory::Budget;
 use crate::stdx::workers::{Work, Workers};
@@ -43,6 +43,7 @@ pub(super) struct Residence {
     pub(super) switchboard: Arc<Switchboard>,
     /// Who does what blocks.
     pub(super) workers: Arc<dyn Workers>,
+    pub(super) sizes: Sizes,
     /// The runtimes that shards live on; meta lives on the first.
     pub(super) runtimes: Vec<Handle>,
     pub(super) seed: u64,
@@ -67,6 +68,7 @@ impl Residence {
             clock: Arc::clone(&self.clock),
             budget: Arc::clone(&self.budget),
             workers: Arc::clone(&self.workers),
+            sizes: self.sizes,
             time: self.switchboard.shard(group).map_or_else(
                 || Arc::new(Timeless) as Arc<dyn Timekeeper>,
                 |shard| shard.timekeeper(),

@@ -18,6 +18,7 @@ use super::membership::Membership;
 use super::node::{Node, Parts};
 use super::progress::Progress;
 use super::residence::{Residence, TIMING};
+use super::sizes::Sizes;
 use super::switchboard::{Gate, Myself, Switchboard};
 use super::upkeep;
 use crate::command::Registry;
@@ -38,7 +39,6 @@ use crate::transport::{
     self, Credentials, Door, Handler, LocalIdentity, Meant, Net, PeerClient, PeerIdentity,
     PeerOptions, PeerServer, Peers,
 };
-use crate::wal::limits::SEGMENT_BYTES_DEFAULT;
 use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
 
 /// How long a replica waits for the one that should begin its group before it begins it itself.
@@ -61,6 +61,8 @@ pub struct NodeOptions {
     pub entropy: Entropy,
     /// This start of the machine; `None` counts as another one than any before.
     pub boot_id: Option<BootId>,
+    /// When it cuts logs, takes snapshots and moves work elsewhere.
+    pub sizes: Sizes,
     /// The runtimes that shards live on, this one first.
     pub runtimes: Vec<Handle>,
     /// Where clients find this node, as the cluster shall announce it.
@@ -114,7 +116,11 @@ impl Started {
 ///
 /// # Errors
 /// [`NodeError`] when its data or its configuration cannot be used.
+///
+/// # Panics
+/// When the sizes contradict each other.
 pub async fn start(mut options: NodeOptions) -> Result<Started, NodeError> {
+    assert!(options.sizes.is_sound(), "{:?}", options.sizes);
     let ground = Ground::lay(&mut options).await?;
     let (cluster, born) = ground.enter(&mut options).await?;
     let shards = ground.shards(&cluster, &options);
@@ -135,6 +141,7 @@ pub async fn start(mut options: NodeOptions) -> Result<Started, NodeError> {
         peers: ground.peers.clone(),
         switchboard: Arc::clone(&ground.switchboard),
         workers: Arc::clone(&options.workers),
+        sizes: options.sizes.raft,
         runtimes: options.runtimes.clone(),
         seed: ground.seed,
     });
@@ -185,7 +192,7 @@ pub async fn start(mut options: NodeOptions) -> Result<Started, NodeError> {
     if birth::is_at_birth(&cluster) {
         tokio::spawn(begin_groups(Arc::clone(&membership), cluster, ground.myself));
     }
-    upkeep::spawn(&node, membership, TIMING);
+    upkeep::spawn(&node, membership, TIMING, options.sizes.log_bytes_max);
     Ok(Started {
         node,
         peer_server: ground.peer_server,
@@ -235,7 +242,8 @@ impl Ground {
         let is_alone = listed.len() == 1
             && known.as_ref().is_none_or(|cluster| cluster.topology().nodes().len() == 1);
         let nonce = options.entropy.draw();
-        let (wal, recovered) = open_wal(&data_dir, &config, nonce, is_alone)?;
+        let (wal, recovered) =
+            open_wal(&data_dir, &config, (nonce, options.sizes.segment_bytes), is_alone)?;
         let myself = Myself {
             name: config.node_id.clone(),
             node: id,
@@ -342,6 +350,7 @@ impl Ground {
                 peers: self.peers.clone(),
                 clock: Arc::clone(&options.clock),
                 workers: Arc::clone(&options.workers),
+                sizes: options.sizes.shard,
                 seed: self.seed ^ u64::from(shard.0).rotate_left(32),
             })
         };
@@ -379,7 +388,7 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
 fn open_wal(
     data_dir: &DataDir,
     config: &Options,
-    nonce: u64,
+    (nonce, segment_bytes): (u64, u64),
     is_alone: bool,
 ) -> Result<(Wal, BTreeMap<GroupId, GroupState>), WalError> {
     let sync = match config.appendfsync {
@@ -389,7 +398,7 @@ fn open_wal(
     };
     let options = WalOptions {
         sync,
-        segment_bytes: SEGMENT_BYTES_DEFAULT,
+        segment_bytes,
         sync_mark: config.wal_sync_mark,
         incarnation: data_dir.incarnation(),
         session: data_dir.session(),

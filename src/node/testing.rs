@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::cluster_view::{ClusterView, Member, ShardView};
-use super::{Arrival, Client, ClientGuard, Door, Node, NodeOptions, Started, start};
+use super::{Arrival, Client, ClientGuard, Door, Node, NodeOptions, Sizes, Started, start};
 use crate::command::{self, Registry, Row};
 use crate::config::{Config, Start};
 use crate::ids::{NodeId, ShardId};
@@ -34,6 +34,11 @@ impl TestNode {
 
     /// The same with these commands in its registry.
     pub(crate) async fn start_with(flags: &[&str], registry: Registry) -> Self {
+        Self::start_of(flags, registry, Sizes::DEFAULT).await
+    }
+
+    /// The same with these sizes.
+    pub(crate) async fn start_of(flags: &[&str], registry: Registry, sizes: Sizes) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap().to_owned();
         let words = ["--port", "0", "--cluster-shards", "2", "--dir", &path].map(str::to_owned);
@@ -45,6 +50,7 @@ impl TestNode {
             disk: SystemDisk::shared(),
             net: Net::Tcp,
             workers: BlockingPool::shared(),
+            sizes,
             entropy: Entropy::seeded(42),
             boot_id: None,
             runtimes: vec![tokio::runtime::Handle::current()],

@@ -26,14 +26,16 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at snapshots.
 const SLOW_EVERY: u32 = 10;
 
-/// Bytes of log on this node above which the group that keeps its oldest segment must let go of it.
-const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// Starts the node's own tasks. They end with the runtime.
-pub(super) fn spawn(node: &Arc<Node>, membership: Arc<Membership>, timing: Timing) {
+/// Starts the node's own tasks, which keep its log below `log_bytes_max`. They end with the runtime.
+pub(super) fn spawn(
+    node: &Arc<Node>,
+    membership: Arc<Membership>,
+    timing: Timing,
+    log_bytes_max: u64,
+) {
     tokio::spawn(follow_cluster(Arc::clone(node)));
     tokio::spawn(watch_membership(Arc::clone(node), membership));
-    tokio::spawn(tick(Arc::clone(node)));
+    tokio::spawn(tick(Arc::clone(node), log_bytes_max));
     tokio::spawn(leaders::spread(Arc::clone(node)));
     for peer in node.peers().all() {
         tokio::spawn(campaign_when_gone(Arc::clone(node), peer, timing));
@@ -77,7 +79,7 @@ pub(super) async fn tick_shards(shards: Vec<Arc<Shard>>) {
     }
 }
 
-async fn tick(node: Arc<Node>) {
+async fn tick(node: Arc<Node>, log_bytes_max: u64) {
     let mut timer = tokio::time::interval(TICK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0_u32;
@@ -89,14 +91,14 @@ async fn tick(node: Arc<Node>) {
         node.budget().set(node.config().options().maxmemory);
         strain.look();
         if ticks.is_multiple_of(SLOW_EVERY) {
-            if node.wal().live_bytes() > LOG_BYTES_MAX
+            if node.wal().live_bytes() > log_bytes_max
                 && node.wal().pinned_by() == Some(GroupId::META)
             {
                 node.meta().release_log().await;
             }
             let cluster = node.cluster();
             for shard in node.shards() {
-                shard.snapshot_if_due(LOG_BYTES_MAX).await;
+                shard.snapshot_if_due(log_bytes_max).await;
                 if let Some(cluster) = &cluster {
                     shard.close_sessions(|incarnation| cluster.last_ended_session(incarnation));
                 }

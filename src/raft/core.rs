@@ -53,6 +53,7 @@ pub(super) struct Shared<S: StateMachine> {
     pub(super) time: Arc<dyn Timekeeper>,
     pub(super) budget: Arc<Budget>,
     pub(super) workers: Arc<dyn Workers>,
+    pub(super) held_log_bytes_min: u64,
     pub(super) settling: Settling,
     /// Votes are refused until then: before the restart this replica may have promised a leader its lease.
     pub(super) votes_from: Instant,

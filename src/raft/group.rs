@@ -69,6 +69,7 @@ impl<S: StateMachine> Group<S> {
             (options.wal, Arc::clone(&workers)),
             options.recovered,
             Arc::clone(&applied),
+            options.sizes.tail_bytes_max,
         )
         .map_err(storage)?;
         let now = Instant::now();
@@ -82,6 +83,7 @@ impl<S: StateMachine> Group<S> {
             Arc::clone(&desk),
             (wal, Arc::clone(&workers)),
             Arc::clone(&applied),
+            options.sizes.snapshot_chunk_bytes,
         )
         .map_err(storage)?;
         let (purged, restored) = (log.purged(), adapter.last_applied());
@@ -123,6 +125,7 @@ impl<S: StateMachine> Group<S> {
             time: options.time,
             budget: options.budget,
             workers,
+            held_log_bytes_min: options.sizes.held_log_bytes_min,
             settling: Settling::default(),
             votes_from,
             snapshots: options.snapshots,

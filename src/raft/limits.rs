@@ -92,11 +92,9 @@ pub(super) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 /// follower that catches up on tens of GiB while one entry is applied.
 pub(super) const COMMITS_WAITING_MAX: u64 = 64 * 1024;
 
-/// Bytes of a step of a snapshot that has waited for who had the state for long: some ten milliseconds' work, in which
+/// Chunks of a step of a snapshot that has waited for who had the state for long: some ten milliseconds' work, in which
 /// nobody else has it. With steps of one chunk, and a tenth of a second's wait before each, 10 GiB would take an hour.
-pub(super) const SNAPSHOT_LONG_STEP_BYTES: usize = 16 * SNAPSHOT_CHUNK_BYTES;
-
-const _: () = assert!(SNAPSHOT_CHUNK_BYTES <= crate::wal::limits::SNAPSHOT_CHUNK_BYTES_MAX);
+pub(super) const SNAPSHOT_LONG_STEP_CHUNKS: usize = 16;
 
 /// What a message carries besides entries and chunks, in bytes, with room.
 const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;

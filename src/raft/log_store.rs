@@ -28,9 +28,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::codec;
-use super::limits::{
-    APPEND_ENTRIES_BYTES_MAX, SYNC_TURNS, TAIL_BYTES_MAX, TAIL_IDLE, TAIL_IDLE_BYTES_MAX,
-};
+use super::limits::{APPEND_ENTRIES_BYTES_MAX, SYNC_TURNS, TAIL_IDLE, TAIL_IDLE_BYTES_MAX};
 use super::state_machine::AppliedTerm;
 use super::type_config::{Entry, LogId, TypeConfig, Vote};
 use super::workers::on;
@@ -52,6 +50,8 @@ struct Shared {
     /// Who reads from it what is in memory no more.
     workers: Arc<dyn Workers>,
     applied: Arc<AppliedTerm>,
+    /// What stays in memory of what is on the disk.
+    tail_bytes_max: usize,
     tail: Mutex<Tail>,
 }
 
@@ -80,7 +80,8 @@ struct Tail {
 }
 
 impl LogStore {
-    /// The log of `group` as the WAL recovered it (`None` for a group it has never seen).
+    /// The log of `group` as the WAL recovered it (`None` for a group it has never seen), of which `tail_bytes_max` stay in
+    /// memory.
     ///
     /// # Errors
     /// When a recovered record cannot be read or is not one this version writes.
@@ -89,6 +90,7 @@ impl LogStore {
         (wal, workers): (Wal, Arc<dyn Workers>),
         recovered: Option<GroupState>,
         applied: Arc<AppliedTerm>,
+        tail_bytes_max: usize,
     ) -> io::Result<Self> {
         let mut tail = Tail {
             entries: VecDeque::new(),
@@ -119,7 +121,8 @@ impl LogStore {
             }
         }
         let tail = Mutex::new(tail);
-        Ok(Self { shared: Arc::new(Shared { group, wal, workers, applied, tail }) })
+        let shared = Shared { group, wal, workers, applied, tail_bytes_max, tail };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Gives memory back when nothing was written for a while; to be called now and then.
@@ -396,7 +399,7 @@ impl LogStore {
             if result.is_ok() {
                 let mut tail = shared.tail.lock();
                 tail.flushed = tail.flushed.max(last);
-                tail.shrink(TAIL_BYTES_MAX);
+                tail.shrink(shared.tail_bytes_max);
             }
             if let Some(callback) = callback {
                 callback.io_completed(result.map_err(io::Error::other));
@@ -539,9 +542,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
-        let mut log =
-            LogStore::open(GroupId(1), (wal.clone(), BlockingPool::shared()), None, Arc::default())
-                .unwrap();
+        let mut log = LogStore::open(
+            GroupId(1),
+            (wal.clone(), BlockingPool::shared()),
+            None,
+            Arc::default(),
+            usize::MAX,
+        )
+        .unwrap();
         let payload = || openraft::EntryPayload::Normal(Proposal(vec![7; 200_000].into()));
         let entry = |index| Entry { log_id: LogId::new_term_index(2, index), payload: payload() };
         log.append((0..20).map(entry), IOFlushed::noop()).await.unwrap();
@@ -554,6 +562,25 @@ mod tests {
         assert!(kept(&log) > 4_000_000);
         log.rest(now + TAIL_IDLE);
         assert!(kept(&log) <= TAIL_IDLE_BYTES_MAX, "{}", kept(&log));
+        let all = log.try_get_log_entries(0..20).await.unwrap();
+        assert!(all.iter().map(|it| it.log_id.index).eq(0..20));
+    }
+
+    #[tokio::test]
+    async fn what_a_short_tail_lets_go_of_is_read_from_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
+        wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
+        let log = (wal.clone(), BlockingPool::shared());
+        let mut log = LogStore::open(GroupId(1), log, None, Arc::default(), 1000).unwrap();
+        let payload = || openraft::EntryPayload::Normal(Proposal(vec![7; 200].into()));
+        let entry = |index| Entry { log_id: LogId::new_term_index(2, index), payload: payload() };
+        log.append((0..20).map(entry), IOFlushed::noop()).await.unwrap();
+        wal.sync().unwrap();
+        assert!(log.shared.tail.lock().bytes <= 1000);
+        assert_eq!(log.bytes_in_memory_after(19), Some(0));
+        assert_eq!(log.bytes_in_memory_after(17), Some(2 * bytes_of(&entry(18))));
+        assert_eq!(log.bytes_in_memory_after(10), None);
         let all = log.try_get_log_entries(0..20).await.unwrap();
         assert!(all.iter().map(|it| it.log_id.index).eq(0..20));
     }
@@ -576,6 +603,7 @@ mod tests {
                 (wal.clone(), BlockingPool::shared()),
                 None,
                 Arc::default(),
+                usize::MAX,
             )
             .unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -601,9 +629,14 @@ mod tests {
         let (wal, _) = Wal::open(&folder.path().join("wal"), WalOptions::default()).unwrap();
         wal.born(GroupId(1), crate::ids::RaftId(1)).await.unwrap();
         let applied = Arc::new(AppliedTerm::default());
-        let mut log =
-            LogStore::open(GroupId(1), (wal, BlockingPool::shared()), None, Arc::clone(&applied))
-                .unwrap();
+        let mut log = LogStore::open(
+            GroupId(1),
+            (wal, BlockingPool::shared()),
+            None,
+            Arc::clone(&applied),
+            usize::MAX,
+        )
+        .unwrap();
         let entry = |index| Entry {
             log_id: LogId::new_term_index(2, index),
             payload: openraft::EntryPayload::Blank,

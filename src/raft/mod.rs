@@ -56,7 +56,7 @@ mod tests;
 pub use group::Group;
 pub use lease::ReadRefused;
 pub use membership::Settled;
-pub use options::{GroupOptions, StartError, Timing};
+pub use options::{GroupOptions, Sizes, StartError, Timing};
 pub use proposal::{ProposalFate, Stopped};
 pub use snapshot::SnapshotStore;
 pub use state_machine::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 use openraft::{Config, ConfigError, SnapshotPolicy, StepDownPolicy};
 
 use super::limits::{
-    APPEND_ENTRIES_COUNT_MAX, COMMITS_WAITING_MAX, HEARTBEAT_QUIET_PART, PRE_VOTE_TIMEOUT,
-    QUORUM_ASK_INTERVAL, VOTE_TIMEOUT,
+    APPEND_ENTRIES_COUNT_MAX, COMMITS_WAITING_MAX, HEARTBEAT_QUIET_PART, HELD_LOG_BYTES_MIN,
+    PRE_VOTE_TIMEOUT, QUORUM_ASK_INTERVAL, SNAPSHOT_CHUNK_BYTES, TAIL_BYTES_MAX, VOTE_TIMEOUT,
 };
 use super::snapshot::SnapshotStore;
 use super::timekeeper::Timekeeper;
@@ -71,6 +71,41 @@ const fn millis(duration: Duration) -> u64 {
     duration.as_secs() * 1000 + duration.subsec_millis() as u64
 }
 
+/// Sizes of a replica's log and snapshots. A simulation makes them small, so that little data meets all that much would;
+/// replicas of one group may have different ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the log's tail that stay in memory; what is older is read back from the disk.
+    pub tail_bytes_max: usize,
+    /// Bytes of one chunk of a snapshot that is written here.
+    pub snapshot_chunk_bytes: usize,
+    /// Bytes of log kept for replicas that a snapshot is on its way to, at most, where twice the snapshot is less.
+    pub held_log_bytes_min: u64,
+}
+
+impl Sizes {
+    /// Those of a real node.
+    pub const DEFAULT: Self = Self {
+        tail_bytes_max: TAIL_BYTES_MAX,
+        snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES,
+        held_log_bytes_min: HELD_LOG_BYTES_MIN,
+    };
+
+    /// Whether a snapshot file takes such chunks.
+    pub const fn is_sound(&self) -> bool {
+        0 < self.snapshot_chunk_bytes
+            && self.snapshot_chunk_bytes <= crate::wal::limits::SNAPSHOT_CHUNK_BYTES_MAX
+    }
+}
+
+const _: () = assert!(Sizes::DEFAULT.is_sound(), "no file takes a chunk of a snapshot");
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// What a replica is started with.
 #[derive(Debug)]
 pub struct GroupOptions {
@@ -102,6 +137,8 @@ pub struct GroupOptions {
     pub budget: Arc<Budget>,
     /// Who does what blocks.
     pub workers: Arc<dyn Workers>,
+    /// How much of its log and snapshots is where.
+    pub sizes: Sizes,
     /// Random bits that differ between replicas, for their election timeouts.
     pub seed: u64,
 }

@@ -4,7 +4,6 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::group::Group;
-use super::limits::HELD_LOG_BYTES_MIN;
 use super::state_machine::StateMachine;
 
 impl<S: StateMachine> Group<S> {
@@ -50,7 +49,7 @@ impl<S: StateMachine> Group<S> {
             let matched = |id| Some((*metrics.replication.as_ref()?.get(&id)?)?.index);
             shared.holdback.floor(metrics.last_log_index.unwrap_or(0), Instant::now(), matched)?
         };
-        let bytes_max = HELD_LOG_BYTES_MIN.max(2 * shared.snapshots.best_bytes());
+        let bytes_max = shared.held_log_bytes_min.max(2 * shared.snapshots.best_bytes());
         (shared.log.bytes_after(floor) <= bytes_max).then_some(floor)
     }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::inbound_snapshots::SnapshotDesk;
-use super::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_LONG_STEP_BYTES};
+use super::limits::SNAPSHOT_LONG_STEP_CHUNKS;
 use super::state_machine::{AppliedTerm, Restored, SnapshotProgress, SnapshotTicket, StateMachine};
 use super::type_config::{LogId, Snapshot, SnapshotMeta, TypeConfig};
 use super::workers::{aside, blocking};
@@ -289,13 +289,14 @@ pub(super) struct SnapshotBuilder<S: StateMachine> {
     desk: SnapshotDesk,
     meta: SnapshotMeta,
     ticket: SnapshotTicket,
+    chunk_bytes: usize,
     has_ended: bool,
     /// All of the state is out: the machine has forgotten the ticket.
     is_out: bool,
 }
 
 impl<S: StateMachine> SnapshotBuilder<S> {
-    /// Writes out what `machine` has fixed as the ticket: the state at `meta`.
+    /// Writes out what `machine` has fixed as the ticket, the state at `meta`, in chunks of `chunk_bytes`.
     pub(super) fn new(
         machine: Arc<S>,
         snapshots: SnapshotStore,
@@ -303,17 +304,30 @@ impl<S: StateMachine> SnapshotBuilder<S> {
         applied: Arc<AppliedTerm>,
         desk: SnapshotDesk,
         (meta, ticket): (SnapshotMeta, SnapshotTicket),
+        chunk_bytes: usize,
     ) -> Self {
-        let (has_ended, is_out) = (false, false);
-        Self { machine, snapshots, wal, workers, applied, desk, meta, ticket, has_ended, is_out }
+        Self {
+            machine,
+            snapshots,
+            wal,
+            workers,
+            applied,
+            desk,
+            meta,
+            ticket,
+            chunk_bytes,
+            has_ended: false,
+            is_out: false,
+        }
     }
 
     /// A step that waits for whoever has the state: were each only to look whether it is free, reads that overlap would
     /// let none through. A long one, since there is a wait before each.
     async fn step_long(&self, mut bytes: Vec<u8>) -> io::Result<(SnapshotProgress, Vec<u8>)> {
         let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
+        let budget = SNAPSHOT_LONG_STEP_CHUNKS * self.chunk_bytes;
         blocking(&*self.workers, Work::State, move || {
-            let progress = machine.snapshot_step_long(ticket, SNAPSHOT_LONG_STEP_BYTES, &mut bytes);
+            let progress = machine.snapshot_step_long(ticket, budget, &mut bytes);
             Ok((progress, bytes))
         })
         .await
@@ -321,15 +335,16 @@ impl<S: StateMachine> SnapshotBuilder<S> {
 
     /// Writes and publishes; `None` when a better snapshot was published meanwhile.
     async fn build(&mut self) -> io::Result<Option<Snapshot>> {
-        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        let (snapshots, meta, chunk_bytes) =
+            (self.snapshots.clone(), self.meta.clone(), self.chunk_bytes);
         let workers = Arc::clone(&self.workers);
         let mut writer = blocking(&*workers, Work::Disk, move || snapshots.create(&meta)).await?;
-        let mut bytes = Vec::with_capacity(2 * SNAPSHOT_CHUNK_BYTES);
+        let mut bytes = Vec::with_capacity(2 * chunk_bytes);
         loop {
             if self.desk.lock().is_stopped() {
                 return Err(io::Error::other("the replica stops"));
             }
-            let budget = SNAPSHOT_CHUNK_BYTES.saturating_sub(bytes.len());
+            let budget = chunk_bytes.saturating_sub(bytes.len());
             let mut progress = self.machine.snapshot_step(self.ticket, budget, &mut bytes);
             if progress == SnapshotProgress::Busy {
                 (progress, bytes) = self.step_long(bytes).await?;
@@ -341,15 +356,15 @@ impl<S: StateMachine> SnapshotBuilder<S> {
                     return Err(io::Error::other("the state was replaced meanwhile"));
                 }
             };
-            let rest = if is_last { 0 } else { bytes.len() % SNAPSHOT_CHUNK_BYTES };
+            let rest = if is_last { 0 } else { bytes.len() % chunk_bytes };
             let whole = bytes.len() - rest;
             // Disk writes leave this runtime, so commands go on between two steps.
             (writer, bytes) = blocking(&*workers, Work::Disk, move || {
-                for chunk in bytes[..whole].chunks(SNAPSHOT_CHUNK_BYTES) {
+                for chunk in bytes[..whole].chunks(chunk_bytes) {
                     writer.write_chunk(chunk).map_err(io::Error::other)?;
                 }
                 bytes.drain(..whole);
-                bytes.shrink_to(2 * SNAPSHOT_CHUNK_BYTES);
+                bytes.shrink_to(2 * chunk_bytes);
                 Ok((writer, bytes))
             })
             .await?;

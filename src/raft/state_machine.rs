@@ -298,6 +298,7 @@ pub(super) struct Adapter<S> {
     desk: SnapshotDesk,
     wal: Wal,
     workers: Arc<dyn Workers>,
+    snapshot_chunk_bytes: usize,
     last_applied: Option<LogId>,
     membership: StoredMembership,
     applied_term: Arc<AppliedTerm>,
@@ -311,6 +312,7 @@ impl<S: StateMachine> Adapter<S> {
         desk: SnapshotDesk,
         (wal, workers): (Wal, Arc<dyn Workers>),
         applied_term: Arc<AppliedTerm>,
+        snapshot_chunk_bytes: usize,
     ) -> io::Result<Self> {
         let mut adapter = Self {
             machine,
@@ -318,6 +320,7 @@ impl<S: StateMachine> Adapter<S> {
             desk,
             wal,
             workers,
+            snapshot_chunk_bytes,
             last_applied: None,
             membership: StoredMembership::default(),
             applied_term,
@@ -408,7 +411,8 @@ impl<S: StateMachine> Adapter<S> {
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
         let (wal, workers) = (self.wal.clone(), Arc::clone(&self.workers));
         let (applied, desk) = (Arc::clone(&self.applied_term), Arc::clone(&self.desk));
-        SnapshotBuilder::new(machine, snapshots, (wal, workers), applied, desk, (meta, ticket))
+        let (begun, chunk_bytes) = ((meta, ticket), self.snapshot_chunk_bytes);
+        SnapshotBuilder::new(machine, snapshots, (wal, workers), applied, desk, begun, chunk_bytes)
     }
 
     fn adopt(&mut self, meta: &SnapshotMeta) {
@@ -553,7 +557,7 @@ mod tests {
         let (machine, applied) = (Arc::new(Counter::default()), Arc::new(AppliedTerm::default()));
         let (desk, log) = (SnapshotDesk::default(), (wal, BlockingPool::shared()));
         let mut adapter =
-            Adapter::open(Arc::clone(&machine), snapshots, desk, log, Arc::clone(&applied))
+            Adapter::open(Arc::clone(&machine), snapshots, desk, log, Arc::clone(&applied), 1)
                 .unwrap();
         adapter.last_applied = Some(LogId::new_term_index(1, 7));
         drop(adapter.try_create_snapshot_builder(false).await.unwrap());

@@ -19,7 +19,7 @@ use super::network::kind;
 use super::type_config::{TypeConfig, Vote};
 use super::{
     Applied, BlockingPool, EntryPosition, Estimate, Group, GroupOptions, Leadership, Origin,
-    ProposalFate, ReadRefused, Restored, SnapshotProgress, SnapshotStore, SnapshotTicket,
+    ProposalFate, ReadRefused, Restored, Sizes, SnapshotProgress, SnapshotStore, SnapshotTicket,
     StateMachine, Timekeeper, Timing, TransferOutcome, TransferRefusal, UnknownEntry, Word,
 };
 use crate::ids::{ClusterId, GroupId, Holder, Incarnation, NodeId, RaftId, Session};
@@ -252,6 +252,7 @@ async fn start(ground: Ground, is_short: bool, beat: Duration, machine: Counter)
         is_short,
         session: Session { number: 1, random: number },
         peers: ground.peers.clone(),
+        sizes: Sizes::DEFAULT,
         timing: Timing::DEFAULT,
         clock: Arc::clone(&ground.clock),
         seed: number,

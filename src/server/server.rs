@@ -16,7 +16,7 @@ use super::lobby::Lobby;
 use super::protection;
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
-use crate::node::{self, Node, NodeError, NodeOptions, Progress};
+use crate::node::{self, Node, NodeError, NodeOptions, Progress, Sizes};
 use crate::raft::BlockingPool;
 use crate::ring::Doors;
 use crate::session::{self, Door};
@@ -169,6 +169,7 @@ async fn serve(
         workers: BlockingPool::shared(),
         entropy,
         boot_id: BootId::read(),
+        sizes: Sizes::DEFAULT,
         runtimes: runtimes.clone(),
         doors: announced_doors(&options),
         peer_limits: allotted.peers,

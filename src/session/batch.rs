@@ -192,7 +192,7 @@ pub(super) struct Batch {
     active: SmallVec<[ShardId; 8]>,
     /// Per shard: whether its local state may answer reads, asked once per batch.
     readable: Vec<Option<bool>>,
-    /// What the reads weigh that were run here at once, see `READ_WEIGHT_MAX`.
+    /// What the reads weigh that were run here at once, see [`Shard::read_weight_max`].
     pub(super) weight: usize,
     commands: usize,
     queued_bytes: usize,

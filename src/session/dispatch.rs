@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::resp::{ErrorReply, Reply, encode, encode_within};
 use crate::ring::Topology;
 use crate::router::{self, Plan, Route};
-use crate::shard::{Lane, READ_WEIGHT_MAX, REPLY_BYTES_MAX, Shard};
+use crate::shard::{Lane, REPLY_BYTES_MAX, Shard};
 use crate::slot::Slot;
 use crate::stdx::clock::MonotonicMicros;
 
@@ -310,7 +310,7 @@ fn run_here(
         let invocation = errand.invocation(keyspace);
         let context = Context::new(At::new(state.db, now), seed);
         let weight = command::weight(&invocation, keyspace, context.at);
-        if batch_weight.saturating_add(weight) > READ_WEIGHT_MAX {
+        if batch_weight.saturating_add(weight) > shard.read_weight_max() {
             return Err(NotHere::NotAtOnce);
         }
         *batch_weight += weight;
@@ -455,7 +455,7 @@ mod tests {
         batch.deny_reads(shard);
         dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), None, "it is run at once");
-        batch.weight = READ_WEIGHT_MAX;
+        batch.weight = usize::MAX;
         dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
         batch.weight = 0;
@@ -470,7 +470,7 @@ mod tests {
         // The next one is a batch of its own.
         bench.state.reads_stale = true;
         batch.deny_reads(shard);
-        batch.weight = READ_WEIGHT_MAX;
+        batch.weight = usize::MAX;
         dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
         let mut out = Vec::new();

@@ -92,6 +92,7 @@ impl Alone {
             is_short: false,
             session,
             peers: Peers::new(),
+            sizes: crate::raft::Sizes::DEFAULT,
             timing: Timing::DEFAULT,
             clock: Arc::new(SystemClock::new()),
             seed: 1,

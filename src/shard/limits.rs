@@ -149,18 +149,12 @@ pub(super) const STATE_PATIENCE: Duration = Duration::from_millis(5);
 /// wait behind that one, so not each does.
 pub(super) const BUSY_LOOKS_MAX: u32 = 10;
 
-/// Words and elements, by [`command::weight`](crate::command::weight), that commands of one entry may look at before the
-/// rest is applied where no heartbeat waits: ten to twenty milliseconds' work.
+/// Words and elements, by [`command::weight`](crate::command::weight), that commands of one entry, or the reads of a batch or
+/// of a packet, may look at before the rest is done where no heartbeat waits: ten to twenty milliseconds' work.
 pub(super) const APPLY_WEIGHT_MAX: usize = 32 * 1024;
 
 /// Bytes of an entry that is applied there from the beginning: they are hashed, and mostly copied.
 pub(super) const APPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-// A command whose weight is not found out to the end is beyond that.
-const _: () = assert!(crate::command::WEIGHT_HEAVY >= APPLY_WEIGHT_MAX);
-
-/// Words and elements that the reads of a batch or of a packet may look at before the rest is run elsewhere.
-pub const READ_WEIGHT_MAX: usize = APPLY_WEIGHT_MAX;
 
 // Nobody waits for the state in place behind work that takes as long as that of an entry may elsewhere.
 const _: () = assert!(APPLY_BYTES_MAX > ENTRY_BYTES_MAX);
@@ -188,6 +182,3 @@ pub(super) const SNAPSHOT_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Log bytes kept behind a snapshot, so that a replica that lags by a moment needs no snapshot.
 pub(super) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
-
-// Else what is kept would make the next snapshot due.
-const _: () = assert!(LOG_KEPT_BYTES < SNAPSHOT_LOG_BYTES);

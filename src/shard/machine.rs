@@ -22,8 +22,7 @@ use parking_lot::{ArcRwLockWriteGuard, Mutex, RawRwLock, RwLock, RwLockReadGuard
 
 use super::admission::decode_known;
 use super::limits::{
-    APPLY_BYTES_MAX, APPLY_WEIGHT_MAX, HASH_STEP_BYTES, HASH_WAITS_MAX, READ_WEIGHT_MAX,
-    STATE_PATIENCE,
+    APPLY_BYTES_MAX, APPLY_WEIGHT_MAX, HASH_STEP_BYTES, HASH_WAITS_MAX, STATE_PATIENCE,
 };
 use super::reply::Replies;
 use super::run::{AppliedPackets, Progress, Run, begin_entry, run_reads};
@@ -71,6 +70,8 @@ pub(super) struct ShardMachine {
     gauges: Mutex<Gauges>,
     listener: Arc<dyn AppliedPackets>,
     workers: Arc<dyn Workers>,
+    /// What may be looked at in place.
+    weight_max: usize,
     snapshots_begun: AtomicU64,
     /// See [`Epoch`]. Changed under the state's lock.
     epoch: AtomicU64,
@@ -115,11 +116,22 @@ impl ShardMachine {
             gauges,
             listener,
             workers,
+            weight_max: APPLY_WEIGHT_MAX,
             snapshots_begun,
             epoch,
             #[cfg(test)]
             long_reads: AtomicUsize::new(0),
         }
+    }
+
+    /// Does in place what weighs no more than `weight_max`.
+    pub(super) fn with_weight_max(self, weight_max: usize) -> Self {
+        Self { weight_max, ..self }
+    }
+
+    /// What may be looked at in place.
+    pub(super) const fn weight_max(&self) -> usize {
+        self.weight_max
     }
 
     fn empty_state(&self) -> State {
@@ -153,7 +165,7 @@ impl ShardMachine {
     /// Runs the reads in `body`, unless somebody has the state for long, or they themselves would.
     pub(super) fn run_reads(&self, clock: UnixMillis, seed: u64, body: &[u8]) -> Option<Replies> {
         self.read(clock, |keyspace, now| {
-            run_reads(keyspace, now, seed, body, Some(READ_WEIGHT_MAX), || true)
+            run_reads(keyspace, now, seed, body, Some(self.weight_max), || true)
         })?
     }
 
@@ -364,7 +376,7 @@ impl StateMachine for ShardMachine {
             })));
         };
         let mut run = begin_entry(&mut state, position.index, bytes, (stamp, proposal));
-        match run.go_on(&mut state, Some(APPLY_WEIGHT_MAX), &*self.listener) {
+        match run.go_on(&mut state, Some(self.weight_max), &*self.listener) {
             Progress::Ended => {
                 end_entry(state, &self.now, &*self.workers);
                 Ok(Applied::Whole)
@@ -800,6 +812,33 @@ mod tests {
         // The replica has ended: what is left of an entry is not applied any more, and holds up nobody.
         drop(rest);
         assert!(is_read(), "it was not begun");
+    }
+
+    #[test]
+    fn what_is_heavy_is_said_by_whoever_starts_the_shard() {
+        let machine = ShardMachine::new(
+            0..=Slot::COUNT - 1,
+            HashKey::new([1, 2]),
+            Arc::new(Nobody),
+            BlockingPool::shared(),
+        )
+        .with_weight_max(8);
+        machine.open();
+        let members = [&b"1"[..], b"2", b"3", b"4", b"5"];
+        let add = |key| body(&[&[&b"SADD"[..], key], &members[..]].concat());
+        let two = [add(b"{a}s"), add(b"{a}t")].concat();
+        for (index, packet) in [(1, packet_of(add(b"{a}s"), 1)), (2, packet_of(two, 2))] {
+            let id = PacketId { sequence: index, ..packet.id };
+            let packet = Packet { id, ..packet };
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            let applied = machine.apply(position, Origin::Elsewhere, &entry).unwrap();
+            assert_eq!(matches!(applied, Applied::Rest(_)), index == 2);
+            applied.finish();
+        }
+        let read = body(&[b"SMEMBERS", b"{a}s"]);
+        assert!(machine.run_reads(UnixMillis(1), 1, &read).is_some());
+        assert!(machine.run_reads(UnixMillis(1), 1, &[&read[..], &read].concat()).is_none());
     }
 
     /// It answered, and was hashed, as if it were the state of a replica.

@@ -40,7 +40,7 @@ mod busy_tests;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{READ_WEIGHT_MAX, REPLY_BYTES_MAX};
+pub use limits::REPLY_BYTES_MAX;
 pub use machine::{HashRefused, StateHash};
 pub use outbox::{Encoded, Lane};
 pub use proposal::{
@@ -48,5 +48,5 @@ pub use proposal::{
 };
 pub use reply::{Replies, ReplyCell};
 pub use session::SessionsSize;
-pub use shard::{ReadConsistency, Shard, ShardOptions};
+pub use shard::{ReadConsistency, Shard, ShardOptions, Sizes};
 pub use state::{Gauges, KeyCounts};

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::forward::Forward;
 use super::front::Front;
-use super::limits::HASH_PAUSE;
+use super::limits::{APPLY_WEIGHT_MAX, HASH_PAUSE, LOG_KEPT_BYTES, SNAPSHOT_LOG_BYTES};
 use super::machine::{HashRefused, ShardMachine, StateHash};
 use super::outbox::{Encoded, Lane};
 use super::proposer::Proposer;
@@ -51,6 +51,43 @@ pub enum ReadConsistency {
     Quorum,
 }
 
+/// Sizes that decide when and where a replica works, never what it does. A simulation makes them small, so that little data
+/// meets all that much would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of log after which a snapshot is taken, unless the last one was larger.
+    pub snapshot_log_bytes: u64,
+    /// Bytes of log kept behind a snapshot.
+    pub log_kept_bytes: u64,
+    /// Words and elements that an entry, or the reads of a batch, may look at in place.
+    pub weight_max: usize,
+}
+
+impl Sizes {
+    /// Those of a real node.
+    pub const DEFAULT: Self = Self {
+        snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
+        log_kept_bytes: LOG_KEPT_BYTES,
+        weight_max: APPLY_WEIGHT_MAX,
+    };
+
+    /// Whether they go together.
+    pub const fn is_sound(&self) -> bool {
+        // Else what is kept would make the next snapshot due.
+        self.log_kept_bytes < self.snapshot_log_bytes
+            // A command whose weight is not found out to the end is beyond that.
+            && self.weight_max <= crate::command::WEIGHT_HEAVY
+    }
+}
+
+const _: () = assert!(Sizes::DEFAULT.is_sound(), "the sizes of a shard contradict each other");
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// What a shard is made of on this node.
 #[derive(Debug)]
 pub struct ShardOptions {
@@ -76,6 +113,8 @@ pub struct ShardOptions {
     pub clock: Arc<dyn Clock>,
     /// Who does what blocks.
     pub workers: Arc<dyn Workers>,
+    /// When and where it works.
+    pub sizes: Sizes,
     /// Random bits for the stamps' seeds.
     pub seed: u64,
 }
@@ -114,12 +153,13 @@ impl Shard {
     /// The shard without a replica on this node; see [`Self::start_replica`].
     pub fn new(options: ShardOptions) -> Arc<Self> {
         let front = Arc::new(Front::new(options.node, options.incarnation, options.session));
-        let machine = Arc::new(ShardMachine::new(
+        let machine = ShardMachine::new(
             options.slots.clone(),
             options.hash_key,
             Arc::clone(&front) as Arc<dyn AppliedPackets>,
             Arc::clone(&options.workers),
-        ));
+        );
+        let machine = Arc::new(machine.with_weight_max(options.sizes.weight_max));
         let time = Arc::new(ShardTime::new(Arc::clone(&options.clock)));
         let seat = Arc::new(Seat::new(&options, Arc::clone(&time)));
         let ground = Ground { seat, front, machine, time };
@@ -318,6 +358,11 @@ impl Shard {
     /// Lets `keys` be fetched together, before reads of them by [`Self::read`].
     pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = (DbIndex, Key<'k>)>) {
         self.machine.look_ahead(keys);
+    }
+
+    /// What reads run by [`Self::read`] may weigh together, in a batch: what is heavier holds up the hearts of all shards.
+    pub fn read_weight_max(&self) -> usize {
+        self.machine.weight_max()
     }
 
     /// Whether this node holds a replica.

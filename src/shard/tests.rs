@@ -16,7 +16,7 @@ use super::limits::{
 use super::outbox::Lane;
 use super::proposal::{self, Packet, PacketBuffer, PacketId, Stamp, put_command};
 use super::reply::{Replies, ReplyCell};
-use super::shard::{ReadConsistency, Shard, ShardOptions};
+use super::shard::{ReadConsistency, Shard, ShardOptions, Sizes};
 use super::wire::{self, Answer, kind};
 use crate::ids::{ClusterId, DbIndex, GroupId, Incarnation, NodeId, Session, ShardId};
 use crate::raft::{BlockingPool, EntryPosition, Origin, StateMachine};
@@ -75,6 +75,7 @@ pub(super) fn options(peers: Peers) -> ShardOptions {
         peers,
         clock: Arc::new(SystemClock::new()),
         workers: BlockingPool::shared(),
+        sizes: Sizes::DEFAULT,
         seed: 1,
     }
 }

@@ -10,15 +10,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::front::Front;
-use super::limits::{
-    BUSY_LOOKS_MAX, LOG_KEPT_BYTES, PURGE_KEYS_MAX, PURGE_REST, SNAPSHOT_LOG_BYTES, TIGHT_BYTES,
-};
+use super::limits::{BUSY_LOOKS_MAX, PURGE_KEYS_MAX, PURGE_REST, TIGHT_BYTES};
 use super::machine::ShardMachine;
 use super::proposal;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::seat::Seat;
-use super::shard::{Ground, ShardOptions};
+use super::shard::{Ground, ShardOptions, Sizes};
 use super::time::ShardTime;
 use crate::ids::{Incarnation, Session, ShardId};
 use crate::keyspace::DueKeys;
@@ -33,6 +31,7 @@ pub(super) struct Upkeep {
     machine: Arc<ShardMachine>,
     time: Arc<ShardTime>,
     workers: Arc<dyn Workers>,
+    sizes: Sizes,
     proposer: Arc<Proposer>,
     reads: Arc<Reads>,
     asking: Turns,
@@ -86,6 +85,7 @@ impl Upkeep {
             machine,
             time,
             workers: Arc::clone(&options.workers),
+            sizes: options.sizes,
             proposer,
             reads,
             asking,
@@ -261,10 +261,10 @@ impl Upkeep {
         let covered = replica.group.snapshot_covers();
         let log_bytes = wal.group_bytes_after(group, covered);
         // First: under endless writes the next snapshot is always due.
-        if let Some(upto) = wal.purgeable(group, covered, LOG_KEPT_BYTES) {
+        if let Some(upto) = wal.purgeable(group, covered, self.sizes.log_kept_bytes) {
             replica.group.purge(upto).await;
         }
-        if log_bytes > SNAPSHOT_LOG_BYTES.max(replica.group.snapshot_bytes())
+        if log_bytes > self.sizes.snapshot_log_bytes.max(replica.group.snapshot_bytes())
             || replica.group.is_snapshot_damaged()
         {
             replica.group.snapshot().await;
