@@ -1,7 +1,7 @@
 //! Replays the golden scripts in this process.
 
-use super::script::Script;
 use super::testing::Bench;
+use crate::stdx::script::Script;
 
 #[test]
 fn golden_scripts_replay() {

@@ -43,8 +43,6 @@ mod golden;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
-mod script;
-#[cfg(test)]
 pub(crate) mod testing;
 
 pub use acl_category::{AclCategory, AclRule};

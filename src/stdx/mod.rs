@@ -20,6 +20,8 @@ pub mod natural;
 pub mod num;
 pub mod planted;
 pub mod prng;
+#[cfg(test)]
+pub(crate) mod script;
 pub mod size;
 pub mod socket;
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(crate) mod preload;
 pub(crate) mod proxy;
 #[path = "../../../src/resp/testing.rs"]
 pub(crate) mod reply;
-#[path = "../../../src/command/script.rs"]
+#[path = "../../../src/stdx/script.rs"]
 pub(crate) mod script;
 pub(crate) mod shards;
 pub(crate) mod slow_disk;
