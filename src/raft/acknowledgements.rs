@@ -132,8 +132,10 @@ mod tests {
 
     use futures::FutureExt;
 
+    use super::super::options::Timing;
     use super::*;
     use crate::stdx::clock::ManualClock;
+    use crate::stdx::golden::{check, number};
 
     const LEADER: RaftId = RaftId(1);
     const TERM: u64 = 4;
@@ -240,5 +242,75 @@ mod tests {
         let changed = acknowledgements.changed();
         acknowledgements.note(RaftId(2), TERM, first);
         assert!(changed.now_or_never().is_none(), "an older answer is no news");
+    }
+
+    /// A leader, replica 1, and what it has heard.
+    struct Play {
+        clock: Arc<ManualClock>,
+        acknowledgements: Acknowledgements,
+        term: u64,
+        configs: Vec<BTreeSet<RaftId>>,
+        /// A read was asked for: only messages sent from here on count for it.
+        asked: MonotonicMicros,
+    }
+
+    /// Of ms, with decimals.
+    fn micros(word: &str) -> MonotonicMicros {
+        let (whole, part) = word.split_once('.').unwrap_or((word, ""));
+        MonotonicMicros(1000 * number::<u64>(whole) + number::<u64>(&format!("{part:0<3}")))
+    }
+
+    fn told(is_so: bool) -> String {
+        if is_so { "yes" } else { "no" }.to_owned()
+    }
+
+    impl Play {
+        fn begin(term: u64, voters: &[&str]) -> Self {
+            let clock = Arc::new(ManualClock::default());
+            let acknowledgements = Acknowledgements::by(Arc::clone(&clock) as Arc<dyn Clock>);
+            let config = |ids: &[&str]| ids.iter().map(|id| RaftId(number(id))).collect();
+            let mut configs: Vec<_> = voters.split(|word| *word == "+").map(config).collect();
+            configs.retain(|config: &BTreeSet<RaftId>| !config.is_empty());
+            Self { clock, acknowledgements, term, configs, asked: MonotonicMicros(0) }
+        }
+
+        fn has_quorum_since(&self, since: MonotonicMicros) -> bool {
+            self.acknowledgements.has_quorum_since(self.term, since, &self.configs, LEADER)
+        }
+
+        fn answer(&mut self, words: &[&str]) -> String {
+            let acknowledgements = &self.acknowledgements;
+            match *words {
+                ["begin", term, "voters", ref voters @ ..] => {
+                    *self = Self::begin(number(term), voters);
+                }
+                ["at", time] => {
+                    let passed = micros(time).0 - acknowledgements.now().0;
+                    self.clock.advance(Duration::from_micros(passed));
+                }
+                ["elected", term] => self.term = number(term),
+                ["answer", replica, "to", sent] => {
+                    acknowledgements.note(RaftId(number(replica)), self.term, micros(sent));
+                }
+                ["answer", replica, "to", sent, "of", term] => {
+                    acknowledgements.note(RaftId(number(replica)), number(term), micros(sent));
+                }
+                // As `Group::may_read` and `Group::confirm` count.
+                ["lease"] => {
+                    let lease = Timing::DEFAULT.read_lease();
+                    return told(self.has_quorum_since(acknowledgements.now().minus(lease)));
+                }
+                ["read"] => self.asked = acknowledgements.now().plus(Duration::from_micros(1)),
+                ["confirmed"] => return told(self.has_quorum_since(self.asked)),
+                _ => panic!("no such command: {words:?}"),
+            }
+            String::new()
+        }
+    }
+
+    #[test]
+    fn leases_and_rounds_of_reads_are_counted_as_the_script_says() {
+        let mut play = Play::begin(0, &[]);
+        check("raft/lease.txt", |words| play.answer(words));
     }
 }

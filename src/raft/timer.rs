@@ -167,7 +167,10 @@ fn random_below(range: Duration, random: &mut SplitMix64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
+    use crate::stdx::golden::{check, number};
 
     const TIMING: Timing = Timing::DEFAULT;
     const FOLLOWER: View = View { role: Role::Follower, voice: Voice::Voter };
@@ -264,5 +267,71 @@ mod tests {
         assert_eq!(first(Due::HandOver, 50, of(Voice::None), &[]), Some(50));
         assert_eq!(first(Due::Heartbeat, 50, of(Voice::None), &[]), Some(100));
         assert_eq!(first(Due::HandOver, 50, of(Voice::Voter), &[]), None);
+    }
+
+    /// A timer, and the time it is told.
+    struct Play {
+        start: Instant,
+        now: Duration,
+        timer: Timer,
+        view: View,
+    }
+
+    impl Play {
+        fn begin(seed: u64) -> Self {
+            let start = Instant::now();
+            Self { start, now: ms(0), timer: Timer::new(start, &TIMING, seed), view: FOLLOWER }
+        }
+
+        /// Looks `count` times, every `gap`; what was due, and when.
+        fn look(&mut self, gap: Duration, count: u64) -> String {
+            let mut lines = String::new();
+            for _ in 0..count {
+                self.now += gap;
+                let due = self.timer.due(self.start + self.now, self.view, &TIMING);
+                if due != Due::Nothing {
+                    writeln!(lines, "{:5} {due:?}", self.now.as_millis()).unwrap();
+                }
+            }
+            if lines.is_empty() { "nothing".to_owned() } else { lines }
+        }
+
+        fn answer(&mut self, words: &[&str]) -> String {
+            match *words {
+                ["begin", seed] => {
+                    *self = Self::begin(number(seed));
+                    return format!("patient for {} ms", self.timer.patience.as_millis());
+                }
+                ["as", role, voice] => self.view = view(role, voice),
+                ["hear"] => self.timer.hear(self.start + self.now),
+                ["look", gap, count] => return self.look(ms(number(gap)), number(count)),
+                _ => panic!("no such command: {words:?}"),
+            }
+            String::new()
+        }
+    }
+
+    fn view(role: &str, voice: &str) -> View {
+        let role = match role {
+            "leader" => Role::Leader,
+            "follower" => Role::Follower,
+            "orphan" => Role::Orphan,
+            "voting" => Role::Voting,
+            _ => panic!("no role: {role}"),
+        };
+        let voice = match voice {
+            "alone" => Voice::Alone,
+            "sole" => Voice::Sole,
+            "voter" => Voice::Voter,
+            "none" => Voice::None,
+            _ => panic!("no voice: {voice}"),
+        };
+        View { role, voice }
+    }
+
+    #[test]
+    fn timers_run_as_the_script_says() {
+        let mut play = Play::begin(0);
+        check("raft/timer.txt", |words| play.answer(words));
     }
 }

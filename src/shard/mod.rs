@@ -38,6 +38,8 @@ mod wire;
 #[cfg(test)]
 mod busy_tests;
 #[cfg(test)]
+mod packets_tests;
+#[cfg(test)]
 mod tests;
 
 pub use limits::REPLY_BYTES_MAX;

@@ -186,7 +186,10 @@ impl SessionTable {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
+    use crate::stdx::golden::{check, number};
 
     const HOUR: u64 = 3_600_000;
     const NOW: UnixMillis = UnixMillis(1000);
@@ -339,5 +342,74 @@ mod tests {
             table.pass_time(UnixMillis(1000 + HOUR));
             assert_eq!(table.size().packets, 0);
         }
+    }
+
+    /// A table, and the stamp of the entry that is applied to it.
+    struct Play {
+        table: SessionTable,
+        now: UnixMillis,
+    }
+
+    /// The directory of a letter.
+    fn directory(letter: &str) -> Incarnation {
+        Incarnation(u128::from(letter.as_bytes()[0]))
+    }
+
+    impl Play {
+        fn packet(&mut self, from: &str, sequence: &str, floor: &str) -> String {
+            let (letter, start) = from.split_at(1);
+            let session = Session { number: number(start), random: number(start) };
+            let sequence = number(sequence);
+            let id = PacketId { incarnation: directory(letter), session, sequence };
+            match self.table.admit(id, number(floor), self.now) {
+                Admission::New => {
+                    self.table.record(id, replies(&format!("reply to {from} {sequence}")));
+                    "new".to_owned()
+                }
+                Admission::Duplicate(old) => String::from_utf8(old.bytes.clone()).unwrap(),
+                Admission::Stale => "stale".to_owned(),
+            }
+        }
+
+        fn told(&self) -> String {
+            let mut lines = String::new();
+            for (incarnation, known) in self.table.sessions() {
+                let Known { session, floor, heard, closed, replies } = known;
+                let (letter, start) = (char::from(incarnation.0.to_le_bytes()[0]), session.number);
+                write!(lines, "{letter}{start} heard {} floor {floor}", heard.0).unwrap();
+                let kept = replies.iter().map(|(sequence, _)| format!(" {sequence}"));
+                write!(lines, ", replies to{}", kept.collect::<String>()).unwrap();
+                if let Some(Closed { upto, at }) = closed {
+                    write!(lines, ", closed up to {upto} at {}", at.0).unwrap();
+                }
+                lines.push('\n');
+            }
+            if lines.is_empty() { "empty".to_owned() } else { lines }
+        }
+
+        fn answer(&mut self, words: &[&str]) -> String {
+            match *words {
+                ["begin"] => *self = Self { table: SessionTable::default(), now: UnixMillis(0) },
+                ["at", stamp] => {
+                    self.now = UnixMillis(number(stamp));
+                    self.table.pass_time(self.now);
+                }
+                ["packet", from, sequence, "floor", floor] => {
+                    return self.packet(from, sequence, floor);
+                }
+                ["close", letter, upto] => {
+                    self.table.close(directory(letter), number(upto), self.now);
+                }
+                ["table"] => return self.told(),
+                _ => panic!("no such command: {words:?}"),
+            }
+            String::new()
+        }
+    }
+
+    #[test]
+    fn packets_are_admitted_as_the_script_says() {
+        let mut play = Play { table: SessionTable::default(), now: UnixMillis(0) };
+        check("shard/sessions.txt", |words| play.answer(words));
     }
 }

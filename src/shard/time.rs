@@ -414,10 +414,12 @@ fn micros(time: UnixMillis) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
     use crate::stdx::clock::ManualClock;
+    use crate::stdx::golden::{check, number};
 
     const NOON: UnixMillis = UnixMillis(1_800_000_000_000);
     const HOUR_MS: u64 = 3_600_000;
@@ -658,5 +660,80 @@ mod tests {
         time.agree(&[]);
         time.lead();
         assert_eq!(time.now(), UnixMillis(NOON.0 + HOUR_MS));
+    }
+
+    /// Replicas by name, and the last word that one of them said.
+    struct Play {
+        nodes: BTreeMap<String, (Arc<ManualClock>, ShardTime)>,
+        said: Word,
+    }
+
+    fn from_noon(ms: &str) -> UnixMillis {
+        UnixMillis(NOON.0.saturating_add_signed(number(ms)))
+    }
+
+    fn spelled(time: UnixMillis) -> String {
+        format!("{:+}", signed(time.0) - signed(NOON.0))
+    }
+
+    impl Play {
+        fn pass(&self, ms: u64) {
+            self.nodes.values().for_each(|(clock, _)| clock.advance(Duration::from_millis(ms)));
+        }
+
+        fn answer(&mut self, words: &[&str]) -> String {
+            let (&name, words) = words.split_first().expect("a command");
+            match (name, words) {
+                ("node", [name, wall]) => {
+                    self.nodes.insert((*name).to_owned(), node(from_noon(wall).0));
+                    String::new()
+                }
+                ("pass", [ms]) => {
+                    self.pass(number(ms));
+                    String::new()
+                }
+                _ => self.of_node(name, words),
+            }
+        }
+
+        fn of_node(&mut self, name: &str, words: &[&str]) -> String {
+            let (clock, time) = &self.nodes[name];
+            match *words {
+                ["leads"] => time.lead(),
+                ["stands", ref voters @ ..] => {
+                    let told = voters.iter().map(|voter| self.nodes[*voter].1.estimate());
+                    time.agree(&told.collect::<Vec<_>>());
+                }
+                ["tells", term] => {
+                    let term = number(term);
+                    self.said = Word { term, micros: time.tell(term) };
+                }
+                ["hears"] => time.hear(self.said),
+                ["steps", ms] => {
+                    let wall = clock.now().0.saturating_add_signed(number(ms));
+                    clock.set_wall(UnixMillis(wall));
+                }
+                ["steers", every, count] => {
+                    for _ in 0..number(count) {
+                        time.steer();
+                        self.pass(number(every));
+                    }
+                }
+                ["applies", ms] => time.pass(from_noon(ms)),
+                ["stamps"] => return spelled(time.stamp()),
+                ["settles", ms] => time.settle(from_noon(ms)),
+                ["reads"] => return spelled(time.for_read(time.monotonic())),
+                ["time"] if time.is_known() => return spelled(time.now()),
+                ["time"] => return "unknown".to_owned(),
+                _ => panic!("no such command: {name} {words:?}"),
+            }
+            String::new()
+        }
+    }
+
+    #[test]
+    fn the_time_runs_as_the_script_says() {
+        let mut play = Play { nodes: BTreeMap::new(), said: word(0, 0) };
+        check("shard/time.txt", |words| play.answer(words));
     }
 }

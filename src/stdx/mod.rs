@@ -10,6 +10,8 @@ pub mod disk;
 pub mod entropy;
 pub mod fs;
 pub mod glob;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod hash_key;
 pub mod latest;
 pub mod log_limit;

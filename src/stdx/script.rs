@@ -1,7 +1,9 @@
-//! Golden scripts, `tests/golden/command/<group>/<name>.txt`: their form, their reader and their recorder.
+//! Golden scripts: their form, their reader and their recorder.
 //!
-//! A script is lines of `> COMMAND args`, quoted as in redis-cli, each followed by its reply in the golden spelling; `#`
-//! begins a comment. It starts on empty databases. Redis is the oracle: `scripts/capture-redis` records what it answers.
+//! A script is lines of `> COMMAND args`, each followed by the lines of its reply; `#` begins a comment. Those of Redis'
+//! commands, `tests/golden/command/<group>/<name>.txt`, are quoted as in redis-cli and start on empty databases, with replies in
+//! the golden spelling; Redis is their oracle: `scripts/capture-redis` records what it answers. Those of the program's own
+//! parts are played by `stdx/golden.rs`.
 //!
 //! `tests/it` takes this file in by its path, so it names nothing of the crate.
 
@@ -24,7 +26,7 @@ enum Part {
 }
 
 impl Script {
-    /// All scripts, by name.
+    /// All scripts of commands, by name.
     pub(crate) fn all() -> Vec<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/command");
         let files = |folder: &Path| -> Vec<PathBuf> {
@@ -42,7 +44,8 @@ impl Script {
         self.path.ends_with(end)
     }
 
-    fn read(path: PathBuf) -> Self {
+    /// The script in the file `path`.
+    pub(crate) fn read(path: PathBuf) -> Self {
         let text = fs::read_to_string(&path).expect("a text file");
         let parts = parse(&text).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()));
         let has_steps = parts.iter().any(|part| matches!(part, Part::Step { .. }));

@@ -3,6 +3,7 @@
 mod beside;
 mod callers;
 mod faults;
+mod golden;
 mod lives;
 mod model;
 mod power;
