@@ -20,7 +20,21 @@ const PURE_ROOMS: &[&str] = &["slot", "resp", "ring", "keyspace", "command"];
 /// Which places in `src/` may use an external crate: a room, or a folder of one.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main"]),
-    ("bytes", &["stdx", "wal", "transport", "raft", "shard", "meta", "node", "session", "server"]),
+    (
+        "bytes",
+        &[
+            "stdx",
+            "keyspace",
+            "wal",
+            "transport",
+            "raft",
+            "shard",
+            "meta",
+            "node",
+            "session",
+            "server",
+        ],
+    ),
     ("crc32fast", &["wal", "transport"]),
     ("futures", &["raft", "meta", "node"]),
     ("hashbrown", &["keyspace"]),

@@ -56,6 +56,16 @@ impl Entry {
         self.deadline ^ self.key.len() as u64
     }
 
+    /// The same entry, if its value is shared with it rather than copied.
+    pub(super) fn shared(&self) -> Option<Self> {
+        let Value::Str(string) = &self.value else { return None };
+        string.is_shared().then(|| Self {
+            key: self.key.clone(),
+            value: string.clone().into(),
+            deadline: self.deadline,
+        })
+    }
+
     /// The digest of the key in `db`, its value and its deadline.
     pub(super) fn digest(&self, db: DbIndex) -> u64 {
         let mut hasher = Xxh3::new();

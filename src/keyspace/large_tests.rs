@@ -21,7 +21,7 @@ fn keyspace() -> Keyspace {
 fn fill(keyspace: &mut Keyspace, count: u32) {
     let bytes = vec![b'x'; count as usize];
     keyspace.put(AT, keyspace.key(b"{t}string"), Value::from(Str::from_bytes(&bytes)), None);
-    keyspace.string_or_create(AT, keyspace.key(b"{t}edited")).unwrap().make_mut().extend(bytes);
+    keyspace.string_or_create(AT, keyspace.key(b"{t}edited")).unwrap().edit(|to| to.extend(bytes));
     let list = keyspace.list_or_create(AT, keyspace.key(b"{t}list")).unwrap();
     (0..count).for_each(|number| list.push_back(number.to_string().as_bytes()));
     let hash = keyspace.hash_or_create(AT, keyspace.key(b"{t}hash")).unwrap();
@@ -63,7 +63,10 @@ fn change(keyspace: &mut Keyspace, key: &[u8]) {
         b"{t}stream" => {
             keyspace.stream_or_create(AT, keyspace.key(key)).unwrap().remove(StreamId::new(1, 0));
         }
-        _ => keyspace.string_or_create(AT, keyspace.key(key)).unwrap().make_mut()[0] = b'n',
+        _ => {
+            let string = keyspace.string_or_create(AT, keyspace.key(key)).unwrap();
+            string.edit(|bytes| bytes[0] = b'n');
+        }
     }
 }
 
@@ -217,6 +220,30 @@ fn what_goes_is_handed_over_and_not_copied() {
                 });
                 assert_eq!(copy, digest, "{way} {} at step {at}", key.escape_ascii());
             }
+        }
+    }
+}
+
+/// A new deadline copied the rest of the string for the snapshot.
+#[test]
+fn a_new_deadline_copies_no_long_string() {
+    for key in [&b"{t}string"[..], b"{t}edited"] {
+        for at in (0..250).step_by(31) {
+            let mut keyspace = keyspace();
+            fill(&mut keyspace, 600);
+            let digest = keyspace.digest();
+            let place = |keyspace: &Keyspace| {
+                keyspace.string(AT, keyspace.key(key)).unwrap().unwrap().as_bytes().as_ptr()
+            };
+            let before = place(&keyspace);
+            let copy = copied(&mut keyspace, 100, |step, keyspace| {
+                if step == at {
+                    assert!(keyspace.set_expiry(AT, keyspace.key(key), Some(DUE)));
+                    assert_eq!(keyspace.snapshot_kept_bytes(), 0, "at step {at}");
+                }
+                assert_eq!(place(keyspace), before);
+            });
+            assert_eq!(copy, digest, "{} at step {at}", key.escape_ascii());
         }
     }
 }

@@ -14,8 +14,9 @@
 //!
 //! One that changes in place is kept as far as it is not written, in one go and beside the value, before the first change
 //! under each snapshot: that is what a snapshot costs who changes a large value, a sixth of a second for a sorted set of five
-//! million members, more than a second for a string of 512 MiB on a machine that is slow to give fresh memory; and the bytes
-//! until they are handed on.
+//! million members; and the bytes until they are handed on. A long string is shared with the snapshot: a new deadline copies
+//! nothing of it, and who edits it copies it, which takes more than a second for 512 MiB on a machine that is slow to give
+//! fresh memory.
 //!
 //! What comes out is one stream of bytes. Whoever stores or sends it cuts it anywhere, and adds
 //! checksums; [`Loader`] takes the pieces. The same bytes serve a restart, a new replica and a backup.
@@ -133,7 +134,8 @@ struct Walk {
     table: usize,
     /// The entry of which it has a part.
     open: Option<Open>,
-    /// Large entries that are not written, or not all of it, and have gone from where they were to here.
+    /// Large entries that are not written, or not all of it, and have gone from where they were to here; or are shared with
+    /// those that are there still.
     gone: VecDeque<(DbIndex, Entry)>,
     /// Large entries that it does not have, of buckets that count as written, where they were.
     noted: BTreeSet<Noted>,
@@ -376,27 +378,23 @@ impl Snapshot {
 
     /// Keeps aside what is not written of `entry`, whose bucket is kept and which is about to change.
     fn keep(&mut self, db: DbIndex, hash: KeyHash, entry: &Entry) {
-        match self.walk.take_missing(db, hash, entry) {
-            None => {}
-            Some(Missing::Whole) => self.purpose.keep_whole(db, Slot::of(entry.key()), entry),
-            Some(Missing::Rest(cursor)) => self.purpose.keep_rest(db, entry, cursor),
+        let Some(missing) = self.walk.take_missing(db, hash, entry) else { return };
+        if let Some(entry) = entry.shared() {
+            // Whoever edits it copies it; a new deadline costs nothing.
+            self.walk.take_over(db, entry, missing);
+            return;
+        }
+        match missing {
+            Missing::Whole => self.purpose.keep_whole(db, Slot::of(entry.key()), entry),
+            Missing::Rest(cursor) => self.purpose.keep_rest(db, entry, cursor),
         }
     }
 
     /// Takes over `entry`, whose bucket is kept and which has gone, when not all of it is written; else gives it back.
     fn take_gone(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Result<&Value, Entry> {
-        let walk = &mut self.walk;
-        match walk.take_missing(db, hash, &entry) {
+        match self.walk.take_missing(db, hash, &entry) {
             None => Err(entry),
-            Some(Missing::Whole) => {
-                walk.gone.push_back((db, entry));
-                Ok(&walk.gone[walk.gone.len() - 1].1.value)
-            }
-            Some(Missing::Rest(cursor)) => {
-                walk.gone.push_front((db, entry));
-                walk.open = Some(Open { entry: Unwritten::FirstGone, cursor });
-                Ok(&walk.gone[0].1.value)
-            }
+            Some(missing) => Ok(self.walk.take_over(db, entry, missing)),
         }
     }
 
@@ -507,6 +505,22 @@ impl Walk {
             return self.open.take().map(|open| Missing::Rest(open.cursor));
         }
         self.noted.remove(&entry).then_some(Missing::Whole)
+    }
+
+    /// Has what is `missing` of `entry` written from here, and lends its value.
+    fn take_over(&mut self, db: DbIndex, entry: Entry, missing: Missing) -> &Value {
+        let place = match missing {
+            Missing::Whole => {
+                self.gone.push_back((db, entry));
+                self.gone.len() - 1
+            }
+            Missing::Rest(cursor) => {
+                self.gone.push_front((db, entry));
+                self.open = Some(Open { entry: Unwritten::FirstGone, cursor });
+                0
+            }
+        };
+        &self.gone[place].1.value
     }
 
     /// Goes on with the entry of which there is a part; whether there is none any more.
@@ -984,7 +998,10 @@ mod tests {
         let mut keyspace = slot_of_t();
         set(&mut keyspace, 0, "{t}text", "hello");
         set(&mut keyspace, 0, "{t}number", "-300");
-        keyspace.string_or_create(AT, keyspace.key(b"{t}raw")).unwrap().make_mut().extend(b"12");
+        keyspace
+            .string_or_create(AT, keyspace.key(b"{t}raw"))
+            .unwrap()
+            .edit(|bytes| bytes.extend(b"12"));
         let list = keyspace.list_or_create(AT, keyspace.key(b"{t}list")).unwrap();
         list.push_back(b"a");
         list.push_back(b"b");
@@ -1007,7 +1024,10 @@ mod tests {
         set(&mut keyspace, 2, "{t}text", "hello");
         set(&mut keyspace, 2, "{t}number", "-300");
         let at = At::new(DbIndex(2), AT.now());
-        keyspace.string_or_create(at, keyspace.key(b"{t}raw")).unwrap().make_mut().extend(b"12");
+        keyspace
+            .string_or_create(at, keyspace.key(b"{t}raw"))
+            .unwrap()
+            .edit(|bytes| bytes.extend(b"12"));
         assert!(keyspace.set_expiry(
             at,
             keyspace.key(b"{t}text"),

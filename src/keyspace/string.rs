@@ -3,11 +3,18 @@
 //! A text that is the canonical spelling of an `i64` is kept as that integer, a short one inside the entry,
 //! a longer one on the heap. Which it is never shows in what the string says ([`Str::as_bytes`]) nor in its
 //! digest; only `OBJECT ENCODING` tells ([`Str::encoding`]).
+//!
+//! A long one is behind a count, so that whoever is to have it, be it for a reply or for a snapshot, is lent it however long
+//! it is ([`Str::lent`]). It is edited in place while nobody else has it, and copied first while somebody has.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::stdx::codec::{self, Sink};
 use crate::stdx::num::parse_i64;
+use crate::stdx::rope::LENT_BYTES_MIN;
 
 use super::error::DecodeError;
 use super::parts::Spelling;
@@ -17,6 +24,9 @@ const SHORT_BYTES_MAX: usize = 30;
 
 /// The longest string that Redis calls `embstr`, in bytes.
 const EMBSTR_BYTES_MAX: usize = 44;
+
+/// The shortest string that can be lent, in bytes. (In tests it is short enough to be common.)
+const SHARED_BYTES_MIN: usize = if cfg!(test) { 150 } else { LENT_BYTES_MIN };
 
 /// A Redis string.
 #[derive(Clone, Debug)]
@@ -34,6 +44,20 @@ enum Form {
     Long(Vec<u8>),
     /// Edited in place since it was set: Redis calls it `raw` whatever its length.
     Edited(Vec<u8>),
+    /// Either of these, of [`SHARED_BYTES_MIN`] or more.
+    Shared { bytes: Arc<Vec<u8>>, is_edited: bool },
+}
+
+// Beside its tag, what a short one has.
+const _: () = assert!(size_of::<Str>() == 32);
+
+/// What lends a string for as long as there are parts of it.
+struct Lender(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Lender {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// How a string is kept, as snapshots spell it.
@@ -55,20 +79,12 @@ impl Str {
         if let Some(number) = parse_i64(bytes) {
             return Self::from_i64(number);
         }
-        if bytes.len() <= SHORT_BYTES_MAX {
-            Self::short(bytes)
-        } else {
-            Self { form: Form::Long(bytes.to_vec()) }
-        }
+        if bytes.len() <= SHORT_BYTES_MAX { Self::short(bytes) } else { Self::long(bytes.to_vec()) }
     }
 
     /// As [`Str::from_bytes`], without a copy when the bytes stay on the heap.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
-        if bytes.len() <= SHORT_BYTES_MAX {
-            Self::from_bytes(&bytes)
-        } else {
-            Self { form: Form::Long(bytes) }
-        }
+        if bytes.len() <= SHORT_BYTES_MAX { Self::from_bytes(&bytes) } else { Self::long(bytes) }
     }
 
     /// The decimal text of `number`.
@@ -84,6 +100,22 @@ impl Str {
             }
             Form::Short { length, bytes } => Cow::Borrowed(&bytes[..usize::from(*length)]),
             Form::Long(bytes) | Form::Edited(bytes) => Cow::Borrowed(bytes),
+            Form::Shared { bytes, .. } => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// Whether it is long, and a clone costs nothing.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.form, Form::Shared { .. })
+    }
+
+    /// What a long string says, lent: it costs the same however long that is, and stays as it is whatever becomes of the
+    /// string. `None` of a short one, which is better copied.
+    #[inline]
+    pub fn lent(&self) -> Option<Bytes> {
+        match &self.form {
+            Form::Shared { bytes, .. } => Some(Bytes::from_owner(Lender(Arc::clone(bytes)))),
+            Form::Integer(_) | Form::Short { .. } | Form::Long(_) | Form::Edited(_) => None,
         }
     }
 
@@ -93,6 +125,7 @@ impl Str {
             Form::Integer(number) => text.format(*number).as_bytes(),
             Form::Short { length, bytes } => &bytes[..usize::from(*length)],
             Form::Long(bytes) | Form::Edited(bytes) => bytes,
+            Form::Shared { bytes, .. } => bytes,
         }
     }
 
@@ -100,8 +133,8 @@ impl Str {
     pub fn as_i64(&self) -> Option<i64> {
         match &self.form {
             Form::Integer(number) => Some(*number),
-            // A text set as a whole would have become an integer.
-            Form::Short { .. } | Form::Long(_) => None,
+            // A text set as a whole would have become an integer, and no integer is so long.
+            Form::Short { .. } | Form::Long(_) | Form::Shared { .. } => None,
             Form::Edited(bytes) => parse_i64(bytes),
         }
     }
@@ -116,22 +149,24 @@ impl Str {
         self.len() == 0
     }
 
-    /// The bytes to edit in place (APPEND, SETRANGE, SETBIT). The string is `raw` from then on.
-    pub fn make_mut(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.form, Form::Edited(_)) {
-            let bytes = std::mem::take(self).into_vec();
-            self.form = Form::Edited(bytes);
+    /// Lets `change` edit the bytes (APPEND, SETRANGE, SETBIT), in place unless they are lent to somebody. The string is `raw`
+    /// from then on.
+    pub fn edit<R>(&mut self, change: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        if let Form::Shared { bytes, is_edited } = &mut self.form {
+            *is_edited = true;
+            return change(Arc::make_mut(bytes));
         }
-        let Form::Edited(bytes) = &mut self.form else {
-            unreachable!("the form was changed to Edited above")
-        };
-        bytes
+        let mut bytes = std::mem::take(self).into_vec();
+        let changed = change(&mut bytes);
+        *self = Self::edited(bytes);
+        changed
     }
 
-    /// What the string says, without a copy when it is on the heap.
+    /// What the string says, without a copy when it is on the heap and nobody else has it.
     pub fn into_vec(self) -> Vec<u8> {
         match self.form {
             Form::Long(bytes) | Form::Edited(bytes) => bytes,
+            Form::Shared { bytes, .. } => Arc::unwrap_or_clone(bytes),
             Form::Integer(_) | Form::Short { .. } => self.as_bytes().into_owned(),
         }
     }
@@ -144,8 +179,27 @@ impl Str {
             Form::Integer(_) => "int",
             Form::Short { .. } => "embstr",
             Form::Long(bytes) if bytes.len() <= EMBSTR_BYTES_MAX => "embstr",
-            Form::Long(_) | Form::Edited(_) => "raw",
+            Form::Long(_) | Form::Edited(_) | Form::Shared { .. } => "raw",
         }
+    }
+
+    /// What was set as a whole and is not [short](SHORT_BYTES_MAX).
+    fn long(bytes: Vec<u8>) -> Self {
+        let form = if bytes.len() < SHARED_BYTES_MIN {
+            Form::Long(bytes)
+        } else {
+            Form::Shared { bytes: Arc::new(bytes), is_edited: false }
+        };
+        Self { form }
+    }
+
+    fn edited(bytes: Vec<u8>) -> Self {
+        let form = if bytes.len() < SHARED_BYTES_MIN {
+            Form::Edited(bytes)
+        } else {
+            Form::Shared { bytes: Arc::new(bytes), is_edited: true }
+        };
+        Self { form }
     }
 
     fn short(bytes: &[u8]) -> Self {
@@ -158,8 +212,10 @@ impl Str {
     fn form(&self) -> StrForm {
         match &self.form {
             Form::Integer(_) => StrForm::Integer,
-            Form::Short { .. } | Form::Long(_) => StrForm::Text,
-            Form::Edited(_) => StrForm::Edited,
+            Form::Short { .. } | Form::Long(_) | Form::Shared { is_edited: false, .. } => {
+                StrForm::Text
+            }
+            Form::Edited(_) | Form::Shared { is_edited: true, .. } => StrForm::Edited,
         }
     }
 
@@ -184,7 +240,7 @@ impl Str {
     /// The string of `form` that says `bytes`, which were not spelled by this process.
     pub(super) fn restore(form: StrForm, bytes: Cow<'_, [u8]>) -> Result<Self, DecodeError> {
         if form == StrForm::Edited {
-            return Ok(Self { form: Form::Edited(bytes.into_owned()) });
+            return Ok(Self::edited(bytes.into_owned()));
         }
         let string = match bytes {
             Cow::Borrowed(bytes) => Self::from_bytes(bytes),
@@ -275,20 +331,72 @@ mod tests {
     fn editing_turns_any_form_raw_and_keeps_the_text() {
         for text in ["12", "abc", "a text that is longer than thirty bytes"] {
             let mut string = Str::from_bytes(text.as_bytes());
-            string.make_mut().extend_from_slice(b"3");
+            string.edit(|bytes| bytes.extend_from_slice(b"3"));
             assert_eq!(string.as_bytes(), format!("{text}3").as_bytes());
             assert_eq!(string.encoding(), "raw");
         }
         let mut number = Str::from_i64(12);
-        number.make_mut().push(b'3');
+        number.edit(|bytes| bytes.push(b'3'));
         assert_eq!(number.as_i64(), Some(123));
+    }
+
+    /// However it came to be as long as that.
+    #[test]
+    fn a_long_string_is_lent_from_where_it_is() {
+        let text = vec![b'a'; SHARED_BYTES_MIN];
+        let mut grown = Str::from_bytes(&text[1..]);
+        assert_eq!(grown.lent(), None);
+        grown.edit(|bytes| bytes.push(b'a'));
+        let restored = |form| Str::restore(form, Cow::Borrowed(&text)).unwrap();
+        for string in [
+            Str::from_bytes(&text),
+            Str::from_vec(text.clone()),
+            grown,
+            restored(StrForm::Text),
+            restored(StrForm::Edited),
+        ] {
+            let (first, second) = (string.lent().unwrap(), string.lent().unwrap());
+            assert_eq!(first, text);
+            assert_eq!(first.as_ptr(), string.as_bytes().as_ptr());
+            assert_eq!(first.as_ptr(), second.as_ptr());
+            assert_eq!(string.clone().lent().unwrap().as_ptr(), first.as_ptr());
+            assert_eq!(string.into_vec(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_lent_stays_as_it_is() {
+        let mut string = Str::from_bytes(&[b'a'; SHARED_BYTES_MIN]);
+        let lent = string.lent().unwrap();
+        string.edit(|bytes| bytes[0] = b'b');
+        assert_eq!(lent, &[b'a'; SHARED_BYTES_MIN][..]);
+        assert_eq!(string.as_bytes()[..2], *b"ba");
+        let lent = string.lent().unwrap();
+        drop(string);
+        assert_eq!(lent[..2], *b"ba");
+    }
+
+    #[test]
+    fn nothing_is_copied_to_be_edited_unless_it_is_lent() {
+        let mut string = Str::from_bytes(&[b'a'; SHARED_BYTES_MIN]);
+        let place = string.as_bytes().as_ptr();
+        drop(string.lent());
+        for _ in 0..2 {
+            string.edit(|bytes| bytes[0] = b'b');
+            assert_eq!(string.as_bytes().as_ptr(), place);
+        }
+        assert_eq!(string.form(), StrForm::Edited);
+        let lent = string.lent().unwrap();
+        string.edit(|bytes| bytes[0] = b'c');
+        assert_ne!(string.as_bytes().as_ptr(), place);
+        assert_eq!(lent.as_ptr(), place);
     }
 
     #[test]
     fn digest_and_equality_ignore_the_form() {
         let digest = |string: &Str| digest_of(&Value::from(string.clone()));
         let mut edited = Str::from_bytes(b"1");
-        edited.make_mut().push(b'2');
+        edited.edit(|bytes| bytes.push(b'2'));
         assert_eq!(edited, Str::from_i64(12));
         assert_eq!(digest(&edited), digest(&Str::from_i64(12)));
         assert_ne!(digest(&edited), digest(&Str::from_i64(13)));

@@ -54,12 +54,21 @@ pub trait Sink {
     fn put_shared(&mut self, bytes: &Bytes) {
         self.put(bytes);
     }
+
+    /// Makes room for so many bytes more, where room is made ahead.
+    #[inline]
+    fn reserve(&mut self, _bytes: usize) {}
 }
 
 impl Sink for Vec<u8> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn reserve(&mut self, bytes: usize) {
+        Vec::reserve(self, bytes);
     }
 }
 

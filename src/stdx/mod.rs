@@ -1,5 +1,6 @@
 //! What std lacks: clocks that tests can move, seeded randomness, entropy, a keyed hash, disks, limits of the process, sockets,
-//! work that blocks, Redis' number and glob texts, the words of a line, those of our bytes.
+//! work that blocks, Redis' number and glob texts, the words of a line, those of our bytes,
+//! bytes that are lent instead of copied.
 //!
 //! Knows neither Redis nor Raft.
 
@@ -22,6 +23,7 @@ pub mod natural;
 pub mod num;
 pub mod planted;
 pub mod prng;
+pub mod rope;
 #[cfg(test)]
 pub(crate) mod script;
 pub mod size;

@@ -27,9 +27,8 @@ fn append(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcom
         return Ok(Reply::count(more.len()));
     };
     check_length(string.len(), more.len())?;
-    let bytes = string.make_mut();
-    bytes.extend_from_slice(more);
-    Ok(Reply::count(bytes.len()))
+    string.edit(|bytes| bytes.extend_from_slice(more));
+    Ok(Reply::count(string.len()))
 }
 
 #[cfg(test)]

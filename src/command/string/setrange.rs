@@ -31,13 +31,15 @@ fn setrange(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outc
         return Ok(Reply::count(length));
     }
     check_length(offset, part.len())?;
-    let bytes = keyspace.string_or_create(context.at, key)?.make_mut();
+    let string = keyspace.string_or_create(context.at, key)?;
     let end = offset + part.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    bytes[offset..end].copy_from_slice(part);
-    Ok(Reply::count(bytes.len()))
+    string.edit(|bytes| {
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[offset..end].copy_from_slice(part);
+    });
+    Ok(Reply::count(string.len()))
 }
 
 #[cfg(test)]
