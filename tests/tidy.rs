@@ -24,6 +24,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "bytes",
         &[
             "stdx",
+            "resp",
             "keyspace",
             "wal",
             "transport",

@@ -2,7 +2,10 @@
 //!
 //! Source: the RESP3 specification and the downgrade table of Redis 7 (`addReply*`).
 
+use bytes::Bytes;
+
 use super::reply::Reply;
+use crate::stdx::codec::Sink;
 use crate::stdx::num;
 
 /// The protocol of one connection. A connection starts with RESP2; HELLO 3 changes it.
@@ -15,12 +18,13 @@ pub enum Protocol {
     Resp3,
 }
 
-/// Appends `reply` as `protocol` writes it to `out`. Allocates only what `out` needs to grow.
-pub fn encode(reply: &Reply<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+/// Appends `reply` as `protocol` writes it to `out`, which may share what is lent. Allocates only what `out` needs to grow.
+pub fn encode<S: Sink>(reply: &Reply<'_>, protocol: Protocol, out: &mut S) {
     match reply {
         Reply::Simple(text) => encode_line(out, b'+', text.as_bytes()),
         Reply::Error(error) => encode_line(out, b'-', error.line().as_bytes()),
         Reply::Bulk(bytes) => encode_bulk(out, bytes),
+        Reply::Lent(bytes) => encode_lent(out, bytes),
         Reply::Integer(number) => encode_integer(out, *number),
         Reply::Double(number) => encode_double(out, protocol, *number),
         Reply::Boolean(yes) => encode_boolean(out, protocol, *yes),
@@ -44,11 +48,11 @@ pub fn encode(reply: &Reply<'_>, protocol: Protocol, out: &mut Vec<u8>) {
 /// # Errors
 /// [`TooLong`]. Found without encoding it: a reply that would not fit in memory never is.
 #[inline]
-pub fn encode_within(
+pub fn encode_within<S: Sink>(
     reply: &Reply<'_>,
     protocol: Protocol,
     bytes_max: usize,
-    out: &mut Vec<u8>,
+    out: &mut S,
 ) -> Result<(), TooLong> {
     // Most replies, without a look at more than their length.
     let is_too_long = if let Reply::Bulk(bytes) = reply {
@@ -85,6 +89,7 @@ fn longest(reply: &Reply<'_>) -> usize {
         Reply::Simple(text) => with_text(text.len()),
         Reply::Error(error) => with_text(error.line().len()),
         Reply::Bulk(bytes) | Reply::BigNumber(bytes) => with_text(bytes.len()),
+        Reply::Lent(bytes) => with_text(bytes.len()),
         Reply::Verbatim { text, .. } => with_text(text.len()),
         Reply::Integer(_) | Reply::Boolean(_) | Reply::Null | Reply::NullArray => with_text(0),
         Reply::Double(_) => with_text(DOUBLE_BYTES_MAX),
@@ -94,26 +99,32 @@ fn longest(reply: &Reply<'_>) -> usize {
 }
 
 /// Appends the bulk string `bytes`.
-pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn encode_bulk<S: Sink>(out: &mut S, bytes: &[u8]) {
     // One reservation for header, bytes and ends: growing twice would copy a big reply twice.
     out.reserve(bytes.len() + HEADER_BYTES_MAX + 2);
     encode_length(out, b'$', bytes.len());
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
+    out.put(bytes);
+    out.put(b"\r\n");
+}
+
+fn encode_lent<S: Sink>(out: &mut S, bytes: &Bytes) {
+    encode_length(out, b'$', bytes.len());
+    out.put_shared(bytes);
+    out.put(b"\r\n");
 }
 
 /// Appends the integer `number`.
-pub fn encode_integer(out: &mut Vec<u8>, number: i64) {
+pub fn encode_integer<S: Sink>(out: &mut S, number: i64) {
     encode_line(out, b':', itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends the header of an array; its `count` elements must follow.
-pub fn encode_array_header(out: &mut Vec<u8>, count: usize) {
+pub fn encode_array_header<S: Sink>(out: &mut S, count: usize) {
     encode_length(out, b'*', count);
 }
 
 /// Appends the header of a map; its `pairs` keys and values must follow, key before value.
-pub fn encode_map_header(out: &mut Vec<u8>, protocol: Protocol, pairs: usize) {
+pub fn encode_map_header<S: Sink>(out: &mut S, protocol: Protocol, pairs: usize) {
     match protocol {
         Protocol::Resp2 => encode_length(out, b'*', pairs.saturating_mul(2)),
         Protocol::Resp3 => encode_length(out, b'%', pairs),
@@ -121,18 +132,18 @@ pub fn encode_map_header(out: &mut Vec<u8>, protocol: Protocol, pairs: usize) {
 }
 
 /// Appends the header of a set; its `count` elements must follow.
-pub fn encode_set_header(out: &mut Vec<u8>, protocol: Protocol, count: usize) {
+pub fn encode_set_header<S: Sink>(out: &mut S, protocol: Protocol, count: usize) {
     encode_length(out, resp3_or(protocol, b'~'), count);
 }
 
 /// Appends the header of a push message; its `count` elements must follow.
-pub fn encode_push_header(out: &mut Vec<u8>, protocol: Protocol, count: usize) {
+pub fn encode_push_header<S: Sink>(out: &mut S, protocol: Protocol, count: usize) {
     encode_length(out, resp3_or(protocol, b'>'), count);
 }
 
 /// Appends the missing string.
-pub fn encode_null(out: &mut Vec<u8>, protocol: Protocol) {
-    out.extend_from_slice(match protocol {
+pub fn encode_null<S: Sink>(out: &mut S, protocol: Protocol) {
+    out.put(match protocol {
         Protocol::Resp2 => b"$-1\r\n",
         Protocol::Resp3 => b"_\r\n",
     });
@@ -147,15 +158,15 @@ const FORMAT_BYTES: usize = 6;
 /// The longest text of a double.
 const DOUBLE_BYTES_MAX: usize = 32;
 
-fn encode_null_array(out: &mut Vec<u8>, protocol: Protocol) {
-    out.extend_from_slice(match protocol {
+fn encode_null_array<S: Sink>(out: &mut S, protocol: Protocol) {
+    out.put(match protocol {
         Protocol::Resp2 => b"*-1\r\n",
         Protocol::Resp3 => b"_\r\n",
     });
 }
 
-fn encode_boolean(out: &mut Vec<u8>, protocol: Protocol, yes: bool) {
-    out.extend_from_slice(match (protocol, yes) {
+fn encode_boolean<S: Sink>(out: &mut S, protocol: Protocol, yes: bool) {
+    out.put(match (protocol, yes) {
         (Protocol::Resp2, true) => b":1\r\n",
         (Protocol::Resp2, false) => b":0\r\n",
         (Protocol::Resp3, true) => b"#t\r\n",
@@ -163,7 +174,7 @@ fn encode_boolean(out: &mut Vec<u8>, protocol: Protocol, yes: bool) {
     });
 }
 
-fn encode_double(out: &mut Vec<u8>, protocol: Protocol, number: f64) {
+fn encode_double<S: Sink>(out: &mut S, protocol: Protocol, number: f64) {
     let text = num::DoubleText::new(number);
     match protocol {
         Protocol::Resp2 => encode_bulk(out, text.as_bytes()),
@@ -171,14 +182,14 @@ fn encode_double(out: &mut Vec<u8>, protocol: Protocol, number: f64) {
     }
 }
 
-fn encode_items(out: &mut Vec<u8>, kind: u8, protocol: Protocol, items: &[Reply<'_>]) {
+fn encode_items<S: Sink>(out: &mut S, kind: u8, protocol: Protocol, items: &[Reply<'_>]) {
     encode_length(out, kind, items.len());
     for item in items {
         encode(item, protocol, out);
     }
 }
 
-fn encode_map(out: &mut Vec<u8>, protocol: Protocol, pairs: &[(Reply<'_>, Reply<'_>)]) {
+fn encode_map<S: Sink>(out: &mut S, protocol: Protocol, pairs: &[(Reply<'_>, Reply<'_>)]) {
     encode_map_header(out, protocol, pairs.len());
     for (key, value) in pairs {
         encode(key, protocol, out);
@@ -186,7 +197,7 @@ fn encode_map(out: &mut Vec<u8>, protocol: Protocol, pairs: &[(Reply<'_>, Reply<
     }
 }
 
-fn encode_pairs(out: &mut Vec<u8>, protocol: Protocol, pairs: &[(Reply<'_>, Reply<'_>)]) {
+fn encode_pairs<S: Sink>(out: &mut S, protocol: Protocol, pairs: &[(Reply<'_>, Reply<'_>)]) {
     match protocol {
         Protocol::Resp2 => encode_array_header(out, pairs.len().saturating_mul(2)),
         Protocol::Resp3 => encode_array_header(out, pairs.len()),
@@ -200,15 +211,15 @@ fn encode_pairs(out: &mut Vec<u8>, protocol: Protocol, pairs: &[(Reply<'_>, Repl
     }
 }
 
-fn encode_verbatim(out: &mut Vec<u8>, protocol: Protocol, format: [u8; 3], text: &[u8]) {
+fn encode_verbatim<S: Sink>(out: &mut S, protocol: Protocol, format: [u8; 3], text: &[u8]) {
     match protocol {
         Protocol::Resp2 => encode_bulk(out, text),
         Protocol::Resp3 => {
             encode_length(out, b'=', text.len().saturating_add(4));
-            out.extend_from_slice(&format);
-            out.push(b':');
-            out.extend_from_slice(text);
-            out.extend_from_slice(b"\r\n");
+            out.put(&format);
+            out.put(b":");
+            out.put(text);
+            out.put(b"\r\n");
         }
     }
 }
@@ -221,15 +232,15 @@ fn resp3_or(protocol: Protocol, kind: u8) -> u8 {
     }
 }
 
-fn encode_length(out: &mut Vec<u8>, kind: u8, length: usize) {
+fn encode_length<S: Sink>(out: &mut S, kind: u8, length: usize) {
     encode_line(out, kind, itoa::Buffer::new().format(length).as_bytes());
 }
 
-fn encode_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
+fn encode_line<S: Sink>(out: &mut S, kind: u8, text: &[u8]) {
     out.reserve(text.len() + 3);
-    out.push(kind);
-    out.extend_from_slice(text);
-    out.extend_from_slice(b"\r\n");
+    out.put(&[kind]);
+    out.put(text);
+    out.put(b"\r\n");
 }
 
 #[cfg(test)]
@@ -244,6 +255,7 @@ mod tests {
     use super::*;
     use crate::resp::error::ErrorReply;
     use crate::resp::frame;
+    use crate::stdx::rope::{LENT_BYTES_MIN, Rope};
 
     fn text_of(reply: &Reply<'_>, protocol: Protocol) -> String {
         let mut out = Vec::new();
@@ -255,7 +267,8 @@ mod tests {
     fn a_reply_that_is_too_long_is_not_encoded_at_all() {
         let bulk = |length: usize| Reply::bulk(vec![b'x'; length]);
         let nested = || Reply::Array(vec![bulk(100), Reply::Map(vec![(bulk(1), bulk(500))])]);
-        for (reply, enough) in [(bulk(1000), 1100), (nested(), 800)] {
+        let lent = Reply::lent(Bytes::from(vec![b'x'; 1000]));
+        for (reply, enough) in [(bulk(1000), 1100), (lent, 1100), (nested(), 800)] {
             let mut out = b"before".to_vec();
             assert_eq!(encode_within(&reply, Protocol::Resp3, 600, &mut out), Err(TooLong));
             assert_eq!(out, b"before");
@@ -271,6 +284,7 @@ mod tests {
             (Reply::OK, "+OK|", "+OK|"),
             (Reply::bulk(&b""[..]), "$0||", "$0||"),
             (Reply::bulk(&b"ab"[..]), "$2|ab|", "$2|ab|"),
+            (Reply::lent(Bytes::from_static(b"ab")), "$2|ab|", "$2|ab|"),
             (Reply::Integer(i64::MIN), ":-9223372036854775808|", ":-9223372036854775808|"),
             (Reply::Integer(0), ":0|", ":0|"),
             (Reply::Double(0.1), "$3|0.1|", ",0.1|"),
@@ -307,6 +321,20 @@ mod tests {
         }
     }
 
+    /// Wherever it stands, and the same as a copy of it.
+    #[test]
+    fn what_is_lent_goes_on_as_it_is_to_who_shares_it() {
+        let value = Bytes::from(vec![b'x'; LENT_BYTES_MIN]);
+        let reply = |value: Reply<'static>| Reply::Array(vec![value.clone(), Reply::Null, value]);
+        let (mut rope, mut copy) = (Rope::new(), Vec::new());
+        encode(&reply(Reply::lent(value.clone())), Protocol::Resp2, &mut rope);
+        encode(&reply(Reply::bulk(value.to_vec())), Protocol::Resp2, &mut copy);
+        assert!(rope.to_vec() == copy);
+        let lent = rope.runs().filter(|run| run.as_ptr() == value.as_ptr());
+        assert_eq!(lent.count(), 2);
+        assert_eq!(rope.runs().count(), 5, "what is around them lies together");
+    }
+
     #[test]
     fn headers_match_the_whole_forms() {
         let mut out = Vec::new();
@@ -336,6 +364,7 @@ mod tests {
             Reply::Bulk(bytes) | Reply::BigNumber(bytes) | Reply::Verbatim { text: bytes, .. } => {
                 resp2::OwnedFrame::BulkString(bytes.to_vec())
             }
+            Reply::Lent(bytes) => resp2::OwnedFrame::BulkString(bytes.to_vec()),
             Reply::Integer(number) => resp2::OwnedFrame::Integer(*number),
             Reply::Double(number) => {
                 resp2::OwnedFrame::BulkString(num::DoubleText::new(*number).as_bytes().to_vec())
@@ -359,6 +388,9 @@ mod tests {
                 resp3::OwnedFrame::SimpleString { data: text.as_bytes().to_vec(), attributes }
             }
             Reply::Bulk(bytes) => {
+                resp3::OwnedFrame::BlobString { data: bytes.to_vec(), attributes }
+            }
+            Reply::Lent(bytes) => {
                 resp3::OwnedFrame::BlobString { data: bytes.to_vec(), attributes }
             }
             Reply::BigNumber(digits) => {

@@ -5,9 +5,12 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::error::ErrorReply;
 
-/// One reply. Borrows its texts from the keyspace where it can, see [`Reply::into_owned`].
+/// One reply. Borrows its texts from the keyspace where it can, see [`Reply::into_owned`]; long ones are lent to it and go on to
+/// the socket as they are.
 ///
 /// Source: the RESP3 specification; names follow it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +19,8 @@ pub enum Reply<'a> {
     Simple(&'static str),
     /// A string of any bytes.
     Bulk(Cow<'a, [u8]>),
+    /// The same, lent by whoever keeps it. (In a box, for that is smaller than the others and seldom.)
+    Lent(Box<Bytes>),
     /// A signed 64-bit integer.
     Integer(i64),
     /// A floating point number. In RESP2 a bulk of its text.
@@ -50,6 +55,9 @@ pub enum Reply<'a> {
     Error(ErrorReply),
 }
 
+// One for each element of an answer.
+const _: () = assert!(size_of::<Reply<'_>>() == 32);
+
 impl<'a> Reply<'a> {
     /// The status `OK`.
     pub const OK: Self = Self::Simple("OK");
@@ -57,6 +65,11 @@ impl<'a> Reply<'a> {
     /// A bulk of `bytes`.
     pub fn bulk(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
         Self::Bulk(bytes.into())
+    }
+
+    /// A bulk of `bytes`, which are lent.
+    pub fn lent(bytes: Bytes) -> Self {
+        Self::Lent(Box::new(bytes))
     }
 
     /// A bulk of `text`.
@@ -89,11 +102,12 @@ impl<'a> Reply<'a> {
         matches!(self, Self::Error(_))
     }
 
-    /// The same reply with every borrowed text copied, so that it outlives the keyspace's lock.
+    /// The same reply with every borrowed text copied, but for what is lent, so that it outlives the keyspace's lock.
     pub fn into_owned(self) -> Reply<'static> {
         match self {
             Self::Simple(text) => Reply::Simple(text),
             Self::Bulk(bytes) => Reply::Bulk(own(bytes)),
+            Self::Lent(bytes) => Reply::Lent(bytes),
             Self::Integer(number) => Reply::Integer(number),
             Self::Double(number) => Reply::Double(number),
             Self::Boolean(yes) => Reply::Boolean(yes),
@@ -192,6 +206,7 @@ mod tests {
         let replies = [
             Reply::OK,
             Reply::bulk(&text[..]),
+            Reply::lent(Bytes::from(text.clone())),
             Reply::count(7),
             Reply::bool_int(true),
             Reply::Double(1.5),

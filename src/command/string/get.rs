@@ -1,5 +1,6 @@
 //! GET: the string at a key.
 
+use super::reply_of;
 use crate::command::prelude::*;
 
 pub(super) const GET: DataCommand = DataCommand::read(&SPEC, get);
@@ -19,7 +20,7 @@ const SPEC: Spec = Spec {
 
 fn get<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
     let key = args.next_key(keyspace)?;
-    Ok(keyspace.string(context.at, key)?.map(Str::as_bytes).into())
+    Ok(keyspace.string(context.at, key)?.map(reply_of).into())
 }
 
 #[cfg(test)]

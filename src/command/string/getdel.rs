@@ -1,5 +1,6 @@
 //! GETDEL: the string at a key, which is removed.
 
+use super::reply_of;
 use crate::command::prelude::*;
 use crate::command::weight;
 
@@ -19,29 +20,18 @@ const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-/// The longest string of which the reply has a copy: that takes less than to let others free it.
-const COPIED_BYTES_MAX: usize = 16 * 1024;
-
-fn getdel<'k>(keyspace: &'k mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'k> {
+fn getdel(keyspace: &mut Keyspace, args: &mut Args<'_>, context: &Context) -> Outcome<'static> {
     let key = args.next_key(keyspace)?;
     let Some(value) = keyspace.string(context.at, key)? else { return Ok(Reply::Null) };
-    if value.len() <= COPIED_BYTES_MAX {
-        let reply = Reply::bulk(value.as_bytes().into_owned());
-        keyspace.remove(context.at, key);
-        return Ok(reply);
-    }
-    match keyspace.remove_and_lend(context.at, key) {
-        Some(Value::Str(value)) => Ok(Reply::from(value.as_bytes())),
-        Some(
-            Value::List(_) | Value::Hash(_) | Value::Set(_) | Value::ZSet(_) | Value::Stream(_),
-        )
-        | None => unreachable!("the key was just found to hold a string"),
-    }
+    let reply = reply_of(value).into_owned();
+    keyspace.remove(context.at, key);
+    Ok(reply)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::command::testing::{Bench, check};
+    use crate::stdx::rope::LENT_BYTES_MIN;
 
     #[test]
     fn the_key_is_gone_afterwards() {
@@ -49,15 +39,16 @@ mod tests {
         check("SET n 12; GETDEL n => $12");
     }
 
+    /// And nothing waits to be freed: the reply has it.
     #[test]
-    fn a_long_string_is_replied_from_where_it_waits_to_be_freed() {
+    fn a_long_string_goes_with_the_reply() {
         let mut bench = Bench::default();
-        let long = "x".repeat(super::COPIED_BYTES_MAX + 1);
-        for (text, waiting) in [(&long[1..], 0), (&long[..], 1)] {
+        for length in [1000, LENT_BYTES_MIN] {
+            let text = "x".repeat(length);
             bench.run_line(&format!("SET k {text}"));
             assert_eq!(bench.run_line("GETDEL k").compact(), format!("${text}"));
             assert_eq!(bench.run_line("EXISTS k").compact(), ":0");
-            assert_eq!(bench.keyspace.take_graveyard().len(), waiting);
+            assert!(bench.keyspace.take_graveyard().is_empty());
         }
     }
 }

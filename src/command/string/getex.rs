@@ -1,6 +1,7 @@
 //! GETEX: the string at a key, and a new deadline for it.
 
 use super::expiry::{self, Expiry};
+use super::reply_of;
 use crate::command::prelude::*;
 use crate::command::weight;
 
@@ -49,7 +50,7 @@ fn getex(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome
         }
     }
     let Some(value) = keyspace.string(context.at, key)? else { return Ok(Reply::Null) };
-    let reply = Reply::bulk(value.as_bytes().into_owned());
+    let reply = reply_of(value).into_owned();
     if let Some(expiry) = expiry {
         let deadline = expiry.deadline(context.now(), "getex")?;
         // Only a time since 1970 can already be over; the key goes then.

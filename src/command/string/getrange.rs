@@ -1,8 +1,10 @@
 //! GETRANGE and its old name SUBSTR: a part of the string at a key.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::command::prelude::*;
+use crate::stdx::rope::is_worth_lending;
 
 pub(super) const GETRANGE: DataCommand = DataCommand::read(&SPEC, getrange);
 pub(super) const SUBSTR: DataCommand = DataCommand::read(&SUBSTR_SPEC, getrange);
@@ -30,26 +32,30 @@ const SUBSTR_SPEC: Spec = Spec {
 
 fn getrange<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
     let (key, start, end) = (args.next_key(keyspace)?, args.next_i64()?, args.next_i64()?);
-    let string = keyspace.string(context.at, key)?.map(Str::as_bytes).unwrap_or_default();
-    Ok(Reply::Bulk(part(string, start, end)))
+    let Some(string) = keyspace.string(context.at, key)? else {
+        return Ok(Reply::bulk(&b""[..]));
+    };
+    let part = part(string.len(), start, end);
+    if is_worth_lending(part.len(), string.len())
+        && let Some(bytes) = string.lent()
+    {
+        return Ok(Reply::lent(bytes.slice(part)));
+    }
+    Ok(Reply::Bulk(match string.as_bytes() {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[part]),
+        Cow::Owned(bytes) => Cow::Owned(bytes[part].to_vec()),
+    }))
 }
 
-/// The bytes from `start` to `end`, both included.
-fn part(bytes: Cow<'_, [u8]>, start: i64, end: i64) -> Cow<'_, [u8]> {
+/// Where the bytes from `start` to `end` are, both included, of so many.
+fn part(length: usize, start: i64, end: i64) -> Range<usize> {
     // Redis treats a reversed range of negative positions as empty before it cuts them to the string.
     if start < 0 && end < 0 && start > end {
-        return Cow::Borrowed(&[]);
+        return 0..0;
     }
-    let length = bytes.len();
     let first = position(start, length);
     let past = position(end, length).saturating_add(1).min(length);
-    if first >= past {
-        return Cow::Borrowed(&[]);
-    }
-    match bytes {
-        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[first..past]),
-        Cow::Owned(bytes) => Cow::Owned(bytes[first..past].to_vec()),
-    }
+    if first >= past { 0..0 } else { first..past }
 }
 
 /// `position` counted from the front; what lies before the string is its beginning.

@@ -1,5 +1,6 @@
 //! GETSET: put a string at a key and return the one that was there.
 
+use super::reply_of;
 use crate::command::prelude::*;
 use crate::command::weight;
 
@@ -22,7 +23,7 @@ const SPEC: Spec = Spec {
 
 fn getset(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'static> {
     let (key, value) = (args.next_key(keyspace)?, args.next_bytes()?);
-    let old = keyspace.string(context.at, key)?.map(|old| old.as_bytes().into_owned());
+    let old = keyspace.string(context.at, key)?.map(|old| reply_of(old).into_owned());
     keyspace.put(context.at, key, Str::from_bytes(value).into(), None);
     Ok(old.into())
 }

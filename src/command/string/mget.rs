@@ -1,5 +1,6 @@
 //! MGET: the strings at several keys.
 
+use super::reply_of;
 use crate::command::prelude::*;
 
 pub(super) const MGET: DataCommand = DataCommand::read(&SPEC, mget);
@@ -21,7 +22,7 @@ const SPEC: Spec = Spec {
 fn mget<'k>(keyspace: &'k Keyspace, args: &mut Args, context: &Context) -> Outcome<'k> {
     let keys = args.rest().iter().map(|key| args.key(key, keyspace));
     let strings = keys.map(|key| keyspace.string(context.at, key).ok().flatten());
-    let strings = strings.map(|string| string.map(Str::as_bytes).into());
+    let strings = strings.map(|string| string.map(reply_of).into());
     Ok(Reply::Array(strings.collect()))
 }
 

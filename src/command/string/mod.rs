@@ -20,6 +20,7 @@ mod setrange;
 mod strlen;
 
 use super::apply::DataCommand;
+use super::prelude::{Reply, Str};
 
 /// The commands of this group.
 pub(super) const COMMANDS: &[&DataCommand] = &[
@@ -45,3 +46,11 @@ pub(super) const COMMANDS: &[&DataCommand] = &[
     &setrange::SETRANGE,
     &strlen::STRLEN,
 ];
+
+/// The reply that `string` is: a long one is lent.
+fn reply_of(string: &Str) -> Reply<'_> {
+    match string.lent() {
+        Some(bytes) => Reply::lent(bytes),
+        None => Reply::Bulk(string.as_bytes()),
+    }
+}

@@ -1,6 +1,7 @@
 //! SET: put a string at a key, with conditions and a deadline.
 
 use super::expiry::{self, Expiry};
+use super::reply_of;
 use crate::command::prelude::*;
 use crate::command::weight;
 use crate::keyspace::{At, Entry};
@@ -62,7 +63,7 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
 
     let old = if options.gets {
         let old = keyspace.string(context.at, key)?;
-        Some(old.map_or(Reply::Null, |old| Reply::bulk(old.as_bytes().into_owned())))
+        Some(old.map_or(Reply::Null, |old| reply_of(old).into_owned()))
     } else {
         None
     };
@@ -80,7 +81,7 @@ fn set(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcome<'
     Ok(old.unwrap_or(Reply::OK))
 }
 
-/// The old string, where that is copied.
+/// The old string, where that is the reply: every replica hashes what it replies.
 fn weigh(keyspace: &Keyspace, invocation: &Invocation<'_>, at: At) -> usize {
     let gets =
         invocation.argv.iter().skip(PLAIN_WORDS).any(|word| word.eq_ignore_ascii_case(b"GET"));
