@@ -1,14 +1,18 @@
 //! Encoded replies as bytes: where one ends, and which elements it has, without building it.
 //!
-//! For joining the replies of several shards and splitting what arrived in one piece. Invariant: no recursion, and no
-//! memory beyond the result.
+//! For joining the replies of several shards and splitting what arrived in one piece. They may be in several
+//! pieces, see [`Rope`]. Invariant: no recursion, and no memory beyond the result, but for a line that is in two pieces.
 //!
 //! Source: the RESP3 specification. Streamed types (`$?`, `*?`) are refused: neither kvorum nor Redis sends them.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use thiserror::Error;
 
 use super::limits::FRAME_DEPTH_MAX;
 use crate::stdx::num;
+use crate::stdx::rope::Rope;
 
 /// Why bytes are no encoded reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -33,6 +37,34 @@ pub enum FrameError {
     Incomplete,
 }
 
+/// Bytes, which may not lie together.
+trait Text {
+    fn length(&self) -> usize;
+
+    /// The bytes of `part`, which is not beyond the end.
+    fn bytes_of(&self, part: Range<usize>) -> Cow<'_, [u8]>;
+}
+
+impl Text for [u8] {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes_of(&self, part: Range<usize>) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self[part])
+    }
+}
+
+impl Text for Rope {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes_of(&self, part: Range<usize>) -> Cow<'_, [u8]> {
+        self.bytes(part)
+    }
+}
+
 /// The bytes of the first whole reply in `bytes`; `None` when it is not all there.
 ///
 /// Starts over at each call: for bytes that are known to be whole replies, not for reading a socket.
@@ -40,11 +72,39 @@ pub enum FrameError {
 /// # Errors
 /// [`FrameError`] when the bytes cannot become a reply.
 pub fn reply_length(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+    reply_end(bytes, 0)
+}
+
+/// The encoded elements of the array, set or push that `text` is, by where they are; of a map its keys and values in turn.
+///
+/// Bytes behind the reply are ignored. A missing array (`*-1`) has no elements.
+///
+/// # Errors
+/// [`FrameError::NotAnArray`], [`FrameError::Incomplete`], or what [`reply_length`] says.
+pub fn array_elements(text: &Rope) -> Result<Vec<Range<usize>>, FrameError> {
+    match text.run_at(0).first() {
+        Some(b'*' | b'~' | b'>' | b'%') => {}
+        Some(_) => return Err(FrameError::NotAnArray),
+        None => return Err(FrameError::Incomplete),
+    }
+    let header = element_at(text, 0)?.ok_or(FrameError::Incomplete)?;
+    let mut start = header.end;
+    let mut elements = Vec::new();
+    for _ in 0..header.children {
+        let end = reply_end(text, start)?.ok_or(FrameError::Incomplete)?;
+        elements.push(start..end);
+        start = end;
+    }
+    Ok(elements)
+}
+
+/// Where the reply ends that begins at `start`; `None` when it is not all there.
+fn reply_end<T: Text + ?Sized>(text: &T, start: usize) -> Result<Option<usize>, FrameError> {
     // Elements still to come at each depth; the reply itself is the one element of depth 0.
     let mut missing = [0_u64; FRAME_DEPTH_MAX + 1];
     missing[0] = 1;
     let mut depth = 0;
-    let mut position = 0;
+    let mut position = start;
     loop {
         while missing[depth] == 0 {
             let Some(above) = depth.checked_sub(1) else {
@@ -52,10 +112,10 @@ pub fn reply_length(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
             };
             depth = above;
         }
-        let Some(element) = element_at(&bytes[position..])? else {
+        let Some(element) = element_at(text, position)? else {
             return Ok(None);
         };
-        position += element.bytes;
+        position = element.end;
         if !element.is_attribute {
             missing[depth] -= 1;
         }
@@ -66,86 +126,86 @@ pub fn reply_length(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     }
 }
 
-/// The encoded elements of the array, set or push that `bytes` is; of a map its keys and values in turn.
-///
-/// Bytes behind the reply are ignored. A missing array (`*-1`) has no elements.
-///
-/// # Errors
-/// [`FrameError::NotAnArray`], [`FrameError::Incomplete`], or what [`reply_length`] says.
-pub fn array_elements(bytes: &[u8]) -> Result<Vec<&[u8]>, FrameError> {
-    match bytes.first() {
-        Some(b'*' | b'~' | b'>' | b'%') => {}
-        Some(_) => return Err(FrameError::NotAnArray),
-        None => return Err(FrameError::Incomplete),
-    }
-    let header = element_at(bytes)?.ok_or(FrameError::Incomplete)?;
-    let mut rest = &bytes[header.bytes..];
-    let mut elements = Vec::new();
-    for _ in 0..header.children {
-        let length = reply_length(rest)?.ok_or(FrameError::Incomplete)?;
-        let (element, behind) = rest.split_at(length);
-        elements.push(element);
-        rest = behind;
-    }
-    Ok(elements)
-}
-
 /// A scalar whole, or the header of an aggregate.
 struct Element {
-    bytes: usize,
+    end: usize,
     children: u64,
     /// An attribute decorates the element behind it and counts for none itself.
     is_attribute: bool,
 }
 
-fn element_at(bytes: &[u8]) -> Result<Option<Element>, FrameError> {
-    let Some(kind) = bytes.first().copied() else {
+fn element_at<T: Text + ?Sized>(text: &T, at: usize) -> Result<Option<Element>, FrameError> {
+    if at == text.length() {
         return Ok(None);
-    };
+    }
+    let kind = text.bytes_of(at..at + 1)[0];
     if !b"+-:_,#($=!*~>%|".contains(&kind) {
         return Err(FrameError::UnknownType(kind));
     }
-    let Some(line_end) = line_end(bytes)? else {
+    let Some(line) = line_at(text, at)? else {
         return Ok(None);
     };
-    let text = &bytes[1..line_end];
-    let header_bytes = line_end + 2;
+    let header_end = at + line.len() + 2;
+    let number = &line[1..];
     match kind {
-        b'$' | b'=' | b'!' => string(bytes, header_bytes, text, kind == b'$'),
-        b'*' => Ok(Some(aggregate(header_bytes, length_or_missing(text)?.unwrap_or(0)))),
-        b'~' | b'>' => Ok(Some(aggregate(header_bytes, length(text)?))),
-        b'%' => Ok(Some(aggregate(header_bytes, pairs(text)?))),
-        b'|' => Ok(Some(Element { is_attribute: true, ..aggregate(header_bytes, pairs(text)?) })),
-        _ => Ok(Some(aggregate(header_bytes, 0))),
+        b'$' | b'=' | b'!' => string(text, header_end, number, kind == b'$'),
+        b'*' => Ok(Some(aggregate(header_end, length_or_missing(number)?.unwrap_or(0)))),
+        b'~' | b'>' => Ok(Some(aggregate(header_end, length(number)?))),
+        b'%' => Ok(Some(aggregate(header_end, pairs(number)?))),
+        b'|' => Ok(Some(Element { is_attribute: true, ..aggregate(header_end, pairs(number)?) })),
+        _ => Ok(Some(aggregate(header_end, 0))),
     }
 }
 
-fn aggregate(bytes: usize, children: u64) -> Element {
-    Element { bytes, children, is_attribute: false }
+fn aggregate(end: usize, children: u64) -> Element {
+    Element { end, children, is_attribute: false }
 }
 
 /// A string of announced length behind its header.
-fn string(
-    bytes: &[u8],
-    header_bytes: usize,
-    text: &[u8],
+fn string<T: Text + ?Sized>(
+    text: &T,
+    header_end: usize,
+    announced: &[u8],
     may_be_missing: bool,
 ) -> Result<Option<Element>, FrameError> {
-    let Some(length) = length_or_missing(text)? else {
+    let Some(length) = length_or_missing(announced)? else {
         return if may_be_missing {
-            Ok(Some(aggregate(header_bytes, 0)))
+            Ok(Some(aggregate(header_end, 0)))
         } else {
             Err(FrameError::BadLength)
         };
     };
     let end = usize::try_from(length)
         .ok()
-        .and_then(|length| header_bytes.checked_add(length)?.checked_add(2))
+        .and_then(|length| header_end.checked_add(length)?.checked_add(2))
         .ok_or(FrameError::BadLength)?;
-    match bytes.get(end - 2..end) {
-        Some(b"\r\n") => Ok(Some(aggregate(end, 0))),
-        Some(_) => Err(FrameError::Unterminated),
-        None => Ok(None),
+    if end > text.length() {
+        return Ok(None);
+    }
+    if *text.bytes_of(end - 2..end) == *b"\r\n" {
+        Ok(Some(aggregate(end, 0)))
+    } else {
+        Err(FrameError::Unterminated)
+    }
+}
+
+/// The line that begins at `at`, without its CR LF; `None` when that is still to come.
+fn line_at<T: Text + ?Sized>(text: &T, at: usize) -> Result<Option<Cow<'_, [u8]>>, FrameError> {
+    // Only errors and the like are longer: what lies together is not copied, and what does not is short.
+    let mut look = 64;
+    let left = text.length() - at;
+    loop {
+        let bytes = text.bytes_of(at..at + left.min(look));
+        match line_end(&bytes)? {
+            Some(end) => {
+                return Ok(Some(match bytes {
+                    Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..end]),
+                    Cow::Owned(bytes) => Cow::Owned(bytes[..end].to_vec()),
+                }));
+            }
+            None if look >= left => return Ok(None),
+            None => look *= 2,
+        }
     }
 }
 
@@ -176,7 +236,11 @@ fn pairs(text: &[u8]) -> Result<u64, FrameError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::stdx::codec::Sink;
+    use crate::stdx::rope::LENT_BYTES_MIN;
 
     #[test]
     fn first_reply_is_measured_whatever_follows() {
@@ -247,16 +311,44 @@ mod tests {
 
     #[test]
     fn elements_are_the_encoded_parts() {
+        let array_elements = |bytes: &[u8]| {
+            let text = Rope::from(bytes.to_vec());
+            let elements = super::array_elements(&text)?;
+            Ok(elements.into_iter().map(|it| text.bytes(it).into_owned()).collect::<Vec<_>>())
+        };
         let parts: [&[u8]; 3] = [b"$1\r\nx\r\n", b"*1\r\n:1\r\n", b"$-1\r\n"];
         let array = [&b"*3\r\n"[..], &parts.concat()].concat();
         assert_eq!(array_elements(&array).unwrap(), parts);
         assert_eq!(array_elements(&[&array[..], b"+behind\r\n"].concat()).unwrap(), parts);
-        assert_eq!(array_elements(b"%1\r\n+k\r\n:1\r\n").unwrap(), [&b"+k\r\n"[..], b":1\r\n"]);
+        assert_eq!(array_elements(b"%1\r\n+k\r\n:1\r\n").unwrap(), [b"+k\r\n", b":1\r\n"]);
         assert_eq!(array_elements(b"*0\r\n").unwrap(), [b""; 0]);
         assert_eq!(array_elements(b"*-1\r\n").unwrap(), [b""; 0]);
         assert_eq!(array_elements(b":1\r\n"), Err(FrameError::NotAnArray));
         assert_eq!(array_elements(b""), Err(FrameError::Incomplete));
         assert_eq!(array_elements(&array[..array.len() - 1]), Err(FrameError::Incomplete));
         assert_eq!(array_elements(b"*99999999999\r\n"), Err(FrameError::Incomplete));
+    }
+    /// Also where a line or the end of a string is in two pieces, which no encoder makes.
+    #[test]
+    fn elements_are_found_wherever_their_bytes_lie() {
+        let parts: [&[u8]; 5] = [
+            b"$3\r\nabc\r\n",
+            &[&b"$131072\r\n"[..], &vec![b'x'; 131_072], b"\r\n"].concat(),
+            b"*2\r\n:1\r\n+OK\r\n",
+            &[&b"-ERR "[..], &vec![b'x'; 70_000], b"\r\n"].concat(),
+            b"$-1\r\n",
+        ];
+        let array = [&b"*5\r\n"[..], &parts.concat()].concat();
+        let whole = Bytes::from(array.clone());
+        for cut in
+            (LENT_BYTES_MIN..array.len() - LENT_BYTES_MIN).step_by(997).chain(131_090..131_120)
+        {
+            let mut text = Rope::new();
+            text.put_shared(&whole.slice(..cut));
+            text.put_shared(&whole.slice(cut..));
+            let elements = array_elements(&text).unwrap();
+            let found: Vec<_> = elements.into_iter().map(|it| text.bytes(it)).collect();
+            assert!(found == parts, "cut at {cut}");
+        }
     }
 }

@@ -3,9 +3,11 @@
 //! Replies known at once are encoded at once. The others leave a mark where they belong; their commands
 //! gather per shard and leave together, so that a pipeline costs one submission and one wake-up per shard.
 //!
-//! Large replies of other nodes come in parts: what is in is written out before the rest is asked for.
+//! Large replies of other nodes come in parts: what is in is written out before the rest is asked for. What is long of a reply
+//! is lent to it and goes on to the socket so, see [`Rope`].
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use crate::router::{Merge, continue_scan, merge};
 use crate::shard::{
     Commands, Encoded, Lane, REPLY_BYTES_MAX, Replies, ReplyCell, Shard, put_command,
 };
+use crate::stdx::rope::Rope;
 
 /// Where a reply comes from.
 #[derive(Debug)]
@@ -41,18 +44,6 @@ pub(super) enum Progress {
     Done,
     /// More are to be asked for, once these are written out.
     More,
-}
-
-/// Joins the replies of several shards.
-pub(super) fn join(
-    how: &Merge,
-    pieces: &[Vec<u8>],
-    protocol: Protocol,
-    random: u64,
-    out: &mut Vec<u8>,
-) {
-    let pieces: SmallVec<[&[u8]; 8]> = pieces.iter().map(Vec::as_slice).collect();
-    merge(how, &pieces, protocol, random, out);
 }
 
 /// What goes to one shard.
@@ -153,13 +144,14 @@ impl Queue {
     }
 
     /// The next `count` replies, or the error that answers them all.
-    fn next_run(&mut self, count: usize) -> Result<&[u8], ErrorReply> {
+    fn next_run(&mut self, count: usize) -> Result<(&Rope, Range<usize>), ErrorReply> {
         if let Err(error) = &self.outcome {
             return Err(error.clone());
         }
         let from = self.taken;
         self.taken += count;
-        self.replies.run(from, count).ok_or(ErrorReply::INTERNAL)
+        let run = self.replies.run(from, count).ok_or(ErrorReply::INTERNAL)?;
+        Ok((&self.replies.bytes, run))
     }
 
     /// Forgets the last batch but keeps its memory, unless one huge batch made it grow.
@@ -182,7 +174,7 @@ impl Queue {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Replies known at once.
-    pub(super) ready: Vec<u8>,
+    pub(super) ready: Rope,
     parts: VecDeque<Part>,
     /// How much of `ready` the parts cover.
     marked: usize,
@@ -332,7 +324,7 @@ impl Batch {
 
     /// Sends what has gathered, waits for it, and appends the replies to `out` in request order. When that is not all of
     /// them, they are to be written out, and this is to be called again.
-    pub(super) async fn finish(&mut self, state: &mut ClientState, out: &mut Vec<u8>) -> Progress {
+    pub(super) async fn finish(&mut self, state: &mut ClientState, out: &mut Rope) -> Progress {
         state.node.counters().count_commands(self.commands);
         self.commands = 0;
         self.queued_bytes = 0;
@@ -362,6 +354,7 @@ impl Batch {
             let Some(queue) = &mut self.queues[shard.0 as usize] else { continue };
             queue.outcome = queue.cell.take(&mut queue.replies).await;
         }
+        self.ready.freeze();
         if self.assemble(state.protocol, state.random(), out) == Progress::More {
             return Progress::More;
         }
@@ -373,7 +366,7 @@ impl Batch {
         Progress::Done
     }
 
-    fn assemble(&mut self, protocol: Protocol, random: u64, out: &mut Vec<u8>) -> Progress {
+    fn assemble(&mut self, protocol: Protocol, random: u64, out: &mut Rope) -> Progress {
         while let Some(part) = self.parts.pop_front() {
             if self.lacks_a_reply(&part) {
                 self.parts.push_front(part);
@@ -381,13 +374,13 @@ impl Batch {
             }
             match part {
                 Part::Ready(end) => {
-                    out.extend_from_slice(&self.ready[self.copied..end]);
+                    self.ready.put_to(self.copied..end, out);
                     self.copied = end;
                 }
                 Part::Shard(shard, count) => {
                     let here = self.come_of(shard, count);
                     match self.next_run(shard, here) {
-                        Ok(replies) => out.extend_from_slice(replies),
+                        Ok((replies, run)) => replies.put_to(run, out),
                         Err(error) => {
                             (0..here)
                                 .for_each(|_| encode(&Reply::Error(error.clone()), protocol, out));
@@ -398,7 +391,7 @@ impl Batch {
                     }
                 }
                 Part::Scan { shard, next } => match self.next(shard) {
-                    Ok(reply) => continue_scan(reply, next, out),
+                    Ok(reply) => continue_scan(&reply, next, out),
                     Err(error) => encode(&Reply::Error(error), protocol, out),
                 },
                 Part::Merged { how, shards, protocol } => {
@@ -410,22 +403,21 @@ impl Batch {
                         encode(&Reply::Error(ErrorReply::REPLY_TOO_LARGE), protocol, out);
                         continue;
                     }
-                    let pieces: Vec<Vec<u8>> = shards
+                    let pieces: Vec<Rope> = shards
                         .iter()
-                        .map(|&shard| match self.next(shard) {
-                            Ok(reply) => reply.to_vec(),
-                            Err(error) => {
-                                let mut encoded = Vec::new();
+                        .map(|&shard| {
+                            self.next(shard).unwrap_or_else(|error| {
+                                let mut encoded = Rope::new();
                                 encode(&Reply::Error(error), protocol, &mut encoded);
                                 encoded
-                            }
+                            })
                         })
                         .collect();
-                    join(&how, &pieces, protocol, random, out);
+                    merge(&how, &pieces, protocol, random, out);
                 }
             }
         }
-        out.extend_from_slice(&self.ready[self.copied..]);
+        self.ready.put_to(self.copied..self.ready.len(), out);
         self.ready.clear();
         self.ready.shrink_to(BYTES_KEPT_MAX);
         self.marked = 0;
@@ -436,7 +428,7 @@ impl Batch {
     /// How long the next reply of `shard` is.
     fn next_length(&self, shard: ShardId) -> usize {
         let queue = self.queues[shard.0 as usize].as_ref();
-        queue.and_then(|queue| queue.replies.get(queue.taken)).map_or(0, <[u8]>::len)
+        queue.and_then(|queue| queue.replies.run(queue.taken, 1)).map_or(0, |run| run.len())
     }
 
     /// Whether the next reply to `part` is yet to be asked for.
@@ -459,15 +451,19 @@ impl Batch {
         }
     }
 
-    fn next_run(&mut self, shard: ShardId, count: usize) -> Result<&[u8], ErrorReply> {
+    fn next_run(
+        &mut self,
+        shard: ShardId,
+        count: usize,
+    ) -> Result<(&Rope, Range<usize>), ErrorReply> {
         match &mut self.queues[shard.0 as usize] {
             Some(queue) => queue.next_run(count),
             None => Err(ErrorReply::INTERNAL),
         }
     }
 
-    fn next(&mut self, shard: ShardId) -> Result<&[u8], ErrorReply> {
-        self.next_run(shard, 1)
+    fn next(&mut self, shard: ShardId) -> Result<Rope, ErrorReply> {
+        self.next_run(shard, 1).map(|(replies, run)| replies.part(run))
     }
 }
 

@@ -20,6 +20,7 @@ use super::state::{ClientState, Verdict};
 use crate::keyspace::KEYS_AHEAD_MAX;
 use crate::node::{Client, Node};
 use crate::resp::{self, ErrorReply, RequestDecoder};
+use crate::stdx::rope::Rope;
 
 /// Serves one client until it leaves or is made to.
 ///
@@ -36,7 +37,7 @@ struct Connection<S> {
     input: BytesMut,
     /// The most bytes that there were in it since it was made.
     input_bytes_max: usize,
-    output: Vec<u8>,
+    output: Rope,
     batch: Batch,
     decoder: RequestDecoder,
 }
@@ -107,7 +108,7 @@ impl<S: Socket> Connection<S> {
             state,
             input: BytesMut::new(),
             input_bytes_max: 0,
-            output: Vec::new(),
+            output: Rope::new(),
             batch: Batch::default(),
             decoder,
         }
@@ -258,14 +259,14 @@ impl<S: Socket> Connection<S> {
         if self.output.is_empty() {
             return Ok(());
         }
-        // Mostly the socket takes all at once; a timer is armed only for one that does not.
-        let written = match self.socket.try_write(&self.output) {
+        // Mostly the socket takes all at once, and all lies together; a timer is armed only where that is not so.
+        let written = match self.socket.try_write(self.output.run_at(0)) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
         if written < self.output.len() {
-            let rest = write_patiently(&self.socket, &self.output[written..], WRITE_TIMEOUT);
+            let rest = write_patiently(&self.socket, &self.output, written, WRITE_TIMEOUT);
             if self.state.must_authenticate() {
                 // Reading slowly gains a stranger no time either.
                 let left = time_left(&self.state);
@@ -324,21 +325,23 @@ fn time_left(state: &ClientState) -> Duration {
     AUTH_TIMEOUT.saturating_sub(Duration::from_micros(since))
 }
 
-/// Writes all of `bytes`, as long as the client reads some of them within `patience` each time: a slow reader is no silent
-/// one.
+/// Writes all of `output` but what is `written`, as long as the client reads some of it within `patience` each time: a slow
+/// reader is no silent one.
 async fn write_patiently(
     socket: &impl Socket,
-    mut bytes: &[u8],
+    output: &Rope,
+    mut written: usize,
     patience: Duration,
 ) -> io::Result<()> {
-    while !bytes.is_empty() {
+    while written < output.len() {
+        let bytes = output.run_at(written);
         let taken = match timeout(patience, socket.writable()).await {
             Ok(writable) => writable.and_then(|()| socket.try_write(bytes)),
             // Much must be read before the socket is writable again, and that may take longer than this.
             Err(too_long) => socket.send_now(bytes).map_err(|_| too_long.into()),
         };
         match taken {
-            Ok(taken) => bytes = &bytes[taken..],
+            Ok(taken) => written += taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -357,6 +360,7 @@ fn limits(state: &ClientState) -> resp::Limits {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use rustix::net::sockopt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -364,9 +368,19 @@ mod tests {
     use crate::node::testing::{TestNode, enter};
     use crate::session::Door;
     use crate::session::memory_socket::MemorySocket;
+    use crate::stdx::codec::Sink;
 
     /// More than the buffers of both ends hold.
     const BYTES: usize = 24 * 1024 * 1024;
+
+    /// As much, some of it lent.
+    fn long_output() -> Rope {
+        let mut output = Rope::new();
+        output.put(b"$25165824\r\n");
+        output.put_shared(&Bytes::from(vec![7; BYTES - 13]));
+        output.put(b"\r\n");
+        output
+    }
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -381,7 +395,7 @@ mod tests {
         let (writer, mut reader) = pair().await;
         let started = tokio::time::Instant::now();
         let writing = tokio::spawn(async move {
-            let written = write_patiently(&writer, &vec![7; BYTES], PATIENCE).await;
+            let written = write_patiently(&writer, &long_output(), 0, PATIENCE).await;
             (written, started.elapsed())
         });
         let mut piece = vec![0; 256 * 1024];
@@ -403,9 +417,10 @@ mod tests {
         let (writer, mut reader) = pair().await;
         sockopt::set_socket_send_buffer_size(&writer, BUFFER).unwrap();
         sockopt::set_socket_recv_buffer_size(&reader, BUFFER / 8).unwrap();
-        let bytes = vec![7; 4 * BUFFER];
-        let length = bytes.len();
-        let writing = tokio::spawn(async move { write_patiently(&writer, &bytes, PATIENCE).await });
+        let output = Rope::from(vec![7; 4 * BUFFER]);
+        let length = output.len();
+        let writing =
+            tokio::spawn(async move { write_patiently(&writer, &output, 0, PATIENCE).await });
         let mut piece = vec![0; 8 * 1024];
         for _ in 0..length / piece.len() {
             reader.read_exact(&mut piece).await.unwrap();
@@ -418,12 +433,40 @@ mod tests {
     async fn a_client_that_reads_nothing_more_is_cut() {
         let (writer, mut reader) = pair().await;
         let writing = tokio::spawn(async move {
-            write_patiently(&writer, &vec![7; BYTES], Duration::from_millis(50)).await
+            write_patiently(&writer, &long_output(), 0, Duration::from_millis(50)).await
         });
         reader.read_exact(&mut [0; 100]).await.unwrap();
         // Soon, too: a long patience would end it as well.
         let written = timeout(Duration::from_secs(20), writing).await.unwrap();
         assert_eq!(written.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Long values between short replies, of which the socket takes a little at a time.
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_lent_arrives_whole_and_in_order() {
+        let test = TestNode::start(&[]).await;
+        let guard = enter(&test.started.node, Door::Plain);
+        let (socket, client) = MemorySocket::pair(1000);
+        let node = Arc::clone(&test.started.node);
+        let serving = tokio::spawn(serve(socket, node, Arc::clone(&guard.client)));
+        let value: String = ('a'..='z').cycle().take(100_000).collect();
+        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let set = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n{}", bulk(&value));
+        let requests =
+            format!("{set}ECHO a\r\nGET k\r\nMGET k x k\r\nGETRANGE k 1 -1\r\nECHO b\r\nQUIT\r\n");
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let mut replies = String::new();
+        let (written, read) = tokio::join!(
+            writer.write_all(requests.as_bytes()),
+            reader.read_to_string(&mut replies)
+        );
+        written.unwrap();
+        read.unwrap();
+        let [value, rest] = [&value[..], &value[1..]].map(bulk);
+        let (a, b) = (bulk("a"), bulk("b"));
+        let expected = format!("+OK\r\n{a}{value}*3\r\n{value}$-1\r\n{value}{rest}{b}+OK\r\n");
+        assert!(replies == expected);
+        serving.await.unwrap().unwrap();
     }
 
     /// Neither a request nor a reply fits into the socket: each is read and written in pieces.

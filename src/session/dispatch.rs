@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::batch::{Batch, join};
+use super::batch::Batch;
 use super::state::{ClientState, Door, Verdict};
 use super::table::{self, Handler};
 use super::web::{is_of_the_web, report_web};
@@ -14,10 +14,11 @@ use crate::keyspace::{At, KEYS_AHEAD_MAX, Key, Keyspace, ScanCursor};
 use crate::node::Node;
 use crate::resp::{ErrorReply, Reply, encode, encode_within};
 use crate::ring::Topology;
-use crate::router::{self, Plan, Route};
+use crate::router::{self, Plan, Route, merge};
 use crate::shard::{Lane, REPLY_BYTES_MAX, Shard};
 use crate::slot::Slot;
 use crate::stdx::clock::MonotonicMicros;
+use crate::stdx::rope::Rope;
 
 /// What the commands of one batch have in common.
 #[derive(Debug)]
@@ -299,7 +300,7 @@ enum NotHere {
 /// batch has run here weigh too much: no batch holds this thread for long.
 fn run_here(
     state: &mut ClientState,
-    (out, batch_weight): (&mut Vec<u8>, &mut usize),
+    (out, batch_weight): (&mut Rope, &mut usize),
     scene: &Scene,
     shard: &Shard,
     errand: Errand<'_>,
@@ -362,7 +363,7 @@ fn send_plan(
         match run_pieces_here(state, &mut batch.weight, scene, command, &plan, &mut replies) {
             Ok(()) => {
                 let random = state.random();
-                return join(&plan.merge, &replies, state.protocol, random, &mut batch.ready);
+                return merge(&plan.merge, &replies, state.protocol, random, &mut batch.ready);
             }
             Err(NotHere::TooLong) => {
                 return reply(state, batch, &Reply::Error(ErrorReply::REPLY_TOO_LARGE));
@@ -391,11 +392,11 @@ fn run_pieces_here(
     scene: &Scene,
     command: &'static DataCommand,
     plan: &Plan<'_>,
-    replies: &mut Vec<Vec<u8>>,
+    replies: &mut Vec<Rope>,
 ) -> Result<(), NotHere> {
     let mut bytes_left = REPLY_BYTES_MAX;
     for piece in &plan.pieces {
-        let mut out = Vec::new();
+        let mut out = Rope::new();
         let shard = scene.node.shard(piece.shard);
         let line = Line::from(&piece.argv[..]);
         let piece = Errand { command, line: &line, key: None };
@@ -424,6 +425,7 @@ fn send_scan(state: &mut ClientState, batch: &mut Batch, topology: &Topology, ar
 mod tests {
     use super::*;
     use crate::session::testing::Bench;
+    use crate::stdx::rope::LENT_BYTES_MIN;
 
     fn line<'a>(argv: &'a [&'a [u8]]) -> Line<'a> {
         Line::from(argv)
@@ -437,9 +439,9 @@ mod tests {
             let mut batch = Batch::default();
             let scene = Scene { level, ..Scene::of(&bench.state) };
             dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"SET", b"a", b"b"]));
-            let mut out = Vec::new();
+            let mut out = Rope::new();
             batch.finish(&mut bench.state, &mut out).await;
-            assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
+            assert!(out.starts_with(expected.as_bytes()), "{out:?}");
         }
     }
 
@@ -464,18 +466,76 @@ mod tests {
         bench.state.reads_stale = false;
         dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Read), "what is not to be stale is not");
-        let mut out = Vec::new();
+        let mut out = Rope::new();
         batch.finish(&mut bench.state, &mut out).await;
-        assert_eq!(out, b"$1\r\nv\r\n".repeat(4));
+        assert_eq!(out.to_vec(), b"$1\r\nv\r\n".repeat(4));
         // The next one is a batch of its own.
         bench.state.reads_stale = true;
         batch.deny_reads(shard);
         batch.weight = usize::MAX;
         dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", b"a"]));
         assert_eq!(batch.lane(shard), Some(Lane::Stale));
-        let mut out = Vec::new();
+        let mut out = Rope::new();
         batch.finish(&mut bench.state, &mut out).await;
-        assert_eq!(out, b"$1\r\nv\r\n");
+        assert_eq!(out.to_vec(), b"$1\r\nv\r\n");
+    }
+
+    /// Where the long runs of a rope are.
+    fn lent(rope: &Rope) -> Vec<*const u8> {
+        rope.runs().filter(|run| run.len() >= LENT_BYTES_MIN).map(<[u8]>::as_ptr).collect()
+    }
+
+    /// Each was a copy of its own, made with the shard's lock by a thread that beats hearts.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_long_value_goes_from_where_it_is_stored_to_the_socket() {
+        let mut bench = Bench::start(&[], Door::Plain).await;
+        let scene = Scene::of(&bench.state);
+        let value = vec![b'x'; 2 * LENT_BYTES_MIN];
+        let shard_of = |key: &[u8]| scene.topology.shard_of(Slot::of(key));
+        let (here, there) = (&b"k0"[..], (1..).map(|number| format!("k{number}")));
+        let there = there.take(50).find(|key| shard_of(key.as_bytes()) != shard_of(here));
+        let there = there.expect("a cluster has several shards").into_bytes();
+        let there = &there[..];
+        let mut batch = Batch::default();
+        let mut places = Vec::new();
+        for key in [here, there] {
+            let mut out = Rope::new();
+            dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"SET", key, &value]));
+            batch.finish(&mut bench.state, &mut out).await;
+            assert_eq!(out.to_vec(), b"+OK\r\n");
+            dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"GET", key]));
+            places.extend(lent(&batch.ready));
+            batch.finish(&mut bench.state, &mut out).await;
+        }
+        let [first, second] = places[..] else { panic!("{places:?}") };
+        assert_ne!(first, second);
+        let asked: [(&[&[u8]], &[*const u8]); 6] = [
+            (&[b"GET", here], &[first]),
+            (&[b"GETRANGE", here, b"1", b"-1"], &[first.wrapping_add(1)]),
+            (&[b"MGET", here, b"k", here], &[first, first]),
+            (&[b"MGET", there, here, b"k", there], &[second, first, second]),
+            (&[b"GETEX", there], &[second]),
+            (&[b"GETSET", here, b"new"], &[first]),
+        ];
+        // At once, and by way of the shards, where also what is a read may follow a write.
+        for (argv, expected) in asked {
+            for is_denied in [false, true] {
+                if is_denied {
+                    batch.deny_reads(shard_of(here));
+                    batch.deny_reads(shard_of(there));
+                    if argv[0] == b"GETSET" {
+                        continue;
+                    }
+                }
+                let mut out = Rope::new();
+                dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"PING"]));
+                dispatch(&mut bench.state, &mut batch, &scene, &line(argv));
+                dispatch(&mut bench.state, &mut batch, &scene, &line(&[b"PING"]));
+                batch.finish(&mut bench.state, &mut out).await;
+                assert_eq!(lent(&out), expected, "{} {is_denied}", argv[0].escape_ascii());
+                assert!(out.starts_with(b"+PONG\r\n") && out.to_vec().ends_with(b"\r\n+PONG\r\n"));
+            }
+        }
     }
 
     /// It was found out once more by the router and by the keyspace.
@@ -487,10 +547,10 @@ mod tests {
         let words: Vec<Vec<u8>> = (0..9000).map(|it| format!("{{a}}{it}").into_bytes()).collect();
         let pairs = words.iter().flat_map(|word| [&word[..], b"v"]);
         let argv: Vec<&[u8]> = [&b"MSET"[..]].into_iter().chain(pairs).collect();
-        let (mut batch, mut out) = (Batch::default(), Vec::new());
+        let (mut batch, mut out) = (Batch::default(), Rope::new());
         dispatch(&mut bench.state, &mut batch, &scene, &line(&argv));
         batch.finish(&mut bench.state, &mut out).await;
-        assert_eq!(out, b"+OK\r\n");
+        assert_eq!(out.to_vec(), b"+OK\r\n");
 
         let asked: [&[&[u8]]; 4] =
             [&[b"GET", b"{a}1"], &[b"SET", b"{a}1", b"w"], &[b"MGET", b"{a}1"], &[b"TTL", b"{a}2"]];
@@ -503,7 +563,7 @@ mod tests {
         assert_eq!(keys, [get, OnlyKey::Unknown, OnlyKey::Unknown, ttl]);
         let known = Line { argv: asked[0], key: get };
         dispatch(&mut bench.state, &mut batch, &scene, &known);
-        assert_eq!(batch.ready, b"$1\r\nv\r\n");
+        assert_eq!(batch.ready.to_vec(), b"$1\r\nv\r\n");
 
         batch.deny_reads(shard.id());
         let requests = asked.into_iter().zip(&mut keys);

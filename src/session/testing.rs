@@ -10,6 +10,7 @@ use crate::command::{self, Registry};
 use crate::node::ClientGuard;
 use crate::node::testing::{TestNode, enter};
 use crate::resp::testing::Value;
+use crate::stdx::rope::Rope;
 
 /// One client of one node.
 pub(crate) struct Bench {
@@ -43,9 +44,9 @@ impl Bench {
         let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let scene = Scene::of(&self.state);
         dispatch(&mut self.state, &mut self.batch, &scene, &Line::from(&argv[..]));
-        let mut out = Vec::new();
+        let mut out = Rope::new();
         self.batch.finish(&mut self.state, &mut out).await;
-        if out.is_empty() { String::new() } else { Value::parse(&out).compact() }
+        if out.is_empty() { String::new() } else { Value::parse(&out.to_vec()).compact() }
     }
 
     /// Runs `command => reply; command => reply; …`.

@@ -425,7 +425,7 @@ impl AppliedPackets for Front {
         }
         let caller = self.waiting.lock().inbox.applied(id);
         if let Some(responder) = caller {
-            wire::send_applied(responder, self.room(), Arc::clone(replies));
+            wire::send_applied(responder, self.room(), replies);
         }
     }
 
@@ -492,7 +492,7 @@ mod tests {
     async fn outcome(cell: &ReplyCell) -> Option<Result<Vec<u8>, ErrorReply>> {
         let mut replies = Replies::default();
         let taken = tokio::time::timeout(Duration::ZERO, cell.take(&mut replies)).await.ok()?;
-        Some(taken.map(|()| replies.bytes))
+        Some(taken.map(|()| replies.bytes.to_vec()))
     }
 
     fn replies_of(bytes: usize) -> Replies {

@@ -552,6 +552,7 @@ mod tests {
     use crate::shard::proposal::{self, Commands, Packet, PacketId, Stamp};
     use crate::shard::run::run;
     use crate::shard::window::Window;
+    use crate::stdx::rope::LENT_BYTES_MIN;
 
     struct Nobody;
 
@@ -1026,6 +1027,85 @@ mod tests {
         packet.push(&reads, 9);
         let replies = machine.run_reads(UnixMillis(1), 1, &packet.frame().body()).unwrap();
         assert_eq!(replies.submission_ends(), [4, 4]);
+    }
+
+    /// faults.md B4: 128 MiB were copied with the shard's lock, 100 to 190 ms on a thread that beats hearts.
+    #[test]
+    fn a_long_value_is_lent_to_its_replies_which_stay_as_they_are() {
+        let machine = machine_with(&vec![b'x'; LENT_BYTES_MIN]);
+        let place = || {
+            let state = machine.state.read();
+            let key = state.keyspace.key(b"{a}1");
+            let string = state.keyspace.string(At::new(DbIndex(0), UnixMillis(1)), key).unwrap();
+            string.map(|string| string.lent().unwrap().as_ptr())
+        };
+        let lent = |replies: &Replies| -> Vec<*const u8> {
+            let runs = replies.bytes.runs().filter(|run| run.len() >= LENT_BYTES_MIN);
+            runs.map(<[u8]>::as_ptr).collect()
+        };
+        let get = || {
+            let reads = [body(&[b"GET", b"{a}1"]), body(&[b"MGET", b"{a}1", b"{a}1"])].concat();
+            machine.run_reads(UnixMillis(1), 1, &reads).unwrap()
+        };
+        let before = get();
+        let (text, first) = (before.bytes.to_vec(), place().unwrap());
+        assert_eq!(lent(&before), [first; 3]);
+        let mut index = 0;
+        let mut apply = |argv: &[&[u8]]| {
+            index += 1;
+            let mut packet = packet_of(body(argv), 1);
+            packet.id.sequence = index;
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
+        };
+        apply(&[b"SETRANGE", b"{a}1", b"7", b"y"]);
+        let second = place().unwrap();
+        assert_ne!(second, first, "it was edited elsewhere");
+        assert_eq!(lent(&get()), [second; 3]);
+        apply(&[b"SETRANGE", b"{a}1", b"8", b"y"]);
+        assert_eq!(place(), Some(second), "nobody else has it");
+        apply(&[b"DEL", b"{a}1"]);
+        assert_eq!(place(), None);
+        assert!(before.bytes.to_vec() == text);
+        assert_eq!(lent(&before), [first; 3]);
+    }
+
+    /// Each replica copied it for the session table, and who leads once more for who waited.
+    #[test]
+    fn a_long_value_is_lent_to_what_a_write_replies() {
+        let heard = Arc::new(Heard::default());
+        let machine = ShardMachine::new(
+            0..=Slot::COUNT - 1,
+            HashKey::new([1, 2]),
+            Arc::clone(&heard) as _,
+            BlockingPool::shared(),
+        );
+        set_keys(&machine, 1, &vec![b'x'; LENT_BYTES_MIN]);
+        let place = || {
+            let state = machine.state.read();
+            let key = state.keyspace.key(b"{a}0");
+            let string = state.keyspace.string(At::new(DbIndex(0), UnixMillis(1)), key).unwrap();
+            string.unwrap().lent().unwrap().as_ptr()
+        };
+        let value = vec![b'y'; LENT_BYTES_MIN];
+        let writes: [&[&[u8]]; 4] = [
+            &[b"GETEX", b"{a}0", b"PERSIST"],
+            &[b"GETSET", b"{a}0", &value],
+            &[b"SET", b"{a}0", &value, b"GET"],
+            &[b"GETDEL", b"{a}0"],
+        ];
+        for (index, write) in (1..).zip(writes) {
+            let before = place();
+            let mut packet = packet_of(body(write), 1);
+            packet.id.sequence = index;
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            machine.apply(position, Origin::Here, &entry).unwrap().finish();
+            let (_, replies) = heard.0.lock().pop().unwrap();
+            let mut runs = replies.bytes.runs();
+            assert!(runs.any(|run| run.as_ptr() == before), "{}", write[0].escape_ascii());
+        }
     }
 
     /// Fault R7: it ended as done, with keys missing.

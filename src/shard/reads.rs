@@ -146,7 +146,7 @@ impl Reads {
         let arrived = self.time.monotonic();
         let is_tried = self.seat.may_read();
         if is_tried && let Some(replies) = self.run_here(arrived, &message.body) {
-            return wire::send_applied(responder, self.front.room(), replies);
+            return wire::send_applied(responder, self.front.room(), &replies);
         }
         // Whoever should ask elsewhere is told so, however much waits here.
         if let Err(leader) = self.leading() {
@@ -163,7 +163,7 @@ impl Reads {
             let is_vouched = AtomicBool::new(false);
             let confirmed = reads.confirmed(&message.body, is_tried, &is_vouched, READ_PATIENCE);
             match confirmed.await {
-                Ok(replies) => wire::send_applied(responder, reads.front.room(), replies),
+                Ok(replies) => wire::send_applied(responder, reads.front.room(), &replies),
                 Err(Unread::Busy) => responder.send_with(wire::put_busy),
                 Err(Unread::TurnedAway(leader)) => {
                     responder.send_with(|out| wire::put_not_leader(leader, out));

@@ -1,4 +1,7 @@
 //! Encoded replies on their way back: from apply to the connection that waits.
+//!
+//! What is long of them is never copied: a long value is lent to its reply, other long text from where it was encoded, and
+//! what comes from another node from the message in which it came ([`Rope`]).
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -11,12 +14,13 @@ use smallvec::SmallVec;
 
 use crate::resp::ErrorReply;
 use crate::stdx::codec::{self, Sink};
+use crate::stdx::rope::Rope;
 
 /// Encoded replies of several commands, and where each ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replies {
     /// The replies' bytes, one after the other.
-    pub bytes: Vec<u8>,
+    pub bytes: Rope,
     /// End offset of each reply in `bytes`.
     pub ends: Vec<u32>,
     /// For each submission that is done, how many replies there are up to its end. Few fit without memory of their own.
@@ -59,7 +63,7 @@ impl Replies {
     }
 
     /// Puts together what came as a stream; `None` when it does not fit together.
-    pub(super) fn from_parts(bytes: Vec<u8>, ends: Vec<u32>, submissions: &[u32]) -> Option<Self> {
+    pub(super) fn from_parts(bytes: Rope, ends: Vec<u32>, submissions: &[u32]) -> Option<Self> {
         let count = u32::try_from(ends.len()).ok()?;
         let is_whole = ends.is_sorted()
             && ends.last().copied().unwrap_or(0) as usize == bytes.len()
@@ -69,16 +73,11 @@ impl Replies {
         is_whole.then_some(Self { bytes, ends, submissions })
     }
 
-    /// The `index`-th reply's bytes.
-    pub fn get(&self, index: usize) -> Option<&[u8]> {
-        self.run(index, 1)
-    }
-
-    /// The bytes of `count` replies from the `from`-th on; `None` when there are not so many.
-    pub fn run(&self, from: usize, count: usize) -> Option<&[u8]> {
+    /// Where in `bytes` the `count` replies from the `from`-th on are; `None` when there are not so many.
+    pub fn run(&self, from: usize, count: usize) -> Option<Range<usize>> {
         let end = *self.ends.get((from + count).checked_sub(1)?)? as usize;
         let start = if from == 0 { 0 } else { self.ends[from - 1] as usize };
-        self.bytes.get(start..end)
+        Some(start..end)
     }
 
     /// Forgets all but its memory.
@@ -91,17 +90,6 @@ impl Replies {
     /// Appends their bytes: `ends u32 | ends × u32 | submissions u32 | submissions × u32 (replies up to its end) |
     /// length u64 | bytes`.
     pub(super) fn encode(&self, out: &mut impl Sink) {
-        self.encode_ends(out);
-        out.put(&self.bytes);
-    }
-
-    /// As [`Self::encode`], but lends what is long instead of copying it.
-    pub(super) fn lend(self: Arc<Self>, out: &mut impl Sink) {
-        self.encode_ends(out);
-        out.put_shared(&Bytes::from_owner(SharedBytes(self)));
-    }
-
-    fn encode_ends(&self, out: &mut impl Sink) {
         for numbers in [&self.ends[..], &self.submissions] {
             codec::put_length_u32(out, numbers.len());
             for number in numbers {
@@ -109,18 +97,23 @@ impl Replies {
             }
         }
         codec::put_u64(out, self.bytes.len() as u64);
+        self.bytes.put_to(0..self.bytes.len(), out);
     }
 
-    /// The replies at the front of `bytes`; `None` when they are malformed.
-    pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
-        let mut rest = *bytes;
+    /// The replies at the front of `message`; `None` when they are malformed.
+    pub(super) fn decode(message: &Bytes) -> Option<Self> {
+        let mut rest = &message[..];
         let ends = take_numbers(&mut rest)?;
         let submissions = take_numbers(&mut rest)?;
         let length = usize::try_from(codec::take_u64(&mut rest).ok()?).ok()?;
-        let body = codec::take_slice(&mut rest, length).ok()?;
-        let replies = Self::from_parts(body.to_vec(), ends, &submissions)?;
-        *bytes = rest;
-        Some(replies)
+        let text = codec::take_slice(&mut rest, length).ok()?;
+        Self::from_parts(Rope::from(message.slice_ref(text)), ends, &submissions)
+    }
+
+    /// A copy of the `index`-th reply.
+    #[cfg(test)]
+    pub(super) fn get(&self, index: usize) -> Option<Vec<u8>> {
+        Some(self.bytes.bytes(self.run(index, 1)?).into_owned())
     }
 
     /// Replies to submissions with these texts.
@@ -129,21 +122,12 @@ impl Replies {
         let mut replies = Self::default();
         for submission in submissions {
             for text in *submission {
-                replies.bytes.extend_from_slice(text.as_bytes());
+                replies.bytes.put(text.as_bytes());
                 replies.end();
             }
             replies.end_submission();
         }
         replies
-    }
-}
-
-/// The bytes of replies that others look at too.
-struct SharedBytes(Arc<Replies>);
-
-impl AsRef<[u8]> for SharedBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
     }
 }
 
@@ -185,7 +169,7 @@ impl ReplyCell {
         let start = if own.start == 0 { 0 } else { all.ends[own.start - 1] };
         let ends = &all.ends[own];
         let end = ends.last().copied().unwrap_or(start);
-        state.replies.bytes.extend_from_slice(&all.bytes[start as usize..end as usize]);
+        all.bytes.put_to(start as usize..end as usize, &mut state.replies.bytes);
         state.replies.ends.extend(ends.iter().map(|end| end - start));
         state.finish();
     }
@@ -232,6 +216,7 @@ impl CellState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stdx::rope::LENT_BYTES_MIN;
 
     /// Three replies, of two submissions.
     fn three() -> Replies {
@@ -241,7 +226,7 @@ mod tests {
     #[test]
     fn replies_know_their_ends() {
         let replies = three();
-        assert_eq!(replies.get(1), Some(&b":1\r\n"[..]));
+        assert_eq!(replies.get(1), Some(b":1\r\n".to_vec()));
         assert_eq!(replies.get(3), None);
     }
 
@@ -249,10 +234,49 @@ mod tests {
     fn replies_round_trip_and_refuse_cuts() {
         let mut bytes = Vec::new();
         three().encode(&mut bytes);
-        assert_eq!(Replies::decode(&mut bytes.as_slice()), Some(three()));
+        let bytes = Bytes::from(bytes);
+        assert_eq!(Replies::decode(&bytes), Some(three()));
         for length in 0..bytes.len() {
-            assert_eq!(Replies::decode(&mut &bytes[..length]), None, "{length}");
+            assert_eq!(Replies::decode(&bytes.slice(..length)), None, "{length}");
         }
+    }
+
+    /// A reply of 128 MiB was copied out of the message in which it came, and again for each who it was passed to.
+    #[tokio::test]
+    async fn what_is_long_is_lent_from_where_it_came_to_who_waits_for_it() {
+        let mut replies = Replies::default();
+        for length in [10, 2 * LENT_BYTES_MIN, LENT_BYTES_MIN - 1] {
+            replies.bytes.put(&vec![b'x'; length]);
+            replies.end();
+            replies.end_submission();
+        }
+        let mut message = vec![0];
+        replies.encode(&mut message);
+        let message = Bytes::from(message);
+        let came = Replies::decode(&message.slice(1..)).unwrap();
+        assert!(came == replies);
+        for (submission, is_lent) in [(0, false), (1, true), (2, false)] {
+            let (cell, mut own) = (ReplyCell::new(), Replies::default());
+            cell.complete(&came, submission, 1);
+            cell.take(&mut own).await.unwrap();
+            assert_eq!(own.get(0), replies.get(submission));
+            let place = own.bytes.run_at(0).as_ptr();
+            assert_eq!(message.as_ptr_range().contains(&place), is_lent, "{submission}");
+        }
+    }
+
+    #[test]
+    fn what_is_lent_is_lent_to_the_message() {
+        let value = Bytes::from(vec![b'x'; LENT_BYTES_MIN]);
+        let mut replies = three();
+        replies.bytes.put_shared(&value);
+        replies.end();
+        let mut message = Rope::new();
+        replies.encode(&mut message);
+        assert!(message.runs().any(|run| run.as_ptr() == value.as_ptr()));
+        let mut copy = Vec::new();
+        replies.encode(&mut copy);
+        assert!(message.to_vec() == copy);
     }
 
     #[test]
@@ -267,7 +291,7 @@ mod tests {
         for marks in [&[][..], &[1], &[1, 4], &[2, 1, 3]] {
             assert_eq!(with(&ends, marks), None, "{marks:?}");
         }
-        assert!(Replies::from_parts(Vec::new(), Vec::new(), &[]).is_some(), "of no commands");
+        assert!(Replies::from_parts(Rope::new(), Vec::new(), &[]).is_some(), "of no commands");
     }
 
     #[tokio::test]
@@ -289,10 +313,11 @@ mod tests {
         let mut out = Replies::default();
         cell.complete(&three(), 1, 2);
         assert_eq!(cell.take(&mut out).await, Ok(()));
-        assert_eq!((out.get(0), out.get(1)), (Some(&b":1\r\n"[..]), Some(&b"$-1\r\n"[..])));
+        assert_eq!(out.bytes.to_vec(), b":1\r\n$-1\r\n");
+        assert_eq!(out.ends, [4, 9]);
         cell.complete(&three(), 0, 1);
         assert_eq!(cell.take(&mut out).await, Ok(()));
-        assert_eq!(out.bytes, b"+OK\r\n");
+        assert_eq!(out.bytes.to_vec(), b"+OK\r\n");
         for (submission, count) in [(0, 0), (1, 1), (2, 1)] {
             cell.complete(&three(), submission, count);
             assert_eq!(cell.take(&mut out).await, Err(ErrorReply::INTERNAL));

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::limits::{REPLIES_SOFT_MAX, REPLY_BYTES_MAX};
 use super::proposal::{Commands, Packet, PacketId, Proposal, Stamp};
@@ -19,7 +19,9 @@ use crate::command::{self, Context, Invocation};
 use crate::keyspace::{At, KEYS_AHEAD_MAX, Keyspace};
 use crate::resp::{self, ErrorReply, Reply};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::codec::Sink as _;
 use crate::stdx::planted::{Bug, is_planted};
+use crate::stdx::rope::Rope;
 
 /// From one command's seed to the next one's (the increment of `SplitMix64`). Part of what replicas agree on.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -116,7 +118,7 @@ impl Run {
             };
             match open.go_on(state, self.stamp.now, &mut weight_left) {
                 Ok((id, replies)) => {
-                    state.history = xxh3_64_with_seed(&replies.bytes, state.history);
+                    state.history = hash(&replies.bytes, state.history);
                     let replies = Arc::new(replies);
                     state.sessions.record(id, Arc::clone(&replies));
                     listener.applied(id, replies.submissions(), &replies);
@@ -211,8 +213,19 @@ impl OpenPacket {
         if !self.is_first {
             self.replies.end_submission();
         }
+        self.replies.bytes.freeze();
         Ok((self.packet.id, self.replies))
     }
+}
+
+/// The hash of `replies`, the same whatever of them is lent.
+fn hash(replies: &Rope, seed: u64) -> u64 {
+    if let Some(together) = replies.as_slice() {
+        return xxh3_64_with_seed(together, seed);
+    }
+    let mut hasher = Xxh3::with_seed(seed);
+    replies.runs().for_each(|run| hasher.update(run));
+    hasher.digest()
 }
 
 /// Runs a command of a packet and appends its reply. False when it is a read whose reply the packet has no room for: then
@@ -291,5 +304,27 @@ pub(super) fn run_reads(
     if !is_first {
         replies.end_submission();
     }
+    replies.bytes.freeze();
     Some(replies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::rope::LENT_BYTES_MIN;
+
+    /// Replicas compare it, and may keep the same replies in different ways.
+    #[test]
+    fn a_history_is_the_same_whatever_is_lent() {
+        let mut replies = Rope::new();
+        for length in [3, LENT_BYTES_MIN, 200, 3 * LENT_BYTES_MIN + 5] {
+            replies.put_shared(&Bytes::from(vec![b'x'; length]));
+            replies.put(b"\r\n");
+            assert_eq!(replies.as_slice().is_some(), length == 3);
+            for seed in [0, 7, u64::MAX] {
+                let copied = xxh3_64_with_seed(&replies.to_vec(), seed);
+                assert_eq!(hash(&replies, seed), copied, "{length}");
+            }
+        }
+    }
 }

@@ -209,7 +209,7 @@ mod tests {
         assert!(matches!(table.admit(id(1, 5), 5, NOW), Admission::New));
         table.record(id(1, 5), replies(":1\r\n"));
         match table.admit(id(1, 5), 5, NOW) {
-            Admission::Duplicate(old) => assert_eq!(old.bytes, b":1\r\n"),
+            Admission::Duplicate(old) => assert_eq!(old.bytes.to_vec(), b":1\r\n"),
             other @ (Admission::New | Admission::Stale) => panic!("{other:?}"),
         }
     }

@@ -20,6 +20,7 @@ use super::session::{Closed, Known, SessionTable};
 use crate::ids::{Incarnation, Session};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::codec;
+use crate::stdx::rope::Rope;
 
 /// What is left to write of a table as it was when this was made, however the table changes meanwhile.
 #[derive(Debug)]
@@ -79,7 +80,11 @@ impl Part {
             Self::Bytes { bytes, written } => write_some(bytes, written, budget, out),
             Self::Replies { replies, ends, written } => {
                 let Some(before) = *ends else {
-                    return write_some(&replies.bytes, written, budget, out);
+                    let whole = replies.bytes.len();
+                    let upto = whole.min(written.saturating_add(budget));
+                    replies.bytes.put_to(*written..upto, out);
+                    *written = upto;
+                    return upto == whole;
                 };
                 let (first, second) = (&replies.ends[..], replies.submission_ends());
                 let upto = (first.len() + second.len()).min(before + budget.div_ceil(4));
@@ -207,7 +212,7 @@ impl<'a> Stream<'a> {
             left -= some.len() as u64;
             bytes.extend_from_slice(&some);
         }
-        let replies = Replies::from_parts(bytes, ends, &submissions);
+        let replies = Replies::from_parts(Rope::from(bytes), ends, &submissions);
         replies.ok_or_else(|| malformed("has replies that do not fit together"))
     }
 
@@ -231,6 +236,7 @@ mod tests {
     use super::super::proposal::PacketId;
     use super::super::session::Admission;
     use super::*;
+    use crate::stdx::codec::Sink as _;
 
     fn id(incarnation: u128, sequence: u64) -> PacketId {
         let session = Session { number: 3, random: 7 };
@@ -240,12 +246,13 @@ mod tests {
     /// Sessions of every kind.
     fn table() -> SessionTable {
         let mut table = SessionTable::default();
-        for (incarnation, sizes) in [(1, &[3, 100_000, 0][..]), (2, &[5]), (3, &[])] {
+        for (incarnation, sizes) in [(1, &[3, 300_000, 0][..]), (2, &[5]), (3, &[])] {
             for (size, sequence) in sizes.iter().zip(5..) {
                 table.admit(id(incarnation, sequence), 4, UnixMillis(9));
                 let mut replies = Replies::default();
                 for part in 0..3 {
-                    replies.bytes.extend(std::iter::repeat_n(part, size / 3));
+                    // What is long is lent.
+                    replies.bytes.put_shared(&Bytes::from(vec![part; size / 3]));
                     replies.end();
                     if part > 0 {
                         replies.end_submission();

@@ -57,7 +57,7 @@ impl Handler for OtherNode {
             return responder.send_with(|out| wire::put_not_leader(Some(self.believes_in), out));
         }
         let replies = Replies::of(&[&["+OK\r\n"]]);
-        wire::send_applied(responder, u64::MAX, replies);
+        wire::send_applied(responder, u64::MAX, &replies);
     }
 }
 
@@ -95,7 +95,7 @@ fn submission(commands: &[u8]) -> Bytes {
 fn random_key(shard: &Shard) -> Vec<u8> {
     let mut commands = Vec::new();
     put_command(Protocol::Resp2, DbIndex(0), &[b"RANDOMKEY"], &mut commands);
-    shard.reads.run_here(MonotonicMicros(0), &commands).unwrap().bytes
+    shard.reads.run_here(MonotonicMicros(0), &commands).unwrap().bytes.to_vec()
 }
 
 /// Fault R18: forwarded reads drew the same key again and again.
@@ -255,8 +255,7 @@ async fn a_retry_is_applied_once_before_and_after_its_replies_are_confirmed() {
         (first, again, kept, confirmed, send(&peer, &packet).await)
     };
     let ((first, again, kept, confirmed, late), ()) = tokio::join!(calls, log);
-    let is_one =
-        |answer: &Answer| matches!(answer, Answer::Applied(_, it) if it.bytes == b":1\r\n");
+    let is_one = |answer: &Answer| matches!(answer, Answer::Applied(_, it) if it.bytes.to_vec() == b":1\r\n");
     assert!(is_one(&first) && is_one(&again), "{first:?}, {again:?}");
     assert_eq!(kept.bytes, 4);
     assert!(matches!(confirmed, Answer::Applied(..)), "{confirmed:?}");
@@ -336,7 +335,7 @@ struct AnsweringNode;
 impl Handler for AnsweringNode {
     fn handle(&self, _: Message, responder: Responder) {
         let replies = Replies::of(&[&["+OK\r\n"]]);
-        wire::send_applied(responder, u64::MAX, replies);
+        wire::send_applied(responder, u64::MAX, &replies);
     }
 }
 
@@ -385,7 +384,7 @@ async fn reads_leave_a_silent_leader_for_a_new_one_at_once() {
     for cell in cells {
         let mut replies = Replies::default();
         cell.take(&mut replies).await.unwrap();
-        assert_eq!(replies.bytes, b"+OK\r\n");
+        assert_eq!(replies.bytes.to_vec(), b"+OK\r\n");
     }
     assert!(moved.elapsed() < FORWARD_TIMEOUT / 2, "{:?}", moved.elapsed());
     running.abort();
@@ -426,7 +425,7 @@ impl Handler for WorkingNode {
         assert_eq!(message.kind, kind::READ);
         if message.body.is_empty() {
             self.words.fetch_add(1, Ordering::AcqRel);
-            wire::send_applied(responder, u64::MAX, Replies::default());
+            wire::send_applied(responder, u64::MAX, &Replies::default());
         } else {
             self.asked.lock().push(responder);
         }
@@ -453,10 +452,10 @@ async fn a_leader_that_is_at_work_on_reads_is_not_asked_again() {
     let mut responders = std::mem::take(&mut *working.asked.lock());
     assert_eq!(responders.len(), 1, "it was not asked again");
     let replies = Replies::of(&[&["+OK\r\n"]]);
-    wire::send_applied(responders.remove(0), u64::MAX, replies);
+    wire::send_applied(responders.remove(0), u64::MAX, &replies);
     let mut replies = Replies::default();
     cell.take(&mut replies).await.unwrap();
-    assert_eq!(replies.bytes, b"+OK\r\n");
+    assert_eq!(replies.bytes.to_vec(), b"+OK\r\n");
     running.abort();
 }
 
@@ -544,7 +543,7 @@ async fn submit_while_it_believes_in(leader: NodeId) -> Vec<u8> {
     let mut replies = Replies::default();
     cell.take(&mut replies).await.unwrap();
     running.abort();
-    replies.bytes
+    replies.bytes.to_vec()
 }
 
 /// On a thread of its own: a runtime that spins never comes to the end of its own timeout.

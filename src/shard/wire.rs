@@ -7,8 +7,6 @@
 //! 4 this packet is none that the leader lets into the log,
 //! 5 nothing was done, for want of memory (`room u64`), 6 these reads were not run, because what is large is at work.
 
-use std::borrow::Borrow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,28 +73,20 @@ pub(super) fn take_packet(mut body: Bytes) -> Result<Packet, MalformedProposal> 
     if body.is_empty() { Ok(packet) } else { Err(MalformedProposal("trailing bytes")) }
 }
 
-/// Answers with `replies`: short ones are copied into the queue, long ones lent to it.
-pub(super) fn send_applied<R>(responder: Responder, room: u64, replies: R)
-where
-    R: Borrow<Replies> + Into<Arc<Replies>>,
-{
-    if replies.borrow().bytes.len() < LONG_BYTES_MIN {
-        return responder.send_with(|out| put_applied(room, replies.borrow(), out));
+/// Answers with `replies`: short ones are copied into the queue, what is lent to long ones is lent to it.
+pub(super) fn send_applied(responder: Responder, room: u64, replies: &Replies) {
+    if replies.bytes.len() < LONG_BYTES_MIN {
+        return responder.send_with(|out| put_applied(room, replies, out));
     }
     let mut body = Body::new();
-    put_room(room, &mut body);
-    replies.into().lend(&mut body);
+    put_applied(room, replies, &mut body);
     responder.send(body);
 }
 
-fn put_applied(room: u64, replies: &Replies, out: &mut Vec<u8>) {
-    put_room(room, out);
-    replies.encode(out);
-}
-
-fn put_room(room: u64, out: &mut impl Sink) {
+fn put_applied(room: u64, replies: &Replies, out: &mut impl Sink) {
     out.put(&[TAG_APPLIED]);
     codec::put_u64(out, room);
+    replies.encode(out);
 }
 
 pub(super) fn put_full(room: u64, out: &mut Vec<u8>) {
@@ -125,11 +115,13 @@ pub(super) fn put_busy(out: &mut Vec<u8>) {
     out.push(TAG_BUSY);
 }
 
-/// The answer in `body`; `None` when it is malformed.
-pub(super) fn take_answer(mut body: &[u8]) -> Option<Answer> {
+/// The answer in `message`, which lends what is long of it; `None` when it is malformed.
+pub(super) fn take_answer(message: &Bytes) -> Option<Answer> {
+    let mut body = &message[..];
     match codec::take_u8(&mut body).ok()? {
         TAG_APPLIED => {
-            Some(Answer::Applied(codec::take_u64(&mut body).ok()?, Replies::decode(&mut body)?))
+            let room = codec::take_u64(&mut body).ok()?;
+            Some(Answer::Applied(room, Replies::decode(&message.slice_ref(body))?))
         }
         TAG_NOT_LEADER => match codec::take_u64(&mut body).ok()? {
             0 => Some(Answer::NotLeader(None)),

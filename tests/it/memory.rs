@@ -16,7 +16,7 @@ use crate::support::{PATIENCE, is_long, let_pass, now_us, wait_for};
 const MIB: usize = 1 << 20;
 
 /// The most memory that the process ever had, in MiB.
-fn peak_mib(node: &TestServer) -> usize {
+pub(crate) fn peak_mib(node: &TestServer) -> usize {
     memory_mib(node, "VmHWM:")
 }
 

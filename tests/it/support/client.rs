@@ -124,6 +124,19 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// Takes so many bytes of replies away unread, and what has come with them.
+    pub(crate) fn skip(&mut self, bytes: usize) -> io::Result<()> {
+        let mut chunk = vec![0; 256 << 10];
+        let mut skipped = 0;
+        while skipped < bytes {
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => skipped += read,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads one reply.
     ///
     /// # Errors
