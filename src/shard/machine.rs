@@ -1071,6 +1071,17 @@ mod tests {
         assert_eq!(lent(&before), [first; 3]);
     }
 
+    /// It was copied for each who waited for a part of it.
+    #[test]
+    fn long_text_is_lent_from_where_it_was_encoded() {
+        let machine = machine_with(b"v");
+        let argv = [vec![&b"MGET"[..]], vec![&b"{a}1"[..]; 20_000]].concat();
+        let replies = machine.run_reads(UnixMillis(1), 1, &body(&argv)).unwrap();
+        let (length, place) = (replies.bytes.len(), replies.bytes.run_at(0).as_ptr());
+        assert!(length > LENT_BYTES_MIN);
+        assert_eq!(replies.bytes.part(0..length).run_at(0).as_ptr(), place);
+    }
+
     /// Each replica copied it for the session table, and who leads once more for who waited.
     #[test]
     fn a_long_value_is_lent_to_what_a_write_replies() {
