@@ -1,6 +1,6 @@
 //! One client's socket: read what is there, do all of it, write all replies at once.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::batch::{Batch, Progress};
 use super::dispatch::{Line, OnlyKey, Scene, dispatch, look_ahead};
 use super::limits::{
     AUTH_TIMEOUT, BATCH_COMMANDS_MAX, BATCH_QUEUED_BYTES_MAX, BATCH_READY_BYTES_MAX,
-    BYTES_KEPT_MAX, INPUT_GROWTH, READ_BYTES, WRITE_TIMEOUT,
+    BYTES_KEPT_MAX, INPUT_GROWTH, READ_BYTES, RUNS_AT_ONCE_MAX, WRITE_TIMEOUT,
 };
 use super::socket::Socket;
 use super::state::{ClientState, Verdict};
@@ -259,8 +259,8 @@ impl<S: Socket> Connection<S> {
         if self.output.is_empty() {
             return Ok(());
         }
-        // Mostly the socket takes all at once, and all lies together; a timer is armed only where that is not so.
-        let written = match self.socket.try_write(self.output.run_at(0)) {
+        // Mostly the socket takes all at once; a timer is armed only for one that does not.
+        let written = match try_write(&self.socket, &self.output, 0) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
@@ -325,6 +325,16 @@ fn time_left(state: &ClientState) -> Duration {
     AUTH_TIMEOUT.saturating_sub(Duration::from_micros(since))
 }
 
+/// Writes what of `output` from `written` on the socket takes at once: also where much of it is lent, by one call.
+#[inline]
+fn try_write(socket: &impl Socket, output: &Rope, written: usize) -> io::Result<usize> {
+    if let Some(together) = output.as_slice() {
+        return socket.try_write(&together[written..]);
+    }
+    let runs = output.runs_from(written).take(RUNS_AT_ONCE_MAX).map(IoSlice::new);
+    socket.try_write_vectored(&runs.collect::<SmallVec<[_; RUNS_AT_ONCE_MAX]>>())
+}
+
 /// Writes all of `output` but what is `written`, as long as the client reads some of it within `patience` each time: a slow
 /// reader is no silent one.
 async fn write_patiently(
@@ -334,11 +344,10 @@ async fn write_patiently(
     patience: Duration,
 ) -> io::Result<()> {
     while written < output.len() {
-        let bytes = output.run_at(written);
         let taken = match timeout(patience, socket.writable()).await {
-            Ok(writable) => writable.and_then(|()| socket.try_write(bytes)),
+            Ok(writable) => writable.and_then(|()| try_write(socket, output, written)),
             // Much must be read before the socket is writable again, and that may take longer than this.
-            Err(too_long) => socket.send_now(bytes).map_err(|_| too_long.into()),
+            Err(too_long) => socket.send_now(output.run_at(written)).map_err(|_| too_long.into()),
         };
         match taken {
             Ok(taken) => written += taken,

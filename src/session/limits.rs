@@ -22,6 +22,10 @@ pub(super) const BATCH_QUEUED_BYTES_MAX: usize = 1024 * 1024;
 /// Reply bytes gathered at once before they are written: a pipeline of large reads streams instead of piling up.
 pub(super) const BATCH_READY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Runs of replies that are written to the socket at once: those of lent values and what is between them. Of the shortest, as
+/// many as most sockets have room for.
+pub(super) const RUNS_AT_ONCE_MAX: usize = 32;
+
 /// Memory that each buffer of a connection keeps for the next batch: there may be ten thousand that have sent or got
 /// something large once.
 pub(super) const BYTES_KEPT_MAX: usize = 16 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! Dispatch is static: the connection over TCP is the code that it would be without this seam.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,6 +16,14 @@ pub trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {
     /// # Errors
     /// `WouldBlock` when that is nothing; any other when it is broken.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// As [`Self::try_write`], of several runs of bytes, one behind the other.
+    ///
+    /// # Errors
+    /// As [`Self::try_write`].
+    fn try_write_vectored(&self, runs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write(runs.first().map_or(&[], |run| run))
+    }
 
     /// Resolves when it takes more or is broken, perhaps not before a good part of its buffer is free. It may be wrong:
     /// [`Self::try_write`] says.
@@ -36,6 +44,10 @@ pub trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {
 impl Socket for TcpStream {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         Self::try_write(self, bytes)
+    }
+
+    fn try_write_vectored(&self, runs: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::try_write_vectored(self, runs)
     }
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> + Send {
@@ -78,6 +90,12 @@ mod tests {
         read.unwrap();
         let taken = socket.send_now(&bytes[sent..]).unwrap();
         assert!(taken > 0, "all was read");
+        client.read_exact(&mut arrived[sent..sent + taken]).await.unwrap();
+        sent += taken;
+        socket.writable().await.unwrap();
+        let runs = [&bytes[sent..sent + 30], &bytes[sent + 30..sent + 60]].map(IoSlice::new);
+        let taken = socket.try_write_vectored(&runs).unwrap();
+        assert!((1..=60).contains(&taken), "{taken} of two runs");
         client.read_exact(&mut arrived[sent..sent + taken]).await.unwrap();
         sent += taken;
         assert!(arrived[..sent] == bytes[..sent], "what arrived is not what was taken");

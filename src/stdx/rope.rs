@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::codec::Sink;
 
 /// The shortest piece that is lent. To copy as much takes a few microseconds; so does what a piece costs by itself, with a
-/// count to be kept and a write to the socket of its own.
+/// count to be kept and a place of its own wherever it goes.
 pub const LENT_BYTES_MIN: usize = 64 * 1024;
 
 /// The longest part that is copied out of a whole of more than twice its length. To copy it takes some milliseconds; to
@@ -115,7 +115,11 @@ impl Rope {
 
     /// Its bytes in order, in runs that lie together.
     pub fn runs(&self) -> impl Iterator<Item = &[u8]> {
-        let mut at = 0;
+        self.runs_from(0)
+    }
+
+    /// Its bytes from the offset `at` on, in such runs.
+    pub fn runs_from(&self, mut at: usize) -> impl Iterator<Item = &[u8]> {
         iter::from_fn(move || {
             let run = self.run_at(at);
             at += run.len();
@@ -370,6 +374,7 @@ mod tests {
         assert_eq!(rope.len(), copy.len());
         assert_eq!(rope.runs().map(<[u8]>::len).sum::<usize>(), copy.len());
         assert_eq!(rope.runs().count(), 6);
+        assert!(rope.runs_from(7).collect::<Vec<_>>().concat() == copy[7..]);
         assert!(rope.to_vec() == copy);
         assert!(rope.run_at(rope.len()).is_empty());
         assert!(rope.as_slice().is_none());
