@@ -72,7 +72,7 @@ mod tests {
             let (cell, mut replies) = (ReplyCell::new(), Replies::default());
             shard.submit(Lane::Write, Encoded::Copied(&commands), 1, &cell);
             cell.take(&mut replies).await.unwrap();
-            assert_eq!(replies.bytes, b"+OK\r\n");
+            assert_eq!(replies.bytes.to_vec(), b"+OK\r\n");
         }
         test
     }

@@ -366,7 +366,7 @@ mod tests {
                     self.table.record(id, replies(&format!("reply to {from} {sequence}")));
                     "new".to_owned()
                 }
-                Admission::Duplicate(old) => String::from_utf8(old.bytes.clone()).unwrap(),
+                Admission::Duplicate(old) => String::from_utf8(old.bytes.to_vec()).unwrap(),
                 Admission::Stale => "stale".to_owned(),
             }
         }
