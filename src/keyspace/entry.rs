@@ -58,12 +58,16 @@ impl Entry {
 
     /// The same entry, if its value is shared with it rather than copied.
     pub(super) fn shared(&self) -> Option<Self> {
-        let Value::Str(string) = &self.value else { return None };
-        string.is_shared().then(|| Self {
+        self.is_shared().then(|| Self {
             key: self.key.clone(),
-            value: string.clone().into(),
+            value: self.value.clone(),
             deadline: self.deadline,
         })
+    }
+
+    /// Whether to clone it costs the same however long it is.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(&self.value, Value::Str(string) if string.is_shared())
     }
 
     /// The digest of the key in `db`, its value and its deadline.

@@ -21,7 +21,10 @@ fn keyspace() -> Keyspace {
 fn fill(keyspace: &mut Keyspace, count: u32) {
     let bytes = vec![b'x'; count as usize];
     keyspace.put(AT, keyspace.key(b"{t}string"), Value::from(Str::from_bytes(&bytes)), None);
-    keyspace.string_or_create(AT, keyspace.key(b"{t}edited")).unwrap().edit(|to| to.extend(bytes));
+    keyspace
+        .string_or_create(AT, keyspace.key(b"{t}edited"))
+        .unwrap()
+        .edit(2, |to| to.extend(bytes));
     let list = keyspace.list_or_create(AT, keyspace.key(b"{t}list")).unwrap();
     (0..count).for_each(|number| list.push_back(number.to_string().as_bytes()));
     let hash = keyspace.hash_or_create(AT, keyspace.key(b"{t}hash")).unwrap();
@@ -65,7 +68,7 @@ fn change(keyspace: &mut Keyspace, key: &[u8]) {
         }
         _ => {
             let string = keyspace.string_or_create(AT, keyspace.key(key)).unwrap();
-            string.edit(|bytes| bytes[0] = b'n');
+            string.edit(2, |bytes| bytes[0] = b'n');
         }
     }
 }
@@ -238,6 +241,8 @@ fn a_new_deadline_copies_no_long_string() {
             let before = place(&keyspace);
             let copy = copied(&mut keyspace, 100, |step, keyspace| {
                 if step == at {
+                    // Nor is it weighed.
+                    assert!(keyspace.value_to_keep(AT.db(), key).is_none());
                     assert!(keyspace.set_expiry(AT, keyspace.key(key), Some(DUE)));
                     assert_eq!(keyspace.snapshot_kept_bytes(), 0, "at step {at}");
                 }

@@ -114,7 +114,10 @@ fn run(keyspace: &mut Keyspace, model: &mut Model, snapshot: &mut Option<Snapsho
         }
         Op::Append { db, key, bytes } => {
             let (at, key) = (model.at(db), key_of(key));
-            keyspace.string_or_create(at, keyspace.key(&key)).unwrap().edit(|to| to.extend(&bytes));
+            keyspace
+                .string_or_create(at, keyspace.key(&key))
+                .unwrap()
+                .edit(bytes.len(), |to| to.extend(&bytes));
             let is_live =
                 model.keys.get(&(db, key.clone())).is_some_and(|held| model.is_live(held));
             let held = model.keys.entry((db, key)).or_default();

@@ -149,12 +149,12 @@ impl Str {
         self.len() == 0
     }
 
-    /// Lets `change` edit the bytes (APPEND, SETRANGE, SETBIT), in place unless they are lent to somebody. The string is `raw`
-    /// from then on.
-    pub fn edit<R>(&mut self, change: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    /// Lets `change` edit the bytes (APPEND, SETRANGE, SETBIT), which become `more` longer; in place, unless they are lent to
+    /// somebody. The string is `raw` from then on.
+    pub fn edit<R>(&mut self, more: usize, change: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         if let Form::Shared { bytes, is_edited } = &mut self.form {
             *is_edited = true;
-            return change(Arc::make_mut(bytes));
+            return change(own(bytes, more));
         }
         let mut bytes = std::mem::take(self).into_vec();
         let changed = change(&mut bytes);
@@ -163,7 +163,7 @@ impl Str {
     }
 
     /// What the string says, without a copy when it is on the heap and nobody else has it.
-    pub fn into_vec(self) -> Vec<u8> {
+    fn into_vec(self) -> Vec<u8> {
         match self.form {
             Form::Long(bytes) | Form::Edited(bytes) => bytes,
             Form::Shared { bytes, .. } => Arc::unwrap_or_clone(bytes),
@@ -268,6 +268,17 @@ impl PartialEq for Str {
 
 impl Eq for Str {}
 
+/// The bytes, of which nobody else has these: a copy with room for `more`, if need be. Without that room what grows would be
+/// copied once more at once.
+fn own(bytes: &mut Arc<Vec<u8>>, more: usize) -> &mut Vec<u8> {
+    if Arc::get_mut(bytes).is_none() {
+        let mut copy = Vec::with_capacity(bytes.capacity().max(bytes.len() + more));
+        copy.extend_from_slice(bytes);
+        *bytes = Arc::new(copy);
+    }
+    Arc::get_mut(bytes).expect("a copy that was just made, if others had it")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,12 +342,12 @@ mod tests {
     fn editing_turns_any_form_raw_and_keeps_the_text() {
         for text in ["12", "abc", "a text that is longer than thirty bytes"] {
             let mut string = Str::from_bytes(text.as_bytes());
-            string.edit(|bytes| bytes.extend_from_slice(b"3"));
+            string.edit(1, |bytes| bytes.extend_from_slice(b"3"));
             assert_eq!(string.as_bytes(), format!("{text}3").as_bytes());
             assert_eq!(string.encoding(), "raw");
         }
         let mut number = Str::from_i64(12);
-        number.edit(|bytes| bytes.push(b'3'));
+        number.edit(1, |bytes| bytes.push(b'3'));
         assert_eq!(number.as_i64(), Some(123));
     }
 
@@ -346,7 +357,7 @@ mod tests {
         let text = vec![b'a'; SHARED_BYTES_MIN];
         let mut grown = Str::from_bytes(&text[1..]);
         assert_eq!(grown.lent(), None);
-        grown.edit(|bytes| bytes.push(b'a'));
+        grown.edit(1, |bytes| bytes.push(b'a'));
         let restored = |form| Str::restore(form, Cow::Borrowed(&text)).unwrap();
         for string in [
             Str::from_bytes(&text),
@@ -368,7 +379,7 @@ mod tests {
     fn what_is_lent_stays_as_it_is() {
         let mut string = Str::from_bytes(&[b'a'; SHARED_BYTES_MIN]);
         let lent = string.lent().unwrap();
-        string.edit(|bytes| bytes[0] = b'b');
+        string.edit(1, |bytes| bytes[0] = b'b');
         assert_eq!(lent, &[b'a'; SHARED_BYTES_MIN][..]);
         assert_eq!(string.as_bytes()[..2], *b"ba");
         let lent = string.lent().unwrap();
@@ -382,21 +393,34 @@ mod tests {
         let place = string.as_bytes().as_ptr();
         drop(string.lent());
         for _ in 0..2 {
-            string.edit(|bytes| bytes[0] = b'b');
+            string.edit(1, |bytes| bytes[0] = b'b');
             assert_eq!(string.as_bytes().as_ptr(), place);
         }
         assert_eq!(string.form(), StrForm::Edited);
         let lent = string.lent().unwrap();
-        string.edit(|bytes| bytes[0] = b'c');
+        string.edit(1, |bytes| bytes[0] = b'c');
         assert_ne!(string.as_bytes().as_ptr(), place);
         assert_eq!(lent.as_ptr(), place);
+    }
+
+    /// It was copied as it was, and then again to make room for a byte.
+    #[test]
+    fn what_is_lent_and_grows_is_copied_once() {
+        let mut string = Str::from_bytes(&vec![b'a'; 2 * LENT_BYTES_MIN]);
+        let lent = string.lent().unwrap();
+        string.edit(1, |bytes| {
+            let place = bytes.as_ptr();
+            bytes.push(b'x');
+            assert_eq!(bytes.as_ptr(), place, "room for {}", bytes.capacity());
+        });
+        assert_eq!(lent.len() + 1, string.len());
     }
 
     #[test]
     fn digest_and_equality_ignore_the_form() {
         let digest = |string: &Str| digest_of(&Value::from(string.clone()));
         let mut edited = Str::from_bytes(b"1");
-        edited.edit(|bytes| bytes.push(b'2'));
+        edited.edit(1, |bytes| bytes.push(b'2'));
         assert_eq!(edited, Str::from_i64(12));
         assert_eq!(digest(&edited), digest(&Str::from_i64(12)));
         assert_ne!(digest(&edited), digest(&Str::from_i64(13)));

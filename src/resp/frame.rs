@@ -328,6 +328,7 @@ mod tests {
         assert_eq!(array_elements(&array[..array.len() - 1]), Err(FrameError::Incomplete));
         assert_eq!(array_elements(b"*99999999999\r\n"), Err(FrameError::Incomplete));
     }
+
     /// Also where a line or the end of a string is in two pieces, which no encoder makes.
     #[test]
     fn elements_are_found_wherever_their_bytes_lie() {

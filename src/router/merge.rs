@@ -80,11 +80,11 @@ fn put(piece: &Rope, out: &mut Rope) {
     piece.put_to(0..piece.len(), out);
 }
 
-/// Each element is a part of a piece.
+/// Each element is a part of a piece, of which all that is long goes here.
 fn put_array(elements: &[(&Rope, Range<usize>)], out: &mut Rope) {
     encode_array_header(out, elements.len());
     for (piece, element) in elements {
-        piece.put_to(element.clone(), out);
+        piece.share_out(element.clone(), out);
     }
 }
 
@@ -186,5 +186,19 @@ mod tests {
             };
             assert!(lent(value.as_ptr()) && lent(second), "{how:?}");
         }
+    }
+
+    /// Each is little beside the message it came in, and was copied.
+    #[test]
+    fn many_from_elsewhere_are_lent_too() {
+        const COUNT: usize = 20;
+        let value = Bytes::from(vec![b'x'; LENT_BYTES_MIN]);
+        let mut message = Vec::new();
+        encode(&Reply::Array(vec![Reply::lent(value); COUNT]), Protocol::Resp2, &mut message);
+        let pieces = [Rope::from(message.clone()), Rope::from(message)];
+        let mut out = Rope::new();
+        merge(&Merge::Concatenation, &pieces, Protocol::Resp2, 1, &mut out);
+        let lent = out.runs().filter(|run| run.len() >= LENT_BYTES_MIN).count();
+        assert_eq!(lent, 2 * COUNT);
     }
 }

@@ -77,7 +77,7 @@ impl Replies {
     pub fn run(&self, from: usize, count: usize) -> Option<Range<usize>> {
         let end = *self.ends.get((from + count).checked_sub(1)?)? as usize;
         let start = if from == 0 { 0 } else { self.ends[from - 1] as usize };
-        Some(start..end)
+        (start <= end && end <= self.bytes.len()).then_some(start..end)
     }
 
     /// Forgets all but its memory.

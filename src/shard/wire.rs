@@ -19,6 +19,9 @@ use crate::transport::{Body, Call, LONG_BYTES_MIN, PeerClient, Responder};
 
 pub(super) use crate::transport::kinds::shard as kind;
 
+// What a rope lends, a message lends on.
+const _: () = assert!(LONG_BYTES_MIN <= crate::stdx::rope::LENT_BYTES_MIN);
+
 const TAG_APPLIED: u8 = 0;
 const TAG_NOT_LEADER: u8 = 1;
 const TAG_UNKNOWN: u8 = 2;

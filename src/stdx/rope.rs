@@ -22,7 +22,8 @@ use super::codec::Sink;
 pub const LENT_BYTES_MIN: usize = 64 * 1024;
 
 /// The longest part that is copied out of a whole of more than twice its length. To copy it takes some milliseconds; to
-/// lend it would keep the whole for as long as somebody is slow to read the part.
+/// lend it would keep the whole for as long as somebody is slow to read the part. A longer one does, and that is of the
+/// largest value 64 times as much.
 pub const PART_COPIED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Whether a part of a whole is lent, by their lengths: what is short is copied, and so is what is little beside the rest.
@@ -172,11 +173,25 @@ impl Rope {
         if self.lent.is_none() {
             return sink.put(&self.own[part]);
         }
-        self.put_runs_to(part, sink);
+        self.put_runs_to(part, is_worth_lending, sink);
+    }
+
+    /// As [`Self::put_to`], for whoever shares all of it out to one sink: what is long is lent, however little it is beside
+    /// the rest, for that is kept in memory anyway.
+    ///
+    /// # Panics
+    /// When that is beyond the end.
+    pub fn share_out<S: Sink>(&self, part: Range<usize>, sink: &mut S) {
+        self.put_runs_to(part, |part, _| part >= LENT_BYTES_MIN, sink);
     }
 
     #[cold]
-    fn put_runs_to<S: Sink>(&self, part: Range<usize>, sink: &mut S) {
+    fn put_runs_to<S: Sink>(
+        &self,
+        part: Range<usize>,
+        is_worth_lending: impl Fn(usize, usize) -> bool,
+        sink: &mut S,
+    ) {
         assert!(part.end <= self.len(), "no part of it ends there");
         let mut at = part.start;
         while at < part.end {
@@ -222,11 +237,20 @@ impl Rope {
         let own = Bytes::from(own);
         let mut from = 0;
         for Piece { own_before, bytes, .. } in lent.into_iter().flat_map(|lent| lent.pieces) {
-            self.put_shared(&own.slice(from..own_before));
+            self.put_own(&own, from..own_before);
             self.lend(bytes);
             from = own_before;
         }
-        self.put_shared(&own.slice(from..));
+        self.put_own(&own, from..own.len());
+    }
+
+    /// Puts a run of what was its own. Whoever takes a part of it later sees how long the run is, and no longer the whole.
+    fn put_own(&mut self, own: &Bytes, run: Range<usize>) {
+        if is_worth_lending(run.len(), own.len()) {
+            self.lend(own.slice(run));
+        } else {
+            self.put(&own[run]);
+        }
     }
 
     #[cold]
@@ -451,24 +475,35 @@ mod tests {
     #[test]
     fn what_is_frozen_is_lent_from_where_it_is() {
         let mut rope = Rope::new();
-        rope.put(&vec![7; LENT_BYTES_MIN]);
+        rope.put(&vec![7; 2 * LENT_BYTES_MIN]);
         rope.put_shared(&long(1, LENT_BYTES_MIN));
         rope.put(&vec![8; LENT_BYTES_MIN - 1]);
         rope.put_shared(&long(2, LENT_BYTES_MIN));
-        rope.put(&vec![9; LENT_BYTES_MIN + 1]);
-        let (before, lent) = (rope.to_vec(), lent_at(&rope));
-        let (own, own_before) = (rope.own.as_ptr(), 2 * LENT_BYTES_MIN - 1);
+        let (before, lent, own) = (rope.to_vec(), lent_at(&rope), rope.own.as_ptr());
         rope.freeze();
         assert!(rope.to_vec() == before);
         let now = lent_at(&rope);
-        let last = before.len() - LENT_BYTES_MIN - 1;
-        assert_eq!(now[..3], [(0, own), lent[0], lent[1]]);
-        assert_eq!(now[3], (last, own.wrapping_add(own_before)));
+        assert_eq!(now, [(0, own), lent[0], lent[1]]);
         assert_eq!(rope.own.len(), LENT_BYTES_MIN - 1, "what is short is still its own");
         rope.freeze();
         assert_eq!(lent_at(&rope), now);
         rope.put(b"and more");
         assert!(rope.to_vec()[before.len()..] == *b"and more");
+    }
+
+    /// A short run of a long text was lent, and a part of it thought to be all of what that keeps in memory.
+    #[test]
+    fn a_little_of_what_was_frozen_is_copied() {
+        let mut rope = Rope::new();
+        rope.put(&vec![7; LENT_BYTES_MIN]);
+        rope.put_shared(&long(1, LENT_BYTES_MIN));
+        rope.put(&vec![8; 3 * LENT_BYTES_MIN]);
+        let place = rope.own.as_ptr();
+        rope.freeze();
+        let part = rope.part(0..LENT_BYTES_MIN);
+        assert_ne!(part.run_at(0).as_ptr(), place);
+        let rest = 2 * LENT_BYTES_MIN..rope.len();
+        assert_eq!(rope.part(rest).run_at(0).as_ptr(), place.wrapping_add(LENT_BYTES_MIN));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn append(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outcom
         return Ok(Reply::count(more.len()));
     };
     check_length(string.len(), more.len())?;
-    string.edit(|bytes| bytes.extend_from_slice(more));
+    string.edit(more.len(), |bytes| bytes.extend_from_slice(more));
     Ok(Reply::count(string.len()))
 }
 

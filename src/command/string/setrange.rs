@@ -33,7 +33,7 @@ fn setrange(keyspace: &mut Keyspace, args: &mut Args, context: &Context) -> Outc
     check_length(offset, part.len())?;
     let string = keyspace.string_or_create(context.at, key)?;
     let end = offset + part.len();
-    string.edit(|bytes| {
+    string.edit(end.saturating_sub(length), |bytes| {
         if bytes.len() < end {
             bytes.resize(end, 0);
         }
