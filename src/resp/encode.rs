@@ -55,12 +55,14 @@ pub fn encode_within<S: Sink>(
     out: &mut S,
 ) -> Result<(), TooLong> {
     // Most replies, without a look at more than their length.
-    let is_too_long = if let Reply::Bulk(bytes) = reply {
-        bytes.len().saturating_add(HEADER_BYTES_MAX + FORMAT_BYTES) > bytes_max
-    } else {
-        longest(reply) > bytes_max
-    };
-    if is_too_long {
+    if let Reply::Bulk(bytes) = reply {
+        if bytes.len().saturating_add(HEADER_BYTES_MAX + FORMAT_BYTES) > bytes_max {
+            return Err(TooLong);
+        }
+        encode_bulk(out, bytes);
+        return Ok(());
+    }
+    if longest(reply) > bytes_max {
         return Err(TooLong);
     }
     encode(reply, protocol, out);

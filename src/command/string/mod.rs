@@ -48,6 +48,7 @@ pub(super) const COMMANDS: &[&DataCommand] = &[
 ];
 
 /// The reply that `string` is: a long one is lent.
+#[inline]
 fn reply_of(string: &Str) -> Reply<'_> {
     match string.lent() {
         Some(bytes) => Reply::lent(bytes),
