@@ -51,4 +51,4 @@ pub use guesses::{GUESS_INTERVAL, Guesses};
 pub use node::Node;
 pub use progress::Progress;
 pub use sizes::Sizes;
-pub use start::{NodeOptions, Started, planned_topology, start};
+pub use start::{LogWork, NodeOptions, Started, planned_topology, start};

@@ -1,8 +1,8 @@
 //! How a node comes to be: its directory, its log, its peers, its cluster, then the replicas that lie in it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,7 +39,9 @@ use crate::transport::{
     self, Credentials, Door, Handler, LocalIdentity, Meant, Net, PeerClient, PeerIdentity,
     PeerOptions, PeerServer, Peers,
 };
-use crate::wal::{BootId, Claim, DataDir, GroupState, SyncPolicy, Wal, WalError, WalOptions};
+use crate::wal::{
+    BootId, Claim, DataDir, GroupState, Stepper, SyncPolicy, Wal, WalError, WalOptions,
+};
 
 /// How long a replica waits for the one that should begin its group before it begins it itself.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
@@ -57,6 +59,8 @@ pub struct NodeOptions {
     pub net: Net,
     /// Who does what blocks.
     pub workers: Arc<dyn Workers>,
+    /// Who works for its log.
+    pub log: LogWork,
     /// Random bits that nobody can guess.
     pub entropy: Entropy,
     /// This start of the machine; `None` counts as another one than any before.
@@ -73,6 +77,16 @@ pub struct NodeOptions {
     pub registry: Registry,
     /// Where it says what it waits for.
     pub progress: Arc<Progress>,
+}
+
+/// Who writes and syncs the log beside its callers.
+#[derive(Debug, Default)]
+pub enum LogWork {
+    /// Threads of its own.
+    #[default]
+    Threads,
+    /// Whoever hears this, step by step.
+    Steps(mpsc::Sender<Stepper>),
 }
 
 /// A started node and what must be stopped with it.
@@ -99,14 +113,22 @@ impl Started {
         self.node.meta().stop().await;
         self.peer_server.close();
         let wal = self.node.wal().clone();
-        let data_dir = self.data_dir;
+        let (closed, closing) = (wal.closed(), wal.clone());
+        if let Err(error) = on(&*self.workers, Work::Disk, move || closing.close()).await {
+            tracing::error!(%error, "the log did not close");
+            return;
+        }
+        closed.await;
+        if let Some(error) = wal.failure() {
+            tracing::error!(%error, "the log did not close cleanly");
+            return;
+        }
         // The directory may be moved only once its log has ended in order.
-        let close = move || wal.close().map(|()| data_dir.lock().note_stop());
-        match on(&*self.workers, Work::Disk, close).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the stop could not be noted"),
-            Ok(Err(error)) => tracing::error!(%error, "the log did not close cleanly"),
-            Err(error) => tracing::error!(%error, "the log did not close"),
+        let data_dir = self.data_dir;
+        match on(&*self.workers, Work::Disk, move || data_dir.lock().note_stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the stop could not be noted"),
+            Err(error) => tracing::error!(%error, "the stop was not noted"),
         }
     }
 }
@@ -242,8 +264,10 @@ impl Ground {
         let is_alone = listed.len() == 1
             && known.as_ref().is_none_or(|cluster| cluster.topology().nodes().len() == 1);
         let nonce = options.entropy.draw();
-        let (wal, recovered) =
-            open_wal(&data_dir, &config, (nonce, options.sizes.segment_bytes), is_alone)?;
+        let drawn = (nonce, options.sizes.segment_bytes);
+        let wal_options = wal_options(&data_dir, &config, drawn, is_alone);
+        let log = std::mem::take(&mut options.log);
+        let (wal, recovered) = open_wal(&data_dir, wal_options, log)?;
         let myself = Myself {
             name: config.node_id.clone(),
             node: id,
@@ -385,18 +409,18 @@ async fn begin_groups(membership: Arc<Membership>, cluster: Arc<Cluster>, myself
     }
 }
 
-fn open_wal(
+fn wal_options(
     data_dir: &DataDir,
     config: &Options,
     (nonce, segment_bytes): (u64, u64),
     is_alone: bool,
-) -> Result<(Wal, BTreeMap<GroupId, GroupState>), WalError> {
+) -> WalOptions {
     let sync = match config.appendfsync {
         AppendFsync::Always => SyncPolicy::Always,
         AppendFsync::Everysec => SyncPolicy::EverySecond,
         AppendFsync::No => SyncPolicy::Never,
     };
-    let options = WalOptions {
+    WalOptions {
         sync,
         segment_bytes,
         sync_mark: config.wal_sync_mark,
@@ -406,8 +430,24 @@ fn open_wal(
         boot_id: data_dir.boot_id(),
         // Its threads beat no hearts.
         callers_sync: is_alone,
-    };
-    Wal::open_on(&data_dir.disk(), &data_dir.wal_path(), options)
+    }
+}
+
+fn open_wal(
+    data_dir: &DataDir,
+    options: WalOptions,
+    log: LogWork,
+) -> Result<(Wal, BTreeMap<GroupId, GroupState>), WalError> {
+    let (disk, path) = (data_dir.disk(), data_dir.wal_path());
+    match log {
+        LogWork::Threads => Wal::open_on(&disk, &path, options),
+        LogWork::Steps(steps) => {
+            let (wal, groups, stepper) = Wal::open_stepped(&disk, &path, options)?;
+            // Whoever does not listen any more wants the node dead.
+            let _heard = steps.send(stepper);
+            Ok((wal, groups))
+        }
+    }
 }
 
 /// Where peers are listened for: a node alone has none, and takes any port that nobody else can reach.

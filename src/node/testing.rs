@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::cluster_view::{ClusterView, Member, ShardView};
-use super::{Arrival, Client, ClientGuard, Door, Node, NodeOptions, Sizes, Started, start};
+use super::{
+    Arrival, Client, ClientGuard, Door, LogWork, Node, NodeOptions, Sizes, Started, start,
+};
 use crate::command::{self, Registry, Row};
 use crate::config::{Config, Start};
 use crate::ids::{NodeId, ShardId};
@@ -51,6 +53,7 @@ impl TestNode {
             net: Net::Tcp,
             workers: BlockingPool::shared(),
             sizes,
+            log: LogWork::Threads,
             entropy: Entropy::seeded(42),
             boot_id: None,
             runtimes: vec![tokio::runtime::Handle::current()],

@@ -373,15 +373,16 @@ impl<S: StateMachine> SnapshotBuilder<S> {
                 break;
             }
         }
-        let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), self.meta.clone());
+        let complete = move || writer.complete().map_err(io::Error::other);
+        let mut complete = blocking(&*workers, Work::Disk, complete).await?;
+        // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
+        // cut and the truncation not, the next start would find both.
+        if !is_planted(Bug::SnapshotUnsynced) {
+            self.wal.synced().await.map_err(io::Error::other)?;
+        }
+        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
         let applied = Arc::clone(&self.applied);
         let published = blocking(&*workers, Work::Disk, move || {
-            let mut complete = writer.complete().map_err(io::Error::other)?;
-            // The log it covers may have replaced another end of it, which was synced. Were the snapshot to survive a power
-            // cut and the truncation not, the next start would find both.
-            if !is_planted(Bug::SnapshotUnsynced) {
-                wal.sync().map_err(io::Error::other)?;
-            }
             applied.publish_unless_ended(|| snapshots.publish(&mut complete, &meta))
         })
         .await?;

@@ -346,15 +346,15 @@ impl<S: StateMachine> Adapter<S> {
     async fn publish(&self, meta: &SnapshotMeta, mut file: CompleteSnapshot) -> io::Result<()> {
         let mut pause = Pause::default();
         loop {
-            let (snapshots, wal, meta) = (self.snapshots.clone(), self.wal.clone(), meta.clone());
+            // openraft may have truncated entries that contradict the snapshot just now. Were the snapshot to survive a
+            // power cut and the truncation not, the next start would find both.
+            if !is_planted(Bug::SnapshotUnsynced) {
+                self.wal.synced().await.map_err(io::Error::other)?;
+            }
+            let (snapshots, meta) = (self.snapshots.clone(), meta.clone());
             let applied = Arc::clone(&self.applied_term);
             let published;
             (file, published) = blocking(&*self.workers, Work::Disk, move || {
-                // openraft may have truncated entries that contradict the snapshot just now. Were the snapshot to
-                // survive a power cut and the truncation not, the next start would find both.
-                if !is_planted(Bug::SnapshotUnsynced) {
-                    wal.sync().map_err(io::Error::other)?;
-                }
                 let published =
                     applied.publish_unless_ended(|| snapshots.publish(&mut file, &meta));
                 Ok((file, published))

@@ -16,7 +16,7 @@ use super::lobby::Lobby;
 use super::protection;
 use crate::command::{self, Registry};
 use crate::config::{Config, LogLevel, Options};
-use crate::node::{self, Node, NodeError, NodeOptions, Progress, Sizes};
+use crate::node::{self, LogWork, Node, NodeError, NodeOptions, Progress, Sizes};
 use crate::raft::BlockingPool;
 use crate::ring::Doors;
 use crate::session::{self, Door};
@@ -167,6 +167,7 @@ async fn serve(
         disk: SystemDisk::shared(),
         net: Net::Tcp,
         workers: BlockingPool::shared(),
+        log: LogWork::Threads,
         entropy,
         boot_id: BootId::read(),
         sizes: Sizes::DEFAULT,

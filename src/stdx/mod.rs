@@ -28,7 +28,6 @@ pub mod rope;
 pub(crate) mod script;
 pub mod size;
 pub mod socket;
-#[cfg(test)]
-pub(crate) mod turns;
+pub mod turns;
 pub mod words;
 pub mod workers;

@@ -1,4 +1,4 @@
-//! Workers for tests, on the thread that has work for them: what is done when, and known when, is for the test to say.
+//! Workers for tests and simulations, on the thread that has work for them: what is done when, and known when, is for the test to say.
 //!
 //! A job is run where it is handed over; what it changed is seen at once, its end is known when its report is due. Reports are made
 //! in the order of when they are due, those of one time in that of their jobs. An entry may be held instead: then what takes the
@@ -15,7 +15,7 @@ use super::workers::{Job, Report, Work, Workers};
 
 /// See the file's head.
 #[derive(Default)]
-pub(crate) struct Turns(Mutex<Table>);
+pub struct Turns(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
@@ -38,12 +38,12 @@ impl fmt::Debug for Turns {
 
 impl Turns {
     /// From now on the end of a job becomes known so much later.
-    pub(crate) fn delay(&self, by: u64) {
+    pub fn delay(&self, by: u64) {
         self.0.lock().delay = by;
     }
 
     /// Lets `time` pass: makes the reports that are due by then.
-    pub(crate) fn pass(&self, time: u64) {
+    pub fn pass(&self, time: u64) {
         self.0.lock().now += time;
         while let Some(report) = self.due() {
             report();
@@ -58,17 +58,17 @@ impl Turns {
     }
 
     /// From now on entries are held.
-    pub(crate) fn hold_entries(&self) {
+    pub fn hold_entries(&self) {
         self.0.lock().holds_entries = true;
     }
 
     /// How many jobs are held, entries and what waits behind them.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.0.lock().held.len()
     }
 
     /// Runs what is held, and holds nothing any more.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.0.lock().holds_entries = false;
         while let Some(job) = self.next_held() {
             self.do_now(job);
@@ -80,7 +80,7 @@ impl Turns {
     }
 
     /// The process ends: what has not been done or told never is.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         let (held, reports) = {
             let mut table = self.0.lock();
             table.has_ended = true;

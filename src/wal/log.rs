@@ -16,13 +16,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::ids::{GroupId, RaftId, Session};
 use crate::stdx::disk::Disk;
@@ -118,14 +118,16 @@ impl Opened {
         let callers_sync = options.callers_sync && !options.sync_mark;
         let how = (options.sync, callers_sync, worker);
         let shared = Arc::new(Shared::new(Arc::clone(disk), how, tail, lock));
+        let (working, is_working) = watch::channel(());
         let handle = Handle {
             shared: Arc::clone(&shared),
+            working: is_working,
             threads: Mutex::default(),
             was_closed_cleanly: is_clean,
             opened_before,
         };
         let wal = Wal { handle: Arc::new(handle) };
-        Ok(Self { wal, groups, syncer: Syncer::new(shared, sync_mark) })
+        Ok(Self { wal, groups, syncer: Syncer::new(shared, sync_mark, working) })
     }
 }
 
@@ -133,6 +135,8 @@ impl Opened {
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) shared: Arc<Shared>,
+    /// Closed when the one who syncs is gone.
+    working: watch::Receiver<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     was_closed_cleanly: bool,
     opened_before: Option<Session>,
@@ -177,8 +181,8 @@ impl Wal {
     }
 
     /// [`open_on`](Self::open_on), without threads: nothing is written or synced beside the callers but by the
-    /// [`Stepper`]. What blocks until something is on the disk ([`sync`](Self::sync)) must not be called where nobody
-    /// steps meanwhile; [`close`](Self::close) only says that the log ends, and the steps after it do it.
+    /// [`Stepper`]. [`close`](Self::close) only says that the log ends, and the steps after it do it; who drops the stepper
+    /// then lets [`closed`](Self::closed) know.
     ///
     /// # Errors
     /// As there.
@@ -413,17 +417,31 @@ impl Wal {
         state.tail.groups.get(&group)?.purgeable(covered, kept)
     }
 
-    /// Blocks until everything appended so far is on stable storage.
+    /// Resolves once everything that was appended before this call is on stable storage.
     ///
     /// # Errors
     /// [`WalError::Closed`], or the log's failure.
-    pub fn sync(&self) -> Result<(), Arc<WalError>> {
-        let (sender, receiver) = mpsc::sync_channel(1);
+    pub fn synced(&self) -> impl Future<Output = Result<(), Arc<WalError>>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let asked = self.on_sync(Box::new(move |outcome| drop(sender.send(outcome))));
+        durable(asked.map(|()| receiver))
+    }
+
+    /// The same, with this thread blocked meanwhile.
+    #[cfg(test)]
+    pub(crate) fn sync(&self) -> Result<(), Arc<WalError>> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.on_sync(Box::new(move |outcome| drop(sender.send(outcome))))?;
+        receiver.recv().unwrap_or_else(|_| Err(Arc::new(WalError::Closed)))
+    }
+
+    /// Has `done` called once everything appended so far is on stable storage.
+    fn on_sync(&self, done: Done) -> Result<(), Arc<WalError>> {
         let shared = &self.handle.shared;
         let state = shared.state.lock();
         shared.check_open(&state)?;
-        shared.enqueue(state, Box::new(move |outcome| drop(sender.send(outcome))));
-        receiver.recv().unwrap_or_else(|_| Err(Arc::new(WalError::Closed)))
+        shared.enqueue(state, done);
+        Ok(())
     }
 
     /// Writes and syncs what is pending, ends the log with a clean-stop mark and joins its thread.
@@ -434,6 +452,16 @@ impl Wal {
     pub fn close(self) -> Result<(), Arc<WalError>> {
         self.handle.stop(Stop::Clean);
         self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Resolves once nobody works for the log any more: all that [`close`](Self::close) promises is done, or the log has
+    /// failed. Never before it is closed, or every handle of it is gone.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut working = self.handle.working.clone();
+        async move {
+            // Nothing is ever sent: what is waited for is that the sender goes.
+            let _gone = working.changed().await;
+        }
     }
 
     /// Why the log accepts nothing any more, once a write, a sync or a reservation of disk space

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::stdx::disk::{Disk, DiskFile, Open, write_durably};
 
 use super::descriptors::patiently;
@@ -72,6 +74,12 @@ impl Stepper {
         self.writer.step()
     }
 
+    /// Whether what the log waits for by itself is there: then its thread, had it one, would take the next step. `next` is what
+    /// the last step said; time is for the caller to count.
+    pub fn is_wanted(&self, next: Next) -> bool {
+        self.syncer.shared.is_wanted(next)
+    }
+
     /// Does one step, and says what the next one waits for. A turn of the log has two: what gathered is written, then it
     /// is synced and who waited is told; others may use the log in between, as they may beside the thread.
     pub fn step(&mut self, woken: Woken) -> Next {
@@ -107,6 +115,8 @@ pub(super) struct Syncer {
     job: Option<Job>,
     buffers: Buffers,
     is_failure_noted: bool,
+    /// Goes with this: see [`Wal::closed`](super::Wal::closed).
+    _working: watch::Sender<()>,
 }
 
 impl std::fmt::Debug for Syncer {
@@ -116,8 +126,13 @@ impl std::fmt::Debug for Syncer {
 }
 
 impl Syncer {
-    pub(super) fn new(shared: Arc<Shared>, sync_mark: Option<SyncMarkFile>) -> Self {
-        Self { shared, sync_mark, job: None, buffers: Buffers::default(), is_failure_noted: false }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        sync_mark: Option<SyncMarkFile>,
+        working: watch::Sender<()>,
+    ) -> Self {
+        let buffers = Buffers::default();
+        Self { shared, sync_mark, job: None, buffers, is_failure_noted: false, _working: working }
     }
 
     /// Does one step: begins a turn by writing, or ends it by syncing.
@@ -351,9 +366,7 @@ impl Shared {
     /// Blocks until there is work, or for `delay`.
     fn wait_for_work(&self, delay: Option<Duration>) -> Woken {
         let mut state = self.state.lock();
-        // Whoever has told this thread something since it decided to wait, while it did not hear: there is work, or
-        // something to mark.
-        if self.has_work(&state) || (delay.is_none() && !state.is_resting) {
+        if self.must_not_wait(&state, delay.is_none()) {
             return Woken::ByWork;
         }
         let Some(delay) = delay else {
@@ -364,6 +377,23 @@ impl Shared {
             Woken::ByTime
         } else {
             Woken::ByWork
+        }
+    }
+
+    /// Whether somebody has told this thread something since it decided to wait, while it did not hear: there is work, or
+    /// something to mark for one that `sleeps` until it is told.
+    fn must_not_wait(&self, state: &State, sleeps: bool) -> bool {
+        self.has_work(state) || (sleeps && !state.is_resting)
+    }
+
+    /// Whether what `next` names is there already.
+    fn is_wanted(&self, next: Next) -> bool {
+        let state = self.state.lock();
+        match next {
+            Next::More => true,
+            Next::Work => self.must_not_wait(&state, true),
+            Next::WorkWithin(_) => self.must_not_wait(&state, false),
+            Next::Ended => false,
         }
     }
 

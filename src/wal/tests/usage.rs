@@ -1,16 +1,20 @@
 //! Writing and reading back in fair weather.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::support::{
-    G1, G2, G3, R1, TestDisk, append, block_on, done, entries, expected, open, open_on, options,
-    payload, segments, try_append,
+    G1, G2, G3, R1, TestDisk, append, block_on, done, entries, expected, open, open_on,
+    open_stepped, options, payload, segments, settle, try_append,
 };
+use crate::stdx::fs::SystemDisk;
 use crate::wal::limits::MARKER_BYTES_MAX;
-use crate::wal::{GroupState, Record, SyncPolicy, Wal, WalError};
+use crate::wal::{GroupState, Next, Record, SyncPolicy, Wal, WalError, Woken};
 
 const POLICIES: [SyncPolicy; 3] = [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::Never];
 
@@ -376,4 +380,34 @@ fn a_panicking_callback_fails_the_log_instead_of_hanging_it() {
     assert!(block_on(wal.save_vote(G1, Bytes::new())).is_err());
     assert!(wal.sync().is_err());
     assert!(wal.close().is_err());
+}
+
+/// What a simulation rests on.
+#[test]
+fn a_stepped_log_says_when_it_wants_a_step_and_has_closed_when_nobody_steps_any_more() {
+    fn poll<T>(future: &mut Pin<Box<impl Future<Output = T>>>) -> Poll<T> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(SyncPolicy::Always, 4096);
+    let (wal, mut stepper) = open_stepped(SystemDisk::shared(), dir.path(), options);
+    assert!(!stepper.is_wanted(Next::Work) && stepper.is_wanted(Next::More));
+    let mut synced = Box::pin(wal.synced());
+    assert!(stepper.is_wanted(Next::Work) && stepper.is_wanted(Next::WorkWithin(Duration::MAX)));
+    assert_eq!(stepper.step(Woken::ByWork), Next::More);
+    assert!(poll(&mut synced).is_pending(), "it is only written");
+    assert_eq!(settle(&mut stepper), Next::Work);
+    assert!(matches!(poll(&mut synced), Poll::Ready(Ok(()))));
+    assert!(!stepper.is_wanted(Next::Work));
+
+    let mut closed = Box::pin(wal.closed());
+    wal.clone().close().unwrap();
+    assert!(stepper.is_wanted(Next::Work));
+    assert!(matches!(block_on(wal.synced()).unwrap_err().as_ref(), WalError::Closed));
+    assert!(poll(&mut closed).is_pending(), "nothing is done yet");
+    assert_eq!(settle(&mut stepper), Next::Ended);
+    assert!(!stepper.is_wanted(Next::Ended));
+    drop((wal, stepper));
+    assert!(poll(&mut closed).is_ready());
+    assert!(open(dir.path(), options).0.was_closed_cleanly());
 }
