@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod load;
 pub(crate) mod locks;
 pub(crate) mod node;
+pub(crate) mod operation;
 pub(crate) mod ports;
 pub(crate) mod preload;
 pub(crate) mod proxy;
