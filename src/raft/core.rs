@@ -66,6 +66,8 @@ pub(super) struct Shared<S: StateMachine> {
     /// A heartbeat's commit index is on its way through openraft.
     pub(super) is_committing: AtomicBool,
     pub(super) stopping: AtomicBool,
+    /// It stops in order, and not because something failed.
+    pub(super) was_asked_to_stop: AtomicBool,
 }
 
 impl<S: StateMachine> Shared<S> {

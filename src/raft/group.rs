@@ -134,6 +134,7 @@ impl<S: StateMachine> Group<S> {
             matches: Mutex::new(Matches::default()),
             is_committing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            was_asked_to_stop: AtomicBool::new(false),
             timer: Mutex::new(Timer::new(now, &options.timing, options.seed)),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -253,6 +254,9 @@ impl<S: StateMachine> Group<S> {
 
     /// Stops the replica and waits for its tasks. Then nothing touches its machine any more.
     pub async fn stop(&self) {
+        if !self.has_stopped() {
+            self.shared.was_asked_to_stop.store(true, Ordering::Release);
+        }
         // What openraft last said of itself stands still from now on, and would go on to call this replica leader.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.desk.lock().stop();

@@ -1,6 +1,8 @@
 //! What a replica says of itself and of its group, by what openraft last said. Nothing here vouches for anything: that is
 //! `lease`'s.
 
+use std::sync::atomic::Ordering;
+
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
@@ -74,6 +76,11 @@ impl<S: StateMachine> Group<S> {
     /// neither leads nor follows; the others carry on without it.
     pub fn has_stopped(&self) -> bool {
         self.shared.has_stopped()
+    }
+
+    /// Whether it has stopped in order, because this node does.
+    pub fn was_asked_to_stop(&self) -> bool {
+        self.shared.was_asked_to_stop.load(Ordering::Acquire)
     }
 
     /// Whether it has stopped because the group lost entries that are applied here, by a loss of power of too many.

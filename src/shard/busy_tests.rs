@@ -540,3 +540,16 @@ async fn on_one_thread_whoever_needs_the_state_waits_behind_a_held_entry() {
     })
     .await;
 }
+
+/// Found by the simulation: who asked during an ordinary stop was told of a broken disk.
+#[tokio::test]
+async fn alone_and_stopped_in_order_it_does_not_blame_its_disk() {
+    let alone = Alone::start().await;
+    alone.shard.stop().await;
+    for lane in [Lane::Read, Lane::Write] {
+        let cell = alone.ask(lane);
+        let mut replies = Replies::default();
+        let answer = timeout(PATIENCE, cell.take(&mut replies)).await.expect("an answer");
+        assert_eq!(answer.map(drop), Err(ErrorReply::NO_QUORUM));
+    }
+}

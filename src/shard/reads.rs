@@ -355,16 +355,14 @@ impl Reads {
             let leader = match (self.seat.leadership(), asked.take()) {
                 (Leadership::Here, _) => self.seat.node(),
                 (Leadership::There(leader), _) | (Leadership::Unknown, Some(leader)) => leader,
-                (Leadership::Unknown, None) if self.seat.is_lost() => {
-                    return reads.fail(&ErrorReply::WRITES_STOPPED);
-                }
-                (Leadership::Unknown, None) if self.seat.working_replica().is_none() => {
-                    self.seat.any_replica()
-                }
-                (Leadership::Unknown, None) => {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    continue;
-                }
+                (Leadership::Unknown, None) => match self.seat.lost() {
+                    Some(told) => return reads.fail(&told),
+                    None if self.seat.working_replica().is_none() => self.seat.any_replica(),
+                    None => {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                        continue;
+                    }
+                },
             };
             match self.ask(leader, &body, &mut reads, &mut place).await {
                 Ok(replies) => return reads.complete(&replies),

@@ -11,6 +11,7 @@ use super::shard::{ReadConsistency, ShardOptions};
 use super::time::ShardTime;
 use crate::ids::NodeId;
 use crate::raft::{Group, Leadership};
+use crate::resp::ErrorReply;
 use crate::stdx::prng::SplitMix64;
 use crate::wal::Wal;
 
@@ -81,9 +82,12 @@ impl Seat {
         self.replica().filter(|replica| !replica.group.has_stopped())
     }
 
-    /// Whether nobody is left who could answer: this node holds the only replica, and that has stopped.
-    pub(super) fn is_lost(&self) -> bool {
-        self.is_sole() && self.replica().is_some_and(|replica| replica.group.has_stopped())
+    /// What clients are told when nobody is left who could answer: this node holds the only replica, and that has stopped.
+    pub(super) fn lost(&self) -> Option<ErrorReply> {
+        let replica = self.replica().filter(|_| self.is_sole())?;
+        let is_leaving = replica.group.was_asked_to_stop();
+        let told = if is_leaving { ErrorReply::NO_QUORUM } else { ErrorReply::WRITES_STOPPED };
+        replica.group.has_stopped().then_some(told)
     }
 
     /// Whether this node leads, or who else.
@@ -179,7 +183,7 @@ mod tests {
     fn without_a_replica_nothing_is_read_and_nothing_is_lost() {
         let seat = seat(&[HERE]);
         assert!(!seat.may_read());
-        assert!(!seat.is_lost(), "it may yet be started");
+        assert_eq!(seat.lost(), None, "it may yet be started");
         assert!(seat.is_sole());
     }
 }

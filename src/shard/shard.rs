@@ -35,7 +35,6 @@ use crate::raft::{
     Group, GroupOptions, GroupStatus, Leadership, Settled, StartError, Timekeeper, TransferOutcome,
     TransferRefusal, on,
 };
-use crate::resp::ErrorReply;
 use crate::slot::Slot;
 use crate::stdx::clock::{Clock, MonotonicMicros, UnixMillis};
 use crate::stdx::hash_key::HashKey;
@@ -427,8 +426,8 @@ impl Shard {
             }
             Leadership::Unknown => {
                 self.proposer.turn_away(None);
-                if self.seat.is_lost() {
-                    self.front.fail_all(&ErrorReply::WRITES_STOPPED);
+                if let Some(told) = self.seat.lost() {
+                    self.front.fail_all(&told);
                 } else if self.seat.working_replica().is_none() {
                     self.forward.ask_any_replica();
                 } else if self.front.has_departures() {
