@@ -28,6 +28,12 @@ const GENERATION_MS: u64 = 4_000;
 /// Keys of each kind.
 const KEYS: u64 = 2;
 
+/// How errors begin that say that the cluster did nothing.
+const NOT_APPLIED: [&str; 3] =
+    ["CLUSTERDOWN no quorum", "TIMEOUT the command was not applied", "LOADING"];
+/// How those begin that say that nobody knows.
+const UNKNOWN: [&str; 2] = ["TIMEOUT outcome unknown", "TIMEOUT the read was not answered"];
+
 /// What all clients saw.
 #[derive(Default)]
 pub(crate) struct Book {
@@ -205,14 +211,11 @@ impl Client {
 /// What a reply says of its command.
 fn judge(value: Value, violation: &mut Option<String>) -> Outcome {
     let Value::Error(text) = &value else { return Outcome::Done(value) };
-    let says = |start: &str| text.starts_with(start);
-    if says("CLUSTERDOWN no quorum")
-        || says("TIMEOUT the command was not applied")
-        || says("LOADING")
-    {
+    let says = |start: &&str| text.starts_with(start);
+    if NOT_APPLIED.iter().any(says) {
         return Outcome::NotApplied;
     }
-    if !says("TIMEOUT outcome unknown") {
+    if !UNKNOWN.iter().any(says) {
         violation.get_or_insert_with(|| format!("a client is told: {text}"));
     }
     Outcome::Unknown

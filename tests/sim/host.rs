@@ -193,7 +193,7 @@ impl Host {
         trace::note("start", format_args!("boot {}", self.boots));
         let polls = Arc::new(AtomicU64::new(0));
         let runtime = paused_runtime(self.dice.next(), Arc::clone(&polls));
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         let Ok(Start::Run(config)) = Config::load(self.words.iter().cloned()) else {
             unreachable!("the words of {} are a configuration", self.name)
         };
@@ -222,7 +222,7 @@ impl Host {
         };
         let start = runtime.spawn(node::start(options));
         let began = Instant::now();
-        drop(_inside);
+        drop(inside);
         self.process = Some(Process {
             vitals,
             runtime,
@@ -364,7 +364,7 @@ pub(crate) fn run_runtime(runtime: &Runtime, to: Instant) {
     runtime.block_on(async move {
         let behind = to.saturating_duration_since(Instant::now());
         if behind > Duration::from_millis(1) {
-            tokio::time::advance(behind - Duration::from_millis(1)).await;
+            tokio::time::advance(behind.saturating_sub(Duration::from_millis(1))).await;
         }
         tokio::time::sleep_until(to).await;
     });

@@ -234,9 +234,9 @@ impl Network {
         let own: Vec<u64> = wires.pipes_of(host);
         for id in own {
             if wires.pipes[&id].from == host {
-                wires.end(id)
+                wires.end(id);
             } else {
-                wires.close_reader(id, &mut wakers)
+                wires.close_reader(id, &mut wakers);
             }
         }
         drop(wires);
@@ -254,9 +254,9 @@ impl Network {
         for id in wires.pipes_of(host) {
             let pipe = wires.pipes.get_mut(&id).expect("just listed");
             if pipe.from == host {
-                pipe.writer = Writer::Closed
+                pipe.writer = Writer::Closed;
             } else {
-                pipe.reader = Reader::Vanished
+                pipe.reader = Reader::Vanished;
             }
         }
     }
@@ -322,15 +322,12 @@ impl Wires {
             } else {
                 let pipe = self.connect(call.from, to);
                 trace::note("connected", format_args!("{} to {} as {pipe}", call.near, call.to));
-                match self.listeners.get_mut(&call.to) {
-                    Some(ear) => {
-                        ear.backlog.push_back((pipe + 1, call.near));
-                        wakers.extend(ear.accepting.take());
-                    }
-                    None => {
-                        let (peer, local) = (call.near, call.to);
-                        came.push(Visitor { host: to, pipe: pipe + 1, peer, local });
-                    }
+                if let Some(ear) = self.listeners.get_mut(&call.to) {
+                    ear.backlog.push_back((pipe + 1, call.near));
+                    wakers.extend(ear.accepting.take());
+                } else {
+                    let (peer, local) = (call.near, call.to);
+                    came.push(Visitor { host: to, pipe: pipe + 1, peer, local });
                 }
                 Ok((pipe, call.vitals))
             };
