@@ -334,7 +334,7 @@ impl Shard {
     }
 
     /// The memory that the nodes of the shard's replicas have left, the least of them, in bytes, as far as is known here.
-    /// Whoever wants more is refused before it enters the log: see [`ErrorReply::OUT_OF_MEMORY`].
+    /// Whoever wants more is refused before it enters the log: see [`OUT_OF_MEMORY`](crate::resp::ErrorReply::OUT_OF_MEMORY).
     pub fn room(&self) -> u64 {
         self.front.room()
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kvorum::command::{self, Registry};
 use kvorum::config::{Config, Start};
-use kvorum::node::{self, Door, LogWork, Node, NodeError, NodeOptions, Progress, Started};
+use kvorum::node::{self, Door, LogWork, Node, NodeError, NodeOptions, Progress, Sizes, Started};
 use kvorum::ring::Doors;
 use kvorum::server::{self, Ends};
 use kvorum::session;
@@ -105,6 +105,7 @@ pub(crate) struct Host {
     pub(crate) id: HostId,
     pub(crate) name: String,
     words: Vec<String>,
+    sizes: Sizes,
     dice: Dice,
     disk: MemoryDisk,
     wall: Arc<Wall>,
@@ -142,11 +143,17 @@ struct Tended {
 
 impl Host {
     /// A machine with an empty disk and nothing running.
-    pub(crate) fn new(id: HostId, words: Vec<String>, dice: Dice, network: Network) -> Self {
+    pub(crate) fn new(
+        id: HostId,
+        (words, sizes): (Vec<String>, Sizes),
+        dice: Dice,
+        network: Network,
+    ) -> Self {
         Self {
             id,
             name: format!("n{}", id + 1),
             words,
+            sizes,
             dice,
             disk: MemoryDisk::new(),
             wall: Arc::default(),
@@ -210,6 +217,7 @@ impl Host {
             log: LogWork::Steps(log),
             entropy: Entropy::seeded(self.dice.next()),
             boot_id: BootId::new(self.boots),
+            sizes: self.sizes,
             runtimes: vec![runtime.handle().clone()],
             doors: Doors {
                 host: address(self.id).to_string(),

@@ -4,6 +4,10 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use kvorum::node::Sizes;
+use kvorum::wal::limits::SEGMENT_BYTES_MIN;
+use kvorum::{raft, shard};
+
 use crate::dice::Dice;
 use crate::network::HostId;
 
@@ -16,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// `appendfsync`.
     pub(crate) sync: &'static str,
+    /// Bytes of log after which a shard takes a snapshot; the other sizes go by it. 0 for those of a real node.
+    pub(crate) log: u64,
     /// How long faults may begin, in milliseconds after the cluster's birth.
     pub(crate) faults_ms: u64,
     pub(crate) faults: Vec<(u64, Fault)>,
@@ -30,6 +36,8 @@ pub(crate) enum Fault {
     Stop { host: HostId, down: u64 },
     /// The machine loses its power; the seed says what stays of what was not synced.
     Power { host: HostId, kept: Option<u64>, down: u64 },
+    /// All machines lose their power at once.
+    Blackout { kept: Option<u64>, down: u64 },
     /// The process stands still.
     Pause { host: HostId, lasts: u64 },
     /// Nothing arrives from one host at another.
@@ -56,6 +64,7 @@ impl Plan {
         let clients = usize::try_from(dice.within(3, 8)).expect("few");
         let faults_ms = dice.within(12, 25) * 1000;
         let sync = dice.pick(&["always", "always", "always", "everysec", "no"]);
+        let log = dice.pick(&[0, 4_000, 20_000, 20_000]);
         let (mut faults, mut at) = (Vec::new(), dice.below(2000));
         // Some histories have hardly a quiet second, some hardly a fault.
         let pause = dice.pick(&[300, 1000, 3000]);
@@ -63,7 +72,29 @@ impl Plan {
             faults.push((at, Fault::draw(&mut dice, nodes, sync)));
             at += 1 + dice.below(2 * pause);
         }
-        Self { seed, nodes, shards, clients, sync, faults_ms, faults }
+        Self { seed, nodes, shards, clients, sync, log, faults_ms, faults }
+    }
+
+    /// The sizes of its nodes.
+    pub(crate) fn sizes(&self) -> Sizes {
+        if self.log == 0 {
+            return Sizes::DEFAULT;
+        }
+        let log = usize::try_from(self.log).expect("few");
+        Sizes {
+            segment_bytes: SEGMENT_BYTES_MIN,
+            log_bytes_max: 8 * SEGMENT_BYTES_MIN,
+            raft: raft::Sizes {
+                tail_bytes_max: log / 2,
+                snapshot_chunk_bytes: 1 + log / 8,
+                held_log_bytes_min: 2 * self.log,
+            },
+            shard: shard::Sizes {
+                snapshot_log_bytes: self.log,
+                log_kept_bytes: self.log / 4,
+                weight_max: 50,
+            },
+        }
     }
 }
 
@@ -79,7 +110,11 @@ impl Fault {
             // The other policies may lose what they acknowledged, which the judge does not know yet.
             28..40 if sync == "always" => {
                 let kept = dice.percent(80).then(|| dice.next());
-                Self::Power { host, kept, down }
+                if dice.percent(30) {
+                    Self::Blackout { kept: kept.filter(|_| dice.percent(50)), down }
+                } else {
+                    Self::Power { host, kept, down }
+                }
             }
             40..55 => Self::Pause { host, lasts: lasts / 2 },
             55..68 if nodes > 1 => Self::Cut { from: host, to: other, lasts },
@@ -97,10 +132,10 @@ impl Fault {
 
 impl Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, nodes, shards, clients, sync, faults_ms, faults } = self;
+        let Self { seed, nodes, shards, clients, sync, log, faults_ms, faults } = self;
         writeln!(
             f,
-            "seed {seed} nodes {nodes} shards {shards} clients {clients} sync {sync} for {faults_ms}"
+            "seed {seed} nodes {nodes} shards {shards} clients {clients} sync {sync} log {log} for {faults_ms}"
         )?;
         for (at, fault) in faults {
             writeln!(f, "{at} {fault}")?;
@@ -118,6 +153,8 @@ impl Display for Fault {
                 write!(f, "power {host} kept {kept} down {down}")
             }
             Self::Power { host, kept: None, down } => write!(f, "power {host} down {down}"),
+            Self::Blackout { kept: Some(kept), down } => write!(f, "blackout {down} kept {kept}"),
+            Self::Blackout { kept: None, down } => write!(f, "blackout {down}"),
             Self::Pause { host, lasts } => write!(f, "pause {host} for {lasts}"),
             Self::Cut { from, to, lasts } => write!(f, "cut {from} to {to} for {lasts}"),
             Self::Isolate { host, lasts } => write!(f, "isolate {host} for {lasts}"),
@@ -153,6 +190,9 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, String> {
         let words = Words(text.split_whitespace().collect());
         let kind = *words.0.first().ok_or("an empty fault")?;
+        if kind == "blackout" {
+            return Ok(Self::Blackout { kept: words.maybe("kept")?, down: words.number(kind)? });
+        }
         let host = words.number(kind)?;
         Ok(match kind {
             "kill" => Self::Kill { host, acts: words.number("acts")?, down: words.number("down")? },
@@ -196,6 +236,7 @@ impl FromStr for Plan {
             shards: words.number("shards")?,
             clients: words.number("clients")?,
             sync,
+            log: words.number("log")?,
             faults_ms: words.number("for")?,
             faults: lines.map(fault).collect::<Result<_, _>>()?,
         })

@@ -4,7 +4,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use kvorum::stdx::clock::{Clock, SystemClock};
+use kvorum::stdx::planted::{Bug, plant};
 
 use crate::plan::Plan;
 use crate::trace;
@@ -14,12 +17,20 @@ const USAGE: &str = "\
 sim --seed N [--trace [WORD …]]     one history; with the events that contain one of the words, or all
 sim --plan FILE [--trace [WORD …]]  the history of a plan that was written down
 sim --show N                        writes the plan of a seed
+sim --planted NAME|all              how many seeds it takes to find a bug that is planted, begun within S seconds; --seed N runs with it
+sim --planted kept                  whether each is found by the seed that is kept for it
 sim --seeds A..B [--jobs J] [--limit S] [--twice]
                                     many histories, J at once, begun within S seconds; each twice to compare their traces
 ";
 
 /// A run that takes longer than this stands still.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Seeds within which a planted bug must be found.
+const PLANTED_SEEDS_MAX: u64 = 500;
+
+/// The bugs that are found, each with a seed that does: to be renewed by `--planted all` when plans are drawn in another way.
+const KEPT: &str = include_str!("planted.txt");
 
 /// What was asked for.
 #[derive(Default)]
@@ -28,6 +39,7 @@ struct Wanted {
     seed: Option<u64>,
     plan: Option<String>,
     show: Option<u64>,
+    planted: Option<String>,
     jobs: usize,
     limit: Option<Duration>,
     is_twice: bool,
@@ -39,11 +51,16 @@ pub(crate) fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let outcome = Wanted::parse(&words).and_then(|wanted| match wanted {
         Wanted { seeds: Some((from, to)), .. } => run_many(from, to, &wanted),
-        Wanted { seed: Some(seed), .. } => run_one(Plan::draw(seed), wanted.trace),
+        Wanted { seed: Some(seed), .. } => {
+            wanted.bugs()?.into_iter().for_each(|bug| plant(Some(bug)));
+            run_one(&Plan::draw(seed), wanted.trace)
+        }
+        Wanted { planted: Some(name), .. } if name == "kept" => find_again(),
+        Wanted { planted: Some(_), .. } => find_planted(&wanted),
         Wanted { plan: Some(path), .. } => {
             let text =
                 std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-            run_one(text.parse()?, wanted.trace)
+            run_one(&text.parse()?, wanted.trace)
         }
         Wanted { show: Some(seed), .. } => {
             print!("{}", Plan::draw(seed));
@@ -74,6 +91,7 @@ impl Wanted {
                 }
                 "--plan" => wanted.plan = Some(value()?.to_owned()),
                 "--show" => wanted.show = Some(number(value()?)?),
+                "--planted" => wanted.planted = Some(value()?.to_owned()),
                 "--jobs" => wanted.jobs = number(value()?)?.clamp(1, 64) as usize,
                 "--limit" => wanted.limit = Some(Duration::from_secs(number(value()?)?)),
                 "--twice" => wanted.is_twice = true,
@@ -85,23 +103,79 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// The bugs that are meant.
+    fn bugs(&self) -> Result<Vec<Bug>, String> {
+        let Some(name) = &self.planted else { return Ok(Vec::new()) };
+        let is_meant = |bug: &Bug| name == "all" || bug.name() == name;
+        let meant: Vec<_> = Bug::ALL.iter().copied().filter(is_meant).collect();
+        if meant.is_empty() { Err(format!("there is no bug {name}")) } else { Ok(meant) }
+    }
+}
+
+/// Runs a seed with a bug: what is wrong then, in a line, if anything is.
+fn find(bug: Bug, seed: u64) -> Option<String> {
+    let why = run_child(seed, Some(bug)).err()?;
+    let line = why.lines().find(|line| line.starts_with(&format!("seed {seed}:")));
+    Some(line.unwrap_or(&why).to_owned())
+}
+
+/// Whether each bug is found by the seed that is kept for it.
+#[expect(clippy::print_stdout, reason = "what the program is for")]
+fn find_again() -> Result<(), String> {
+    let mut missed = Vec::new();
+    let lines = KEPT.lines().filter(|line| !line.starts_with('#'));
+    let kept: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(' ')).collect();
+    for (name, seed) in &kept {
+        let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == *name);
+        let bug = bug.ok_or_else(|| format!("there is no bug {name}"))?;
+        match find(bug, number(seed)?) {
+            Some(why) => println!("{name}: {why}"),
+            None => missed.push(*name),
+        }
+    }
+    println!("{} planted bugs, {} missed", kept.len(), missed.len());
+    if missed.is_empty() { Ok(()) } else { Err(format!("not found: {missed:?}")) }
+}
+
+/// Says by which seed each bug that is meant is found.
+#[expect(clippy::print_stdout, reason = "what the program is for")]
+fn find_planted(wanted: &Wanted) -> Result<(), String> {
+    let mut missed = Vec::new();
+    for bug in wanted.bugs()? {
+        let clock = SystemClock::new();
+        let in_time = |_: &u64| wanted.limit.is_none_or(|limit| passed(&clock) < limit);
+        let mut seeds = (1..=PLANTED_SEEDS_MAX).take_while(in_time);
+        match seeds.find_map(|seed| Some((seed, find(bug, seed)?))) {
+            Some((seed, why)) => println!("{} {seed}\n    {why}", bug.name()),
+            None => missed.push(bug.name()),
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { Err(format!("not found: {missed:?}")) }
+}
+
+/// The real time since `clock` was made.
+fn passed(clock: &SystemClock) -> Duration {
+    Duration::from_micros(clock.monotonic().0)
+}
+
 fn number(word: &str) -> Result<u64, String> {
     word.parse().map_err(|_| format!("{word} is no number"))
 }
 
 /// Lives through `plan` in this process and prints one line of what it came to.
 #[expect(clippy::print_stdout, reason = "the line")]
-fn run_one(plan: Plan, shown: Option<Vec<String>>) -> Result<(), String> {
+fn run_one(plan: &Plan, shown: Option<Vec<String>>) -> Result<(), String> {
     listen(shown.is_some());
     if let Some(words) = shown {
         trace::show(words);
     }
-    let begun = Instant::now();
+    let clock = SystemClock::new();
     let seed = plan.seed;
     let mut world = World::new(plan.clone());
     let outcome = world.run();
     let (hash, events) = trace::digest();
-    let real = begun.elapsed().as_secs_f64();
+    let real = passed(&clock).as_secs_f64();
     // What is left of the world is the system's to tidy up.
     std::mem::forget(world);
     match outcome {
@@ -143,28 +217,27 @@ fn listen(is_shown: bool) {
 /// What many runs came to.
 #[derive(Default)]
 struct Tally {
-    runs: u64,
+    runs: u32,
     virtual_s: f64,
     failed: Vec<u64>,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "what the program is for")]
 fn run_many(from: u64, to: u64, wanted: &Wanted) -> Result<(), String> {
-    let begun = Instant::now();
+    let clock = Arc::new(SystemClock::new());
     let next = Arc::new(AtomicU64::new(from));
     let tally = Arc::new(Mutex::new(Tally::default()));
     let (limit, is_twice) = (wanted.limit, wanted.is_twice);
     let worker = || {
-        let (next, tally) = (Arc::clone(&next), Arc::clone(&tally));
+        let (next, tally, clock) = (Arc::clone(&next), Arc::clone(&tally), Arc::clone(&clock));
         thread::spawn(move || {
-            while limit.is_none_or(|limit| begun.elapsed() < limit) {
+            while limit.is_none_or(|limit| passed(&clock) < limit) {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 if seed >= to {
                     return;
                 }
-                let outcome = run_child(seed).and_then(|first| match is_twice {
-                    true => compare(&first, &run_child(seed)?),
-                    false => Ok(first),
+                let outcome = run_child(seed, None).and_then(|first| {
+                    if is_twice { compare(&first, &run_child(seed, None)?) } else { Ok(first) }
                 });
                 let mut tally = tally.lock().unwrap();
                 tally.runs += 1;
@@ -182,22 +255,26 @@ fn run_many(from: u64, to: u64, wanted: &Wanted) -> Result<(), String> {
     for worker in workers {
         worker.join().expect("a worker only starts processes");
     }
-    let (tally, real) = (tally.lock().unwrap(), begun.elapsed().as_secs_f64());
+    let (tally, real) = (tally.lock().unwrap(), passed(&clock).as_secs_f64());
     println!(
         "{} seeds, {} failed; {:.0} seeds a minute, {:.0} virtual seconds a second",
         tally.runs,
         tally.failed.len(),
-        tally.runs as f64 * 60.0 / real,
+        f64::from(tally.runs) * 60.0 / real,
         tally.virtual_s / real
     );
+    if tally.runs == 0 {
+        return Err("no seed was run".to_owned());
+    }
     if tally.failed.is_empty() { Ok(()) } else { Err(format!("failed: {:?}", tally.failed)) }
 }
 
-/// Runs one seed in a process of its own; the line it prints.
-fn run_child(seed: u64) -> Result<String, String> {
+/// Runs one seed in a process of its own, with a bug or as it should be; the line it prints.
+fn run_child(seed: u64, planted: Option<Bug>) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let child = Command::new(program)
         .args(["--seed", &seed.to_string()])
+        .args(planted.iter().flat_map(|bug| ["--planted", bug.name()]))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();

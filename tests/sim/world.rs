@@ -74,7 +74,12 @@ impl World {
         let dice = |purpose: &str| Dice::of(plan.seed, purpose);
         let network = Network::new(plan.nodes + 1, dice("network"));
         let hosts = (0..plan.nodes).map(|id| {
-            Host::new(id, words(&plan, id), dice(&format!("host {id}")), network.clone())
+            Host::new(
+                id,
+                (words(&plan, id), plan.sizes()),
+                dice(&format!("host {id}")),
+                network.clone(),
+            )
         });
         let clients = Clients::new(network.port(plan.nodes, &Arc::default()), &mut dice("clients"));
         Self {
@@ -313,6 +318,15 @@ impl World {
             Fault::Power { host, kept, down } => {
                 self.starts.insert(host, now + down + 1);
                 self.hosts[host].kill(Death::PowerLost(kept));
+            }
+            Fault::Blackout { kept, down } => {
+                for host in 0..self.plan.nodes {
+                    self.starts.insert(host, now + down + 1);
+                    // Of each another part stays.
+                    let kept =
+                        kept.map(|kept| kept.rotate_left(8 * u32::try_from(host).unwrap_or(0)));
+                    self.hosts[host].kill(Death::PowerLost(kept));
+                }
             }
             Fault::Pause { host, lasts } => self.hosts[host].pause(now + lasts),
             Fault::Cut { lasts, .. } | Fault::Isolate { lasts, .. } | Fault::Slow { lasts, .. } => {
