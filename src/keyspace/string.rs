@@ -185,19 +185,21 @@ impl Str {
 
     /// What was set as a whole and is not [short](SHORT_BYTES_MAX).
     fn long(bytes: Vec<u8>) -> Self {
-        let form = if bytes.len() < SHARED_BYTES_MIN {
-            Form::Long(bytes)
-        } else {
-            Form::Shared { bytes: Arc::new(bytes), is_edited: false }
-        };
-        Self { form }
+        Self::on_heap(bytes, false)
     }
 
     fn edited(bytes: Vec<u8>) -> Self {
-        let form = if bytes.len() < SHARED_BYTES_MIN {
-            Form::Edited(bytes)
-        } else {
-            Form::Shared { bytes: Arc::new(bytes), is_edited: true }
+        Self::on_heap(bytes, true)
+    }
+
+    #[inline]
+    fn on_heap(bytes: Vec<u8>, is_edited: bool) -> Self {
+        let form = match is_edited {
+            _ if bytes.len() >= SHARED_BYTES_MIN => {
+                Form::Shared { bytes: Arc::new(bytes), is_edited }
+            }
+            true => Form::Edited(bytes),
+            false => Form::Long(bytes),
         };
         Self { form }
     }

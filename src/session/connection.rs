@@ -450,53 +450,46 @@ mod tests {
         assert_eq!(written.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
+    /// What a client that sends `requests` is told until it is let go, over a socket that holds so many `bytes`.
+    async fn replies_to(requests: &str, bytes: usize) -> String {
+        let test = TestNode::start(&[]).await;
+        let guard = enter(&test.started.node, Door::Plain);
+        let (socket, client) = MemorySocket::pair(bytes);
+        let node = Arc::clone(&test.started.node);
+        let serving = tokio::spawn(serve(socket, node, Arc::clone(&guard.client)));
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let mut replies = String::new();
+        let (written, read) = tokio::join!(
+            writer.write_all(requests.as_bytes()),
+            reader.read_to_string(&mut replies)
+        );
+        written.unwrap();
+        read.unwrap();
+        serving.await.unwrap().unwrap();
+        replies
+    }
+
     /// Long values between short replies, of which the socket takes a little at a time.
     #[tokio::test(flavor = "current_thread")]
     async fn what_is_lent_arrives_whole_and_in_order() {
-        let test = TestNode::start(&[]).await;
-        let guard = enter(&test.started.node, Door::Plain);
-        let (socket, client) = MemorySocket::pair(1000);
-        let node = Arc::clone(&test.started.node);
-        let serving = tokio::spawn(serve(socket, node, Arc::clone(&guard.client)));
         let value: String = ('a'..='z').cycle().take(100_000).collect();
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let set = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n{}", bulk(&value));
         let requests =
             format!("{set}ECHO a\r\nGET k\r\nMGET k x k\r\nGETRANGE k 1 -1\r\nECHO b\r\nQUIT\r\n");
-        let (mut reader, mut writer) = tokio::io::split(client);
-        let mut replies = String::new();
-        let (written, read) = tokio::join!(
-            writer.write_all(requests.as_bytes()),
-            reader.read_to_string(&mut replies)
-        );
-        written.unwrap();
-        read.unwrap();
+        let replies = replies_to(&requests, 1000).await;
         let [value, rest] = [&value[..], &value[1..]].map(bulk);
         let (a, b) = (bulk("a"), bulk("b"));
         let expected = format!("+OK\r\n{a}{value}*3\r\n{value}$-1\r\n{value}{rest}{b}+OK\r\n");
         assert!(replies == expected);
-        serving.await.unwrap().unwrap();
     }
 
     /// Neither a request nor a reply fits into the socket: each is read and written in pieces.
     #[tokio::test(flavor = "current_thread")]
     async fn a_client_is_served_over_any_socket() {
-        let test = TestNode::start(&[]).await;
-        let guard = enter(&test.started.node, Door::Plain);
-        let (socket, client) = MemorySocket::pair(16);
-        let node = Arc::clone(&test.started.node);
-        let serving = tokio::spawn(serve(socket, node, Arc::clone(&guard.client)));
         let word = "a".repeat(100);
         let requests = format!("ECHO {word}\r\nSET k {word}\r\nGET k\r\nQUIT\r\n");
-        let (mut reader, mut writer) = tokio::io::split(client);
-        let mut replies = String::new();
-        let (written, read) = tokio::join!(
-            writer.write_all(requests.as_bytes()),
-            reader.read_to_string(&mut replies)
-        );
-        written.unwrap();
-        read.unwrap();
+        let replies = replies_to(&requests, 16).await;
         assert_eq!(replies, format!("$100\r\n{word}\r\n+OK\r\n$100\r\n{word}\r\n+OK\r\n"));
-        serving.await.unwrap().unwrap();
     }
 }

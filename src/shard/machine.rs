@@ -611,6 +611,19 @@ mod tests {
         assert_ne!(hash_of(&machine), before);
     }
 
+    /// Applies one command after the other to `machine`, each in an entry of its own.
+    fn entries_for(machine: &ShardMachine) -> impl FnMut(&[&[u8]]) {
+        let mut index = 0;
+        move |argv| {
+            index += 1;
+            let mut packet = packet_of(body(argv), 1);
+            packet.id.sequence = index;
+            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
+            let position = EntryPosition { term: 1, index };
+            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
+        }
+    }
+
     /// It stayed in memory until the next entry.
     #[test]
     fn what_goes_while_it_is_hashed_is_freed_with_the_hash() {
@@ -618,15 +631,7 @@ mod tests {
         let members: Vec<Vec<u8>> = (0..50_000_u32).map(|it| it.to_le_bytes().to_vec()).collect();
         let add: Vec<&[u8]> =
             [&b"SADD"[..], b"{a}s"].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
-        let mut index = 0;
-        let mut apply = |argv: &[&[u8]]| {
-            index += 1;
-            let mut packet = packet_of(body(argv), 1);
-            packet.id.sequence = index;
-            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
-            let position = EntryPosition { term: 1, index };
-            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
-        };
+        let mut apply = entries_for(&machine);
         apply(&add);
         let before = hash_of(&machine);
         let mut pauses = 0;
@@ -1050,15 +1055,7 @@ mod tests {
         let before = get();
         let (text, first) = (before.bytes.to_vec(), place().unwrap());
         assert_eq!(lent(&before), [first; 3]);
-        let mut index = 0;
-        let mut apply = |argv: &[&[u8]]| {
-            index += 1;
-            let mut packet = packet_of(body(argv), 1);
-            packet.id.sequence = index;
-            let entry = proposal::encode_packets(Stamp { now: UnixMillis(1), seed: 1 }, &[packet]);
-            let position = EntryPosition { term: 1, index };
-            machine.apply(position, Origin::Elsewhere, &entry).unwrap().finish();
-        };
+        let mut apply = entries_for(&machine);
         apply(&[b"SETRANGE", b"{a}1", b"7", b"y"]);
         let second = place().unwrap();
         assert_ne!(second, first, "it was edited elsewhere");
